@@ -1,0 +1,22 @@
+"""SHARCS on Lightning and Hydra: encoders that choose, per sample, how wide to run.
+
+Importing the package loads neither torch nor transformers; the names below are loaded when first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["SharcsConfig", "SharcsForSequenceClassification", "__version__"]
+
+if TYPE_CHECKING:
+    from sharcs_pl.models.routed import SharcsConfig, SharcsForSequenceClassification
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("SharcsConfig", "SharcsForSequenceClassification"):
+        from sharcs_pl.models import routed
+
+        return getattr(routed, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

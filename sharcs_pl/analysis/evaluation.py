@@ -1,0 +1,168 @@
+"""What routing gained and what it cost: routed, fixed-rung, random and oracle results of one set of predictions.
+
+Legend: S samples, W rungs, C classes. MACs are multiply-adds per sample at its real token count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sharcs_pl.core.flops import CostModel
+from sharcs_pl.data.tasks import TaskSpec
+from sharcs_pl.training.metrics import compute_metric, compute_metrics, router_auc
+
+RANDOM_DRAWS = 100
+PACKAGES = ("sharcs-pl", "torch", "lightning", "transformers", "datasets", "torchmetrics", "hydra-core")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Every rung's answer to every sample of a split, in the order of uids; all on the CPU.
+
+    Attributes: uids [S]; logits [S, W, C]; router_logits [S, W]; labels [S]; lengths [S] tokens; difficulty [S],
+    -1 where unknown.
+    """
+
+    uids: Tensor
+    logits: Tensor
+    router_logits: Tensor
+    labels: Tensor
+    lengths: Tensor
+    difficulty: Tensor
+
+    @classmethod
+    def gather(cls, rows: Iterable[tuple[Tensor, ...]]) -> Predictions:
+        """Join the rows of several batches, each in field order, and sort them by uid."""
+        columns = [torch.cat(parts) for parts in zip(*rows, strict=True)]
+        order = columns[0].argsort()
+        return cls(*(column[order] for column in columns))
+
+    @property
+    def rungs(self) -> Tensor:
+        """[S] the rung the router chooses."""
+        return self.router_logits.argmax(-1)
+
+    def at(self, rungs: Tensor) -> Tensor:
+        """Logits [S, C] when sample s runs on ``rungs[s]``."""
+        return self.logits[torch.arange(len(rungs)), rungs]
+
+    def routed_logits(self) -> Tensor:
+        """Logits [S, C] of the routed model."""
+        return self.at(self.rungs)
+
+    def shares(self, num_rungs: int) -> list[float]:
+        """Share of the samples routed to each rung."""
+        return (torch.bincount(self.rungs, minlength=num_rungs) / len(self.rungs)).tolist()
+
+    def oracle_rungs(self) -> Tensor:
+        """[S] the cheapest rung that is right, else the cheapest: the best any router could do (classification)."""
+        right = self.logits.argmax(-1) == self.labels[:, None]
+        return right.int().argmax(-1)
+
+
+@dataclass(frozen=True)
+class Point:
+    """A metric and its cost: ``macs`` per sample and as a fraction of the stock model's."""
+
+    value: float
+    macs: float
+    macs_fraction: float
+
+
+@dataclass(frozen=True)
+class RungPoint(Point):
+    """One rung over all samples; ``share`` of them is routed to it."""
+
+    width: str = ""
+    share: float = 0.0
+
+
+@dataclass(frozen=True)
+class Report:
+    """The end table of a run, as ``metrics.json`` stores it."""
+
+    task: str
+    metric: str
+    dense_macs: float
+    routed: Point
+    rungs: list[RungPoint]
+    random: dict[str, float]
+    oracle: Point | None
+    regret: float | None
+    router_auc: float | None
+    all_metrics: dict[str, dict[str, dict[str, float]]]
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain types, rungs narrow first, with the versions of the packages that matter."""
+        plain = asdict(self)
+        oracle = plain.pop("oracle")
+        return plain.pop("extra") | {
+            **plain,
+            "oracle": oracle or {"value": None, "macs": None, "macs_fraction": None},
+            "versions": {name: version(name) for name in PACKAGES},
+        }
+
+
+def evaluate(predictions: dict[str, Predictions], task: TaskSpec, cost: CostModel, seed: int) -> Report:
+    """Report on the first validation split; ``all_metrics`` covers every split.
+
+    Args:
+        predictions: one entry per validation split, the first one first.
+        seed: of the random routing at the same shares, averaged over 100 draws.
+    """
+    first = predictions[task.validation[0]]
+    metric, labels = task.metrics[0], first.labels
+    lengths = first.lengths.numpy()
+    macs, dense = cost.rung_macs(lengths), float(cost.dense_macs(lengths).mean())
+
+    def point(rungs: Tensor) -> Point:
+        spent = float(macs[np.arange(len(rungs)), rungs.numpy()].mean())
+        return Point(compute_metric(metric, first.at(rungs), labels), spent, spent / dense)
+
+    shares = first.shares(macs.shape[1])
+    fixed = [point(torch.full_like(first.rungs, rung)) for rung in range(macs.shape[1])]
+    widths = cost.ladder.labels()
+    routed = point(first.rungs)
+    oracle = point(first.oracle_rungs()) if task.labels else None
+    known = bool((first.difficulty >= 0).all()) and macs.shape[1] > 1
+    return Report(
+        task=task.name,
+        metric=metric,
+        dense_macs=dense,
+        routed=routed,
+        rungs=[RungPoint(**asdict(p), width=w, share=s) for p, w, s in zip(fixed, widths, shares, strict=True)],
+        random=_random_routing(first, metric, seed),
+        oracle=oracle,
+        regret=oracle.value - routed.value if oracle else None,
+        router_auc=router_auc(first.router_logits, first.difficulty) if known else None,
+        all_metrics={split: _all_metrics(p, task, widths) for split, p in predictions.items()},
+    )
+
+
+def _random_routing(predictions: Predictions, metric: str, seed: int) -> dict[str, float]:
+    """Mean and standard deviation of the metric when the router's choices are dealt to random samples."""
+    generator = torch.Generator().manual_seed(seed)
+    rungs = predictions.rungs
+    values = [
+        compute_metric(
+            metric, predictions.at(rungs[torch.randperm(len(rungs), generator=generator)]), predictions.labels
+        )
+        for _ in range(RANDOM_DRAWS)
+    ]
+    return {"value": float(np.mean(values)), "std": float(np.std(values)), "draws": RANDOM_DRAWS}
+
+
+def _all_metrics(predictions: Predictions, task: TaskSpec, widths: list[str]) -> dict[str, dict[str, float]]:
+    labels = predictions.labels
+    rows = {"routed": compute_metrics(task.metrics, predictions.routed_logits(), labels)}
+    for rung, width in enumerate(widths):
+        rows[f"width {width}"] = compute_metrics(task.metrics, predictions.logits[:, rung], labels)
+    return rows

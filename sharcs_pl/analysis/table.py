@@ -1,0 +1,44 @@
+"""The table at the end of a run."""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from sharcs_pl.analysis.evaluation import Point, Report
+
+
+def report_table(report: Report) -> RenderableType:
+    """A rich table of the metric, share of samples, MACs per sample and their fraction of dense."""
+    table = Table(title=f"{report.task}: {report.metric} and cost, validation split", title_justify="left")
+    for name in ("", report.metric, "samples", "MACs/sample", "of dense"):
+        table.add_column(name, justify="left" if not name else "right")
+    routes = len(report.rungs) > 1
+    if routes:
+        _add(table, "routed", report.routed, "100%", style="bold green")
+        table.add_section()
+    for rung in report.rungs:
+        top = " (full)" if rung.width == "1" else ""
+        _add(table, f"width {rung.width}{top}", rung, f"{rung.share:.1%}" if routes else "100%")
+    if routes:
+        table.add_section()
+        random = Point(report.random["value"], report.routed.macs, report.routed.macs_fraction)
+        _add(table, "random, same shares", random, "")
+        if report.oracle:
+            _add(table, "oracle", report.oracle, "")
+    return Group(table, *_footnotes(report)) if routes else table
+
+
+def _add(table: Table, name: str, point: Point, samples: str, style: str = "") -> None:
+    cells = (f"{point.value:.4f}", samples, f"{point.macs / 1e6:,.1f} M", f"{point.macs_fraction:.1%}")
+    table.add_row(name, *cells, style=style)
+
+
+def _footnotes(report: Report) -> list[Text]:
+    lines = []
+    if report.regret is not None:
+        lines.append(f"regret to the oracle {report.regret:.4f}")
+    if report.router_auc is not None:
+        lines.append(f"router AUC for planted difficulty {report.router_auc:.4f}")
+    return [Text(" · ".join(lines), style="dim")] if lines else []

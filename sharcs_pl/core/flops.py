@@ -1,0 +1,116 @@
+"""What a pass costs, in closed form, at the real token count of each sample.
+
+The unit is the MAC: one multiply and one add, so half of what counters of FLOPs show. Counted are matrix products: the
+Linear layers and the two products of attention (scores, and scores by values), plus the weighted sums of a learned
+reduction. Look-ups of embeddings, norms, activations, softmax and biases are not counted; together they are about 0.1 %
+of an encoder of base size.
+
+Legend: `B` batch, `L` tokens, `D` hidden, `N` heads, `H` head size, `F` feed-forward, `E` embedding, `W` rungs, `C`
+classes. A suffix i is rung i's size, r_i times the full one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sharcs_pl.core.widths import WidthLadder
+
+
+@dataclass(frozen=True)
+class EncoderShape:
+    """Full sizes of an encoder with a classification head.
+
+    `embedding_size`: where it differs from the hidden size, a Linear E -> D follows the embeddings (ALBERT, ELECTRA).
+    `ffn_matrices`: D x F matrices of a feed-forward block: 2, or 3 where it is gated (ModernBERT).
+    """
+
+    hidden_size: int
+    num_heads: int
+    head_size: int
+    intermediate_size: int
+    num_layers: int
+    num_labels: int
+    embedding_size: int | None = None
+    ffn_matrices: int = 2
+
+
+def embedding_macs(shape: EncoderShape, lengths: np.ndarray) -> np.ndarray:
+    """MACs before the first layer, int64 [B]: L*E*D where the embedding has a size of its own, else 0."""
+    size = shape.embedding_size or shape.hidden_size
+    return _tokens(lengths) * (size * shape.hidden_size if size != shape.hidden_size else 0)
+
+
+def layer_macs(shape: EncoderShape, lengths: np.ndarray, *, hidden: int, heads: int, intermediate: int) -> np.ndarray:
+    """MACs of one layer at the given sizes, int64 [B].
+
+    Query, key, value and output: 4*L*D_i*N_i*H; attention: 2*L*L*N_i*H; feed-forward: 2*L*D_i*F_i (3 if gated).
+    """
+    tokens, inner = _tokens(lengths), heads * shape.head_size
+    linears = 4 * hidden * inner + shape.ffn_matrices * hidden * intermediate
+    return tokens * linears + 2 * tokens**2 * inner
+
+
+def full_layer_macs(shape: EncoderShape, lengths: np.ndarray) -> np.ndarray:
+    """MACs of one layer at full width, int64 [B]."""
+    return layer_macs(
+        shape, lengths, hidden=shape.hidden_size, heads=shape.num_heads, intermediate=shape.intermediate_size
+    )
+
+
+def head_macs(shape: EncoderShape, hidden: int) -> int:
+    """MACs of the classification head, on one token: D_i -> D, then D -> C."""
+    return hidden * shape.hidden_size + shape.hidden_size * shape.num_labels
+
+
+@dataclass(frozen=True)
+class CostModel:
+    """MACs per sample of a routed encoder, and of the stock model it was made from.
+
+    `split_layer`: full-width layers before the router. `router_hidden_size`: width of the router's hidden layer.
+    `reduction`: "slice" (free) or "learned" (L*D). `has_router`: False where nothing is routed (the dense method).
+    """
+
+    shape: EncoderShape
+    ladder: WidthLadder
+    split_layer: int
+    router_hidden_size: int
+    reduction: str
+    has_router: bool
+
+    def rung_macs(self, lengths: np.ndarray) -> np.ndarray:
+        """MACs of the whole pass on every rung, the router's included, int64 [B, W]. `lengths`: tokens, int [B]."""
+        tails = [self.tail_macs(lengths, rung) for rung in range(len(self.ladder))]
+        return self.trunk_macs(lengths)[:, None] + np.stack(tails, axis=1)
+
+    def dense_macs(self, lengths: np.ndarray) -> np.ndarray:
+        """MACs of the stock model, int64 [B]: every layer at full width, no router. `lengths`: tokens, int [B]."""
+        layers = self.shape.num_layers * full_layer_macs(self.shape, lengths)
+        return embedding_macs(self.shape, lengths) + layers + head_macs(self.shape, self.shape.hidden_size)
+
+    def trunk_macs(self, lengths: np.ndarray) -> np.ndarray:
+        """MACs up to the routing decision, int64 [B]."""
+        layers = self.split_layer * full_layer_macs(self.shape, lengths)
+        return embedding_macs(self.shape, lengths) + layers + self.router_macs()
+
+    def router_macs(self) -> int:
+        """MACs of the router, on one pooled vector: D -> router_hidden -> W."""
+        return self.router_hidden_size * (self.shape.hidden_size + len(self.ladder)) if self.has_router else 0
+
+    def tail_macs(self, lengths: np.ndarray, rung: int) -> np.ndarray:
+        """MACs after the routing decision on a rung, int64 [B]: the cut, the narrow layers, the head."""
+        shape, size = self.shape, self.ladder.size
+        hidden, heads = size(rung, shape.hidden_size), size(rung, shape.num_heads)
+        layer = layer_macs(shape, lengths, hidden=hidden, heads=heads, intermediate=size(rung, shape.intermediate_size))
+        layers = (shape.num_layers - self.split_layer) * layer
+        return self.reduction_macs(lengths, rung) + layers + head_macs(shape, hidden)
+
+    def reduction_macs(self, lengths: np.ndarray, rung: int) -> np.ndarray:
+        """MACs of the cut, int64 [B]: L*D where it is learned; the top rung is not cut."""
+        learned = self.reduction == "learned" and rung != self.ladder.top
+        return _tokens(lengths) * (self.shape.hidden_size if learned else 0)
+
+
+def _tokens(lengths: np.ndarray) -> np.ndarray:
+    return np.asarray(lengths, dtype=np.int64)

@@ -1,0 +1,95 @@
+"""The LightningDataModule: history -> memberships -> epoch plan -> loader, a new one each epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import lightning as L
+import numpy as np
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from sharcs_pl.core.hardness import HardnessBuffer
+from sharcs_pl.core.plan import EpochPlan, PlanConfig, make_plan
+from sharcs_pl.data.sampler import EvalBatch, PlanLoader, eval_loader
+from sharcs_pl.data.table import TokenTable
+
+
+class SharcsDataModule(L.LightningDataModule):
+    """Width-bucketed training steps and length-sorted validation batches of one task.
+
+    Args:
+        train: tokenised training split.
+        validation: tokenised validation splits by name, the one that counts first.
+        plan: how an epoch is cut into steps.
+        bounds: one ``(lo, hi)`` of the hardness score per rung; None trains every sample on the top rung for good.
+        window: epochs whose scores decide.
+        seed: of the plan.
+        eval_batch_size: samples per validation batch.
+        steps_per_epoch: least number of steps of each epoch, to match another run (one rung only).
+    """
+
+    def __init__(
+        self,
+        train: TokenTable,
+        validation: dict[str, TokenTable],
+        plan: PlanConfig,
+        bounds: Sequence[tuple[float, float]] | None = None,
+        window: int = 1,
+        seed: int = 1,
+        eval_batch_size: int = 64,
+        steps_per_epoch: Sequence[int] = (),
+    ) -> None:
+        super().__init__()
+        self.train_table = train
+        self.validation_tables = validation
+        self.plan_config = plan
+        self.bounds = bounds
+        self.seed = seed
+        self.eval_batch_size = eval_batch_size
+        self.steps_per_epoch = tuple(steps_per_epoch)
+        self.history = HardnessBuffer(len(train), window)
+
+    @property
+    def rank(self) -> int:
+        """This process among all."""
+        return self.trainer.global_rank if self.trainer else 0
+
+    @property
+    def world(self) -> int:
+        """Number of processes."""
+        return self.trainer.world_size if self.trainer else 1
+
+    def plan(self) -> EpochPlan:
+        """The plan of the epoch being recorded; pure, so that asking twice gives the same plan."""
+        epoch = self.history.num_epochs
+        memberships = None if self.bounds is None else self.history.memberships(self.bounds)
+        steps = self.steps_per_epoch[epoch] if epoch < len(self.steps_per_epoch) else 0
+        config = replace(self.plan_config, min_steps=steps)
+        return make_plan(memberships, self.train_table.lengths, config, seed=self.seed, epoch=epoch)
+
+    def train_dataloader(self) -> PlanLoader:
+        return PlanLoader(self.train_table, self.plan(), self.rank, self.world)
+
+    def val_dataloader(self) -> list[DataLoader[EvalBatch]]:
+        return [
+            eval_loader(table, self.eval_batch_size, self.rank, self.world) for table in self.validation_tables.values()
+        ]
+
+    def record(self, uids: Tensor, scores: Tensor, rungs: Tensor, step: int) -> None:
+        """Keep the scores [B] of a step just trained, by uid; a repeated sample keeps its first."""
+        self.history.record(uids, scores, rungs, step)
+
+    def close_epoch(self) -> dict[str, np.ndarray]:
+        """End the epoch being recorded; its (uid, score, rung) columns are returned."""
+        table = self.history.epoch_table()
+        self.history.close_epoch()
+        return table
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"history": self.history.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.history.load_state_dict(state_dict["history"])

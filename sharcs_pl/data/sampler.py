@@ -1,0 +1,228 @@
+"""From an epoch plan to batches of tensors: a loader that knows how many steps it has delivered.
+
+Dimensions: `B` batch, `L` tokens, `W` rungs, `S` samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from sharcs_pl.core.plan import EpochPlan, PlannedBatch
+from sharcs_pl.data.table import TokenTable
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class MicroBatch:
+    """This rank's part of one planned batch.
+
+    `bucket_weight`: the bucket's samples per slot over the mean. `inputs` [B, L] each, as the encoder takes them; `labels` [B]; `memberships` [B, W] float32, None while no sample
+    has any yet; `uids` [B] long; `count` is the batch's samples over all ranks, `num_batches` the step's batches over
+    all ranks. `B` may be 0 (with `L == 1`) where more ranks share a batch than it has samples.
+    """
+
+    inputs: dict[str, Tensor]
+    labels: Tensor
+    memberships: Tensor | None
+    uids: Tensor
+    rung: int
+    slot: int
+    shard: int
+    count: int
+    num_batches: int
+    bucket_weight: float = 1.0
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> MicroBatch:
+        return _map_tensors(self, lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> MicroBatch:
+        return _map_tensors(self, Tensor.pin_memory)
+
+
+@dataclass(frozen=True, eq=False)
+class StepBatch:
+    """This rank's work in one optimizer step; `batches` is empty when the step has none for it."""
+
+    batches: tuple[MicroBatch, ...]
+    epoch: int
+    step: int
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> StepBatch:
+        return replace(self, batches=tuple(batch.to(device, non_blocking) for batch in self.batches))
+
+    def pin_memory(self) -> StepBatch:
+        return replace(self, batches=tuple(batch.pin_memory() for batch in self.batches))
+
+
+@dataclass(frozen=True, eq=False)
+class EvalBatch:
+    """Samples to evaluate: `inputs` [B, L] each, `labels` [B], `uids` [B] long, `lengths` [B] long (real tokens of each
+    sample), `difficulty` [B] long where it is planted and known."""
+
+    inputs: dict[str, Tensor]
+    labels: Tensor
+    uids: Tensor
+    lengths: Tensor
+    difficulty: Tensor | None
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> EvalBatch:
+        return _map_tensors(self, lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> EvalBatch:
+        return _map_tensors(self, Tensor.pin_memory)
+
+
+class PlanSampler(Sampler[int]):
+    """The numbers of an epoch's steps, from `start` on; the length is the whole epoch's."""
+
+    def __init__(self, num_steps: int, start: int = 0) -> None:
+        self.num_steps = num_steps
+        self.start = start
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.start, self.num_steps))
+
+    def __len__(self) -> int:
+        return self.num_steps
+
+
+class StepDataset(Dataset[StepBatch]):
+    """A step's number -> the tensors of this rank's share of it."""
+
+    def __init__(self, table: TokenTable, plan: EpochPlan, rank: int = 0, world: int = 1) -> None:
+        assert len(plan.rungs) == len(table), "the plan was made for another table"
+        self.table = table
+        self.plan = plan
+        self.rank = rank
+        self.world = world
+        self._weights = plan.bucket_weights().tolist()
+
+    def __len__(self) -> int:
+        return self.plan.num_steps
+
+    def __getitem__(self, step: int) -> StepBatch:
+        planned = self.plan.local(step, self.rank, self.world)
+        return StepBatch(tuple(self._micro(batch) for batch in planned), self.plan.epoch, step)
+
+    def _micro(self, batch: PlannedBatch) -> MicroBatch:
+        inputs = self.table.collate(batch.indices)
+        labels = inputs.pop("labels")
+        uids = torch.from_numpy(batch.indices.astype(np.int64))
+        members = self.plan.memberships
+        memberships = None if members is None else torch.from_numpy(members[batch.indices].astype(np.float32))
+        return MicroBatch(
+            inputs,
+            labels,
+            memberships,
+            uids,
+            rung=batch.rung,
+            slot=batch.slot,
+            shard=batch.shard,
+            count=batch.count,
+            num_batches=batch.num_batches,
+            bucket_weight=self._weights[batch.rung],
+        )
+
+
+class PlanLoader(DataLoader[StepBatch]):
+    """One epoch of training steps for one rank, resumable at any step.
+
+    The state counts the steps *delivered*, not those that workers have fetched ahead. A loaded position holds for the
+    next pass only, and only when it is of this plan's epoch; any later pass gives the whole epoch.
+    """
+
+    def __init__(
+        self,
+        table: TokenTable,
+        plan: EpochPlan,
+        rank: int = 0,
+        world: int = 1,
+        num_workers: int = 0,
+        pin_memory: bool = False,
+    ) -> None:
+        dataset = StepDataset(table, plan, rank, world)
+        sampler = PlanSampler(plan.num_steps)
+        super().__init__(
+            dataset,
+            batch_size=None,
+            sampler=sampler,
+            num_workers=num_workers,
+            pin_memory=pin_memory,
+            collate_fn=_as_it_is,
+        )
+        self.plan = plan
+        self._plan_sampler = sampler
+        self._delivered = 0
+        self._resume_at = 0
+
+    def __iter__(self) -> Iterator[StepBatch]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        # A generator: nothing happens before the first step is asked for, so a state loaded after iter() still counts.
+        start, self._resume_at = self._resume_at, 0
+        self._plan_sampler.start = self._delivered = start
+        for batch in super().__iter__():
+            self._delivered = batch.step + 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        return {"epoch": self.plan.epoch, "step": self._delivered}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if state["epoch"] == self.plan.epoch:
+            self._resume_at = self._delivered = int(state["step"])
+
+
+class EvalDataset(Dataset[EvalBatch]):
+    """Batches of samples of similar length; every sample is in one batch of one rank."""
+
+    def __init__(self, table: TokenTable, batch_size: int, rank: int = 0, world: int = 1) -> None:
+        self.table = table
+        self.lengths = table.lengths
+        # The longest come first: memory peaks at once or never. Every world-th batch, so ranks get similar lengths.
+        order = np.argsort(-self.lengths, kind="stable")
+        starts = range(rank * batch_size, len(table), world * batch_size)
+        self.batches = [order[start : start + batch_size] for start in starts]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> EvalBatch:
+        uids = self.batches[index]
+        inputs = self.table.collate(uids)
+        labels = inputs.pop("labels")
+        known = self.table.difficulty
+        difficulty = None if known is None else torch.from_numpy(known[uids].astype(np.int64))
+        return EvalBatch(inputs, labels, torch.from_numpy(uids), torch.from_numpy(self.lengths[uids]), difficulty)
+
+
+def eval_loader(
+    table: TokenTable,
+    batch_size: int,
+    rank: int = 0,
+    world: int = 1,
+    num_workers: int = 0,
+    pin_memory: bool = False,
+) -> DataLoader[EvalBatch]:
+    """A loader of `EvalBatch`, longest texts first; `uids` say where each result belongs."""
+    if batch_size < 1:
+        raise ValueError(f"eval_batch_size={batch_size}: at least 1 is needed")
+    dataset = EvalDataset(table, batch_size, rank, world)
+    return DataLoader(dataset, batch_size=None, num_workers=num_workers, pin_memory=pin_memory, collate_fn=_as_it_is)
+
+
+def _as_it_is(batch: T) -> T:
+    return batch
+
+
+def _map_tensors(batch: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """A copy of a frozen batch with every tensor changed, those in `inputs` included."""
+    fields = {name: value for name, value in vars(batch).items() if isinstance(value, Tensor)}
+    inputs = {name: change(tensor) for name, tensor in batch.inputs.items()}
+    return replace(batch, inputs=inputs, **{name: change(tensor) for name, tensor in fields.items()})

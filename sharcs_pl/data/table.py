@@ -1,0 +1,272 @@
+"""The tokenised table: flat token ids in Arrow IPC, memory-mapped, cached by a hash of everything that went in.
+
+Dimensions: `B` batch, `L` tokens of the longest sample of a batch, `S` samples, `T` tokens of the whole table.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import uuid
+import warnings
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from sharcs_pl.data.tasks import DataWarning, Examples
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+FORMAT = 1  # part of the cache key: raise it when the file's layout or the way texts are tokenised changes
+_META = b"sharcs_pl.table"
+_CHUNK = 4096  # texts given to the tokenizer at once: large enough for its threads, small enough in Python lists
+
+
+@dataclass(frozen=True, eq=False)
+class TokenTable:
+    """Tokenised samples of one split; a sample's uid is its position.
+
+    `input_ids` int32 [T]; `token_type_ids` uint8 [T] or None; `offsets` int64 [S+1]: sample i holds the tokens
+    `offsets[i]:offsets[i+1]`; `labels` [S] int64, or float32 for regression; `difficulty` int8 [S] where it is known.
+    """
+
+    input_ids: np.ndarray
+    token_type_ids: np.ndarray | None
+    offsets: np.ndarray
+    labels: np.ndarray
+    difficulty: np.ndarray | None
+    pad_id: int
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Real tokens of each sample, special ones included, [S] int64."""
+        return np.diff(self.offsets)
+
+    def collate(self, indices: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
+        """Samples as one batch, padded on the right to the longest.
+
+        `input_ids`, `attention_mask` and (where the encoder has them) `token_type_ids` [B, L] long; `labels` [B], long
+        or float32. No indices give `B == 0` and `L == 1`.
+        """
+        index = np.asarray(indices, dtype=np.int64)
+        starts = self.offsets[index]
+        lengths = self.offsets[index + 1] - starts
+        steps = np.arange(max(1, lengths.max(initial=0)))
+        mask = steps < lengths[:, None]
+        where = (starts[:, None] + steps)[mask]
+        batch = {"input_ids": _scatter(self.input_ids, where, mask, self.pad_id)}
+        batch["attention_mask"] = torch.from_numpy(mask.astype(np.int64))
+        if self.token_type_ids is not None:
+            batch["token_type_ids"] = _scatter(self.token_type_ids, where, mask, 0)
+        batch["labels"] = torch.from_numpy(self.labels[index])
+        return batch
+
+    def subset(self, indices: Sequence[int] | np.ndarray) -> TokenTable:
+        """The chosen samples in the given order, in memory; their uids are their new positions."""
+        index = np.asarray(indices, dtype=np.int64)
+        lengths = self.lengths[index]
+        offsets = _offsets(lengths)
+        where = np.repeat(self.offsets[index] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        types = None if self.token_type_ids is None else self.token_type_ids[where]
+        difficulty = None if self.difficulty is None else self.difficulty[index]
+        return TokenTable(self.input_ids[where], types, offsets, self.labels[index], difficulty, self.pad_id)
+
+    def save(self, path: str | Path) -> None:
+        """Write the table as an Arrow IPC file; readers see the old file or the whole new one, never a part."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
+        try:
+            batch = self._to_arrow()
+            with pa.OSFile(str(part), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
+                writer.write_batch(batch)
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | Path) -> TokenTable:
+        """Map a saved table into memory. Raises `ValueError` when the file is damaged or of another format."""
+        with pa.memory_map(str(path)) as source:
+            try:
+                table = pa.ipc.open_file(source).read_all()
+                table.validate(full=True)
+                return cls._from_arrow(table)
+            except (pa.ArrowException, ValueError, KeyError, IndexError, OSError) as error:
+                raise ValueError(f"{path} is not a whole table of format {FORMAT}: {error}") from error
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        optional = {"token_type_ids": self.token_type_ids, "difficulty": self.difficulty}
+        required = {"input_ids": self.input_ids, "offsets": self.offsets, "label": self.labels}
+        return required | {name: array for name, array in optional.items() if array is not None}
+
+    def _checksum(self) -> int:
+        value = zlib.crc32(str(self.pad_id).encode())
+        for name, array in sorted(self._arrays().items()):
+            value = zlib.crc32(np.ascontiguousarray(array).data, zlib.crc32(name.encode(), value))
+        return value
+
+    def _to_arrow(self) -> pa.RecordBatch:
+        arrays = self._arrays()
+        offsets = pa.array(arrays.pop("offsets"))
+        columns = {
+            name: pa.LargeListArray.from_arrays(offsets, pa.array(array)) if name.endswith("_ids") else pa.array(array)
+            for name, array in arrays.items()
+        }
+        meta = {"format": FORMAT, "pad_id": self.pad_id, "checksum": self._checksum()}
+        return pa.RecordBatch.from_pydict(columns).replace_schema_metadata({_META: json.dumps(meta).encode()})
+
+    @classmethod
+    def _from_arrow(cls, arrow: pa.Table) -> TokenTable:
+        meta = json.loads((arrow.schema.metadata or {})[_META])
+        if meta["format"] != FORMAT:
+            raise ValueError(f"its format is {meta['format']}")
+        columns = {name: arrow.column(name).chunk(0) for name in arrow.column_names}
+        flat = {name: _flat(column) for name, column in columns.items()}
+        offsets = columns["input_ids"].offsets.to_numpy()
+        types, difficulty = flat.get("token_type_ids"), flat.get("difficulty")
+        table = cls(flat["input_ids"], types, offsets, flat["label"], difficulty, meta["pad_id"])
+        if table._checksum() != meta["checksum"]:
+            raise ValueError("its contents do not match its checksum")
+        return table
+
+
+def tokenize(
+    examples: Examples,
+    tokenizer: PreTrainedTokenizerFast,
+    max_length: int,
+    cache_dir: str | Path | None = None,
+    key_parts: Sequence[str] = (),
+) -> TokenTable:
+    """Tokenise a split, or map the table of an earlier run from `cache_dir` when every input is the same.
+
+    Texts longer than `max_length` tokens lose tokens from their longest part (`longest_first`). A damaged cache file is
+    rebuilt with a `DataWarning`. `key_parts` are further strings that make a cache entry of its own. Raises
+    `ValueError` naming `task.max_length` or `encoder.pretrained` when the tokenizer cannot serve.
+    """
+    _check(examples, tokenizer, max_length)
+    if cache_dir is None:
+        return _build(examples, tokenizer, max_length)
+    path = Path(cache_dir) / f"{cache_key(examples, tokenizer, max_length, key_parts)}.arrow"
+    table = _cached(path)
+    if table is None:
+        _build(examples, tokenizer, max_length).save(path)
+        table = TokenTable.load(path)
+    return table
+
+
+def cache_key(
+    examples: Examples, tokenizer: PreTrainedTokenizerFast, max_length: int, key_parts: Sequence[str] = ()
+) -> str:
+    """Hash of everything a table depends on, as a file name."""
+    parts = [str(FORMAT), str(max_length), _digest_tokenizer(tokenizer), _digest_examples(examples), *key_parts]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+def _digest_examples(examples: Examples) -> str:
+    digest = hashlib.sha256()
+    for texts in examples.texts:
+        encoded = [text.encode("utf-8", "surrogatepass") for text in texts]
+        digest.update(str([len(text) for text in encoded]).encode())
+        digest.update(b"".join(encoded))
+    for array in (examples.labels, examples.difficulty):
+        digest.update(b"none" if array is None else array.dtype.str.encode() + np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _digest_tokenizer(tokenizer: PreTrainedTokenizerFast) -> str:
+    import tokenizers
+
+    # The backend carries the truncation and padding of its last call; they are no property of the tokenizer.
+    backend = json.loads(tokenizer.backend_tokenizer.to_str()) | {"truncation": None, "padding": None}
+    settings = [_uses_types(tokenizer), tokenizer.truncation_side, tokenizer.pad_token_id, tokenizers.__version__]
+    return hashlib.sha256(json.dumps([backend, settings], sort_keys=True).encode()).hexdigest()
+
+
+def _check(examples: Examples, tokenizer: PreTrainedTokenizerFast, max_length: int) -> None:
+    if getattr(tokenizer, "backend_tokenizer", None) is None:
+        raise ValueError(f"encoder.pretrained: {type(tokenizer).__name__} is not a fast tokenizer; one is needed")
+    if tokenizer.pad_token_id is None:
+        raise ValueError("encoder.pretrained: its tokenizer has no padding token, batches cannot be made")
+    pair = len(examples.texts) > 0 and len(examples.texts[0]) == 2
+    least = tokenizer.num_special_tokens_to_add(pair) + 1 + pair
+    if max_length < least:
+        raise ValueError(f"task.max_length={max_length} leaves no room for text; the least for this task is {least}")
+
+
+def _cached(path: Path) -> TokenTable | None:
+    if not path.exists():
+        return None
+    try:
+        return TokenTable.load(path)
+    except ValueError as error:
+        warnings.warn(f"the cached table is built again: {error}", DataWarning, stacklevel=3)
+        return None
+
+
+def _build(examples: Examples, tokenizer: PreTrainedTokenizerFast, max_length: int) -> TokenTable:
+    chunks = [
+        _encode(examples.texts[start : start + _CHUNK], tokenizer, max_length)
+        for start in range(0, len(examples.texts), _CHUNK)
+    ] or [(np.zeros(0, np.int32), np.zeros(0, np.uint8), np.zeros(0, np.int64))]
+    ids, types, lengths = (np.concatenate(arrays) for arrays in zip(*chunks, strict=True))
+    labels = examples.labels.astype(np.float32 if examples.labels.dtype.kind == "f" else np.int64)
+    difficulty = None if examples.difficulty is None else examples.difficulty.astype(np.int8)
+    pad_id = tokenizer.pad_token_id
+    assert isinstance(pad_id, int)
+    return TokenTable(ids, types if _uses_types(tokenizer) else None, _offsets(lengths), labels, difficulty, pad_id)
+
+
+def _encode(
+    texts: list[tuple[str, ...]], tokenizer: PreTrainedTokenizerFast, max_length: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Ids int32, segment ids uint8 (both flat) and lengths int64 of some texts."""
+    columns = [list(column) for column in zip(*texts, strict=True)]
+    encoded = tokenizer(
+        columns[0],
+        columns[1] if len(columns) > 1 else None,
+        truncation="longest_first",
+        max_length=max_length,
+        padding=False,
+        return_attention_mask=False,
+        return_token_type_ids=_uses_types(tokenizer),
+    )
+    ids: list[list[int]] = encoded["input_ids"]  # pyright: ignore[reportAssignmentType]
+    types: list[list[int]] = encoded.get("token_type_ids", [])  # pyright: ignore[reportAssignmentType]
+    lengths = np.fromiter(map(len, ids), np.int64, len(ids))
+    return _concatenate(ids, np.int32), _concatenate(types, np.uint8), lengths
+
+
+def _uses_types(tokenizer: PreTrainedTokenizerFast) -> bool:
+    return "token_type_ids" in tokenizer.model_input_names
+
+
+def _concatenate(rows: list[list[int]], dtype: type[np.integer]) -> np.ndarray:
+    return np.fromiter(chain.from_iterable(rows), dtype)
+
+
+def _offsets(lengths: np.ndarray) -> np.ndarray:
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
+
+
+def _flat(column: pa.Array) -> np.ndarray:
+    return (column.values if isinstance(column, pa.LargeListArray) else column).to_numpy()
+
+
+def _scatter(flat: np.ndarray, where: np.ndarray, mask: np.ndarray, fill: int) -> Tensor:
+    padded = np.full(mask.shape, fill, dtype=np.int64)
+    padded[mask] = flat[where]
+    return torch.from_numpy(padded)

@@ -1,0 +1,296 @@
+"""The tasks: one table row each, and how a row's texts and labels are read from the official files or from the hub."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from sharcs_pl.data.hub import load_hub
+from sharcs_pl.data.tsv import read_header, read_tsv
+
+UNKNOWN_LABEL = -1  # of a test split, whose labels GLUE keeps to itself
+
+_FILES = {"train": "train.tsv", "validation": "dev.tsv", "test": "test.tsv"}
+_MNLI_FILES = {"train": "train.tsv"} | {
+    f"{split}_{kind}": f"{file}_{kind}.tsv"
+    for split, file in (("validation", "dev"), ("test", "test"))
+    for kind in ("matched", "mismatched")
+}
+
+
+class DataWarning(UserWarning):
+    """Data that can be used but is not what was expected."""
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """What a task is, and where its files keep it.
+
+    `text_columns` (one or two) and `label_column`: names in the files. `labels`: a class's name per id, None for
+    regression with `label_range` as the least and the greatest score. `metrics`: the task's GLUE metrics, the first is
+    the one that counts. `counts`: official rows per split. `files`: file per split; `validation`: the splits that
+    evaluate the task. `file_labels`: how the files write the labels, where not as their ids. `headerless`: the columns
+    of train and validation files that name none. `skip_short`: the official files have broken rows that every published
+    count leaves out. `hub_columns`: the texts' names on the hub, where they differ.
+    """
+
+    name: str
+    text_columns: tuple[str, ...]
+    label_column: str
+    labels: tuple[str, ...] | None
+    metrics: tuple[str, ...]
+    label_range: tuple[float, float] | None = None
+    folder: str = ""
+    hub_config: str | None = None
+    counts: Mapping[str, int] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=lambda: _FILES)
+    validation: tuple[str, ...] = ("validation",)
+    file_labels: tuple[str, ...] | None = None
+    headerless: tuple[str, ...] | None = None
+    skip_short: bool = False
+    hub_columns: tuple[str, ...] | None = None
+
+    @property
+    def num_labels(self) -> int:
+        """Outputs of a classifier: 1 for regression."""
+        return 1 if self.labels is None else len(self.labels)
+
+    @property
+    def metric(self) -> str:
+        return self.metrics[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """One split in memory; a sample's uid is its position.
+
+    `texts`: one or two texts per sample; `labels` [S]: int64 class ids, or float32 scores; `difficulty` int8 [S] where
+    it is planted and known.
+    """
+
+    texts: list[tuple[str, ...]]
+    labels: np.ndarray
+    difficulty: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+_PAIR = ("sentence1", "sentence2")
+_NLI = ("entailment", "not_entailment")
+
+GLUE: dict[str, TaskSpec] = {
+    spec.name: spec
+    for spec in (
+        TaskSpec(
+            name="cola",
+            text_columns=("sentence",),
+            label_column="label",
+            labels=("unacceptable", "acceptable"),
+            metrics=("matthews",),
+            folder="CoLA",
+            hub_config="cola",
+            counts={"train": 8551, "validation": 1043, "test": 1063},
+            headerless=("source", "label", "mark", "sentence"),
+        ),
+        TaskSpec(
+            name="sst2",
+            text_columns=("sentence",),
+            label_column="label",
+            labels=("negative", "positive"),
+            metrics=("accuracy",),
+            folder="SST-2",
+            hub_config="sst2",
+            counts={"train": 67349, "validation": 872, "test": 1821},
+        ),
+        TaskSpec(
+            name="mrpc",
+            text_columns=("#1 String", "#2 String"),
+            label_column="Quality",
+            labels=("not_equivalent", "equivalent"),
+            metrics=("accuracy", "f1"),
+            folder="MRPC",
+            hub_config="mrpc",
+            counts={"train": 3668, "validation": 408, "test": 1725},
+            hub_columns=_PAIR,
+        ),
+        TaskSpec(
+            name="stsb",
+            text_columns=_PAIR,
+            label_column="score",
+            labels=None,
+            metrics=("pearson", "spearman"),
+            label_range=(0.0, 5.0),
+            folder="STS-B",
+            hub_config="stsb",
+            counts={"train": 5749, "validation": 1500, "test": 1379},
+        ),
+        TaskSpec(
+            name="qqp",
+            text_columns=("question1", "question2"),
+            label_column="is_duplicate",
+            labels=("not_duplicate", "duplicate"),
+            metrics=("accuracy", "f1"),
+            folder="QQP",
+            hub_config="qqp",
+            counts={"train": 363846, "validation": 40430, "test": 390965},
+            skip_short=True,
+        ),
+        TaskSpec(
+            name="mnli",
+            text_columns=_PAIR,
+            label_column="gold_label",
+            labels=("entailment", "neutral", "contradiction"),
+            metrics=("accuracy",),
+            folder="MNLI",
+            hub_config="mnli",
+            counts={
+                "train": 392702,
+                "validation_matched": 9815,
+                "validation_mismatched": 9832,
+                "test_matched": 9796,
+                "test_mismatched": 9847,
+            },
+            files=_MNLI_FILES,
+            validation=("validation_matched", "validation_mismatched"),
+            file_labels=("entailment", "neutral", "contradiction"),
+        ),
+        TaskSpec(
+            name="qnli",
+            text_columns=("question", "sentence"),
+            label_column="label",
+            labels=_NLI,
+            metrics=("accuracy",),
+            folder="QNLI",
+            hub_config="qnli",
+            counts={"train": 104743, "validation": 5463, "test": 5463},
+            file_labels=_NLI,
+        ),
+        TaskSpec(
+            name="rte",
+            text_columns=_PAIR,
+            label_column="label",
+            labels=_NLI,
+            metrics=("accuracy",),
+            folder="RTE",
+            hub_config="rte",
+            counts={"train": 2490, "validation": 277, "test": 3000},
+            file_labels=_NLI,
+        ),
+        TaskSpec(
+            name="wnli",
+            text_columns=_PAIR,
+            label_column="label",
+            labels=("not_entailment", "entailment"),
+            metrics=("accuracy",),
+            folder="WNLI",
+            hub_config="wnli",
+            counts={"train": 635, "validation": 71, "test": 146},
+        ),
+    )
+}
+
+
+GRADED = TaskSpec(
+    name="graded",
+    text_columns=("sentence",),
+    label_column="label",
+    labels=("negative", "positive"),
+    metrics=("accuracy",),
+    files={},
+)
+
+
+def get_task(name: str) -> TaskSpec:
+    tasks = {**GLUE, GRADED.name: GRADED}
+    if name not in tasks:
+        raise ValueError(f"task.name={name!r} is not known; there are {', '.join(tasks)}")
+    return tasks[name]
+
+
+def load_examples(spec: TaskSpec, split: str, data_dir: str | Path | None = None) -> Examples:
+    """One split, from local files or, without `data_dir`, from the hub.
+
+    `data_dir` is the task's own folder, or one that holds the official folder of that task. A number of rows other than
+    the official one is a `DataWarning`. Raises `ValueError`: naming `task.data_dir` when there is nothing to load, with
+    file and line for a malformed row.
+    """
+    if split not in spec.files:
+        raise ValueError(f"{spec.name} has no split {split!r}; there are {', '.join(spec.files)}")
+    examples = _from_hub(spec, split) if data_dir is None else _from_file(spec, split, Path(data_dir))
+    official = spec.counts.get(split)
+    if official is not None and len(examples) != official:
+        message = f"{spec.name} {split}: {len(examples)} rows were read, the official split has {official}"
+        warnings.warn(message, DataWarning, stacklevel=2)
+    return examples
+
+
+def subset_examples(examples: Examples, n: int, seed: int) -> Examples:
+    """`n` random samples in their old order, the same for the same seed; all of them where there are no more."""
+    if n < 1:
+        raise ValueError(f"task.max_train_samples={n}: at least 1 is needed")
+    total = len(examples)
+    keep = np.sort(np.random.default_rng(seed).choice(total, size=min(n, total), replace=False))
+    difficulty = None if examples.difficulty is None else examples.difficulty[keep]
+    return Examples([examples.texts[i] for i in keep], examples.labels[keep], difficulty)
+
+
+def _from_hub(spec: TaskSpec, split: str) -> Examples:
+    assert spec.hub_config is not None, f"{spec.name} is not on the hub"
+    rows = load_hub(spec.hub_config, split)
+    texts = zip(*(rows[column] for column in spec.hub_columns or spec.text_columns), strict=True)
+    return Examples(list(texts), _label_array(spec, list(rows["label"])))
+
+
+def _from_file(spec: TaskSpec, split: str, data_dir: Path) -> Examples:
+    path = _find(spec, spec.files[split], data_dir.expanduser())
+    hidden = split.startswith("test")
+    names = None if hidden else spec.headerless
+    wanted = list(spec.text_columns)
+    if not hidden or spec.label_column in read_header(path):
+        wanted.append(spec.label_column)
+    texts: list[tuple[str, ...]] = []
+    labels: list[float] = []
+    for line, cells in read_tsv(path, wanted, names, spec.skip_short):
+        texts.append(tuple(cells[: len(spec.text_columns)]))
+        labels.append(_label(spec, cells[-1], f"{path}, line {line}") if len(cells) > len(texts[-1]) else UNKNOWN_LABEL)
+    return Examples(texts, _label_array(spec, labels))
+
+
+def _find(spec: TaskSpec, file: str, root: Path) -> Path:
+    for folder in (root / spec.folder, root):
+        if (folder / file).is_file():
+            return folder / file
+    raise ValueError(
+        f"task.data_dir={str(root)!r} has no {file} of {spec.name}; expected the task's folder with "
+        f"{', '.join(spec.files.values())}, or a folder that holds it as {spec.folder}/"
+    )
+
+
+def _label(spec: TaskSpec, cell: str, place: str) -> float:
+    if spec.labels is None:
+        return _score(spec, cell, place)
+    known = spec.file_labels or tuple(map(str, range(spec.num_labels)))
+    if cell not in known:
+        raise ValueError(f"{place}: label {cell!r} is none of {', '.join(known)}")
+    return known.index(cell)
+
+
+def _score(spec: TaskSpec, cell: str, place: str) -> float:
+    low, high = spec.label_range or (-math.inf, math.inf)
+    try:
+        value = float(cell)
+    except ValueError:
+        value = math.nan
+    if not low <= value <= high:
+        raise ValueError(f"{place}: score {cell!r} is no number from {low:g} to {high:g}")
+    return value
+
+
+def _label_array(spec: TaskSpec, labels: list[float]) -> np.ndarray:
+    return np.asarray(labels, dtype=np.float32 if spec.labels is None else np.int64)

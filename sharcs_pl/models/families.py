@@ -1,0 +1,250 @@
+"""The table of architectures: one row says where a stock `...ForSequenceClassification` class keeps its parts.
+
+A new backbone is a new row. Everything else in `models` knows an encoder only through its row.
+
+Dimensions: `B` batch, `L` tokens, `D` hidden, `E` embedding, `N` heads, `F` feed-forward, `C` labels.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor, nn
+from transformers.masking_utils import create_bidirectional_mask
+
+from sharcs_pl.core.flops import EncoderShape
+from sharcs_pl.models.layers import LayerSize
+
+
+@dataclass(frozen=True)
+class HeadParts:
+    """The stock head on the first token: input dropout, dense D -> D, activation, dropout, output D -> C."""
+
+    input_dropout: nn.Module
+    dense: nn.Linear
+    activation: Callable[[Tensor], Tensor]
+    dropout: nn.Module
+    output: nn.Linear
+
+
+def _no_extras(base: Any, hidden: Tensor, heads: int) -> dict[str, Tensor]:
+    return {}
+
+
+@dataclass(frozen=True)
+class Family:
+    """One architecture: `model_type` of its config, its stock class, and where that class keeps what.
+
+    `embed` gives the first layer's input [B, L, D] from (base model, input_ids [B, L], token_type_ids [B, L] or None).
+    `layers` lists the base model's layers in depth order; a layer may occur more than once.
+    `layer_extras` gives what the layers take besides hidden state and mask, from (base model, hidden, heads).
+    `head_prefixes` begin the names of parameters that a checkpoint may lack: they are then drawn afresh.
+    """
+
+    model_type: str
+    stock_class_name: str
+    base: str
+    embed: Callable[[Any, Tensor, Tensor | None], Tensor]
+    layers: Callable[[Any], list[nn.Module]]
+    head: Callable[[Any], HeadParts]
+    last_norm: str
+    head_prefixes: tuple[str, ...]
+    layer_extras: Callable[[Any, Tensor, int], dict[str, Tensor]] = _no_extras
+    hidden: str = "hidden_size"
+    heads: str = "num_attention_heads"
+    ffn: str = "intermediate_size"
+    dropouts: tuple[str, ...] = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
+
+    @property
+    def stock_class(self) -> Any:
+        """The transformers class; imported when asked for, since each of them costs an import of its own."""
+        return getattr(transformers, self.stock_class_name)
+
+    def base_of(self, stock: Any) -> Any:
+        """The encoder without the head."""
+        return getattr(stock, self.base)
+
+    def depth_order(self, stock: Any) -> list[nn.Module]:
+        """The layers of a stock model, first to last."""
+        return self.layers(self.base_of(stock))
+
+    def size(self, config: Any) -> LayerSize:
+        """Sizes of a full-width layer."""
+        return LayerSize(getattr(config, self.hidden), getattr(config, self.heads), getattr(config, self.ffn))
+
+    def resized(self, config: Any, size: LayerSize) -> Any:
+        """A copy of a stock config with another layer size; the head size stays when D and N shrink alike."""
+        narrow = copy.deepcopy(config)
+        for name, value in ((self.hidden, size.hidden), (self.heads, size.heads), (self.ffn, size.ffn)):
+            setattr(narrow, name, value)
+        return narrow
+
+    def with_dropout(self, config: Any, dropout: float) -> Any:
+        """The same config with every dropout probability that the family has set to `dropout`."""
+        for name in self.dropouts:
+            setattr(config, name, dropout)
+        return config
+
+    def mask(self, stock: Any, hidden: Tensor, attention_mask: Tensor) -> Any:
+        """The mask that the stock model hands its layers, for hidden states [B, L, any] and a mask [B, L]."""
+        return create_bidirectional_mask(config=stock.config, inputs_embeds=hidden, attention_mask=attention_mask)
+
+    def shape(self, stock: Any) -> EncoderShape:
+        """What the cost model needs to know of the encoder."""
+        size = self.size(stock.config)
+        return EncoderShape(
+            hidden_size=size.hidden,
+            num_heads=size.heads,
+            head_size=size.hidden // size.heads,
+            intermediate_size=size.ffn,
+            num_layers=len(self.depth_order(stock)),
+            num_labels=stock.config.num_labels,
+            embedding_size=getattr(stock.config, "embedding_size", None),
+        )
+
+
+def _embed_with_types(base: Any, input_ids: Tensor, token_type_ids: Tensor | None) -> Tensor:
+    return base.embeddings(input_ids=input_ids, token_type_ids=token_type_ids)
+
+
+def _embed_without_types(base: Any, input_ids: Tensor, token_type_ids: Tensor | None) -> Tensor:
+    return base.embeddings(input_ids=input_ids)
+
+
+def _embed_electra(base: Any, input_ids: Tensor, token_type_ids: Tensor | None) -> Tensor:
+    hidden = _embed_with_types(base, input_ids, token_type_ids)  # [B, L, E]
+    return base.embeddings_project(hidden) if hasattr(base, "embeddings_project") else hidden
+
+
+def _embed_albert(base: Any, input_ids: Tensor, token_type_ids: Tensor | None) -> Tensor:
+    hidden = _embed_with_types(base, input_ids, token_type_ids)  # [B, L, E]
+    return base.encoder.embedding_hidden_mapping_in(hidden)
+
+
+def _encoder_layers(base: Any) -> list[nn.Module]:
+    return list(base.encoder.layer)
+
+
+def _distilbert_layers(base: Any) -> list[nn.Module]:
+    return list(base.transformer.layer)
+
+
+def _albert_layers(base: Any) -> list[nn.Module]:
+    """Each depth's group of shared layers, as the stock loop picks it."""
+    config = base.config
+    per_group = config.num_hidden_layers / config.num_hidden_groups
+    groups = [base.encoder.albert_layer_groups[int(i / per_group)] for i in range(config.num_hidden_layers)]
+    return [layer for group in groups for layer in group.albert_layers]
+
+
+def _position_bias(base: Any, hidden: Tensor, heads: int) -> dict[str, Tensor]:
+    """MPNet adds a learned bias per head, [B, N, L, L]; a narrow rung keeps that of its leading heads."""
+    return {"position_bias": base.encoder.compute_position_bias(hidden)[:, :heads]}
+
+
+def _bert_head(stock: Any) -> HeadParts:
+    pooler = stock.bert.pooler
+    return HeadParts(nn.Identity(), pooler.dense, pooler.activation, stock.dropout, stock.classifier)
+
+
+def _albert_head(stock: Any) -> HeadParts:
+    base = stock.albert
+    return HeadParts(nn.Identity(), base.pooler, base.pooler_activation, stock.dropout, stock.classifier)
+
+
+def _distilbert_head(stock: Any) -> HeadParts:
+    return HeadParts(nn.Identity(), stock.pre_classifier, torch.relu, stock.dropout, stock.classifier)
+
+
+def _tanh_head(stock: Any) -> HeadParts:
+    head = stock.classifier
+    return HeadParts(head.dropout, head.dense, torch.tanh, head.dropout, head.out_proj)
+
+
+def _electra_head(stock: Any) -> HeadParts:
+    head = stock.classifier
+    return HeadParts(head.dropout, head.dense, head.activation, head.dropout, head.out_proj)
+
+
+_BERT = Family(
+    model_type="bert",
+    stock_class_name="BertForSequenceClassification",
+    base="bert",
+    embed=_embed_with_types,
+    layers=_encoder_layers,
+    head=_bert_head,
+    last_norm="output.LayerNorm",
+    head_prefixes=("classifier.", "bert.pooler."),
+)
+
+_ROBERTA = replace(
+    _BERT,
+    model_type="roberta",
+    stock_class_name="RobertaForSequenceClassification",
+    base="roberta",
+    head=_tanh_head,
+    head_prefixes=("classifier.",),
+)
+
+_ROWS = (
+    _BERT,
+    _ROBERTA,
+    replace(_ROBERTA, model_type="xlm-roberta", stock_class_name="XLMRobertaForSequenceClassification"),
+    replace(
+        _ROBERTA,
+        model_type="electra",
+        stock_class_name="ElectraForSequenceClassification",
+        base="electra",
+        embed=_embed_electra,
+        head=_electra_head,
+    ),
+    replace(
+        _ROBERTA,
+        model_type="mpnet",
+        stock_class_name="MPNetForSequenceClassification",
+        base="mpnet",
+        embed=_embed_without_types,
+        layer_extras=_position_bias,
+        dropouts=("hidden_dropout_prob", "attention_probs_dropout_prob"),
+    ),
+    Family(
+        model_type="distilbert",
+        stock_class_name="DistilBertForSequenceClassification",
+        base="distilbert",
+        embed=_embed_without_types,
+        layers=_distilbert_layers,
+        head=_distilbert_head,
+        last_norm="output_layer_norm",
+        head_prefixes=("pre_classifier.", "classifier."),
+        hidden="dim",
+        heads="n_heads",
+        ffn="hidden_dim",
+        dropouts=("dropout", "attention_dropout", "seq_classif_dropout"),
+    ),
+    Family(
+        model_type="albert",
+        stock_class_name="AlbertForSequenceClassification",
+        base="albert",
+        embed=_embed_albert,
+        layers=_albert_layers,
+        head=_albert_head,
+        last_norm="full_layer_layer_norm",
+        head_prefixes=("classifier.", "albert.pooler."),
+        dropouts=("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout_prob"),
+    ),
+)
+
+FAMILIES: dict[str, Family] = {row.model_type: row for row in _ROWS}
+
+
+def get_family(model_type: str) -> Family:
+    """The row of an architecture; a `ValueError` that lists the supported ones for any other."""
+    if model_type not in FAMILIES:
+        supported = ", ".join(sorted(FAMILIES))
+        raise ValueError(f"encoder.pretrained: architecture {model_type!r} is not supported; supported: {supported}")
+    return FAMILIES[model_type]

@@ -1,0 +1,127 @@
+"""Stock encoders from a folder, a hub id, a model object or a config, ready for surgery."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, PreTrainedModel
+from transformers.utils import logging as hf_logging
+
+from sharcs_pl.models.families import Family, get_family
+
+Source = str | Path | PreTrainedModel
+
+_CACHE_LINE = 64  # bytes
+
+
+def load_stock(source: Source, num_labels: int | None = None, dropout: float | None = None) -> PreTrainedModel:
+    """The stock `...ForSequenceClassification` model of `source`, in evaluation mode.
+
+    `source` is a folder, a hub id (loaded as float32), or a model object of a supported architecture with or without a
+    head (copied, its dtype and attention implementation kept). `num_labels` and `dropout` (of embeddings, attention,
+    layers and head) replace the checkpoint's when given. A head that is missing or of another size is drawn afresh from
+    the global torch generator: seed it first. `ValueError` when the architecture is not supported, the checkpoint is
+    not there, or any other weight is missing.
+    """
+    if isinstance(source, PreTrainedModel):
+        return _from_object(source, num_labels, dropout)
+    return _from_checkpoint(str(source), num_labels, dropout)
+
+
+def stock_from_dict(encoder: dict[str, Any], num_labels: int, attention: str | None) -> PreTrainedModel:
+    """A stock model with fresh weights from its config as a dict; `attention` where the architecture has a choice."""
+    family = get_family(encoder["model_type"])
+    values = {key: value for key, value in encoder.items() if key not in ("model_type", "id2label", "label2id")}
+    config = AutoConfig.for_model(family.model_type, **values)
+    config.num_labels = num_labels
+    if family.stock_class._supports_sdpa:
+        config._attn_implementation = attention
+    return family.stock_class(config)
+
+
+def _from_checkpoint(source: str, num_labels: int | None, dropout: float | None) -> PreTrainedModel:
+    try:
+        config = AutoConfig.from_pretrained(source)
+    except OSError as error:
+        raise ValueError(f"encoder.pretrained: no checkpoint at {source!r}: {error}") from error
+    family = get_family(config.model_type)
+    _adapt(family, config, num_labels, dropout)
+    with _quiet():
+        model, report = family.stock_class.from_pretrained(
+            source, config=config, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
+        )
+    _check_complete(family, source, [*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])])
+    return model.eval()
+
+
+def _from_object(source: PreTrainedModel, num_labels: int | None, dropout: float | None) -> PreTrainedModel:
+    family = get_family(source.config.model_type)
+    config = copy.deepcopy(source.config)
+    _adapt(family, config, num_labels, dropout)
+    model = family.stock_class(config).to(device=source.device, dtype=source.dtype)
+    missing = _copy_weights(source, model, family)
+    _check_complete(family, type(source).__name__, missing)
+    return model.eval()
+
+
+def _copy_weights(source: nn.Module, model: PreTrainedModel, family: Family) -> list[str]:
+    """Copy every tensor that both have in the same shape; returns the names that `model` did not get."""
+    bare = not hasattr(source, family.base)
+    weights = {f"{family.base}.{name}" if bare else name: value for name, value in source.state_dict().items()}
+    own = model.state_dict()
+    fitting = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
+    model.load_state_dict({name: _twin(value) for name, value in fitting.items()}, strict=False, assign=True)
+    return sorted(set(own) - set(fitting))
+
+
+def _twin(tensor: Tensor) -> Tensor:
+    """A copy at the same offset from a cache line: on CPU the rounding of a matrix-vector product depends on it, and
+    tensors mapped from a safetensors file lie anywhere."""
+    size = tensor.element_size()
+    buffer = tensor.new_empty(tensor.numel() + _CACHE_LINE // size)
+    start = (tensor.data_ptr() - buffer.data_ptr()) % _CACHE_LINE // size
+    return buffer[start : start + tensor.numel()].view(tensor.shape).copy_(tensor)
+
+
+def align(model: nn.Module) -> None:
+    """Move parameters that lie in a mapped file onto cache lines, where freshly made ones lie too, so that a model that
+    was saved gives its logits bit for bit when it is read again (see `_twin`)."""
+    for parameter in model.parameters():
+        if parameter.device.type == "cpu" and parameter.data_ptr() % _CACHE_LINE:
+            parameter.data = parameter.data.clone()
+
+
+def _adapt(family: Family, config: Any, num_labels: int | None, dropout: float | None) -> None:
+    if getattr(config, "is_decoder", False):
+        raise ValueError("encoder.pretrained: a decoder (is_decoder in its config) cannot be routed")
+    if num_labels is not None:
+        config.num_labels = num_labels
+    if dropout is not None:
+        family.with_dropout(config, dropout)
+
+
+def _check_complete(family: Family, source: str, missing: Iterable[str]) -> None:
+    lost = sorted(name for name in missing if not name.startswith(family.head_prefixes))
+    if lost:
+        shown = ", ".join(lost[:5]) + (f" and {len(lost) - 5} more" if len(lost) > 5 else "")
+        raise ValueError(f"encoder.pretrained: {source!r} lacks weights of a {family.model_type} encoder: {shown}")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back transformers' report on missing keys and its progress bar: what is missing is checked here."""
+    verbosity, bar = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+    hf_logging.set_verbosity_error()
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        hf_logging.set_verbosity(verbosity)
+        if bar:
+            hf_logging.enable_progress_bar()

@@ -1,0 +1,274 @@
+"""The routed model: a full-width trunk, a router, and one tail per rung over shared weights (SHARCS, arXiv 2310.12126).
+
+Dimensions: `B` batch, `L` tokens, `D` hidden, `W` rungs, `C` labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
+
+from sharcs_pl.core.flops import CostModel
+from sharcs_pl.core.widths import WidthLadder, check_split
+from sharcs_pl.models.configuration import SharcsConfig
+from sharcs_pl.models.families import Family, get_family
+from sharcs_pl.models.layers import (
+    NORM_INITS,
+    LayerSize,
+    LearnedPooling,
+    SlicedLinear,
+    Tail,
+    make_reduction,
+    make_view,
+    private_norm,
+    run_layers,
+)
+from sharcs_pl.models.outputs import SharcsOutput, TrunkState
+from sharcs_pl.models.pretrained import Source, align, load_stock, stock_from_dict
+from sharcs_pl.models.router import Router, router_loss, task_loss
+
+__all__ = ["SharcsConfig", "SharcsForSequenceClassification", "SharcsOutput", "TrunkState"]
+
+
+class SharcsForSequenceClassification(PreTrainedModel):
+    """A stock encoder whose layers after `split_layer` run at a width chosen per sample.
+
+    Rung i runs the tail on the leading r_i of the hidden dims, heads and feed-forward neurons. At the top rung nothing
+    is cut, so with `top_rung_norm=False` its logits are bit for bit those of the stock model.
+    """
+
+    config_class = SharcsConfig
+    main_input_name = "input_ids"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+
+    def __init__(self, config: SharcsConfig, encoder: PreTrainedModel | None = None) -> None:
+        super().__init__(config)
+        assert config.encoder is not None
+        assert config.num_labels is not None
+        self.encoder = encoder or stock_from_dict(config.encoder, config.num_labels, config._attn_implementation)
+        self.ladder = WidthLadder.parse(config.widths)
+        self.split_layer = config.split_layer
+        self.shape = self.family.shape(self.encoder)
+        self._check()
+        routed = len(self.ladder) > 1
+        self.router = Router(self.shape.hidden_size, config.router_hidden_size, len(self.ladder)) if routed else None
+        self.cost = CostModel(
+            self.shape, self.ladder, config.split_layer, config.router_hidden_size, config.reduction, routed
+        )
+        self.post_init()
+        # After post_init, which would draw every norm it finds afresh: these hold slices of pretrained ones.
+        self.tails = nn.ModuleList(self._make_tail(rung) for rung in range(len(self.ladder)))
+
+    @classmethod
+    def from_encoder(
+        cls,
+        source: Source,
+        *,
+        widths: Sequence[float | int | str | Fraction],
+        split_layer: int,
+        num_labels: int | None = None,
+        router_hidden_size: int = 64,
+        reduction: str = "slice",
+        norm_init: str = "pretrained",
+        top_rung_norm: bool = False,
+        dropout: float | None = None,
+    ) -> SharcsForSequenceClassification:
+        """Surgery on a stock encoder: a folder, a hub id or a model object (which is copied, not changed).
+
+        `num_labels` and `dropout` None keep the checkpoint's. What the checkpoint lacks of the head, and the router,
+        are drawn from the global torch generator. The model comes in evaluation mode. `ValueError` names the config key
+        at fault: `encoder.pretrained`, `width.multipliers`, `width.split_layer`, `width.reduction`, `width.norm_init`.
+        """
+        labels = WidthLadder.parse(widths).labels()
+        stock = load_stock(source, num_labels, dropout)
+        encoder = stock.config.to_dict()
+        encoder.pop("_name_or_path", None)  # a path of the machine that did the surgery
+        config = SharcsConfig(
+            encoder=encoder,
+            widths=labels,
+            split_layer=split_layer,
+            reduction=reduction,
+            norm_init=norm_init,
+            top_rung_norm=top_rung_norm,
+            router_hidden_size=router_hidden_size,
+            id2label=stock.config.id2label,
+            label2id=stock.config.label2id,
+            problem_type=stock.config.problem_type,
+            attn_implementation=stock.config._attn_implementation,
+        )
+        model = cls(config, stock).eval()
+        return model.to(device=stock.device, dtype=stock.dtype)  # pyright: ignore[reportCallIssue]
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+        """As in transformers; the weights are moved out of the mapped file, so that logits come back bit for bit."""
+        loaded = super().from_pretrained(*args, **kwargs)
+        align(loaded[0] if isinstance(loaded, tuple) else loaded)
+        return loaded
+
+    @property
+    def family(self) -> Family:
+        """The row of the encoder's architecture."""
+        return get_family(self.config.encoder["model_type"])
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        rungs: int | Tensor | None = None,
+        memberships: Tensor | None = None,
+    ) -> SharcsOutput:
+        """One pass over a batch of any mixture of rungs.
+
+        `input_ids`, `attention_mask`, `token_type_ids`: [B, L] long, the last two optional. `rungs`: None for the
+        router's choice, an int for every sample, or [B] long. `labels` [B] (values when `num_labels` is 1) adds
+        `task_loss`, `memberships` [B, W] adds `router_loss`; `loss` is their sum. `ValueError` for a rung that is not
+        on the ladder.
+        """
+        state = self.trunk(input_ids, attention_mask, token_type_ids)
+        chosen = self._chosen(rungs, state)
+        logits = self.tail(state, rungs) if isinstance(rungs, int) else self._mixed(state, chosen)
+        return self._output(logits, state.router_logits, chosen, labels, memberships)
+
+    def trunk(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
+    ) -> TrunkState:
+        """Embeddings, the first `split_layer` layers at full width, and the router. Inputs as in `forward`."""
+        family, stock = self.family, self.encoder
+        base = family.base_of(stock)
+        attention_mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        hidden = family.embed(base, input_ids, token_type_ids)
+        extras = family.layer_extras(base, hidden, self.shape.num_heads)
+        layers = family.depth_order(stock)[: self.split_layer]
+        hidden = run_layers(layers, hidden, family.mask(stock, hidden, attention_mask), extras)
+        router_logits = None if self.router is None else self.router(hidden, attention_mask)
+        return TrunkState(hidden, attention_mask, router_logits)
+
+    def tail(self, state: TrunkState, rung: int) -> Tensor:
+        """The logits [B, C] of every sample of `state` at one rung."""
+        tail = self.tails[rung]
+        assert isinstance(tail, Tail)
+        mask = self.family.mask(self.encoder, state.hidden, state.attention_mask)
+        extras = self.family.layer_extras(self.family.base_of(self.encoder), state.hidden, tail.size.heads)
+        hidden = tail(state.hidden, mask, **extras)
+        head = self.family.head(self.encoder)
+        first = head.activation(tail.head_dense(head.input_dropout(hidden[:, 0])))
+        return head.output(head.dropout(first))
+
+    def route(self, router_logits: Tensor) -> Tensor:
+        """The rung of each sample [B] long: the most likely one of `router_logits` [B, W]."""
+        return router_logits.argmax(-1)
+
+    def all_rungs(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Every sample on every rung behind one trunk: logits [B, W, C] and router logits [B, W] (None without a
+        router)."""
+        state = self.trunk(input_ids, attention_mask, token_type_ids)
+        logits = [self.tail(state, rung) for rung in range(len(self.ladder))]
+        return torch.stack(logits, dim=1), state.router_logits
+
+    def private_parameters(self) -> list[nn.Parameter]:
+        """Every parameter that a step may leave without a gradient, depending on the rungs it holds: the tails' own
+        norms and reductions, the stock norms that only the top rung's tail runs, and the router."""
+        layers = self.family.depth_order(self.encoder)
+        shared = {id(layer) for layer in layers[: self.split_layer]}
+        tops = [layer for layer in layers[self.split_layer :] if id(layer) not in shared]
+        norms = [module for layer in tops for module in layer.modules() if isinstance(module, nn.LayerNorm)]
+        owners = [self.tails, *norms, *([] if self.router is None else [self.router])]
+        return list({id(p): p for owner in owners for p in owner.parameters()}.values())
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The encoder's word embeddings."""
+        return self.encoder.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the encoder's word embeddings."""
+        self.encoder.set_input_embeddings(value)
+
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, LearnedPooling):
+            module.reset_parameters()
+
+    def _check(self) -> None:
+        config, shape = self.config, self.shape
+        if config.norm_init not in NORM_INITS:
+            raise ValueError(f"width.norm_init: {config.norm_init!r} is none of {', '.join(NORM_INITS)}")
+        check_split(config.split_layer, shape.num_layers)
+        self.ladder.check(
+            hidden_size=shape.hidden_size,
+            num_heads=shape.num_heads,
+            intermediate_size=shape.intermediate_size,
+            reduction=config.reduction,
+        )
+
+    def _make_tail(self, rung: int) -> Tail:
+        config, family, stock = self.config, self.family, self.encoder
+        layers, full = family.depth_order(stock), family.size(stock.config)
+        size = LayerSize(*(self.ladder.size(rung, whole) for whole in (full.hidden, full.heads, full.ffn)))
+        trunk_norm = layers[self.split_layer - 1].get_submodule(family.last_norm)
+        assert isinstance(trunk_norm, nn.LayerNorm)
+        top = rung == self.ladder.top
+        bare = top and not config.top_rung_norm
+        norm = nn.Identity() if bare else private_norm(trunk_norm, size.hidden, config.norm_init)
+        reduction = make_reduction(config.reduction, full.hidden, size.hidden)
+        dense = SlicedLinear(family.head(stock).dense, size.hidden, full.hidden)
+        after = layers[self.split_layer :]
+        if top:
+            return Tail(size, reduction, norm, dense, stock=after)
+        narrow = family.resized(stock.config, size)
+        return Tail(size, reduction, norm, dense, [make_view(layer, narrow, config.norm_init) for layer in after])
+
+    def _chosen(self, rungs: int | Tensor | None, state: TrunkState) -> Tensor:
+        """The rung of each sample [B] long."""
+        size = state.hidden.shape[0]
+        if rungs is None and state.router_logits is not None:
+            return self.route(state.router_logits)
+        given = torch.as_tensor(0 if rungs is None else rungs)
+        if given.is_floating_point() or given.shape not in ((), (size,)):
+            raise ValueError(
+                f"rungs: {given.dtype} of shape {tuple(given.shape)}; give an int, or one per sample ({size})"
+            )
+        if ((given < 0) | (given > self.ladder.top)).any():
+            raise ValueError(f"rungs: {given.tolist()}; the ladder has 0 to {self.ladder.top}")
+        return given.to(state.hidden.device, torch.long).expand(size)
+
+    def _mixed(self, state: TrunkState, rungs: Tensor) -> Tensor:
+        """Each rung's samples together through its tail, the logits [B, C] back in the order of the batch."""
+        groups = [(rung, (rungs == rung).nonzero().flatten()) for rung in range(len(self.ladder))]
+        groups = [(rung, rows) for rung, rows in groups if len(rows)]
+        if len(groups) == 1:
+            return self.tail(state, groups[0][0])
+        logits = torch.cat([self.tail(state.select(rows), rung) for rung, rows in groups])
+        return logits[torch.cat([rows for _, rows in groups]).argsort()]
+
+    def _output(
+        self,
+        logits: Tensor,
+        router_logits: Tensor | None,
+        rungs: Tensor,
+        labels: Tensor | None,
+        memberships: Tensor | None,
+    ) -> SharcsOutput:
+        task = None if labels is None else task_loss(logits, labels, self.shape.num_labels)
+        router = None
+        if memberships is not None and router_logits is not None:
+            router = router_loss(router_logits, memberships)
+        losses = [loss for loss in (task, router) if loss is not None]
+        total = torch.stack(losses).sum() if losses else None
+        return SharcsOutput(total, logits, task, router, router_logits, rungs)
+
+
+AutoModelForSequenceClassification.register(SharcsConfig, SharcsForSequenceClassification, exist_ok=True)

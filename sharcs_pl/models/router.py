@@ -1,0 +1,59 @@
+"""The router and the two losses of a step (SHARCS, arXiv 2310.12126, section 3).
+
+Dimensions: `B` batch, `L` tokens, `D` hidden, `W` rungs, `C` labels.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Reduction = Literal["mean", "none"]
+
+
+def masked_mean(hidden: Tensor, attention_mask: Tensor) -> Tensor:
+    """Mean of `hidden` [B, L, D] over the real tokens of `attention_mask` [B, L] (1 real, 0 padding) -> [B, D].
+
+    Padding takes no part, so a text gets the same vector whatever it is batched with. A row without any real token
+    gives zeros.
+    """
+    weight = attention_mask.to(hidden.dtype).unsqueeze(-1)
+    return (hidden * weight).sum(1) / weight.sum(1).clamp(min=1)
+
+
+class Router(nn.Module):
+    """Says from the trunk's output which rungs would do: mean over real tokens, Linear, ReLU, Linear.
+
+    `forward` takes the trunk's output [B, L, D] and the mask [B, L], and gives one logit per rung [B, W]. The rungs
+    are labels of their own (a sample may belong to several), so the logits go through sigmoids, not a softmax.
+    """
+
+    def __init__(self, hidden_size: int, router_hidden_size: int, num_rungs: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(hidden_size, router_hidden_size)
+        self.output = nn.Linear(router_hidden_size, num_rungs)
+
+    def forward(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
+        pooled = masked_mean(hidden, attention_mask)
+        return self.output(F.relu(self.dense(pooled)))
+
+
+def router_loss(router_logits: Tensor, memberships: Tensor, reduction: Reduction = "mean") -> Tensor:
+    """Multi-label binary cross-entropy of `router_logits` [B, W] against `memberships` [B, W] (0 or 1).
+
+    The mean is taken over the rungs, then over the batch; `reduction="none"` gives the batch's losses [B].
+    """
+    target = memberships.to(torch.float32)
+    loss = F.binary_cross_entropy_with_logits(router_logits.float(), target, reduction="none").mean(-1)
+    return loss.mean() if reduction == "mean" else loss
+
+
+def task_loss(logits: Tensor, labels: Tensor, num_labels: int, reduction: Reduction = "mean") -> Tensor:
+    """Cross-entropy of `logits` [B, C] against class indices [B], or squared error against values [B] when
+    `num_labels` is 1 (a regression task). `reduction="none"` gives the batch's losses [B]."""
+    if num_labels == 1:
+        return F.mse_loss(logits.float().squeeze(-1), labels.float().view(-1), reduction=reduction)
+    return F.cross_entropy(logits.float(), labels.view(-1).long(), reduction=reduction)

@@ -1,0 +1,169 @@
+"""Callbacks: the schedule, hardness history, best and last checkpoints, the run directory's files and the bar."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
+
+from sharcs_pl.core.plan import EpochPlan
+from sharcs_pl.data.datamodule import SharcsDataModule
+from sharcs_pl.training.schedule import epoch_fraction, linear_warmup_decay
+
+
+def datamodule_of(trainer: L.Trainer) -> SharcsDataModule:
+    """The trainer's datamodule, which keeps the history."""
+    found = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+    assert isinstance(found, SharcsDataModule)
+    return found
+
+
+class EpochFractionSchedule(Callback):
+    """Sets the learning rate before every step, from the fraction of epochs done.
+
+    Nothing is stored: a resumed run computes the same rates.
+    """
+
+    def __init__(self, warmup_fraction: float) -> None:
+        self.warmup_fraction = warmup_fraction
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        steps, epochs = int(trainer.num_training_batches), trainer.max_epochs or 1
+        fraction = epoch_fraction(trainer.current_epoch, batch_idx, steps, epochs)
+        factor = linear_warmup_decay(fraction, self.warmup_fraction)
+        for group in trainer.optimizers[0].param_groups:
+            group["lr"] = group["peak_lr"] * factor
+
+
+class HardnessHistory(Callback):
+    """Carries each step's scores to the history and closes its epoch; the next loader is planned from it.
+
+    With a folder, the epoch is also written to ``history.parquet`` (epoch, uid, score, rung).
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.path = folder / "history.parquet" if folder else None
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        datamodule_of(trainer).record(outputs["uids"], outputs["scores"], outputs["rungs"], batch.step)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        columns = datamodule_of(trainer).close_epoch()
+        if self.path and trainer.is_global_zero:
+            epoch = np.full(len(columns["uid"]), trainer.current_epoch, dtype=np.int32)
+            append_epoch(self.path, pa.table({"epoch": epoch, **columns}), trainer.current_epoch)
+
+
+class CurveFiles(Callback):
+    """Writes ``metrics.csv`` (one row per epoch) and ``plan.csv`` (bucket sizes and steps per epoch).
+
+    The running mean of the loss is checkpointed, so that a run resumed in mid-epoch writes what a whole one would.
+    """
+
+    def __init__(self, folder: Path, widths: Iterable[str]) -> None:
+        self.folder = folder
+        self.widths = list(widths)
+        self._loss_sum = 0.0
+        self._steps = 0
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.is_global_zero:
+            plan = current_plan(trainer)
+            row = {"epoch": trainer.current_epoch, "steps": plan.num_steps, "routed": plan.memberships is not None}
+            sizes = {f"width_{w}": int(n) for w, n in zip(self.widths, plan.bucket_sizes, strict=True)}
+            append_row(self.folder / "plan.csv", row | sizes)
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._loss_sum += float(outputs["loss"])
+        self._steps += 1
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.is_global_zero:
+            row = {"epoch": trainer.current_epoch, "step": trainer.global_step}
+            loss = {"train/loss": self._loss_sum / max(1, self._steps)}
+            values = {name: float(x) for name, x in trainer.callback_metrics.items() if name.startswith("val/")}
+            append_row(self.folder / "metrics.csv", row | loss | values)
+        self._loss_sum, self._steps = 0.0, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"loss_sum": self._loss_sum, "steps": self._steps}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._loss_sum, self._steps = state_dict["loss_sum"], state_dict["steps"]
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps ``best.ckpt`` by the routed metric, counted from ``first_epoch`` on: before it nothing is routed."""
+
+    def __init__(self, folder: Path, first_epoch: int) -> None:
+        super().__init__(
+            dirpath=folder,
+            filename="best",
+            monitor="val/routed",
+            mode="max",
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        )
+        self.first_epoch = first_epoch
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.current_epoch >= self.first_epoch:
+            super().on_train_epoch_end(trainer, pl_module)
+
+
+class SharcsProgressBar(RichProgressBar):
+    """Lightning's bar with the loss, the routed metric and the epoch's bucket sizes, narrow to full."""
+
+    def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
+        items = super().get_metrics(trainer, pl_module)
+        items.pop("v_num", None)
+        if trainer.training and trainer.train_dataloader is not None:
+            items["buckets"] = "/".join(str(size) for size in current_plan(trainer).bucket_sizes)
+        return items
+
+
+def current_plan(trainer: L.Trainer) -> EpochPlan:
+    """The plan of the loader in use."""
+    loader = trainer.train_dataloader
+    assert loader is not None
+    return loader.plan
+
+
+def append_row(path: Path, row: dict[str, Any]) -> None:
+    """Add one epoch's row to a csv file; rows of this or a later epoch, left by an interrupted run, are replaced."""
+    rows: list[dict[str, Any]] = []
+    if path.exists():
+        with path.open(newline="") as file:
+            rows = [old for old in csv.DictReader(file) if int(old["epoch"]) < row["epoch"]]
+    rows.append(row)
+    part = path.with_suffix(".part")
+    with part.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(dict.fromkeys(name for r in rows for name in r)))
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(part, path)
+
+
+def append_epoch(path: Path, rows: pa.Table, epoch: int) -> None:
+    """Add one epoch's rows to a parquet file, as ``append_row`` does for csv."""
+    if path.exists():
+        old = pq.read_table(path)
+        rows = pa.concat_tables([old.filter(pc.less(old["epoch"], epoch)), rows])
+    part = path.with_suffix(".part")
+    pq.write_table(rows, part)
+    os.replace(part, path)

@@ -1,0 +1,74 @@
+"""The metrics of GLUE by name, computed from logits by torchmetrics."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+from torchmetrics.functional import pearson_corrcoef, spearman_corrcoef
+from torchmetrics.functional.classification import (
+    binary_auroc,
+    binary_f1_score,
+    multiclass_accuracy,
+    multiclass_matthews_corrcoef,
+)
+
+
+def _accuracy(logits: Tensor, labels: Tensor) -> Tensor:
+    return multiclass_accuracy(logits.argmax(-1), labels, num_classes=logits.shape[-1], average="micro")
+
+
+def _f1(logits: Tensor, labels: Tensor) -> Tensor:
+    return binary_f1_score(logits.argmax(-1), labels)
+
+
+def _matthews(logits: Tensor, labels: Tensor) -> Tensor:
+    return multiclass_matthews_corrcoef(logits.argmax(-1), labels, num_classes=logits.shape[-1])
+
+
+def _pearson(logits: Tensor, labels: Tensor) -> Tensor:
+    return pearson_corrcoef(logits[:, 0], labels.float())
+
+
+def _spearman(logits: Tensor, labels: Tensor) -> Tensor:
+    return spearman_corrcoef(logits[:, 0], labels.float())
+
+
+METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "accuracy": _accuracy,
+    "f1": _f1,
+    "matthews": _matthews,
+    "pearson": _pearson,
+    "spearman": _spearman,
+}
+
+
+def compute_metric(name: str, logits: Tensor, labels: Tensor) -> float:
+    """One metric of logits [S, C] against labels [S], in [0, 1] or [-1, 1]; a constant prediction correlates 0."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The variance of predictions or target is close to zero")
+        value = METRICS[name](logits.float(), labels).item()
+    return 0.0 if value != value else value
+
+
+def compute_metrics(names: Iterable[str], logits: Tensor, labels: Tensor) -> dict[str, float]:
+    """Several metrics of the same logits [S, C]; the order of ``names`` is kept."""
+    return {name: compute_metric(name, logits, labels) for name in names}
+
+
+def router_auc(router_logits: Tensor, difficulty: Tensor) -> float | None:
+    """How well 1 - P(rung 0) ranks the samples whose planted difficulty is positive, in [0, 1].
+
+    P is the softmax over rungs, which orders samples as the routing decision does.
+    Null (``None``) when the samples are all easy or all hard.
+
+    Args:
+        router_logits: [S, W].
+        difficulty: [S] planted difficulty, 0 for easy.
+    """
+    hard = (difficulty > 0).long()
+    if hard.min() == hard.max():
+        return None
+    return binary_auroc(1.0 - torch.softmax(router_logits.double(), -1)[:, 0], hard).item()

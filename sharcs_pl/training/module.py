@@ -1,0 +1,162 @@
+"""The LightningModule: one plan step in, one objective out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sharcs_pl.analysis.evaluation import Predictions
+from sharcs_pl.data.sampler import EvalBatch, MicroBatch, StepBatch
+from sharcs_pl.data.tasks import TaskSpec
+from sharcs_pl.models.routed import SharcsForSequenceClassification
+from sharcs_pl.training.metrics import compute_metric
+from sharcs_pl.training.objective import BatchLosses, ObjectiveConfig, batch_losses
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """AdamW: peak ``lr``, its factor ``new_lr_scale`` for the parts surgery adds, decay of tensors of >= 2 dims."""
+
+    lr: float = 2e-5
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    new_lr_scale: float = 1.0
+
+
+def derive_seed(*parts: int) -> int:
+    """A seed that depends on every one of ``parts``; the same on every platform."""
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def anchor(parameters: list[nn.Parameter]) -> Tensor:
+    """Zero that depends on ``parameters``: under DDP a parameter no rank used this step would stop the next one."""
+    return 0.0 * torch.stack([p.sum() for p in parameters]).sum() if parameters else torch.zeros(())
+
+
+def new_parameters(model: SharcsForSequenceClassification) -> list[nn.Parameter]:
+    """What surgery added to the stock model: the router, the private norms and the learned reductions."""
+    router = [] if model.router is None else list(model.router.parameters())
+    return [*model.tails.parameters(), *router]
+
+
+class SharcsModule(L.LightningModule):
+    """Trains a routed (or dense) classifier step by step of an epoch plan.
+
+    ``training_step`` takes a :class:`StepBatch` and returns its loss and, for the hardness history, the uids, scores
+    and rungs of its samples. Validation runs every rung on every sample and keeps the :class:`Predictions` of each
+    split in ``self.predictions``.
+    """
+
+    def __init__(
+        self,
+        model: SharcsForSequenceClassification,
+        task: TaskSpec,
+        objective: ObjectiveConfig | None = None,
+        optimizer: OptimizerSettings | None = None,
+        seed: int = 1,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.task = task
+        self.objective = objective or ObjectiveConfig()
+        self.optimizer_settings = optimizer or OptimizerSettings()
+        self.seed = seed
+        self.predictions: dict[str, Predictions] = {}
+        self._collected: dict[str, list[tuple[Tensor, ...]]] = {}
+
+    def training_step(self, step: StepBatch, batch_idx: int) -> dict[str, Any]:
+        losses = [self._run(batch, step) for batch in step.batches]
+        shares = [self._share(loss, batch) for loss, batch in zip(losses, step.batches, strict=True)]
+        unused = self.model.private_parameters() if losses else list(self.model.parameters())
+        loss = sum(shares, anchor(unused))
+        rungs = [torch.full_like(batch.uids, batch.rung) for batch in step.batches]
+        empty = torch.zeros(0, dtype=torch.long, device=self.device)
+        return {
+            "loss": loss,
+            "uids": torch.cat([batch.uids for batch in step.batches] or [empty]),
+            "scores": torch.cat([loss.scores for loss in losses] or [empty.float()]),
+            "rungs": torch.cat([*rungs] or [empty]),
+        }
+
+    def _run(self, batch: MicroBatch, step: StepBatch) -> BatchLosses:
+        # Dropout depends on where the batch stands in the plan, not on what ran before: a resumed run goes on exactly.
+        torch.manual_seed(derive_seed(self.seed, step.epoch, step.step, batch.slot, batch.shard))
+        return batch_losses(self.model, batch, self.objective)
+
+    def _share(self, losses: BatchLosses, batch: MicroBatch) -> Tensor:
+        """This batch's part of the step's objective; ranks are averaged by DDP, hence the factor of world size."""
+        config = self.objective
+        total = losses.task + config.router_weight * losses.router + config.distill_weight * losses.distill
+        weight = config.rung_weights[batch.rung] if config.rung_weights else 1.0
+        if config.weight_by_bucket:
+            weight *= batch.bucket_weight
+        return total * (weight * self.trainer.world_size / (batch.count * batch.num_batches))
+
+    def on_train_batch_end(self, outputs: Any, batch: StepBatch, batch_idx: int) -> None:
+        self.log("loss", outputs["loss"], prog_bar=True, on_step=True, on_epoch=False)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        # Lightning refuses to clip for a fused optimizer under mixed precision; bf16 needs no unscaling, so clip here.
+        if gradient_clip_val:
+            nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        settings = self.optimizer_settings
+        new = {id(p) for p in new_parameters(self.model)}
+        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+        for p in self.model.parameters():
+            groups.setdefault((p.ndim >= 2, id(p) in new), []).append(p)
+        return torch.optim.AdamW(
+            [
+                {
+                    "params": params,
+                    "weight_decay": settings.weight_decay if decayed else 0.0,
+                    "lr": settings.lr * (settings.new_lr_scale if is_new else 1.0),
+                    "peak_lr": settings.lr * (settings.new_lr_scale if is_new else 1.0),
+                }
+                for (decayed, is_new), params in groups.items()
+            ],
+            lr=settings.lr,
+            betas=settings.betas,
+            eps=settings.eps,
+            fused=True,
+        )
+
+    def on_validation_epoch_start(self) -> None:
+        self._collected = {}
+
+    def validation_step(self, batch: EvalBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        logits, router_logits = self.model.all_rungs(**batch.inputs)
+        router_logits = logits.new_zeros(len(logits), 1) if router_logits is None else router_logits
+        difficulty = torch.full_like(batch.uids, -1) if batch.difficulty is None else batch.difficulty
+        rows = (batch.uids, logits.float(), router_logits.float(), batch.labels, batch.lengths, difficulty)
+        split = self.task.validation[dataloader_idx]
+        self._collected.setdefault(split, []).append(tuple(row.cpu() for row in rows))
+
+    def on_validation_epoch_end(self) -> None:
+        self.predictions = {split: Predictions.gather(rows) for split, rows in self._collected.items()}
+        self._collected = {}
+        for name, value in self.validation_metrics().items():
+            self.log(name, value, prog_bar=name == "val/routed")
+
+    def validation_metrics(self) -> dict[str, float]:
+        """The task's first metric on its first validation split: routed and at every fixed rung."""
+        found = self.predictions[self.task.validation[0]]
+        metric, labels = self.task.metrics[0], found.labels
+        values = {"val/routed": compute_metric(metric, found.routed_logits(), labels)}
+        for rung, label in enumerate(self.model.ladder.labels()):
+            values[f"val/rung_{label.replace('/', '_')}"] = compute_metric(metric, found.logits[:, rung], labels)
+        shares = found.shares(len(self.model.ladder))
+        values |= {f"val/share_{i}": share for i, share in enumerate(shares)}
+        return values

@@ -1,0 +1,96 @@
+"""What one batch of a step adds to the objective: task, router and distillation loss (design legend: B, W, C)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sharcs_pl.core.hardness import sample_scores
+from sharcs_pl.data.sampler import MicroBatch
+from sharcs_pl.models.routed import SharcsForSequenceClassification, TrunkState
+from sharcs_pl.models.router import router_loss, task_loss
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """The weights of the losses.
+
+    Attributes:
+        score: hardness score, ``confidence`` or ``entropy``.
+        label_range: width of the label's range for regression, else None.
+        router_weight: weight of the router loss (paper equation 1).
+        warmup_loss: router loss also while no memberships exist, every sample labelled top (the reference).
+        rung_weights: weight of each rung's batch, [W].
+        weight_by_bucket: multiply by the bucket's size over the mean bucket size.
+        distill_weight: weight of learning the top rung's logits, 0 for none.
+        temperature: softmax temperature of that.
+    """
+
+    score: str = "confidence"
+    label_range: float | None = None
+    router_weight: float = 1.0
+    warmup_loss: bool = False
+    rung_weights: tuple[float, ...] | None = None
+    weight_by_bucket: bool = False
+    distill_weight: float = 0.0
+    temperature: float = 1.0
+
+
+@dataclass(frozen=True)
+class BatchLosses:
+    """Losses of one batch: sums over its samples (scalars, except ``scores`` [B])."""
+
+    task: Tensor
+    router: Tensor
+    distill: Tensor
+    scores: Tensor
+
+
+def distill_losses(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """KL(teacher || student) per sample [B] at ``temperature``, times its square (Hinton et al. 2015); one output
+    column means regression and gives the squared difference. The teacher [B, C] gets no gradient."""
+    teacher = teacher.detach()
+    if student.shape[-1] == 1:
+        return (student - teacher).squeeze(-1).float().square()
+    log_q = F.log_softmax(student.float() / temperature, -1)
+    log_p = F.log_softmax(teacher.float() / temperature, -1)
+    return F.kl_div(log_q, log_p, log_target=True, reduction="none").sum(-1) * temperature**2
+
+
+def batch_losses(model: SharcsForSequenceClassification, batch: MicroBatch, config: ObjectiveConfig) -> BatchLosses:
+    """Run the batch on its rung and sum its losses."""
+    state = model.trunk(**batch.inputs)
+    logits = model.tail(state, batch.rung)
+    task = task_loss(logits, batch.labels, logits.shape[-1], reduction="none").sum()
+    router = _router_loss(state, batch, config, len(model.ladder))
+    distill = _distill_loss(model, state, logits, batch.rung, config) if config.distill_weight else task.new_zeros(())
+    scores = sample_scores(logits.detach(), batch.labels, config.score, config.label_range)
+    return BatchLosses(task, router, distill, scores)
+
+
+def _router_loss(state: TrunkState, batch: MicroBatch, config: ObjectiveConfig, num_rungs: int) -> Tensor:
+    memberships = batch.memberships
+    if memberships is None and config.warmup_loss:
+        top = torch.full_like(batch.uids, num_rungs - 1)
+        memberships = F.one_hot(top, num_rungs).float()
+    if memberships is None or state.router_logits is None:
+        return state.hidden.new_zeros((), dtype=torch.float32)
+    return router_loss(state.router_logits, memberships, reduction="none").sum()
+
+
+def _distill_loss(
+    model: SharcsForSequenceClassification, state: TrunkState, logits: Tensor, rung: int, config: ObjectiveConfig
+) -> Tensor:
+    """Every narrow rung against the top one on this batch, the mean over narrow rungs; only the tails are run again."""
+    top = model.ladder.top
+    if rung == top:
+        teacher = logits
+    else:
+        with torch.no_grad():
+            teacher = model.tail(state, top)
+    students = [logits if i == rung else model.tail(state, i) for i in range(top)]
+    losses = [distill_losses(student, teacher, config.temperature).sum() for student in students]
+    return torch.stack(losses).mean()

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from sharcs_pl.analysis.evaluation import Predictions, evaluate
+from sharcs_pl.core.flops import CostModel, EncoderShape
+from sharcs_pl.core.widths import WidthLadder
+from sharcs_pl.data.tasks import GLUE
+
+SHAPE = EncoderShape(16, 4, 4, 32, 3, 2)
+COST = CostModel(SHAPE, WidthLadder.parse([0.25, 1]), 1, 8, "slice", True)
+
+
+def one_hot(classes: list[int]) -> torch.Tensor:
+    return torch.nn.functional.one_hot(torch.tensor(classes), 2).float()
+
+
+def predictions() -> Predictions:
+    """Five samples of label 1; narrow right on 0, 1 and 4, top right on 0, 2 and 4; routed narrow: 0, 1, 2."""
+    logits = torch.stack([one_hot([1, 1, 0, 0, 1]), one_hot([1, 0, 1, 0, 1])], 1)
+    router = one_hot([0, 0, 0, 1, 1])
+    return Predictions(
+        torch.arange(5), logits, router, torch.ones(5, dtype=torch.long), torch.tensor([4, 5, 6, 7, 8]),
+        torch.tensor([0, 0, 1, 2, 3]),
+    )  # fmt: skip
+
+
+def test_every_figure_by_hand() -> None:
+    report = evaluate({"validation": predictions()}, GLUE["sst2"], COST, seed=1)
+    macs, dense = COST.rung_macs(np.array([4, 5, 6, 7, 8])), COST.dense_macs(np.array([4, 5, 6, 7, 8])).mean()
+    assert report.routed.value == pytest.approx(3 / 5)  # 0 and 1 narrow, 4 at the top
+    assert report.routed.macs == pytest.approx((macs[:3, 0].sum() + macs[3:, 1].sum()) / 5)
+    assert report.routed.macs_fraction == pytest.approx(report.routed.macs / dense)
+    assert [rung.value for rung in report.rungs] == pytest.approx([3 / 5, 3 / 5])
+    assert [rung.share for rung in report.rungs] == pytest.approx([3 / 5, 2 / 5])
+    assert [rung.width for rung in report.rungs] == ["0.25", "1"]
+    assert report.oracle is not None
+    assert report.oracle.value == pytest.approx(4 / 5)
+    oracle_macs = macs[0, 0] + macs[1, 0] + macs[2, 1] + macs[3, 0] + macs[4, 0]  # 3 is wrong anyway: the cheapest
+    assert report.oracle.macs == pytest.approx(oracle_macs / 5)
+    assert report.regret == pytest.approx(1 / 5)
+    assert report.router_auc == pytest.approx(5 / 6)
+
+
+def test_random_routing_keeps_the_shares() -> None:
+    """Expected accuracy at 3 narrow of 5: both right on 0 and 4, one of two on 1 (narrow) and 2 (top), never on 3."""
+    report = evaluate({"validation": predictions()}, GLUE["sst2"], COST, seed=1)
+    assert report.random["value"] == pytest.approx((2 + 3 / 5 + 2 / 5) / 5, abs=0.03)
+    again = evaluate({"validation": predictions()}, GLUE["sst2"], COST, seed=1)
+    assert again.random == report.random
+
+
+def test_regression_has_no_oracle() -> None:
+    found = predictions()
+    values = replace(found, logits=torch.rand(5, 2, 1), labels=torch.rand(5))
+    report = evaluate({"validation": values}, GLUE["stsb"], COST, seed=1)
+    assert report.oracle is None
+    assert report.regret is None
+    plain = report.to_json()
+    assert plain["oracle"] == {"value": None, "macs": None, "macs_fraction": None}
+    assert set(plain["all_metrics"]["validation"]["routed"]) == {"pearson", "spearman"}
+
+
+def test_without_difficulty_there_is_no_auc() -> None:
+    found = replace(predictions(), difficulty=torch.full((5,), -1))
+    assert evaluate({"validation": found}, GLUE["sst2"], COST, seed=1).router_auc is None
+
+
+def test_gather_puts_batches_back_in_the_order_of_uids() -> None:
+    found = predictions()
+    fields = (found.uids, found.logits, found.router_logits, found.labels, found.lengths, found.difficulty)
+    halves = [tuple(f[rows] for f in fields) for rows in (torch.tensor([4, 1]), torch.tensor([0, 3, 2]))]
+    gathered = Predictions.gather(halves)
+    assert gathered.uids.tolist() == list(range(5))
+    torch.testing.assert_close(gathered.logits, found.logits)
+
+
+def test_every_split_is_in_all_metrics() -> None:
+    both = {name: predictions() for name in GLUE["mnli"].validation}
+    report = evaluate(both, GLUE["mnli"], COST, seed=1)
+    assert list(report.all_metrics) == ["validation_matched", "validation_mismatched"]

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+from rich.console import Console
+
+from sharcs_pl.analysis.evaluation import evaluate
+from sharcs_pl.analysis.table import report_table
+from sharcs_pl.data.tasks import GLUE
+from tests.analysis.test_evaluation import COST, predictions
+
+
+def test_the_table_fits_a_terminal_and_says_each_figure() -> None:
+    report = evaluate({"validation": predictions()}, GLUE["sst2"], COST, seed=1)
+    console = Console(width=80, record=True, file=None, quiet=False)
+    with console.capture() as captured:
+        console.print(report_table(report))
+    text = captured.get()
+    for shown in (
+        "routed",
+        "width 0.25",
+        "width 1 (full)",
+        "random, same shares",
+        "oracle",
+        "0.6000",
+        "0.8000",
+        "60.0%",
+    ):
+        assert shown in text
+    assert "regret to the oracle 0.2000" in text
+    assert max(map(len, text.splitlines())) <= 80

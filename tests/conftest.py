@@ -1,0 +1,77 @@
+"""Tiny models and data every test may use; nothing here needs a network."""
+
+from __future__ import annotations
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported: a test that needs the hub must fail at once
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hypothesis import settings
+from omegaconf import DictConfig
+from transformers import BertConfig, BertForSequenceClassification
+
+from sharcs_pl.config import RunConfig, conf_dir
+from sharcs_pl.data.table import TokenTable
+from sharcs_pl.models.routed import SharcsForSequenceClassification
+
+settings.register_profile("quiet", deadline=None)  # a shared machine is slow at random
+settings.load_profile("quiet")
+
+TINY = (
+    "task.train_size=48",
+    "task.dev_size=24",
+    "encoder.hidden_size=16",
+    "encoder.num_layers=2",
+    "encoder.intermediate_size=32",
+    "trainer.enable_progress_bar=false",
+    "trainer.accelerator=cpu",
+    "hardness.window=1",
+    "trainer.max_epochs=3",
+    "batch_size=8",
+)
+"""Overrides that make the default job take about a second."""
+
+
+@pytest.fixture(autouse=True)
+def seeded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The same random numbers for every test, and a token cache of its own."""
+    torch.manual_seed(0)
+    monkeypatch.setenv("SHARCS_CACHE", str(tmp_path / "cache"))
+
+
+def compose_config(*overrides: str) -> DictConfig:
+    """The training config as ``train`` would get it, without Hydra's own keys."""
+    ConfigStore.instance().store(name="run_schema", node=RunConfig)
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return compose("train", overrides=list(overrides))
+
+
+def tiny_bert(num_labels: int = 2, **changes: float) -> BertForSequenceClassification:
+    """A random BERT: 3 layers, hidden 16, 4 heads."""
+    sizes = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 32}
+    config = BertConfig(vocab_size=50, max_position_embeddings=32, num_labels=num_labels, **(sizes | changes))
+    return BertForSequenceClassification(config)
+
+
+def tiny_model(num_labels: int = 2, widths: tuple[float, ...] = (0.25, 1.0)) -> SharcsForSequenceClassification:
+    """The same after surgery, split after layer 1."""
+    return SharcsForSequenceClassification.from_encoder(
+        tiny_bert(num_labels), widths=list(widths), split_layer=1, num_labels=num_labels, router_hidden_size=8
+    )
+
+
+def random_table(size: int, *, seed: int = 0, num_labels: int = 2) -> TokenTable:
+    """Random token ids in texts of 4 to 12 tokens, with labels and difficulty."""
+    rng = np.random.default_rng(seed)
+    offsets = np.concatenate([[0], np.cumsum(rng.integers(4, 13, size))]).astype(np.int64)
+    ids = rng.integers(5, 50, offsets[-1]).astype(np.int32)
+    labels = rng.random(size).astype(np.float32) if num_labels == 1 else rng.integers(0, num_labels, size)
+    return TokenTable(ids, None, offsets, labels, rng.integers(0, 3, size).astype(np.int8), 0)

@@ -1,0 +1,236 @@
+"""Every row of the table: parity with the stock model at the top, a dense narrow model below, and the MACs."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+
+from sharcs_pl.models.families import FAMILIES, get_family
+from sharcs_pl.models.layers import LayerSize
+from sharcs_pl.models.routed import SharcsForSequenceClassification
+
+EVERY = sorted(FAMILIES)
+WIDTHS = [0.25, 0.5, 1]
+
+
+def routed(stock: Any, **values: Any) -> SharcsForSequenceClassification:
+    return SharcsForSequenceClassification.from_encoder(stock, **{"widths": WIDTHS, "split_layer": 1, **values})
+
+
+def perturb(module: nn.Module) -> None:
+    """Random private norms, so that a norm in the wrong place shows."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("model_type", EVERY)
+@torch.no_grad()
+def test_the_top_rung_is_the_stock_model_bit_for_bit(stock: Any, batch: Any, model_type: str, attention: str) -> None:
+    if model_type == "mpnet" and attention == "sdpa":
+        pytest.skip("the stock model has eager attention only")
+    plain = stock(model_type, attention=attention)
+    model = routed(plain)
+    for inputs in (
+        batch(model_type),
+        batch(model_type, extra=3),
+        batch(model_type, left=True),
+        batch(model_type, (6,)),
+    ):
+        want = plain(**inputs).logits
+        assert torch.equal(model(**inputs, rungs=2).logits, want)
+        assert torch.equal(model.all_rungs(**inputs)[0][:, 2], want)
+        assert torch.equal(model(inputs["input_ids"], rungs=2).logits, plain(inputs["input_ids"]).logits)
+
+
+@pytest.mark.parametrize("model_type", ["bert", "electra", "albert"])
+@torch.no_grad()
+def test_token_types_reach_the_embeddings(stock: Any, batch: Any, model_type: str) -> None:
+    plain, inputs = stock(model_type), batch(model_type)
+    types = (torch.arange(inputs["input_ids"].shape[1]) > 3).long().expand_as(inputs["input_ids"])
+    model = routed(plain)
+    got = model(**inputs, token_type_ids=types, rungs=2).logits
+    assert torch.equal(got, plain(**inputs, token_type_ids=types).logits)
+    assert not torch.allclose(got, model(**inputs, rungs=2).logits)
+
+
+@torch.no_grad()
+def test_albert_with_groups_of_several_layers(stock: Any, batch: Any) -> None:
+    plain = stock("albert", num_hidden_groups=2, inner_group_num=2, num_hidden_layers=4)
+    model = routed(plain, split_layer=3)
+    assert model.shape.num_layers == 8
+    assert torch.equal(model(**batch("albert"), rungs=2).logits, plain(**batch("albert")).logits)
+
+
+# A narrow rung against a dense narrow model: the stock class built narrow, holding copies of slices.
+
+Heads = dict[str, tuple[str, Callable[[Tensor], Tensor], str]]
+HEADS: Heads = {
+    "bert": ("bert.pooler.dense", torch.tanh, "classifier"),
+    "albert": ("albert.pooler", torch.tanh, "classifier"),
+    "distilbert": ("pre_classifier", F.relu, "classifier"),
+    "electra": ("classifier.dense", F.gelu, "classifier.out_proj"),
+    "roberta": ("classifier.dense", torch.tanh, "classifier.out_proj"),
+    "xlm-roberta": ("classifier.dense", torch.tanh, "classifier.out_proj"),
+    "mpnet": ("classifier.dense", torch.tanh, "classifier.out_proj"),
+}
+DEPTH = {"distilbert": "n_layers"}
+
+
+def narrow_stock(plain: Any, size: LayerSize, depth: int) -> Any:
+    """A stock model of `depth` layers of a narrow size; ALBERT with a group per layer, so that norms can differ."""
+    family = get_family(plain.config.model_type)
+    config = family.resized(plain.config, size)
+    setattr(config, DEPTH.get(config.model_type, "num_hidden_layers"), depth)
+    if config.model_type == "albert":
+        config.num_hidden_groups = depth
+    return family.stock_class(config).double().eval()
+
+
+def copy_slices(source: nn.Module, norms: nn.Module, target: nn.Module) -> None:
+    """Leading slices of `source`'s Linears and all of `norms`' norms into `target`."""
+    for name, module in target.named_modules():
+        if isinstance(module, nn.Linear):
+            owner = source.get_submodule(name)
+            assert isinstance(owner, nn.Linear)
+            module.weight.copy_(owner.weight[: module.out_features, : module.in_features])
+            module.bias.copy_(owner.bias[: module.out_features])
+        elif isinstance(module, nn.LayerNorm):
+            module.load_state_dict(norms.get_submodule(name).state_dict())
+
+
+def run_encoder(base: Any, hidden: Tensor, bias: Tensor) -> Tensor:
+    """The narrow model's own loop over its layers."""
+    if base.config.model_type == "distilbert":
+        return base.transformer(hidden, bias).last_hidden_state
+    if base.config.model_type == "albert":
+        base.encoder.embedding_hidden_mapping_in = nn.Identity()
+    return base.encoder(hidden, attention_mask=bias, return_dict=True).last_hidden_state
+
+
+@pytest.mark.parametrize("left", [False, True])
+@pytest.mark.parametrize("model_type", EVERY)
+@torch.no_grad()
+def test_a_narrow_rung_is_a_dense_narrow_model(stock: Any, batch: Any, model_type: str, left: bool) -> None:
+    plain = stock(model_type, attention="eager").double()
+    model, family, inputs = routed(plain), get_family(model_type), batch(model_type, left=left)
+    perturb(model.tails)
+    tails: Any = model.tails
+    tail, layers = tails[1], family.depth_order(plain)
+    small = narrow_stock(plain, LayerSize(24, 2, 32), depth=2)
+    for depth, layer in enumerate(family.depth_order(small)):
+        copy_slices(layers[1 + depth], tail.views[depth], layer)
+    if model_type == "mpnet":
+        bias = plain.mpnet.encoder.relative_attention_bias.weight[:, :2]
+        small.mpnet.encoder.relative_attention_bias.weight.copy_(bias)
+    states = plain(**inputs, output_hidden_states=True).hidden_states
+    hidden = F.layer_norm(states[1][..., :24], (24,), tail.norm.weight, tail.norm.bias, tail.norm.eps)
+    blocked = (1 - inputs["attention_mask"].double())[:, None, None, :] * torch.finfo(torch.float64).min
+    hidden = run_encoder(family.base_of(small), hidden, blocked)
+    dense, activation, output = HEADS[model_type]
+    dense, output = plain.get_submodule(dense), plain.get_submodule(output)
+    want = output(activation(hidden[:, 0] @ dense.weight[:, :24].T + dense.bias))
+    torch.testing.assert_close(model(**inputs, rungs=1).logits, want, atol=1e-10, rtol=1e-8)
+
+
+@pytest.mark.parametrize("model_type", EVERY)
+@torch.no_grad()
+def test_padding_changes_nothing(stock: Any, batch: Any, model_type: str) -> None:
+    model = routed(stock(model_type)).double()
+    logits, router = model.all_rungs(**batch(model_type))
+    padded, padded_router = model.all_rungs(**batch(model_type, extra=5))
+    torch.testing.assert_close(padded, logits, atol=1e-10, rtol=1e-8)
+    torch.testing.assert_close(padded_router, router, atol=1e-10, rtol=1e-8)
+
+
+@pytest.mark.parametrize("model_type", EVERY)
+@torch.no_grad()
+def test_rungs_differ_and_all_rungs_agrees_with_each(stock: Any, batch: Any, model_type: str) -> None:
+    model, inputs = routed(stock(model_type)), batch(model_type)
+    logits, _ = model.all_rungs(**inputs)
+    for rung in range(3):
+        assert torch.equal(logits[:, rung], model(**inputs, rungs=rung).logits)
+    for low, high in ((0, 1), (1, 2), (0, 2)):
+        assert (logits[:, low] - logits[:, high]).abs().amin(0).max() > 1e-3
+
+
+@pytest.mark.parametrize("model_type", EVERY)
+def test_a_row_names_every_dropout(stock: Any, model_type: str) -> None:
+    model = routed(stock(model_type), dropout=0.37)
+    dropouts = [module for module in model.modules() if isinstance(module, nn.Dropout)]
+    assert len(dropouts) > 8
+    assert {module.p for module in dropouts} == {0.37}
+
+
+def test_an_unknown_architecture_is_refused_with_the_list() -> None:
+    with pytest.raises(ValueError, match=r"encoder.pretrained.*'gpt2'.*albert, bert, distilbert, electra, mpnet"):
+        get_family("gpt2")
+
+
+# MACs. Counted operators: products of matrices only (aten linear, addmm, mm, bmm, matmul and scaled-dot-product
+# attention); biases, norms, softmax, activations and look-ups are left out of all three counts.
+
+MATRIX_PRODUCTS = {"linear", "addmm", "mm", "bmm", "matmul", "einsum"}
+
+
+class Outputs(nn.Module):
+    """A model's tensors as a tuple, the router's among them: the tracer drops what does not reach the output."""
+
+    def __init__(self, model: nn.Module, **values: Any) -> None:
+        super().__init__()
+        self.model, self.values = model, values
+
+    def forward(self, input_ids: Tensor) -> tuple[Tensor, ...]:
+        output = self.model(input_ids, **self.values)
+        return tuple(output[name] for name in ("logits", "router_logits") if name in output)
+
+
+def fvcore_macs(module: nn.Module, ids: Tensor) -> int:
+    from fvcore.nn import FlopCountAnalysis  # its import warns: it belongs under the filters of the test
+
+    logging.getLogger("fvcore").setLevel(logging.ERROR)
+    count = FlopCountAnalysis(module, ids).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+    return sum(value for name, value in count.by_operator().items() if name in MATRIX_PRODUCTS)
+
+
+def torch_macs(module: nn.Module, ids: Tensor) -> int:
+    def attention(query: Any, key: Any, value: Any, *rest: Any, out_shape: Any = None, **kwargs: Any) -> int:
+        return sdpa_flop_count(query, key, value)
+
+    mapping = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention}
+    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=mapping) as counter:
+        module(ids)
+    return counter.get_total_flops() // 2
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:.torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("model_type", EVERY)
+def test_the_cost_model_counts_what_two_counters_count(stock: Any, batch: Any, model_type: str) -> None:
+    lengths = (13, 13)
+    ids = batch(model_type, lengths)["input_ids"]
+    eager, fused = stock(model_type, attention="eager"), stock(model_type)
+    models = routed(eager), routed(fused)
+    cost = models[0].cost
+    dense, rungs = cost.dense_macs(np.array(lengths)).sum(), cost.rung_macs(np.array(lengths)).sum(0)
+    assert fvcore_macs(Outputs(eager), ids) == dense
+    assert torch_macs(Outputs(fused), ids) == dense
+    for rung, macs in enumerate(rungs):
+        assert fvcore_macs(Outputs(models[0], rungs=rung), ids) == macs
+        assert torch_macs(Outputs(models[1], rungs=rung), ids) == macs
+
+
+def test_the_stock_config_is_left_alone(stock: Any) -> None:
+    plain = stock("bert")
+    before = copy.deepcopy(plain.config.to_dict())
+    routed(plain, dropout=0.5, num_labels=7)
+    assert plain.config.to_dict() == before

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from sharcs_pl.models.families import get_family
+from sharcs_pl.models.layers import (
+    LayerSize,
+    LeadingSlice,
+    LearnedPooling,
+    SlicedLinear,
+    make_reduction,
+    make_view,
+    private_norm,
+)
+
+
+def test_a_slice_reads_its_owner_when_called() -> None:
+    owner = nn.Linear(6, 5)
+    narrow, x = SlicedLinear(owner, 3, 2), torch.randn(4, 3)
+    torch.testing.assert_close(narrow(x), x @ owner.weight[:2, :3].T + owner.bias[:2])
+    with torch.no_grad():
+        owner.weight.zero_()
+    torch.testing.assert_close(narrow(x), owner.bias[:2].expand(4, 2))
+
+
+def test_a_slice_owns_nothing_and_trains_its_owner() -> None:
+    owner = nn.Linear(6, 5)
+    narrow = SlicedLinear(owner, 3, 2)
+    assert list(narrow.parameters()) == []
+    assert narrow.state_dict() == {}
+    narrow(torch.randn(4, 3)).sum().backward()
+    assert owner.weight.grad is not None
+    assert owner.weight.grad[:2, :3].abs().min() > 0
+    assert owner.weight.grad[2:].abs().max() == 0
+    assert owner.weight.grad[:, 3:].abs().max() == 0
+
+
+def test_a_slice_without_bias() -> None:
+    owner = nn.Linear(6, 5, bias=False)
+    x = torch.randn(4, 3)
+    torch.testing.assert_close(SlicedLinear(owner, 3, 5)(x), x @ owner.weight[:, :3].T)
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))])  # noqa: S301
+def test_a_copied_slice_follows_the_copied_owner(duplicate: Any) -> None:
+    owner = nn.Linear(6, 5)
+    pair = nn.ModuleList([owner, SlicedLinear(owner, 3, 2)])
+    twin, x = duplicate(pair), torch.randn(1, 3)
+    before = pair[1](x)
+    assert twin[1].owner is twin[0]
+    with torch.no_grad():
+        twin[0].weight.add_(1)
+    assert torch.equal(pair[1](x), before)
+    assert not torch.allclose(twin[1](x), before)
+
+
+def test_a_slice_follows_a_change_of_dtype() -> None:
+    owner = nn.Linear(6, 5)
+    pair = nn.ModuleList([owner, SlicedLinear(owner, 3, 2)]).double()
+    assert pair[1](torch.randn(1, 3, dtype=torch.float64)).dtype == torch.float64
+
+
+def test_learned_pooling_is_a_weighted_sum_of_neighbours() -> None:
+    pooling = LearnedPooling(4, 2)
+    hidden = torch.tensor([[[1.0, 3.0, 10.0, 30.0]]])
+    assert pooling(hidden).tolist() == [[[2.0, 20.0]]]
+    with torch.no_grad():
+        pooling.weight.copy_(torch.tensor([[1.0, -1.0], [0.5, 2.0]]))
+    assert pooling(hidden).tolist() == [[[-2.0, 65.0]]]
+
+
+def test_reductions() -> None:
+    hidden = torch.randn(2, 3, 8)
+    assert torch.equal(make_reduction("slice", 8, 2)(hidden), hidden[..., :2])
+    assert isinstance(make_reduction("slice", 8, 2), LeadingSlice)
+    assert isinstance(make_reduction("learned", 8, 2), LearnedPooling)
+    for kind in ("slice", "learned"):
+        assert torch.equal(make_reduction(kind, 8, 8)(hidden), hidden)
+
+
+def test_a_private_norm_starts_from_the_slice_or_from_scratch() -> None:
+    owner = nn.LayerNorm(6, eps=1e-3)
+    nn.init.normal_(owner.weight)
+    nn.init.normal_(owner.bias)
+    norm, fresh = private_norm(owner, 4, "pretrained"), private_norm(owner, 4, "scratch")
+    assert torch.equal(norm.weight, owner.weight[:4])
+    assert torch.equal(norm.bias, owner.bias[:4])
+    assert norm.eps == fresh.eps == 1e-3
+    assert fresh.weight.tolist() == [1.0] * 4
+    assert fresh.bias.tolist() == [0.0] * 4
+    with torch.no_grad():
+        norm.weight.zero_()
+    assert owner.weight.abs().min() > 0
+
+
+def test_a_view_has_only_norms_of_its_own_and_draws_no_random_number(stock: Any) -> None:
+    model = stock("bert")
+    family = get_family("bert")
+    layer = family.depth_order(model)[0]
+    state = torch.get_rng_state()
+    view = make_view(layer, family.resized(model.config, LayerSize(24, 2, 32)), "pretrained")
+    assert torch.equal(torch.get_rng_state(), state)
+    names = {name for name, _ in view.named_parameters()}
+    assert names == {
+        f"{part}.LayerNorm.{kind}" for part in ("attention.output", "output") for kind in ("weight", "bias")
+    }
+    assert not any(tensor.is_meta for tensor in (*view.parameters(), *view.buffers()))
+    assert model.config.hidden_size == 48
+
+
+def test_a_narrow_bert_layer_by_hand(stock: Any) -> None:
+    model = stock("bert").double()
+    family = get_family("bert")
+    layer = family.depth_order(model)[1]
+    view = make_view(layer, family.resized(model.config, LayerSize(24, 2, 32)), "pretrained")
+    x = torch.randn(2, 5, 24, dtype=torch.float64)
+    w = {name: value.detach() for name, value in layer.named_parameters()}
+
+    def linear(x: torch.Tensor, name: str, out: int) -> torch.Tensor:
+        return x @ w[f"{name}.weight"][:out, : x.shape[-1]].T + w[f"{name}.bias"][:out]
+
+    def norm(x: torch.Tensor, name: str) -> torch.Tensor:
+        return F.layer_norm(x, (24,), w[f"{name}.weight"][:24], w[f"{name}.bias"][:24], 1e-12)
+
+    q, k, v = (linear(x, f"attention.self.{part}", 24).view(2, 5, 2, 12) for part in ("query", "key", "value"))
+    scores = torch.einsum("bqnh,bknh->bnqk", q, k) / 12**0.5
+    context = torch.einsum("bnqk,bknh->bqnh", scores.softmax(-1), v).reshape(2, 5, 24)
+    middle = norm(linear(context, "attention.output.dense", 24) + x, "attention.output.LayerNorm")
+    inner = F.gelu(linear(middle, "intermediate.dense", 32))
+    want = norm(linear(inner, "output.dense", 24) + middle, "output.LayerNorm")
+    torch.testing.assert_close(view(x), want)

@@ -1,0 +1,360 @@
+from __future__ import annotations
+
+import copy
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AutoConfig, AutoModelForSequenceClassification
+
+from sharcs_pl.models.layers import SlicedLinear
+from sharcs_pl.models.routed import SharcsConfig, SharcsForSequenceClassification
+from sharcs_pl.models.router import masked_mean
+
+MIXED = torch.tensor([2, 0, 1, 0, 2])
+LABELS = torch.tensor([0, 1, 2, 0, 1])
+
+
+@pytest.fixture
+def model(stock: Any) -> SharcsForSequenceClassification:
+    return surgery(stock("bert"))
+
+
+def surgery(source: Any, **values: Any) -> SharcsForSequenceClassification:
+    torch.manual_seed(5)
+    model = SharcsForSequenceClassification.from_encoder(
+        source, **{"widths": [0.25, 0.5, 1], "split_layer": 1, **values}
+    )
+    with torch.no_grad():
+        for parameter in (*model.tails.parameters(), *([] if model.router is None else model.router.parameters())):
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+    return model
+
+
+def rows(batch: dict[str, Tensor], row: int) -> dict[str, Tensor]:
+    return {name: value[row : row + 1] for name, value in batch.items()}
+
+
+# Routing
+
+
+@torch.no_grad()
+def test_a_mixed_batch_is_each_sample_alone(model: SharcsForSequenceClassification, batch: Any) -> None:
+    inputs = batch()
+    out = model(**inputs, rungs=MIXED)
+    assert out.rungs.tolist() == MIXED.tolist()
+    for row, rung in enumerate(MIXED.tolist()):
+        alone = model(**rows(inputs, row), rungs=rung)
+        torch.testing.assert_close(out.logits[row], alone.logits[0], atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(out.router_logits[row], alone.router_logits[0], atol=1e-6, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_the_router_chooses_unless_told(model: SharcsForSequenceClassification, batch: Any) -> None:
+    inputs = batch()
+    logits = torch.eye(3)[MIXED]
+    model.router.forward = lambda hidden, mask: logits  # type: ignore[method-assign, union-attr]
+    out = model(**inputs)
+    assert out.rungs.tolist() == MIXED.tolist()
+    every, router_logits = model.all_rungs(**inputs)
+    assert router_logits is logits
+    torch.testing.assert_close(out.logits, every[torch.arange(5), MIXED], atol=1e-6, rtol=1e-5)
+    assert model(**inputs, rungs=1).rungs.tolist() == [1] * 5
+
+
+@torch.no_grad()
+def test_a_model_stuck_on_one_width_is_noticed(
+    model: SharcsForSequenceClassification, batch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = batch()
+
+    def rungs_agree() -> bool:
+        every, _ = model.all_rungs(**inputs)
+        fixed = [model(**inputs, rungs=rung).logits for rung in range(3)]
+        distinct = all(not torch.allclose(fixed[low], fixed[high]) for low, high in ((0, 1), (0, 2), (1, 2)))
+        return distinct and all(torch.equal(every[:, rung], fixed[rung]) for rung in range(3))
+
+    assert rungs_agree()
+    tail = model.tail
+    monkeypatch.setattr(model, "tail", lambda state, rung: tail(state, 2))
+    assert not rungs_agree()
+
+
+@torch.no_grad()
+def test_the_router_reads_the_mean_of_real_tokens(model: SharcsForSequenceClassification, batch: Any) -> None:
+    inputs = batch()
+    states = model.encoder(**inputs, output_hidden_states=True).hidden_states
+    pooled = masked_mean(states[1], inputs["attention_mask"])
+    router = model.router
+    assert router is not None
+    want = router.output(F.relu(router.dense(pooled)))
+    torch.testing.assert_close(model(**inputs).router_logits, want)
+
+
+def test_rungs_that_do_not_exist_are_refused(model: SharcsForSequenceClassification, batch: Any) -> None:
+    for bad in (3, -1, torch.tensor([0, 1, 2, 3, 0])):
+        with pytest.raises(ValueError, match="the ladder has 0 to 2"):
+            model(**batch(), rungs=bad)
+    for shape in (torch.tensor([0, 1]), torch.tensor([0.0] * 5), torch.zeros(5, 1, dtype=torch.long)):
+        with pytest.raises(ValueError, match="one per sample"):
+            model(**batch(), rungs=shape)
+
+
+@torch.no_grad()
+def test_a_ladder_of_one_is_the_dense_method(stock: Any, batch: Any) -> None:
+    plain, inputs = stock("bert"), batch()
+    model = surgery(plain, widths=[1.0])
+    out = model(**inputs, labels=LABELS, memberships=torch.ones(5, 1))
+    assert torch.equal(out.logits, plain(**inputs).logits)
+    assert out.router_logits is out.router_loss is model.router is None
+    assert out.rungs.tolist() == [0] * 5
+    assert torch.equal(out.loss, out.task_loss)
+    assert model.cost.rung_macs([7])[0, 0] == model.cost.dense_macs([7])[0]  # type: ignore[arg-type]
+
+
+# Losses and gradients
+
+
+def test_losses(model: SharcsForSequenceClassification, batch: Any) -> None:
+    members = torch.tensor([[1, 0, 1]] * 5)
+    out = model(**batch(), labels=LABELS, memberships=members, rungs=0)
+    assert out.task_loss.item() == pytest.approx(F.cross_entropy(out.logits, LABELS).item())
+    bce = F.binary_cross_entropy_with_logits(out.router_logits, members.float())
+    assert out.router_loss.item() == pytest.approx(bce.item())
+    assert out.loss.item() == pytest.approx(out.task_loss.item() + out.router_loss.item())
+    assert model(**batch()).loss is None
+    assert model(**batch(), labels=LABELS).router_loss is None
+
+
+def test_regression(stock: Any, batch: Any) -> None:
+    model, values = surgery(stock("bert"), num_labels=1), torch.rand(5) * 5
+    out = model(**batch(), labels=values, rungs=1)
+    assert out.logits.shape == (5, 1)
+    assert out.loss.item() == pytest.approx(((out.logits[:, 0] - values) ** 2).mean().item())
+
+
+def test_gradients_reach_what_a_rung_uses(model: SharcsForSequenceClassification, batch: Any) -> None:
+    model.train()
+    model(**batch(), labels=LABELS, memberships=torch.ones(5, 3), rungs=0).loss.backward()
+    with_gradient = {name for name, p in model.named_parameters() if p.grad is not None}
+    private = {id(p) for p in model.private_parameters()}
+    without = {name for name, p in model.named_parameters() if p.grad is None}
+    assert {name for name, _ in model.named_parameters() if name.startswith(("tails.0", "router"))} <= with_gradient
+    assert without == {
+        name for name, p in model.named_parameters() if id(p) in private and not name.startswith(("tails.0", "router"))
+    }
+    owner = model.encoder.get_submodule("bert.encoder.layer.2.output.dense")
+    assert isinstance(owner, nn.Linear)
+    assert owner.weight.grad is not None
+    assert owner.weight.grad[:12, :16].abs().min() > 0
+    assert owner.weight.grad[12:].abs().max() == 0
+
+
+def test_private_parameters_are_all_that_some_step_leaves_out(stock: Any, batch: Any) -> None:
+    for model_type in ("bert", "albert", "distilbert"):
+        model = surgery(stock(model_type), reduction="learned", top_rung_norm=True)
+        unused: set[int] = set()
+        for rung in range(3):
+            model.zero_grad(set_to_none=True)
+            model(**batch(model_type), labels=LABELS, rungs=rung).loss.backward()
+            unused |= {id(p) for p in model.parameters() if p.grad is None}
+        assert unused == {id(p) for p in model.private_parameters()}
+
+
+def test_albert_rungs_train_the_one_shared_layer(stock: Any, batch: Any) -> None:
+    model = surgery(stock("albert"))
+    shared = model.encoder.get_submodule("albert.encoder.albert_layer_groups.0.albert_layers.0.ffn")
+    assert isinstance(shared, nn.Linear)
+    state = model.trunk(**batch("albert"))
+    state = type(state)(state.hidden.detach(), state.attention_mask, None)  # the tail alone: the trunk shares the layer
+    model.tail(state, 0).sum().backward()
+    assert shared.weight.grad is not None
+    assert shared.weight.grad[:16, :12].abs().min() > 0
+    assert shared.weight.grad[16:].abs().max() == 0
+    names = [name for name, p in model.named_parameters() if p.grad is not None and name.startswith("tails")]
+    assert len(names) == 2 + 2 * 4  # norm after the cut, two norms in each of two tail layers
+    assert all(name.startswith("tails.0.") for name in names)
+
+
+@pytest.mark.parametrize("model_type", ["bert", "mpnet", "electra"])
+def test_bf16_autocast_runs_and_trains(stock: Any, batch: Any, model_type: str) -> None:
+    model = surgery(stock(model_type)).train()
+    with torch.autocast("cpu", torch.bfloat16):
+        out = model(**batch(model_type), labels=LABELS, memberships=torch.ones(5, 3), rungs=MIXED)
+    out.loss.backward()
+    assert out.loss.dtype == torch.float32
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+    with torch.no_grad():
+        exact = model.eval()(**batch(model_type), rungs=1).logits
+        with torch.autocast("cpu", torch.bfloat16):
+            rough = model(**batch(model_type), rungs=1).logits
+    torch.testing.assert_close(rough.float(), exact, atol=0.1, rtol=0.1)
+
+
+@pytest.mark.filterwarnings("ignore:.gradient_checkpointing_enable:FutureWarning")
+def test_gradient_checkpointing_gives_the_same_gradients(stock: Any, batch: Any) -> None:
+    model = surgery(stock("bert", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)).train()
+    model(**batch(), labels=LABELS, rungs=MIXED).loss.backward()
+    want = {name: p.grad for name, p in model.named_parameters()}
+    model.zero_grad(set_to_none=True)
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    model(**batch(), labels=LABELS, rungs=MIXED).loss.backward()
+    for name, parameter in model.named_parameters():
+        if want[name] is not None:
+            torch.testing.assert_close(parameter.grad, want[name])
+
+
+# Norms and reductions
+
+
+@torch.no_grad()
+def test_norms_start_as_asked(stock: Any) -> None:
+    plain = stock("bert")
+    trunk = plain.get_submodule("bert.encoder.layer.0.output.LayerNorm")
+    inner = plain.get_submodule("bert.encoder.layer.1.attention.output.LayerNorm")
+    model = SharcsForSequenceClassification.from_encoder(plain, widths=[0.5, 1], split_layer=1, top_rung_norm=True)
+    names = dict(model.tails.named_parameters())
+    assert torch.equal(names["0.norm.weight"], trunk.weight[:24])
+    assert torch.equal(names["0.norm.bias"], trunk.bias[:24])
+    assert torch.equal(names["1.norm.weight"], trunk.weight)
+    assert torch.equal(names["0.views.0.attention.output.LayerNorm.bias"], inner.bias[:24])
+    fresh = SharcsForSequenceClassification.from_encoder(
+        plain, widths=[0.5, 1], split_layer=1, norm_init="scratch", top_rung_norm=True
+    )
+    assert all((p == (1 if name.endswith("weight") else 0)).all() for name, p in fresh.tails.named_parameters())
+
+
+@torch.no_grad()
+def test_top_rung_norm_norms_the_trunk_at_the_top_too(stock: Any, batch: Any) -> None:
+    plain, inputs = stock("bert"), batch()
+    model = surgery(plain, top_rung_norm=True)
+    assert not torch.allclose(model(**inputs, rungs=2).logits, plain(**inputs).logits)
+    state, norm = model.trunk(**inputs), model.tails[2].norm
+    normed = type(state)(norm(state.hidden), state.attention_mask, None)  # type: ignore[operator]
+    bare = surgery(plain)
+    torch.testing.assert_close(model(**inputs, rungs=2).logits, bare.tail(normed, 2))
+
+
+@torch.no_grad()
+def test_learned_reduction_pools_then_norms(stock: Any, batch: Any) -> None:
+    model = surgery(stock("bert"), reduction="learned")
+    tails: Any = model.tails
+    tail, state = tails[0], model.trunk(**batch())
+    weight, norm = tail.reduction.weight, tail.norm
+    assert weight.shape == (12, 4)
+    pooled = torch.stack([(state.hidden[..., 4 * j : 4 * j + 4] * weight[j]).sum(-1) for j in range(12)], -1)
+    want = F.layer_norm(pooled, (12,), norm.weight, norm.bias, norm.eps)
+    torch.testing.assert_close(norm(tail.reduction(state.hidden)), want)
+    assert model.cost.reduction_macs([5], 0).tolist() == [5 * 48]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("values", "key"),
+    [
+        ({"widths": [0.75, 1], "reduction": "learned"}, "width.multipliers.*inverse"),
+        ({"widths": [0.3, 1]}, "width.multipliers.*fit this encoder"),
+        ({"split_layer": 3}, "width.split_layer.*1 to 2"),
+        ({"split_layer": 0}, "width.split_layer"),
+        ({"reduction": "mean"}, "width.reduction"),
+        ({"norm_init": "zeros"}, "width.norm_init"),
+    ],
+)
+def test_what_does_not_fit_is_refused(stock: Any, values: dict[str, Any], key: str) -> None:
+    with pytest.raises(ValueError, match=key):
+        surgery(stock("bert"), **values)
+
+
+# Saving, copying
+
+
+@pytest.mark.parametrize("model_type", ["bert", "mpnet", "albert", "distilbert"])
+@torch.no_grad()
+def test_save_and_load_bit_for_bit(stock: Any, batch: Any, tmp_path: Path, model_type: str) -> None:
+    model = surgery(stock(model_type), reduction="learned", top_rung_norm=True, widths=["1/4", 0.5, 1])
+    model.config.id2label = {0: "no", 1: "maybe", 2: "yes"}
+    model.save_pretrained(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "model.safetensors"}
+    inputs = batch(model_type)
+    want, every = model(**inputs, rungs=MIXED).logits, model.all_rungs(**inputs)
+    for loaded in (
+        SharcsForSequenceClassification.from_pretrained(tmp_path),
+        AutoModelForSequenceClassification.from_pretrained(tmp_path),
+    ):
+        assert isinstance(loaded, SharcsForSequenceClassification)
+        assert not loaded.training
+        assert torch.equal(loaded(**inputs, rungs=MIXED).logits, want)
+        torch.testing.assert_close(loaded.all_rungs(**inputs), every, atol=0, rtol=0)
+    config = AutoConfig.from_pretrained(tmp_path)
+    assert isinstance(config, SharcsConfig)
+    labels: Any = config.id2label
+    assert (config.widths, labels[1]) == (["0.25", "0.5", "1"], "maybe")
+
+
+def test_weights_are_saved_once(model: SharcsForSequenceClassification) -> None:
+    state = model.state_dict()
+    assert len({value.data_ptr() for value in state.values()}) == len(state)
+    own = {name for name in state if not name.startswith("encoder.")}
+    assert own
+    assert all(name.startswith("router.") or "norm" in name.lower() for name in own)
+    assert any(isinstance(module, SlicedLinear) for module in model.modules())
+
+
+@torch.no_grad()
+def test_a_copy_is_independent_and_follows_its_own_weights(model: SharcsForSequenceClassification, batch: Any) -> None:
+    inputs, twin = batch(), copy.deepcopy(model)
+    before = model.all_rungs(**inputs)[0]
+    assert torch.equal(twin.all_rungs(**inputs)[0], before)
+    twin.get_parameter("encoder.bert.encoder.layer.2.intermediate.dense.weight").mul_(-1)
+    assert torch.equal(model.all_rungs(**inputs)[0], before)
+    after = twin.all_rungs(**inputs)[0]
+    assert all(not torch.allclose(after[:, rung], before[:, rung]) for rung in range(3))
+
+
+@torch.no_grad()
+def test_a_change_of_attention_reaches_every_rung(stock: Any, batch: Any) -> None:
+    model, inputs = surgery(stock("bert", attention="eager")), batch()
+    want = model.all_rungs(**inputs)[0]
+    model.set_attn_implementation("sdpa")
+    torch.testing.assert_close(model.all_rungs(**inputs)[0], want, atol=1e-5, rtol=1e-4)
+    model.set_attn_implementation("eager")
+    torch.testing.assert_close(model.all_rungs(**inputs)[0], want, atol=1e-5, rtol=1e-4)
+    configs: list[Any] = [module.config for module in model.modules() if hasattr(module, "config")]
+    assert {config._attn_implementation for config in configs} == {"eager"}
+
+
+def test_dropout_of_a_rung_follows_train_and_eval(model: SharcsForSequenceClassification, batch: Any) -> None:
+    inputs = batch()
+    first, second = model.train()(**inputs, rungs=0).logits, model(**inputs, rungs=0).logits
+    assert not torch.equal(first, second)
+    assert torch.equal(model.eval()(**inputs, rungs=0).logits, model(**inputs, rungs=0).logits)
+
+
+@torch.no_grad()
+def test_double_precision_reaches_the_views(model: SharcsForSequenceClassification, batch: Any) -> None:
+    assert model.double()(**batch(), rungs=MIXED).logits.dtype == torch.float64
+
+
+@torch.no_grad()
+def test_compiled_rungs_agree(model: SharcsForSequenceClassification, batch: Any) -> None:
+    inputs = batch()
+    state = model.trunk(**inputs)
+    compiled = torch.compile(model.tail, backend="eager")
+    for rung in range(3):
+        torch.testing.assert_close(compiled(state, rung), model.tail(state, rung))
+
+
+def test_importing_the_package_is_light_and_importing_the_class_registers_it() -> None:
+    code = (
+        "import sys, sharcs_pl; assert not {'torch', 'transformers'} & set(sys.modules), 'heavy'\n"
+        "from sharcs_pl import SharcsForSequenceClassification\n"
+        "from transformers import AutoConfig\n"
+        "assert type(AutoConfig.for_model('sharcs')).__name__ == 'SharcsConfig'"
+    )
+    root = Path(__file__).parents[2]
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": str(root)})

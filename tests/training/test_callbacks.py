@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from sharcs_pl.training.callbacks import BestCheckpoint, EpochFractionSchedule, append_epoch, append_row
+
+
+def fake_trainer(epoch: int = 0, steps: int = 10, epochs: int = 4) -> Any:
+    groups = [{"lr": 0.0, "peak_lr": 1.0}, {"lr": 0.0, "peak_lr": 10.0}]
+    optimizer = SimpleNamespace(param_groups=groups)
+    return SimpleNamespace(current_epoch=epoch, num_training_batches=steps, max_epochs=epochs, optimizers=[optimizer])
+
+
+@pytest.mark.parametrize(("epoch", "step", "factor"), [(0, 0, 0.0), (0, 5, 0.5), (1, 0, 1.0), (2, 5, 0.5)])
+def test_every_group_follows_its_own_peak(epoch: int, step: int, factor: float) -> None:
+    trainer = fake_trainer(epoch)
+    EpochFractionSchedule(0.25).on_train_batch_start(trainer, None, None, step)
+    assert [g["lr"] for g in trainer.optimizers[0].param_groups] == pytest.approx([factor, 10 * factor])
+
+
+def test_rows_of_an_interrupted_epoch_are_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    for row in ({"epoch": 0, "a": 1}, {"epoch": 1, "a": 2}, {"epoch": 1, "a": 3, "b": 4}):
+        append_row(path, row)
+    assert list(csv.DictReader(path.read_text().splitlines())) == [
+        {"epoch": "0", "a": "1", "b": ""},
+        {"epoch": "1", "a": "3", "b": "4"},
+    ]
+    append_row(path, {"epoch": 0, "a": 9})
+    assert list(csv.DictReader(path.read_text().splitlines())) == [{"epoch": "0", "a": "9"}]
+    assert [p.name for p in tmp_path.iterdir()] == ["metrics.csv"]
+
+
+def test_epochs_of_the_history_are_replaced_alike(tmp_path: Path) -> None:
+    path = tmp_path / "history.parquet"
+    for epoch, score in ((0, 0.1), (1, 0.2), (1, 0.3)):
+        append_epoch(path, pa.table({"epoch": [epoch], "score": [score]}), epoch)
+    assert pq.read_table(path).to_pydict() == {"epoch": [0, 1], "score": [0.1, 0.3]}
+
+
+@pytest.mark.parametrize(("epoch", "saves"), [(1, 0), (2, 1), (3, 1)])
+def test_best_waits_for_the_first_routed_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epoch: int, saves: int
+) -> None:
+    calls = []
+    monkeypatch.setattr("lightning.pytorch.callbacks.ModelCheckpoint.on_train_epoch_end", lambda *a: calls.append(a))
+    BestCheckpoint(tmp_path, 2).on_train_epoch_end(fake_trainer(epoch), None)
+    assert len(calls) == saves

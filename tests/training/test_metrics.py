@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sharcs_pl.data.tasks import GLUE
+from sharcs_pl.training.metrics import METRICS, compute_metric, compute_metrics, router_auc
+
+
+def logits_of(predictions: list[int], classes: int = 2) -> torch.Tensor:
+    return torch.nn.functional.one_hot(torch.tensor(predictions), classes).float()
+
+
+def test_values_by_hand() -> None:
+    labels = torch.tensor([1, 1, 1, 0, 0])
+    logits = logits_of([1, 1, 0, 0, 1])
+    assert compute_metric("accuracy", logits, labels) == pytest.approx(3 / 5)
+    assert compute_metric("f1", logits, labels) == pytest.approx(2 / 3)
+    assert compute_metric("matthews", logits, labels) == pytest.approx((2 * 1 - 1 * 1) / 6)
+
+
+def test_three_classes_count_every_class() -> None:
+    assert compute_metric("accuracy", logits_of([0, 1, 2, 2], 3), torch.tensor([0, 1, 1, 2])) == pytest.approx(3 / 4)
+
+
+def test_regression() -> None:
+    labels = torch.tensor([0.0, 1.0, 2.0, 4.0])
+    logits = torch.tensor([[0.0], [0.0], [1.0], [1.0]])
+    values = compute_metrics(("pearson", "spearman"), logits, labels)
+    assert values["spearman"] == pytest.approx(4 / 20**0.5)
+    assert values["pearson"] == pytest.approx(2.5 / (8.75 * 1.0) ** 0.5)
+    assert list(values) == ["pearson", "spearman"]
+
+
+def test_a_constant_prediction_correlates_zero() -> None:
+    assert compute_metric("pearson", torch.ones(4, 1), torch.arange(4.0)) == 0.0
+
+
+def test_router_auc_ranks_one_minus_p_of_the_narrowest() -> None:
+    difficulty = torch.tensor([0, 0, 2, 3])
+    perfect = torch.tensor([[3.0, 0.0], [2.0, 0.0], [0.0, 1.0], [0.0, 2.0]])
+    assert router_auc(perfect, difficulty) == 1.0
+    assert router_auc(perfect.flip(-1), difficulty) == 0.0
+    assert router_auc(perfect, torch.ones(4)) is None
+
+
+def test_every_glue_metric_is_known() -> None:
+    assert {name for task in GLUE.values() for name in task.metrics} <= set(METRICS)
