@@ -1,4 +1,4 @@
-"""From a checked config to objects: the only place where variants are chosen, and the only reader of the environment."""
+"""From a checked config to objects: the one place that chooses variants, and the one reader of the environment."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ class EncoderConfig:
     dropout: float | None = None
     """Dropout of embeddings, attention, layers and head; null keeps the checkpoint's own."""
     attn_implementation: str | None = None
-    """transformers' attention kernel: ``sdpa``, ``eager``, …; null takes its default. On CPUs in bf16 ``eager`` trains faster."""
+    """transformers' attention kernel, ``sdpa`` or ``eager`` (faster in bf16 on CPUs); null: its default."""
     hidden_size: int = 128
     """Hidden size of an encoder from scratch (``pretrained: null``); likewise the three below."""
     num_layers: int = 4

@@ -8,6 +8,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported: a test th
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -54,10 +55,16 @@ def compose_config(*overrides: str) -> DictConfig:
         return compose("train", overrides=list(overrides))
 
 
-def tiny_bert(num_labels: int = 2, **changes: float) -> BertForSequenceClassification:
+def tiny_bert(num_labels: int = 2, **changes: Any) -> BertForSequenceClassification:
     """A random BERT: 3 layers, hidden 16, 4 heads."""
-    sizes = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 32}
-    config = BertConfig(vocab_size=50, max_position_embeddings=32, num_labels=num_labels, **(sizes | changes))
+    sizes: dict[str, Any] = {
+        "hidden_size": 16,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "intermediate_size": 32,
+    }
+    config = BertConfig(vocab_size=50, max_position_embeddings=32, **(sizes | changes))
+    config.num_labels = num_labels
     return BertForSequenceClassification(config)
 
 

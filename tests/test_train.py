@@ -75,8 +75,10 @@ def test_the_saved_model_gives_the_table_again(tmp_path: Path) -> None:
     batch = tokenizer(texts, return_tensors="pt", padding=True)
     out = model.eval()(batch["input_ids"], batch["attention_mask"])
     rows = list(csv.DictReader((tmp_path / "predictions.tsv").read_text().splitlines(), delimiter="\t"))
+    names = model.config.id2label
+    assert names is not None
     assert out.rungs.tolist() == [int(row["rung"]) for row in rows]
-    assert [model.config.id2label[i] for i in out.logits.argmax(-1).tolist()] == [row["prediction"] for row in rows]
+    assert [names[i] for i in out.logits.argmax(-1).tolist()] == [row["prediction"] for row in rows]
 
 
 def test_the_same_seed_gives_the_same_metrics(tmp_path: Path) -> None:

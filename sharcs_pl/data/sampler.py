@@ -24,9 +24,10 @@ T = TypeVar("T")
 class MicroBatch:
     """This rank's part of one planned batch.
 
-    `bucket_weight`: the bucket's samples per slot over the mean. `inputs` [B, L] each, as the encoder takes them; `labels` [B]; `memberships` [B, W] float32, None while no sample
-    has any yet; `uids` [B] long; `count` is the batch's samples over all ranks, `num_batches` the step's batches over
-    all ranks. `B` may be 0 (with `L == 1`) where more ranks share a batch than it has samples.
+    `inputs` [B, L] each, as the encoder takes them; `labels` [B]; `memberships` [B, W] float32, None while no sample
+    has any; `uids` [B] long; `count` is the batch's samples over all ranks, `num_batches` the step's batches over all
+    ranks; `bucket_weight` is the bucket's samples per slot over the mean of that. `B` may be 0 (with `L == 1`) where
+    more ranks share a batch than it has samples.
     """
 
     inputs: dict[str, Tensor]
@@ -166,7 +167,7 @@ class PlanLoader(DataLoader[StepBatch]):
     def __iter__(self) -> Iterator[StepBatch]:  # pyright: ignore[reportIncompatibleMethodOverride]
         # A generator: nothing happens before the first step is asked for, so a state loaded after iter() still counts.
         start, self._resume_at = self._resume_at, 0
-        self._plan_sampler.start = self._delivered = start
+        self._plan_sampler.start = start
         for batch in super().__iter__():
             self._delivered = batch.step + 1
             yield batch

@@ -103,7 +103,7 @@ class TokenTable:
         with pa.memory_map(str(path)) as source:
             try:
                 table = pa.ipc.open_file(source).read_all()
-                table.validate(full=True)
+                table.validate()  # buffers are as long as they claim; the rest is the checksum's part
                 return cls._from_arrow(table)
             except (pa.ArrowException, ValueError, KeyError, IndexError, OSError) as error:
                 raise ValueError(f"{path} is not a whole table of format {FORMAT}: {error}") from error

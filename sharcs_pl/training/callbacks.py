@@ -11,7 +11,6 @@ from typing import Any
 import lightning as L
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
 
@@ -163,7 +162,7 @@ def append_epoch(path: Path, rows: pa.Table, epoch: int) -> None:
     """Add one epoch's rows to a parquet file, as ``append_row`` does for csv."""
     if path.exists():
         old = pq.read_table(path)
-        rows = pa.concat_tables([old.filter(pc.less(old["epoch"], epoch)), rows])
+        rows = pa.concat_tables([old.filter(old["epoch"].to_numpy() < epoch), rows])
     part = path.with_suffix(".part")
     pq.write_table(rows, part)
     os.replace(part, path)

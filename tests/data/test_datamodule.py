@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -8,7 +10,7 @@ from sharcs_pl.data.datamodule import SharcsDataModule
 from tests.conftest import random_table
 
 
-def make(bounds: list[tuple[float, float]] | None = None, **changes: object) -> SharcsDataModule:
+def make(bounds: list[tuple[float, float]] | None = None, **changes: Any) -> SharcsDataModule:
     table = random_table(20)
     rungs = 1 if bounds is None else len(bounds)
     plan = PlanConfig(batch_size=4, num_rungs=rungs, batches_per_step=2)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from hypothesis import given, settings
@@ -140,6 +141,15 @@ def test_a_saved_table_comes_back_mapped(
     assert os.listdir(tmp_path / "new") == ["a.arrow"]
 
 
+def test_a_loaded_table_takes_no_memory_of_its_own(tokenizer: PreTrainedTokenizerFast, tmp_path: Path):
+    path = tmp_path / "a.arrow"
+    tokenize(pairs(5000), tokenizer, 64).save(path)
+    before = pa.total_allocated_bytes()
+    table = TokenTable.load(path)
+    assert len(table) == 5000
+    assert pa.total_allocated_bytes() - before < path.stat().st_size / 10
+
+
 def test_a_save_that_fails_leaves_the_old_file(
     tokenizer: PreTrainedTokenizerFast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -200,6 +210,8 @@ CHANGES: dict[str, Callable[[], str]] = {
     "order": lambda: key(Examples(BASE.texts[::-1], BASE.labels, BASE.difficulty)),
     "a label": lambda: key(pairs(labels=np.array([0, 1, 0, 1, 0, 0]))),
     "labels' type": lambda: key(pairs(labels=(np.arange(6) % 2).astype(np.float32))),
+    "zeros": lambda: key(pairs(labels=np.zeros(6, np.int64))),
+    "zeros of another type": lambda: key(pairs(labels=np.zeros(6, np.float64))),
     "no difficulty": lambda: key(pairs(difficulty=False)),
     "max_length": lambda: key(max_length=63),
     "key_parts": lambda: key(key_parts=("more",)),

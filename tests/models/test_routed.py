@@ -335,6 +335,12 @@ def test_dropout_of_a_rung_follows_train_and_eval(model: SharcsForSequenceClassi
     assert torch.equal(model.eval()(**inputs, rungs=0).logits, model(**inputs, rungs=0).logits)
 
 
+def test_a_model_from_its_config_is_in_training_mode_throughout(model: SharcsForSequenceClassification) -> None:
+    fresh = SharcsForSequenceClassification(model.config)
+    assert {module.training for module in fresh.modules()} == {True}
+    assert {module.training for module in model.modules()} == {False}
+
+
 @torch.no_grad()
 def test_double_precision_reaches_the_views(model: SharcsForSequenceClassification, batch: Any) -> None:
     assert model.double()(**batch(), rungs=MIXED).logits.dtype == torch.float64

@@ -5,11 +5,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import lightning as L
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from sharcs_pl.training.callbacks import BestCheckpoint, EpochFractionSchedule, append_epoch, append_row
+
+MODULE = L.LightningModule()
 
 
 def fake_trainer(epoch: int = 0, steps: int = 10, epochs: int = 4) -> Any:
@@ -21,7 +24,7 @@ def fake_trainer(epoch: int = 0, steps: int = 10, epochs: int = 4) -> Any:
 @pytest.mark.parametrize(("epoch", "step", "factor"), [(0, 0, 0.0), (0, 5, 0.5), (1, 0, 1.0), (2, 5, 0.5)])
 def test_every_group_follows_its_own_peak(epoch: int, step: int, factor: float) -> None:
     trainer = fake_trainer(epoch)
-    EpochFractionSchedule(0.25).on_train_batch_start(trainer, None, None, step)
+    EpochFractionSchedule(0.25).on_train_batch_start(trainer, MODULE, None, step)
     assert [g["lr"] for g in trainer.optimizers[0].param_groups] == pytest.approx([factor, 10 * factor])
 
 
@@ -51,5 +54,5 @@ def test_best_waits_for_the_first_routed_epoch(
 ) -> None:
     calls = []
     monkeypatch.setattr("lightning.pytorch.callbacks.ModelCheckpoint.on_train_epoch_end", lambda *a: calls.append(a))
-    BestCheckpoint(tmp_path, 2).on_train_epoch_end(fake_trainer(epoch), None)
+    BestCheckpoint(tmp_path, 2).on_train_epoch_end(fake_trainer(epoch), MODULE)
     assert len(calls) == saves

@@ -1,0 +1,93 @@
+"""SHARCS beside the dense model on real GLUE data with a real encoder, by one script that goes on where it was cut.
+
+Run: ``python benchmarks/real_data.py --glue $GLUE``. Every run is an ordinary ``sharcs_pl.train`` command; its
+``metrics.json``, per-epoch curves, command and machine go to ``benchmarks/results/real_data/<name>/``, and a table of
+all of them is printed at the end. A finished run is skipped, a cut one goes on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+CPU = ["trainer.precision=bf16-mixed", "encoder.attn_implementation=eager", "trainer.enable_progress_bar=false"]
+SST2 = ["task=sst2", "encoder=minilm", "task.max_train_samples=20000"]
+MRPC = ["task=mrpc", "encoder=minilm"]
+RUNS: dict[str, tuple[str, list[str]]] = {
+    "mrpc_sharcs": ("MRPC", MRPC),
+    "mrpc_dense": ("MRPC", [*MRPC, "method=dense", "method.match={runs}/mrpc_sharcs"]),
+    "sst2_sharcs": ("SST-2", SST2),
+    "sst2_dense": ("SST-2", [*SST2, "method=dense", "method.match={runs}/sst2_sharcs"]),
+}
+KEPT = ("metrics.json", "metrics.csv", "plan.csv")
+
+
+def run(name: str, glue: Path, runs: Path, results: Path) -> dict[str, Any]:
+    """Train one configuration unless it is done; returns its metrics."""
+    folder, overrides = RUNS[name]
+    directory = runs / name
+    shown = [o.format(runs="$RUNS") for o in overrides] + CPU
+    given = [o.format(runs=runs) for o in overrides] + CPU
+    place = [f"task.data_dir={glue / folder}", f"hydra.run.dir={directory}", "ckpt_path=last"]
+    if not (directory / "metrics.json").exists():
+        subprocess.run([sys.executable, "-m", "sharcs_pl.train", *given, *place], check=True)
+    target = results / name
+    target.mkdir(parents=True, exist_ok=True)
+    for file in KEPT:
+        shutil.copy(directory / file, target / file)
+    command = ["python", "-m", "sharcs_pl.train", *shown, f"task.data_dir=$GLUE/{folder}", f"hydra.run.dir=$RUNS/{name}"]
+    record = {"command": " ".join(command), "machine": machine()}
+    (target / "run.json").write_text(json.dumps(record, indent=2) + "\n")
+    return json.loads((target / "metrics.json").read_text())
+
+
+def machine() -> dict[str, Any]:
+    """What the run was made on."""
+    return {"processor": platform.machine(), "cpus": os.cpu_count(), "python": platform.python_version()}
+
+
+def table(found: dict[str, dict[str, Any]]) -> Table:
+    """Every run's routed point, its rungs, controls and cost."""
+    shown = Table(title="GLUE dev sets, all-MiniLM-L6-v2")
+    for column in ("run", "metric", "routed", "of dense MACs", "rungs", "shares", "random", "oracle", "steps"):
+        shown.add_column(column)
+    for name, m in found.items():
+        shown.add_row(
+            name,
+            m["metric"],
+            f"{m['routed']['value']:.4f}",
+            f"{m['routed']['macs_fraction']:.3f}",
+            " ".join(f"{r['width']}:{r['value']:.4f}" for r in m["rungs"]),
+            " ".join(f"{r['share']:.2f}" for r in m["rungs"]),
+            f"{m['random']['value']:.4f}",
+            f"{m['oracle']['value']:.4f} at {m['oracle']['macs_fraction']:.3f}",
+            str(m["steps"]),
+        )
+    return shown
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--glue", type=Path, required=True, help="folder with MRPC/ and SST-2/")
+    parser.add_argument("--runs", type=Path, default=Path("runs/real_data"), help="where the run directories go")
+    parser.add_argument("--results", type=Path, default=Path("benchmarks/results/real_data"))
+    parser.add_argument("--only", nargs="*", default=list(RUNS), choices=list(RUNS))
+    args = parser.parse_args()
+    print("command:", shlex.join(sys.argv), "machine:", machine())
+    found = {name: run(name, args.glue.resolve(), args.runs.resolve(), args.results) for name in args.only}
+    Console(width=160).print(table(found))
+
+
+if __name__ == "__main__":
+    main()
