@@ -46,8 +46,8 @@ def run(name: str, glue: Path, runs: Path, results: Path) -> dict[str, Any]:
     target.mkdir(parents=True, exist_ok=True)
     for file in KEPT:
         shutil.copy(directory / file, target / file)
-    command = ["python", "-m", "sharcs_pl.train", *shown, f"task.data_dir=$GLUE/{folder}", f"hydra.run.dir=$RUNS/{name}"]
-    record = {"command": " ".join(command), "machine": machine()}
+    shown += [f"task.data_dir=$GLUE/{folder}", f"hydra.run.dir=$RUNS/{name}"]
+    record = {"command": " ".join(["python -m sharcs_pl.train", *shown]), "machine": machine()}
     (target / "run.json").write_text(json.dumps(record, indent=2) + "\n")
     return json.loads((target / "metrics.json").read_text())
 
@@ -68,7 +68,7 @@ def table(found: dict[str, dict[str, Any]]) -> Table:
             m["metric"],
             f"{m['routed']['value']:.4f}",
             f"{m['routed']['macs_fraction']:.3f}",
-            " ".join(f"{r['width']}:{r['value']:.4f}" for r in m["rungs"]),
+            " ".join(f"{r['width']:g}:{r['value']:.4f}" for r in m["rungs"]),
             " ".join(f"{r['share']:.2f}" for r in m["rungs"]),
             f"{m['random']['value']:.4f}",
             f"{m['oracle']['value']:.4f} at {m['oracle']['macs_fraction']:.3f}",

@@ -148,6 +148,7 @@ def build_datamodule(
         plan=plan,
         bounds=[(low, high) for low, high in config.width.bounds] if method.routed else None,
         window=config.hardness.window,
+        warmup_epochs=config.first_routed_epoch,
         seed=config.seed,
         eval_batch_size=config.eval_batch_size,
         steps_per_epoch=matched_steps(config.method.match) if config.method.match else (),
@@ -254,7 +255,9 @@ def build_callbacks(config: RunConfig, method: Method, module: SharcsModule, run
     if config.trainer.enable_progress_bar:
         callbacks.append(SharcsProgressBar())
     if config.checkpoint.save_best:
-        callbacks.append(BestCheckpoint(run_dir / "checkpoints", config.hardness.window if method.routed else 0))
+        callbacks.append(
+            BestCheckpoint(run_dir / "checkpoints", config.first_routed_epoch, config.checkpoint.max_macs_fraction)
+        )
     return callbacks
 
 

@@ -153,6 +153,8 @@ class HardnessConfig:
     """``confidence`` of the true class or ``entropy`` in nats; regression always scores closeness to the target."""
     window: int = 2
     """Epochs whose scores must all lie in a rung's bounds; until they are over, all train at full width."""
+    warmup_epochs: int | None = None
+    """Epochs at full width before anything is routed, at least ``window``; null: as many as ``window`` (paper)."""
     fill: str = "repeat"
     """``repeat`` small buckets towards the largest, or ``none``."""
     repeat_cap: int = 4
@@ -164,6 +166,8 @@ class HardnessConfig:
         one_of("hardness.score", self.score, ("confidence", "entropy"))
         one_of("hardness.fill", self.fill, ("repeat", "none"))
         in_range("hardness.window", self.window, 1)
+        if self.warmup_epochs is not None:
+            in_range("hardness.warmup_epochs", self.warmup_epochs, self.window)
         in_range("hardness.repeat_cap", self.repeat_cap, 1)
 
 
@@ -284,6 +288,8 @@ class CheckpointConfig:
     """Keep ``last.ckpt``, from which a run goes on."""
     save_best: bool = True
     """Keep ``best.ckpt``, by the routed metric, counted from the first routed epoch."""
+    max_macs_fraction: float | None = None
+    """Count an epoch for ``best.ckpt`` only if routing costs at most this fraction of dense; null counts all."""
 
     def __post_init__(self) -> None:
         in_range("checkpoint.every_n_epochs", self.every_n_epochs, 1)
@@ -341,16 +347,24 @@ class RunConfig:
     def _check_hardness(self) -> None:
         if self.method.name == "dense":
             return
-        if self.hardness.window >= self.trainer.max_epochs:
+        if self.first_routed_epoch >= self.trainer.max_epochs:
+            name = "window" if self.hardness.warmup_epochs is None else "warmup_epochs"
             raise ValueError(
-                f"hardness.window={self.hardness.window} leaves no routed epoch in "
-                f"trainer.max_epochs={self.trainer.max_epochs}; give a smaller window or more epochs"
+                f"hardness.{name}={self.first_routed_epoch} leaves no routed epoch in "
+                f"trainer.max_epochs={self.trainer.max_epochs}; give a smaller {name} or more epochs"
             )
         high = 1.0 if self.hardness.score == "confidence" else math.inf
         for low_i, high_i in self.width.bounds:
             if low_i < 0 or high_i > high:
                 limit = "[0, 1]" if high == 1.0 else "[0, inf)"
                 raise ValueError(f"width.bounds has [{low_i}, {high_i}]; a {self.hardness.score} lies in {limit}")
+
+    @property
+    def first_routed_epoch(self) -> int:
+        """The first epoch planned from hardness; 0 where nothing is routed."""
+        if self.method.name == "dense":
+            return 0
+        return self.hardness.warmup_epochs or self.hardness.window
 
     def digest(self) -> str:
         """Hash of all that shapes the result: the same for a run and its resumption."""

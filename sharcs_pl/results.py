@@ -25,7 +25,7 @@ def headline(config: RunConfig, run: Run) -> None:
     sizes = [f"{len(data.train_table):,} training samples"]
     sizes += [f"{len(table):,} {name}" for name, table in data.validation_tables.items()]
     widths = f", widths {' '.join(model.ladder.labels())} after layer {model.split_layer}"
-    window = f", at full width during the first {config.hardness.window}"
+    window = f", at full width during the first {config.first_routed_epoch}"
     routed = len(model.ladder) > 1
     millions = sum(p.numel() for p in model.parameters()) / 1e6
     console = Console(highlight=False)

@@ -96,7 +96,7 @@ def test_best_is_chosen_after_the_window_only(tmp_path: Path) -> None:
 def test_dense_trains_the_stock_model_on_as_many_samples_per_step(tmp_path: Path) -> None:
     run(tmp_path / "sharcs")
     dense = run(tmp_path / "dense", "method=dense", f"method.match={tmp_path / 'sharcs'}")
-    assert [rung["width"] for rung in dense["rungs"]] == ["1"]
+    assert [rung["width"] for rung in dense["rungs"]] == [1.0]
     assert dense["routed"]["macs_fraction"] == 1.0
     steps = [
         [int(row["steps"]) for row in csv.DictReader((tmp_path / name / "plan.csv").read_text().splitlines())]

@@ -14,12 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sharcs_pl import __version__
 from sharcs_pl.core.flops import CostModel
 from sharcs_pl.data.tasks import TaskSpec
 from sharcs_pl.training.metrics import compute_metric, compute_metrics, router_auc
 
 RANDOM_DRAWS = 100
-PACKAGES = ("sharcs-pl", "torch", "lightning", "transformers", "datasets", "torchmetrics", "hydra-core")
+PACKAGES = ("torch", "lightning", "transformers", "datasets", "torchmetrics", "hydra-core")
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,12 @@ class Predictions:
         """Share of the samples routed to each rung."""
         return (torch.bincount(self.rungs, minlength=num_rungs) / len(self.rungs)).tolist()
 
+    def macs_fraction(self, cost: CostModel) -> float:
+        """Mean MACs of the routed model over those of the stock one."""
+        lengths = self.lengths.numpy()
+        spent = cost.rung_macs(lengths)[np.arange(len(lengths)), self.rungs.numpy()]
+        return float(spent.sum() / cost.dense_macs(lengths).sum())
+
     def oracle_rungs(self) -> Tensor:
         """[S] the cheapest rung that is right, else the cheapest: the best any router could do (classification)."""
         right = self.logits.argmax(-1) == self.labels[:, None]
@@ -80,7 +87,7 @@ class Point:
 class RungPoint(Point):
     """One rung over all samples; ``share`` of them is routed to it."""
 
-    width: str = ""
+    width: float = 1.0
     share: float = 0.0
 
 
@@ -107,7 +114,7 @@ class Report:
         return plain.pop("extra") | {
             **plain,
             "oracle": oracle or {"value": None, "macs": None, "macs_fraction": None},
-            "versions": {name: version(name) for name in PACKAGES},
+            "versions": {"sharcs-pl": __version__} | {name: version(name) for name in PACKAGES},
         }
 
 
@@ -138,7 +145,10 @@ def evaluate(predictions: dict[str, Predictions], task: TaskSpec, cost: CostMode
         metric=metric,
         dense_macs=dense,
         routed=routed,
-        rungs=[RungPoint(**asdict(p), width=w, share=s) for p, w, s in zip(fixed, widths, shares, strict=True)],
+        rungs=[
+            RungPoint(**asdict(p), width=float(w), share=s)
+            for p, w, s in zip(fixed, cost.ladder.widths, shares, strict=True)
+        ],
         random=_random_routing(first, metric, seed),
         oracle=oracle,
         regret=oracle.value - routed.value if oracle else None,

@@ -37,7 +37,9 @@ def draw_cost(report: Report, path: Path) -> Path:
         "o-", color=BLUE, label="all at one width",
     )  # fmt: skip
     for rung in report.rungs:
-        axes.annotate(rung.width, (rung.macs_fraction, rung.value), (4, -12), textcoords="offset points", color=BLUE)
+        axes.annotate(
+            f"{rung.width:.3g}", (rung.macs_fraction, rung.value), (4, -12), textcoords="offset points", color=BLUE
+        )
     routed = report.routed
     axes.plot(routed.macs_fraction, routed.value, "*", ms=15, color=ORANGE, label="routed", zorder=3)
     axes.plot(routed.macs_fraction, report.random["value"], "x", ms=8, color=GREY, label="random, same shares")

@@ -26,6 +26,7 @@ class SharcsDataModule(L.LightningDataModule):
         plan: how an epoch is cut into steps.
         bounds: one ``(lo, hi)`` of the hardness score per rung; None trains every sample on the top rung for good.
         window: epochs whose scores decide.
+        warmup_epochs: epochs on the top rung before anything is routed; never fewer than ``window``.
         seed: of the plan.
         eval_batch_size: samples per validation batch.
         steps_per_epoch: least number of steps of each epoch, to match another run (one rung only).
@@ -38,6 +39,7 @@ class SharcsDataModule(L.LightningDataModule):
         plan: PlanConfig,
         bounds: Sequence[tuple[float, float]] | None = None,
         window: int = 1,
+        warmup_epochs: int = 0,
         seed: int = 1,
         eval_batch_size: int = 64,
         steps_per_epoch: Sequence[int] = (),
@@ -47,6 +49,7 @@ class SharcsDataModule(L.LightningDataModule):
         self.validation_tables = validation
         self.plan_config = plan
         self.bounds = bounds
+        self.warmup_epochs = warmup_epochs
         self.seed = seed
         self.eval_batch_size = eval_batch_size
         self.steps_per_epoch = tuple(steps_per_epoch)
@@ -65,7 +68,8 @@ class SharcsDataModule(L.LightningDataModule):
     def plan(self) -> EpochPlan:
         """The plan of the epoch being recorded; pure, so that asking twice gives the same plan."""
         epoch = self.history.num_epochs
-        memberships = None if self.bounds is None else self.history.memberships(self.bounds)
+        routed = self.bounds is not None and epoch >= self.warmup_epochs
+        memberships = self.history.memberships(self.bounds) if routed else None
         steps = self.steps_per_epoch[epoch] if epoch < len(self.steps_per_epoch) else 0
         config = replace(self.plan_config, min_steps=steps)
         return make_plan(memberships, self.train_table.lengths, config, seed=self.seed, epoch=epoch)

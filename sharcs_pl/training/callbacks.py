@@ -107,9 +107,12 @@ class CurveFiles(Callback):
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Keeps ``best.ckpt`` by the routed metric, counted from ``first_epoch`` on: before it nothing is routed."""
+    """Keeps ``best.ckpt`` by the routed metric, counted from ``first_epoch`` on: before it nothing is routed.
 
-    def __init__(self, folder: Path, first_epoch: int) -> None:
+    With ``max_macs_fraction`` only epochs count whose routing costs at most that fraction of dense.
+    """
+
+    def __init__(self, folder: Path, first_epoch: int, max_macs_fraction: float | None = None) -> None:
         super().__init__(
             dirpath=folder,
             filename="best",
@@ -119,9 +122,12 @@ class BestCheckpoint(ModelCheckpoint):
             enable_version_counter=False,
         )
         self.first_epoch = first_epoch
+        self.max_macs_fraction = max_macs_fraction
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.current_epoch >= self.first_epoch:
+        limit = self.max_macs_fraction
+        within = limit is None or float(trainer.callback_metrics["val/macs_fraction"]) <= limit
+        if trainer.current_epoch >= self.first_epoch and within:
             super().on_train_epoch_end(trainer, pl_module)
 
 

@@ -159,4 +159,4 @@ class SharcsModule(L.LightningModule):
             values[f"val/rung_{label.replace('/', '_')}"] = compute_metric(metric, found.logits[:, rung], labels)
         shares = found.shares(len(self.model.ladder))
         values |= {f"val/share_{i}": share for i, share in enumerate(shares)}
-        return values
+        return values | {"val/macs_fraction": found.macs_fraction(self.model.cost)}

@@ -35,9 +35,10 @@ def test_every_figure_by_hand() -> None:
     assert report.routed.value == pytest.approx(3 / 5)  # 0 and 1 narrow, 4 at the top
     assert report.routed.macs == pytest.approx((macs[:3, 0].sum() + macs[3:, 1].sum()) / 5)
     assert report.routed.macs_fraction == pytest.approx(report.routed.macs / dense)
+    assert predictions().macs_fraction(COST) == pytest.approx(report.routed.macs_fraction)
     assert [rung.value for rung in report.rungs] == pytest.approx([3 / 5, 3 / 5])
     assert [rung.share for rung in report.rungs] == pytest.approx([3 / 5, 2 / 5])
-    assert [rung.width for rung in report.rungs] == ["0.25", "1"]
+    assert [rung.width for rung in report.rungs] == [0.25, 1.0]
     assert report.oracle is not None
     assert report.oracle.value == pytest.approx(4 / 5)
     oracle_macs = macs[0, 0] + macs[1, 0] + macs[2, 1] + macs[3, 0] + macs[4, 0]  # 3 is wrong anyway: the cheapest

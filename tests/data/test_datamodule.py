@@ -40,6 +40,14 @@ def test_all_run_on_the_top_rung_until_the_window_is_over_and_by_score_after_it(
     assert np.flatnonzero(plan.rungs == 0).tolist() == np.flatnonzero(np.float32(0.8) <= SCORES).tolist()
 
 
+def test_a_longer_warm_up_keeps_the_window() -> None:
+    data = make(BOUNDS, warmup_epochs=3)
+    for scores in (1 - SCORES, SCORES, SCORES):
+        assert data.plan().memberships is None
+        run_epoch(data, scores)
+    assert np.flatnonzero(data.plan().rungs == 0).tolist() == np.flatnonzero(np.float32(0.8) <= SCORES).tolist()
+
+
 def test_without_bounds_nothing_is_ever_routed_and_steps_hold_as_many_samples() -> None:
     data = make()
     for _ in range(3):

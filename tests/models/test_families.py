@@ -165,6 +165,20 @@ def test_rungs_differ_and_all_rungs_agrees_with_each(stock: Any, batch: Any, mod
 
 
 @pytest.mark.parametrize("model_type", EVERY)
+@torch.no_grad()
+def test_the_norm_after_the_cut_starts_from_the_norm_that_ran_last(stock: Any, batch: Any, model_type: str) -> None:
+    plain, ran = stock(model_type), []
+    layer = get_family(model_type).depth_order(plain)[0]
+    for module in layer.modules():
+        if isinstance(module, nn.LayerNorm):
+            module.register_forward_hook(lambda norm, args, output: ran.append(norm))
+    plain(**batch(model_type))
+    tails: Any = routed(plain).tails
+    assert torch.equal(tails[0].norm.weight, ran[-1].weight[:12])
+    assert torch.equal(tails[0].norm.bias, ran[-1].bias[:12])
+
+
+@pytest.mark.parametrize("model_type", EVERY)
 def test_a_row_names_every_dropout(stock: Any, model_type: str) -> None:
     model = routed(stock(model_type), dropout=0.37)
     dropouts = [module for module in model.modules() if isinstance(module, nn.Dropout)]

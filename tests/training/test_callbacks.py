@@ -18,7 +18,13 @@ MODULE = L.LightningModule()
 def fake_trainer(epoch: int = 0, steps: int = 10, epochs: int = 4) -> Any:
     groups = [{"lr": 0.0, "peak_lr": 1.0}, {"lr": 0.0, "peak_lr": 10.0}]
     optimizer = SimpleNamespace(param_groups=groups)
-    return SimpleNamespace(current_epoch=epoch, num_training_batches=steps, max_epochs=epochs, optimizers=[optimizer])
+    return SimpleNamespace(
+        callback_metrics={"val/macs_fraction": 0.7},
+        current_epoch=epoch,
+        num_training_batches=steps,
+        max_epochs=epochs,
+        optimizers=[optimizer],
+    )
 
 
 @pytest.mark.parametrize(("epoch", "step", "factor"), [(0, 0, 0.0), (0, 5, 0.5), (1, 0, 1.0), (2, 5, 0.5)])
@@ -48,11 +54,13 @@ def test_epochs_of_the_history_are_replaced_alike(tmp_path: Path) -> None:
     assert pq.read_table(path).to_pydict() == {"epoch": [0, 1], "score": [0.1, 0.3]}
 
 
-@pytest.mark.parametrize(("epoch", "saves"), [(1, 0), (2, 1), (3, 1)])
-def test_best_waits_for_the_first_routed_epoch(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epoch: int, saves: int
+@pytest.mark.parametrize(
+    ("epoch", "limit", "saves"), [(1, None, 0), (2, None, 1), (3, None, 1), (1, 0.7, 0), (2, 0.7, 1), (2, 0.69, 0)]
+)
+def test_best_waits_for_the_first_routed_epoch_within_the_budget(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epoch: int, limit: float | None, saves: int
 ) -> None:
     calls = []
     monkeypatch.setattr("lightning.pytorch.callbacks.ModelCheckpoint.on_train_epoch_end", lambda *a: calls.append(a))
-    BestCheckpoint(tmp_path, 2).on_train_epoch_end(fake_trainer(epoch), MODULE)
+    BestCheckpoint(tmp_path, 2, limit).on_train_epoch_end(fake_trainer(epoch), MODULE)
     assert len(calls) == saves
