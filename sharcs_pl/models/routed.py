@@ -42,6 +42,7 @@ class SharcsForSequenceClassification(PreTrainedModel):
     is cut, so with `top_rung_norm=False` its logits are bit for bit those of the stock model.
     """
 
+    config: SharcsConfig
     config_class = SharcsConfig
     main_input_name = "input_ids"
     supports_gradient_checkpointing = True

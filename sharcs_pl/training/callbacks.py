@@ -137,6 +137,8 @@ class SharcsProgressBar(RichProgressBar):
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
         items = super().get_metrics(trainer, pl_module)
         items.pop("v_num", None)
+        if "val/routed" in items:
+            items["routed"] = items.pop("val/routed")
         if trainer.training and trainer.train_dataloader is not None:
             items["buckets"] = "/".join(str(size) for size in current_plan(trainer).bucket_sizes)
         return items

@@ -12,6 +12,8 @@ from transformers import AutoConfig, PreTrainedModel
 from transformers.utils import logging as hf_logging
 
 from sharcs_pl.models.families import get_family
+from sharcs_pl.models.routed import SharcsForSequenceClassification
+from tests.models.surgery import surgery
 
 Stock = Callable[..., PreTrainedModel]
 Batch = dict[str, Tensor]
@@ -68,6 +70,12 @@ def stock() -> Stock:
         return model.eval()
 
     return make
+
+
+@pytest.fixture
+def model(stock: Stock) -> SharcsForSequenceClassification:
+    """A routed BERT of the widths 1/4, 1/2 and 1."""
+    return surgery(stock("bert"))
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from sharcs_pl.models.families import FAMILIES, get_family
 from sharcs_pl.models.layers import LayerSize
+from sharcs_pl.models.pretrained import load_stock
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 
 EVERY = sorted(FAMILIES)
@@ -51,6 +52,18 @@ def test_the_top_rung_is_the_stock_model_bit_for_bit(stock: Any, batch: Any, mod
         assert torch.equal(model(**inputs, rungs=2).logits, want)
         assert torch.equal(model.all_rungs(**inputs)[0][:, 2], want)
         assert torch.equal(model(inputs["input_ids"], rungs=2).logits, plain(inputs["input_ids"]).logits)
+
+
+@pytest.mark.parametrize("model_type", EVERY)
+@torch.no_grad()
+def test_the_top_rung_drops_what_the_stock_model_drops(stock: Any, batch: Any, model_type: str) -> None:
+    plain, inputs = stock(model_type), batch(model_type)
+    model = routed(plain, dropout=0.3).train()
+    exact = load_stock(plain, dropout=0.3).train()
+    torch.manual_seed(7)
+    want = exact(**inputs).logits
+    torch.manual_seed(7)
+    assert torch.equal(model(**inputs, rungs=2).logits, want)
 
 
 @pytest.mark.parametrize("model_type", ["bert", "electra", "albert"])
