@@ -118,6 +118,7 @@ class WidthConfig:
 
     def __post_init__(self) -> None:
         ladder = WidthLadder.parse(self.multipliers)
+        self.multipliers = ladder.labels()  # 1, 1.0 and "1" are the same width, and the same run
         one_of("width.reduction", self.reduction, ("slice", "learned"))
         one_of("width.norm_init", self.norm_init, ("pretrained", "scratch"))
         in_range("width.split_layer", self.split_layer, 1)

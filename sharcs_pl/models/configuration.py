@@ -30,7 +30,7 @@ class SharcsConfig(PreTrainedConfig):
         router_hidden_size: int = 64,
         **kwargs: Any,
     ) -> None:
-        self.encoder = encoder
+        self.encoder = dict(encoder or {})
         self.widths = list(widths)
         self.split_layer = split_layer
         self.reduction = reduction
@@ -42,7 +42,7 @@ class SharcsConfig(PreTrainedConfig):
     @property
     def initializer_range(self) -> float:
         """Standard deviation of fresh weights: the encoder's."""
-        return (self.encoder or {}).get("initializer_range", 0.02)
+        return self.encoder.get("initializer_range", 0.02)
 
 
 AutoConfig.register("sharcs", SharcsConfig, exist_ok=True)

@@ -53,7 +53,7 @@ class SharcsForSequenceClassification(PreTrainedModel):
 
     def __init__(self, config: SharcsConfig, encoder: PreTrainedModel | None = None) -> None:
         super().__init__(config)
-        assert config.encoder is not None
+        assert config.encoder
         assert config.num_labels is not None
         self.encoder = encoder or stock_from_dict(config.encoder, config.num_labels, config._attn_implementation)
         self.ladder = WidthLadder.parse(config.widths)
