@@ -38,7 +38,11 @@ def headline(config: RunConfig, run: Run) -> None:
 
 def finish(config: RunConfig, run: Run, run_dir: Path) -> dict[str, Any]:
     """Evaluate the best weights, print the table, write the results; returns what ``metrics.json`` holds."""
-    load_best(run, run_dir / "checkpoints" / "best.ckpt")
+    found = load_best(run, run_dir / "checkpoints" / "best.ckpt")
+    if config.checkpoint.save_best and not found:
+        limit = f" within checkpoint.max_macs_fraction={config.checkpoint.max_macs_fraction}"
+        budget = limit if config.checkpoint.max_macs_fraction is not None else ""
+        Console(stderr=True).print(f"no routed epoch{budget} was completed: the last weights are evaluated")
     run.trainer.validate(run.module, datamodule=run.datamodule, verbose=False)
     report = evaluate(run.module.predictions, run.task, run.module.model.cost, config.seed)
     metrics = report.to_json() | {
@@ -53,11 +57,12 @@ def finish(config: RunConfig, run: Run, run_dir: Path) -> dict[str, Any]:
     return metrics
 
 
-def load_best(run: Run, path: Path) -> None:
-    """Put the best checkpoint's weights into the module; without one the last weights stay."""
-    if path.exists():
-        state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-        run.module.load_state_dict(state)
+def load_best(run: Run, path: Path) -> bool:
+    """Put the best checkpoint's weights into the module; without one the last weights stay and the answer is False."""
+    if not path.exists():
+        return False
+    run.module.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
+    return True
 
 
 def write_results(run: Run, run_dir: Path, report: Report, metrics: dict[str, Any]) -> None:

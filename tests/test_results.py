@@ -43,10 +43,10 @@ def test_the_best_weights_are_loaded_where_there_are_any(tmp_path: Path) -> None
     module.model, best.model = tiny_model(), tiny_model()
     run: Any = SimpleNamespace(module=module)
     before = module.state_dict()["model.router.dense.weight"].clone()
-    load_best(run, tmp_path / "best.ckpt")
+    assert not load_best(run, tmp_path / "best.ckpt")
     torch.testing.assert_close(module.state_dict()["model.router.dense.weight"], before)
     torch.save({"state_dict": best.state_dict()}, tmp_path / "best.ckpt")
-    load_best(run, tmp_path / "best.ckpt")
+    assert load_best(run, tmp_path / "best.ckpt")
     for name, value in best.state_dict().items():
         torch.testing.assert_close(module.state_dict()[name], value)
 

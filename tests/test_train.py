@@ -93,6 +93,14 @@ def test_best_is_chosen_after_the_window_only(tmp_path: Path) -> None:
     assert best["epoch"] == 2
 
 
+def test_a_budget_no_epoch_meets_is_said_and_the_last_weights_count(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(tmp_path, "checkpoint.max_macs_fraction=0.01")
+    assert "no routed epoch within checkpoint.max_macs_fraction=0.01" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "checkpoints" / "best.ckpt").exists()
+
+
 def test_dense_trains_the_stock_model_on_as_many_samples_per_step(tmp_path: Path) -> None:
     run(tmp_path / "sharcs")
     dense = run(tmp_path / "dense", "method=dense", f"method.match={tmp_path / 'sharcs'}")

@@ -135,6 +135,25 @@ def test_no_text_is_twice_or_in_both_splits(seeds: tuple[int, int]):
     assert not {*train} & {*dev}
 
 
+def test_a_grammar_of_few_texts_still_gives_each_once(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(synthetic, "SUBJECTS", ("soup",))
+    monkeypatch.setattr(synthetic, "PLAIN", ("was",))
+    monkeypatch.setattr(synthetic, "LENGTHS", (5, 5))  # 48 cues, 10 asides in 2 places: 960 texts
+    easy = (1.0, 0.0, 0.0, 0.0)
+    train, dev = ([text for (text,) in graded_examples(split, size=300, shares=easy).texts] for split in SIZES)
+    assert len({*train, *dev}) == 600
+
+
+def test_a_contrast_negates_one_clause_or_the_other_or_both(train: Examples):
+    hard = [text.split() for (text,), level in zip(train.texts, levels(train), strict=True) if level == 3]
+    patterns = []
+    for words in hard:
+        middle = next(i for i, word in enumerate(words) if word in ("but", "yet", "though", "although"))
+        patterns.append(tuple(bool({"not", "never", "hardly"} & {*part}) for part in (words[:middle], words[middle:])))
+    for pattern in ((True, False), (False, True), (True, True)):
+        assert patterns.count(pattern) / len(hard) == pytest.approx(1 / 3, abs=0.06)
+
+
 def test_shares_are_kept_to_a_sample():
     examples = graded_examples("train", size=1000, seed=0, shares=(0.7, 0, 0.2, 0.1))
     assert np.bincount(levels(examples), minlength=4).tolist() == [700, 0, 200, 100]
