@@ -184,6 +184,7 @@ def build_model(
         norm_init=config.width.norm_init,
         top_rung_norm=config.width.top_rung_norm,
         router_hidden_size=config.router.hidden_size,
+        router_threshold=config.router.threshold,
         dropout=config.encoder.dropout,
     )
     if config.encoder.attn_implementation:
@@ -204,7 +205,7 @@ def _tiny_bert(config: RunConfig, tokenizer: PreTrainedTokenizerFast) -> BertFor
             num_attention_heads=encoder.num_heads,
             intermediate_size=encoder.intermediate_size,
             max_position_embeddings=config.task.max_length,
-            pad_token_id=tokenizer.pad_token_id,
+            pad_token_id=tokenizer.vocab[str(tokenizer.pad_token)],
         )
     )
 

@@ -138,12 +138,16 @@ class RouterConfig:
     """Hidden units of the router's two-layer perceptron."""
     loss_weight: float = 1.0
     """Weight of the router's binary cross-entropy beside the task loss (paper equation 1)."""
+    threshold: float | None = None
+    """Run a sample on the narrowest width whose membership probability reaches this; null: the likeliest (paper)."""
     warmup_loss: bool = False
     """Train the router during the window too, every sample labelled full width, as the reference does."""
 
     def __post_init__(self) -> None:
         in_range("router.hidden_size", self.hidden_size, 1)
         in_range("router.loss_weight", self.loss_weight, 0)
+        if self.threshold is not None:
+            in_range("router.threshold", self.threshold, 0, 1)
 
 
 @dataclass

@@ -22,9 +22,7 @@ ConfigStore.instance().store(name="run_schema", node=RunConfig)
 @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")
 def main(cfg: DictConfig) -> float:
     """Hydra's entry; returns the routed metric, so that a sweeper can optimise it."""
-    hydra_cfg = HydraConfig.instance().cfg
-    assert hydra_cfg is not None
-    hydra_cfg = hydra_cfg.hydra
+    hydra_cfg = DictConfig(HydraConfig.get())
     try:
         metrics = train(run_config(cfg), Path(hydra_cfg.runtime.output_dir), cfg, hydra_cfg)
     except ValueError as error:

@@ -27,13 +27,14 @@ PACKAGES = ("torch", "lightning", "transformers", "datasets", "torchmetrics", "h
 class Predictions:
     """Every rung's answer to every sample of a split, in the order of uids; all on the CPU.
 
-    Attributes: uids [S]; logits [S, W, C]; router_logits [S, W]; labels [S]; lengths [S] tokens; difficulty [S],
-    -1 where unknown.
+    Attributes: uids [S]; logits [S, W, C]; router_logits [S, W]; rungs [S], the router's choice; labels [S];
+    lengths [S] tokens; difficulty [S], -1 where unknown.
     """
 
     uids: Tensor
     logits: Tensor
     router_logits: Tensor
+    rungs: Tensor
     labels: Tensor
     lengths: Tensor
     difficulty: Tensor
@@ -44,11 +45,6 @@ class Predictions:
         columns = [torch.cat(parts) for parts in zip(*rows, strict=True)]
         order = columns[0].argsort()
         return cls(*(column[order] for column in columns))
-
-    @property
-    def rungs(self) -> Tensor:
-        """[S] the rung the router chooses."""
-        return self.router_logits.argmax(-1)
 
     def at(self, rungs: Tensor) -> Tensor:
         """Logits [S, C] when sample s runs on ``rungs[s]``."""

@@ -68,8 +68,8 @@ class SharcsDataModule(L.LightningDataModule):
     def plan(self) -> EpochPlan:
         """The plan of the epoch being recorded; pure, so that asking twice gives the same plan."""
         epoch = self.history.num_epochs
-        routed = self.bounds is not None and epoch >= self.warmup_epochs
-        memberships = self.history.memberships(self.bounds) if routed else None
+        bounds = None if epoch < self.warmup_epochs else self.bounds
+        memberships = None if bounds is None else self.history.memberships(bounds)
         steps = self.steps_per_epoch[epoch] if epoch < len(self.steps_per_epoch) else 0
         config = replace(self.plan_config, min_steps=steps)
         return make_plan(memberships, self.train_table.lengths, config, seed=self.seed, epoch=epoch)

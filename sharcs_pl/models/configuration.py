@@ -13,7 +13,8 @@ class SharcsConfig(PreTrainedConfig):
 
     `encoder`: the stock model's config as a dict. `widths`: the ladder as text ("0.25", "1/3", "1"). `split_layer`:
     full-width layers before the router. `reduction`, `norm_init`, `top_rung_norm`, `router_hidden_size`: as the keys
-    `width.*` and `router.hidden_size`. Labels and problem type are the fields every Hugging Face config has.
+    `width.*` and `router.hidden_size`. `router_threshold`: see `SharcsForSequenceClassification.route`. Labels and
+    problem type are the fields every Hugging Face config has.
     """
 
     model_type = "sharcs"
@@ -28,6 +29,7 @@ class SharcsConfig(PreTrainedConfig):
         norm_init: str = "pretrained",
         top_rung_norm: bool = False,
         router_hidden_size: int = 64,
+        router_threshold: float | None = None,
         **kwargs: Any,
     ) -> None:
         self.encoder = dict(encoder or {})
@@ -37,6 +39,7 @@ class SharcsConfig(PreTrainedConfig):
         self.norm_init = norm_init
         self.top_rung_norm = top_rung_norm
         self.router_hidden_size = router_hidden_size
+        self.router_threshold = router_threshold
         super().__init__(**kwargs)
 
     @property

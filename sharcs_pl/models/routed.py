@@ -78,6 +78,7 @@ class SharcsForSequenceClassification(PreTrainedModel):
         split_layer: int,
         num_labels: int | None = None,
         router_hidden_size: int = 64,
+        router_threshold: float | None = None,
         reduction: str = "slice",
         norm_init: str = "pretrained",
         top_rung_norm: bool = False,
@@ -101,6 +102,7 @@ class SharcsForSequenceClassification(PreTrainedModel):
             norm_init=norm_init,
             top_rung_norm=top_rung_norm,
             router_hidden_size=router_hidden_size,
+            router_threshold=router_threshold,
             id2label=stock.config.id2label,
             label2id=stock.config.label2id,
             problem_type=stock.config.problem_type,
@@ -168,8 +170,16 @@ class SharcsForSequenceClassification(PreTrainedModel):
         return head.output(head.dropout(first))
 
     def route(self, router_logits: Tensor) -> Tensor:
-        """The rung of each sample [B] long: the most likely one of `router_logits` [B, W]."""
-        return router_logits.argmax(-1)
+        """The rung of each sample [B] long, from `router_logits` [B, W].
+
+        The most likely one; with `config.router_threshold` the narrowest whose membership probability reaches it, else
+        the top. Where bounds overlap a sample belongs to several rungs, so that the most likely is not the cheapest.
+        """
+        if self.config.router_threshold is None:
+            return router_logits.argmax(-1)
+        member = torch.sigmoid(router_logits.float()) >= self.config.router_threshold
+        member = torch.cat([member[:, :-1], torch.ones_like(member[:, -1:])], dim=1)
+        return member.int().argmax(-1)
 
     def all_rungs(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None

@@ -140,7 +140,8 @@ class SharcsModule(L.LightningModule):
         logits, router_logits = self.model.all_rungs(**batch.inputs)
         router_logits = logits.new_zeros(len(logits), 1) if router_logits is None else router_logits
         difficulty = torch.full_like(batch.uids, -1) if batch.difficulty is None else batch.difficulty
-        rows = (batch.uids, logits.float(), router_logits.float(), batch.labels, batch.lengths, difficulty)
+        rungs = self.model.route(router_logits)
+        rows = (batch.uids, logits.float(), router_logits.float(), rungs, batch.labels, batch.lengths, difficulty)
         split = self.task.validation[dataloader_idx]
         self._collected.setdefault(split, []).append(tuple(row.cpu() for row in rows))
 

@@ -24,9 +24,14 @@ def predictions() -> Predictions:
     logits = torch.stack([one_hot([1, 1, 0, 0, 1]), one_hot([1, 0, 1, 0, 1])], 1)
     router = one_hot([0, 0, 0, 1, 1])
     return Predictions(
-        torch.arange(5), logits, router, torch.ones(5, dtype=torch.long), torch.tensor([4, 5, 6, 7, 8]),
-        torch.tensor([0, 0, 1, 2, 3]),
-    )  # fmt: skip
+        uids=torch.arange(5),
+        logits=logits,
+        router_logits=router,
+        rungs=router.argmax(-1),
+        labels=torch.ones(5, dtype=torch.long),
+        lengths=torch.tensor([4, 5, 6, 7, 8]),
+        difficulty=torch.tensor([0, 0, 1, 2, 3]),
+    )
 
 
 def test_every_figure_by_hand() -> None:
@@ -73,7 +78,7 @@ def test_without_difficulty_there_is_no_auc() -> None:
 
 def test_gather_puts_batches_back_in_the_order_of_uids() -> None:
     found = predictions()
-    fields = (found.uids, found.logits, found.router_logits, found.labels, found.lengths, found.difficulty)
+    fields = (found.uids, found.logits, found.router_logits, found.rungs, found.labels, found.lengths, found.difficulty)
     halves = [tuple(f[rows] for f in fields) for rows in (torch.tensor([4, 1]), torch.tensor([0, 3, 2]))]
     gathered = Predictions.gather(halves)
     assert gathered.uids.tolist() == list(range(5))

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.models.router import masked_mean
+from tests.conftest import tiny_model
 from tests.models.surgery import MIXED, surgery
 
 LABELS = torch.tensor([0, 1, 2, 0, 1])
@@ -272,3 +273,12 @@ def test_compiled_rungs_agree(model: SharcsForSequenceClassification, batch: Any
     compiled = torch.compile(model.tail, backend="eager")
     for rung in range(3):
         torch.testing.assert_close(compiled(state, rung), model.tail(state, rung))
+
+
+def test_a_threshold_takes_the_narrowest_member_and_the_top_where_there_is_none() -> None:
+    model = tiny_model(widths=(0.25, 0.5, 1.0))
+    model.config.router_threshold = 0.6
+    logits = torch.tensor([[0.5, 3.0, 9.0], [0.3, 3.0, 0.0], [0.3, 0.3, -9.0], [-1.0, 0.0, 2.0]])
+    assert model.route(logits).tolist() == [0, 1, 2, 2]  # sigmoid(0.5) is 0.62, sigmoid(0.3) is 0.57
+    model.config.router_threshold = None
+    assert model.route(logits).tolist() == [2, 1, 0, 2]
