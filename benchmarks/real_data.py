@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 CPU = ["trainer.precision=bf16-mixed", "encoder.attn_implementation=eager", "trainer.enable_progress_bar=false"]
-SST2 = ["task=sst2", "encoder=minilm", "task.max_train_samples=20000"]
+SST2 = ["task=sst2", "encoder=minilm", "task.max_train_samples=40000"]
 MRPC = ["task=mrpc", "encoder=minilm"]
 RUNS: dict[str, tuple[str, list[str]]] = {
     "mrpc_sharcs": ("MRPC", MRPC),
@@ -54,7 +54,13 @@ def run(name: str, glue: Path, runs: Path, results: Path) -> dict[str, Any]:
 
 def machine() -> dict[str, Any]:
     """What the run was made on."""
-    return {"processor": platform.machine(), "cpus": os.cpu_count(), "python": platform.python_version()}
+    threads = os.environ.get("OMP_NUM_THREADS", "all")
+    return {
+        "processor": platform.machine(),
+        "cpus": os.cpu_count(),
+        "threads": threads,
+        "python": sys.version.split()[0],
+    }
 
 
 def table(found: dict[str, dict[str, Any]]) -> Table:
