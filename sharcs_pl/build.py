@@ -256,9 +256,8 @@ def build_callbacks(config: RunConfig, method: Method, module: SharcsModule, run
     if config.trainer.enable_progress_bar:
         callbacks.append(SharcsProgressBar())
     if config.checkpoint.save_best:
-        callbacks.append(
-            BestCheckpoint(run_dir / "checkpoints", config.first_routed_epoch, config.checkpoint.max_macs_fraction)
-        )
+        budget = config.checkpoint.max_macs_fraction if method.routed else None
+        callbacks.append(BestCheckpoint(run_dir / "checkpoints", config.first_routed_epoch, budget))
     return callbacks
 
 

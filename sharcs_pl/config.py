@@ -294,7 +294,7 @@ class CheckpointConfig:
     save_best: bool = True
     """Keep ``best.ckpt``, by the routed metric, counted from the first routed epoch."""
     max_macs_fraction: float | None = None
-    """Count an epoch for ``best.ckpt`` only if routing costs at most this fraction of dense; null counts all."""
+    """Count a routed epoch for ``best.ckpt`` only if it costs at most this fraction of dense; null counts all."""
 
     def __post_init__(self) -> None:
         in_range("checkpoint.every_n_epochs", self.every_n_epochs, 1)

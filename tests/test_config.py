@@ -71,7 +71,7 @@ def test_the_reference_example_is_what_its_readme_runs() -> None:
         ("width.loss_weights=[1]", "width.loss_weights has 1 entries"),
         ("hardness.score=loss", "confidence, entropy"),
         ("hardness.window=99", "window=99 leaves no routed epoch"),
-        ("hardness.warmup_epochs=1", "at least 2"),
+        ("hardness.warmup_epochs=1", "at least 3"),
         ("hardness.warmup_epochs=50", "warmup_epochs=50 leaves no routed epoch"),
         ("hardness.fill=half", "repeat, none"),
         ("router.loss_weight=-1", "router.loss_weight"),

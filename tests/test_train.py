@@ -103,7 +103,9 @@ def test_a_budget_no_epoch_meets_is_said_and_the_last_weights_count(
 
 def test_dense_trains_the_stock_model_on_as_many_samples_per_step(tmp_path: Path) -> None:
     run(tmp_path / "sharcs")
-    dense = run(tmp_path / "dense", "method=dense", f"method.match={tmp_path / 'sharcs'}")
+    options = ("method=dense", f"method.match={tmp_path / 'sharcs'}", "checkpoint.max_macs_fraction=0.5")
+    dense = run(tmp_path / "dense", *options)
+    assert (tmp_path / "dense" / "checkpoints" / "best.ckpt").exists()  # the budget is of routing, dense has none
     assert [rung["width"] for rung in dense["rungs"]] == [1.0]
     assert dense["routed"]["macs_fraction"] == 1.0
     steps = [

@@ -125,10 +125,12 @@ class BestCheckpoint(ModelCheckpoint):
         self.max_macs_fraction = max_macs_fraction
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        limit = self.max_macs_fraction
-        within = limit is None or float(trainer.callback_metrics["val/macs_fraction"]) <= limit
-        if trainer.current_epoch >= self.first_epoch and within:
+        if trainer.current_epoch >= self.first_epoch and self._affordable(trainer):
             super().on_train_epoch_end(trainer, pl_module)
+
+    def _affordable(self, trainer: L.Trainer) -> bool:
+        limit = self.max_macs_fraction
+        return limit is None or float(trainer.callback_metrics["val/macs_fraction"]) <= limit
 
 
 class SharcsProgressBar(RichProgressBar):
