@@ -128,7 +128,7 @@ def main() -> None:
         print(f"round {round_}: bare {alone:.1f} s, fit {fitted:.1f} s, ratio {fitted / alone:.3f}", flush=True)
     ratios = [row["ratio"] for row in rows]
     result = {
-        "command": " ".join(["python", *sys.argv]),
+        "command": " ".join(["python", *sys.argv]).replace(str(Path(config.task.data_dir or "").parent), "$GLUE"),
         "versions": {name: version(name) for name in ("torch", "lightning", "transformers")},
         "machine": {"processor": platform.processor() or platform.machine(), "threads": torch.get_num_threads()},
         "seed": config.seed,
