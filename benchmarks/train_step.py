@@ -105,6 +105,12 @@ def padding(config: RunConfig) -> dict[str, Any]:
     }
 
 
+def command(config: RunConfig) -> str:
+    """The command line, with the data folder as ``$GLUE``."""
+    line = " ".join(["python", *sys.argv])
+    return line.replace(str(Path(config.task.data_dir).parent), "$GLUE") if config.task.data_dir else line
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=100)
@@ -128,7 +134,7 @@ def main() -> None:
         print(f"round {round_}: bare {alone:.1f} s, fit {fitted:.1f} s, ratio {fitted / alone:.3f}", flush=True)
     ratios = [row["ratio"] for row in rows]
     result = {
-        "command": " ".join(["python", *sys.argv]).replace(str(Path(config.task.data_dir or "").parent), "$GLUE"),
+        "command": command(config),
         "versions": {name: version(name) for name in ("torch", "lightning", "transformers")},
         "machine": {"processor": platform.processor() or platform.machine(), "threads": torch.get_num_threads()},
         "seed": config.seed,
