@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import sys
 
-COMMANDS = {"train": "train a model and print what routing gained and what it cost"}
+COMMANDS = {
+    "train": "train a model and print what routing gained and what it cost",
+    "evaluate": "evaluate a trained model again, predict a test set, compare two runs",
+}
 
 
 def main() -> None:

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import os
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
-from sharcs_pl.config import RunConfig
+from sharcs_pl.config import RunConfig, check_logger
 from sharcs_pl.core.plan import PlanConfig, check_world
 from sharcs_pl.data.datamodule import SharcsDataModule
-from sharcs_pl.data.synthetic import GRADED, graded_examples, word_tokenizer
+from sharcs_pl.data.synthetic import word_tokenizer
 from sharcs_pl.data.table import TokenTable, tokenize
-from sharcs_pl.data.tasks import Examples, TaskSpec, get_task, load_examples, subset_examples
+from sharcs_pl.data.tasks import Examples, TaskSpec
+from sharcs_pl.inputs import Inputs
+from sharcs_pl.models.pretrained import align
 from sharcs_pl.models.routed import SharcsForSequenceClassification
+from sharcs_pl.record import make_record
 from sharcs_pl.training.callbacks import (
     BestCheckpoint,
     CurveFiles,
@@ -30,6 +31,7 @@ from sharcs_pl.training.callbacks import (
     HardnessHistory,
     SharcsProgressBar,
 )
+from sharcs_pl.training.logging import LoggerSettings, RunLogger
 from sharcs_pl.training.module import OptimizerSettings, SharcsModule
 from sharcs_pl.training.objective import ObjectiveConfig
 
@@ -52,7 +54,7 @@ METHODS = {
 class Run:
     """Everything a training run is made of."""
 
-    task: TaskSpec
+    inputs: Inputs
     tokenizer: PreTrainedTokenizerFast
     module: SharcsModule
     datamodule: SharcsDataModule
@@ -66,17 +68,17 @@ def get_method(name: str) -> Method:
     return METHODS[name]
 
 
-def build_run(config: RunConfig, run_dir: Path) -> Run:
-    """Load data and model and wire them to a trainer; nothing is written but the token cache."""
+def build_run(config: RunConfig, inputs: Inputs, run_dir: Path, extra_callbacks: Sequence[Callback] = ()) -> Run:
+    """Tokenise the texts, load the model and wire both to a trainer; nothing is written but the token cache."""
     method = get_method(config.method.name)
     check_world(_world_size(config), len(config.width.multipliers))
     L.seed_everything(config.seed, verbose=False)
-    task = build_task(config)
-    tokenizer = build_tokenizer(config)
-    datamodule = build_datamodule(config, method, task, tokenizer)
-    module = build_module(config, method, task, tokenizer)
-    trainer = build_trainer(config, method, module, run_dir)
-    return Run(task, tokenizer, module, datamodule, trainer)
+    tokenizer = build_tokenizer(inputs)
+    datamodule = build_datamodule(config, method, inputs, tokenizer)
+    model = build_model(config, method, inputs, tokenizer)
+    module = build_module(config, method, inputs.task, model)
+    trainer = build_trainer(config, run_dir, [*build_callbacks(config, method, module, run_dir), *extra_callbacks])
+    return Run(inputs, tokenizer, module, datamodule, trainer)
 
 
 def _world_size(config: RunConfig) -> int:
@@ -85,56 +87,23 @@ def _world_size(config: RunConfig) -> int:
     return per_node * config.trainer.num_nodes
 
 
-def build_task(config: RunConfig) -> TaskSpec:
-    """The task's row: the embedded one or one of GLUE."""
-    task = GRADED if config.task.name == GRADED.name else get_task(config.task.name)
-    if task.labels is None and config.hardness.score == "entropy":
-        raise ValueError(f"hardness.score=entropy needs classes, task={task.name} is a regression; use confidence")
-    return task
-
-
-def build_tokenizer(config: RunConfig) -> PreTrainedTokenizerFast:
+def build_tokenizer(inputs: Inputs) -> PreTrainedTokenizerFast:
     """The checkpoint's own tokenizer, or that of the embedded task for an encoder from scratch."""
-    if config.encoder.pretrained is None:
-        if config.task.name != GRADED.name:
-            raise ValueError(
-                f"encoder={config.encoder.name} starts from scratch and reads only task={GRADED.name}, not "
-                f"task={config.task.name}; choose encoder=minilm, bert, roberta, … or encoder.pretrained=<folder>"
-            )
+    if inputs.encoder is None:
         return word_tokenizer()
-    return AutoTokenizer.from_pretrained(resolve_pretrained(config.encoder.pretrained))
+    return AutoTokenizer.from_pretrained(inputs.encoder.source)
 
 
-def resolve_pretrained(name: str) -> str:
-    """``pkg:<package>/<folder>`` as the folder inside that installed package; any other name as it is."""
-    if not name.startswith("pkg:"):
-        return name
-    package, _, folder = name.removeprefix("pkg:").partition("/")
-    found = importlib.util.find_spec(package)
-    if found is None or found.origin is None:
-        distribution = package.replace("_", "-")
-        raise ValueError(f"encoder.pretrained={name}: install the package first: pip install {distribution}")
-    return str(Path(found.origin).parent / folder)
-
-
-def build_examples(config: RunConfig, task: TaskSpec, split: str) -> Examples:
-    """One split's texts and labels."""
-    if task.name == GRADED.name:
-        size = config.task.train_size if split == "train" else config.task.dev_size
-        return graded_examples(split, size=size, seed=config.seed)
-    examples = load_examples(task, split, config.task.data_dir)
-    limit = config.task.max_train_samples
-    return subset_examples(examples, limit, config.seed) if limit and split == "train" else examples
+def build_table(config: RunConfig, examples: Examples, tokenizer: PreTrainedTokenizerFast) -> TokenTable:
+    """A split's tokens, from the cache where an earlier run left them."""
+    return tokenize(examples, tokenizer, config.task.max_length, cache_dir())
 
 
 def build_datamodule(
-    config: RunConfig, method: Method, task: TaskSpec, tokenizer: PreTrainedTokenizerFast
+    config: RunConfig, method: Method, inputs: Inputs, tokenizer: PreTrainedTokenizerFast
 ) -> SharcsDataModule:
     """Tokenised splits and the way their epochs are planned."""
-
-    def table(split: str) -> TokenTable:
-        return tokenize(build_examples(config, task, split), tokenizer, config.task.max_length, cache_dir())
-
+    tables = {split: build_table(config, examples, tokenizer) for split, examples in inputs.examples.items()}
     plan = PlanConfig(
         batch_size=config.batch_size,
         num_rungs=len(method.widths(config)),
@@ -143,8 +112,8 @@ def build_datamodule(
         repeat_cap=config.hardness.repeat_cap,
     )
     return SharcsDataModule(
-        train=table("train"),
-        validation={split: table(split) for split in task.validation},
+        train=tables["train"],
+        validation={split: tables[split] for split in inputs.task.validation},
         plan=plan,
         bounds=[(low, high) for low, high in config.width.bounds] if method.routed else None,
         window=config.hardness.window,
@@ -171,12 +140,12 @@ def cache_dir() -> Path:
 
 
 def build_model(
-    config: RunConfig, method: Method, task: TaskSpec, tokenizer: PreTrainedTokenizerFast
+    config: RunConfig, method: Method, inputs: Inputs, tokenizer: PreTrainedTokenizerFast
 ) -> SharcsForSequenceClassification:
     """Width surgery on the chosen encoder."""
-    source = config.encoder.pretrained
+    task = inputs.task
     model = SharcsForSequenceClassification.from_encoder(
-        _tiny_bert(config, tokenizer) if source is None else resolve_pretrained(source),
+        _tiny_bert(config, tokenizer) if inputs.encoder is None else inputs.encoder.source,
         widths=method.widths(config),
         split_layer=config.width.split_layer,
         num_labels=task.num_labels,
@@ -187,12 +156,18 @@ def build_model(
         router_threshold=config.router.threshold,
         dropout=config.encoder.dropout,
     )
-    if config.encoder.attn_implementation:
-        model.encoder.set_attn_implementation(config.encoder.attn_implementation)
+    set_attention(config, model)
+    align(model)  # where a reloaded model's weights lie too: both round alike
     if task.labels is not None:
         model.config.id2label = dict(enumerate(task.labels))
         model.config.label2id = {label: i for i, label in enumerate(task.labels)}
     return model
+
+
+def set_attention(config: RunConfig, model: SharcsForSequenceClassification) -> None:
+    """The attention kernel the config asks for."""
+    if config.encoder.attn_implementation:
+        model.encoder.set_attn_implementation(config.encoder.attn_implementation)
 
 
 def _tiny_bert(config: RunConfig, tokenizer: PreTrainedTokenizerFast) -> BertForSequenceClassification:
@@ -210,7 +185,9 @@ def _tiny_bert(config: RunConfig, tokenizer: PreTrainedTokenizerFast) -> BertFor
     )
 
 
-def build_module(config: RunConfig, method: Method, task: TaskSpec, tokenizer: PreTrainedTokenizerFast) -> SharcsModule:
+def build_module(
+    config: RunConfig, method: Method, task: TaskSpec, model: SharcsForSequenceClassification
+) -> SharcsModule:
     """The LightningModule around the model."""
     weights = config.width.loss_weights
     objective = ObjectiveConfig(
@@ -227,17 +204,17 @@ def build_module(config: RunConfig, method: Method, task: TaskSpec, tokenizer: P
     optimizer = OptimizerSettings(
         optim.lr, optim.weight_decay, (optim.beta1, optim.beta2), optim.eps, optim.new_lr_scale
     )
-    return SharcsModule(build_model(config, method, task, tokenizer), task, objective, optimizer, config.seed)
+    return SharcsModule(model, task, objective, optimizer, config.seed, make_record(config, task))
 
 
-def build_trainer(config: RunConfig, method: Method, module: SharcsModule, run_dir: Path) -> L.Trainer:
-    """Lightning's trainer with the project's callbacks."""
+def build_trainer(config: RunConfig, run_dir: Path, callbacks: list[Callback]) -> L.Trainer:
+    """Lightning's trainer with the given callbacks."""
     arguments = asdict(config.trainer)
     return L.Trainer(
         **arguments,
         default_root_dir=run_dir,
-        logger=build_logger(config, run_dir),
-        callbacks=build_callbacks(config, method, module, run_dir),
+        logger=False,  # opened by its callback, once the run directory is this run's own
+        callbacks=callbacks,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
         reload_dataloaders_every_n_epochs=1,
@@ -251,6 +228,7 @@ def build_callbacks(config: RunConfig, method: Method, module: SharcsModule, run
         EpochFractionSchedule(config.optim.warmup_fraction),
         CurveFiles(run_dir, module.model.ladder.labels()),
         HardnessHistory(run_dir if method.routed else None),
+        *build_logger(config, run_dir, module.record),
         *_last_checkpoints(config, run_dir / "checkpoints"),
     ]
     if config.trainer.enable_progress_bar:
@@ -277,10 +255,13 @@ def _last_checkpoints(config: RunConfig, folder: Path) -> list[Callback]:
     return found
 
 
-def build_logger(config: RunConfig, run_dir: Path) -> Logger | bool:
-    """The chosen logger; ``metrics.csv`` is written in any case."""
-    if config.logger.name == "tensorboard":
-        return TensorBoardLogger(run_dir, name="", version="tensorboard")
-    if config.logger.name == "wandb":
-        return WandbLogger(project=config.logger.project, save_dir=run_dir, offline=config.logger.offline)
-    return False
+def build_logger(config: RunConfig, run_dir: Path, record: dict[str, Any] | None) -> list[Callback]:
+    """The chosen logger, if any; ``metrics.csv`` is written in any case."""
+    if config.logger.name == "none":
+        return []
+    check_logger(config.logger.name)
+    settings = LoggerSettings(**asdict(config.logger))
+    # From the environment only here: an address may hold a password, and the config is kept in many places.
+    settings = replace(settings, tracking_uri=settings.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI"))
+    hparams = {key: value for key, value in (record or {}).items() if key not in ("logger", "ckpt_path", "overwrite")}
+    return [RunLogger(settings, run_dir, hparams)]

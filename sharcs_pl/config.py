@@ -6,15 +6,17 @@ The string under a field is its help text. Nothing here imports torch, so that a
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import math
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from omegaconf import MISSING
 
-from sharcs_pl.core.widths import WidthLadder
+from sharcs_pl.core.widths import WidthLadder, check_split
 
 
 def conf_dir() -> Path:
@@ -32,8 +34,8 @@ def one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
 
 def in_range(key: str, value: float, low: float, high: float = math.inf) -> None:
     """Raise ``ValueError`` naming ``key`` unless ``low <= value <= high``."""
-    if not low <= value <= high:
-        limit = f"at least {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
+    if not low <= value <= high or math.isinf(value):
+        limit = f"at least {low:g}" if high == math.inf else f"between {low:.12g} and {high:.12g}"
         raise ValueError(f"{key}={value} is out of range; it must be {limit}")
 
 
@@ -42,9 +44,9 @@ class TaskConfig:
     """What is classified."""
 
     name: str = MISSING
-    """``graded`` (the embedded default) or a GLUE task: cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli."""
+    """``graded`` (embedded, the default), a GLUE task (cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli), or own."""
     data_dir: str | None = None
-    """Folder with the task's ``train.tsv`` and ``dev.tsv`` (or the GLUE folder above it); null loads nyu-mll/glue."""
+    """Folder with a GLUE task's ``train.tsv`` and ``dev.tsv`` (or the GLUE folder above it); null: the hub."""
     max_length: int = 128
     """Longest input in tokens, special tokens included; longer ones are truncated."""
     max_train_samples: int | None = None
@@ -53,13 +55,87 @@ class TaskConfig:
     """Sentences in the training split (``graded`` only)."""
     dev_size: int = 2000
     """Sentences in the validation split (``graded`` only)."""
+    train: str | None = None
+    """Own data: training file (.csv, .tsv, .jsonl, .parquet), or the split's name where ``hub`` is given."""
+    dev: Any = None
+    """Own data: file to evaluate on, or a share such as 0.1 split off ``train``, stratified and seeded."""
+    test: str | None = None
+    """Own data: file to predict; it may lack the label."""
+    text: Any = None
+    """Own data: the text column, or a list of two."""
+    label: str | None = None
+    """Own data: the label column; decimal numbers make it a regression."""
+    labels: list[Any] | None = None
+    """Own data: the classes in the order of their ids; null finds them in ``train``."""
+    label_range: list[float] | None = None
+    """Own data: least and greatest score; makes it a regression. Null takes those of ``train``."""
+    metrics: list[str] | None = None
+    """Own data: metrics, the first one counts (accuracy, f1, macro_f1, matthews, pearson, spearman); null chooses."""
+    hub: str | None = None
+    """Own data: a dataset's id on the Hugging Face hub, or a local dataset folder."""
+    hub_config: str | None = None
+    """Own data: the hub dataset's configuration."""
+    quoting: str = "standard"
+    """Own data: ``standard`` CSV quotes, or ``none``: a quote is a character like any other, as in GLUE's files."""
+    save_as: str | None = None
+    """Own data: write these keys to ``conf/task/<save_as>.yaml``, so that ``task=<save_as>`` finds them again."""
 
     def __post_init__(self) -> None:
-        in_range("task.max_length", self.max_length, 4)
+        in_range("task.max_length", self.max_length, 4, 65536)
         in_range("task.train_size", self.train_size, 1)
         in_range("task.dev_size", self.dev_size, 1)
         if self.max_train_samples is not None:
             in_range("task.max_train_samples", self.max_train_samples, 1)
+        one_of("task.quoting", self.quoting, ("standard", "none"))
+        self._check_own() if self.is_own else self._check_built_in()
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the data is the user's own."""
+        return self.name == "own" or self.text is not None or self.label is not None
+
+    @property
+    def text_columns(self) -> list[str]:
+        """The text column or columns of own data."""
+        return list(self.text) if isinstance(self.text, list) else [self.text]
+
+    def _check_built_in(self) -> None:
+        for key in (*OWN_PATHS, "labels", "label_range", "metrics", "hub", "hub_config", "save_as"):
+            if getattr(self, key) is not None:
+                raise ValueError(f"task.{key} describes own data, task={self.name} has its own; add task=own")
+
+    def _check_own(self) -> None:
+        for key, example in (("text", "review, or [question,answer]"), ("label", "stars")):
+            if getattr(self, key) is None:
+                raise ValueError(f"task.{key} is missing; name the column, such as task.{key}={example}")
+        columns = self.text_columns
+        if not 1 <= len(columns) <= 2 or not all(isinstance(name, str) and name for name in columns):
+            raise ValueError(f"task.text={self.text} must name one text column, or two: task.text=[question,answer]")
+        if not self.label or self.label in columns or len(set(columns)) < len(columns):
+            raise ValueError(f"task.text={self.text} and task.label={self.label} must name different columns")
+        for key in OWN_PATHS:
+            value = getattr(self, key)
+            share = key == "dev" and isinstance(value, int | float) and not isinstance(value, bool)
+            if share and not 0 < value < 1:
+                raise ValueError(f"task.dev={value} is no share between 0 and 1, such as 0.1, and no file")
+            if not share and not isinstance(value, str | None):
+                raise ValueError(f"task.{key}={value} is no file")
+        if self.labels is not None:
+            self.labels = [_label_text(label) for label in self.labels]
+            if len(set(self.labels)) < max(2, len(self.labels)):
+                raise ValueError(f"task.labels={self.labels} must list two classes or more, each once")
+        if self.label_range is not None and (len(self.label_range) != 2 or self.label_range[0] >= self.label_range[1]):
+            raise ValueError(f"task.label_range={self.label_range} must be [least, greatest]")
+        if self.labels is not None and self.label_range is not None:
+            raise ValueError("task.labels (classes) and task.label_range (a score) exclude each other; give one")
+
+
+OWN_PATHS = ("train", "dev", "test")
+
+
+def _label_text(label: Any) -> str:
+    """A class as files write it: yaml reads 1 and true as no texts."""
+    return str(label).lower() if isinstance(label, bool) else str(label)
 
 
 @dataclass
@@ -84,14 +160,20 @@ class EncoderConfig:
     """Feed-forward size of an encoder from scratch."""
 
     def __post_init__(self) -> None:
+        if self.name == "custom" and self.pretrained is None:
+            raise ValueError(
+                "encoder.pretrained is missing; encoder=custom needs encoder.pretrained=<hub id or folder>"
+            )
         if self.dropout is not None:
             in_range("encoder.dropout", self.dropout, 0, 1)
+        if self.attn_implementation is not None:
+            one_of("encoder.attn_implementation", self.attn_implementation, ("sdpa", "eager"))
         for name in ("hidden_size", "num_layers", "num_heads", "intermediate_size"):
             in_range(f"encoder.{name}", getattr(self, name), 1)
 
 
 def _bound(pair: Any) -> list[float]:
-    numbers = isinstance(pair, list) and all(isinstance(x, int | float) for x in pair)
+    numbers = isinstance(pair, list) and all(isinstance(x, int | float) and not isinstance(x, bool) for x in pair)
     if not numbers or len(pair) != 2 or not pair[0] <= pair[1]:
         raise ValueError(f"width.bounds has {pair}; each entry is a pair of numbers [lo, hi] with lo <= hi")
     return [float(x) for x in pair]
@@ -231,6 +313,9 @@ class OptimConfig:
         in_range("optim.weight_decay", self.weight_decay, 0)
         in_range("optim.warmup_fraction", self.warmup_fraction, 0, 1)
         in_range("optim.new_lr_scale", self.new_lr_scale, 0)
+        in_range("optim.beta1", self.beta1, 0, 1 - 1e-9)
+        in_range("optim.beta2", self.beta2, 0, 1 - 1e-9)
+        in_range("optim.eps", self.eps, 1e-16)
 
 
 @dataclass
@@ -275,8 +360,37 @@ class TrainerConfig:
     """``simple`` or ``advanced``."""
 
     def __post_init__(self) -> None:
-        in_range("trainer.max_epochs", self.max_epochs, 1)
-        in_range("trainer.accumulate_grad_batches", self.accumulate_grad_batches, 1)
+        for name in ("max_epochs", "accumulate_grad_batches", "log_every_n_steps", "num_nodes"):
+            in_range(f"trainer.{name}", getattr(self, name), 1)
+        in_range("trainer.max_steps", self.max_steps, -1)
+        for name in ("gradient_clip_val", "limit_train_batches", "limit_val_batches"):
+            _optional_number(f"trainer.{name}", getattr(self, name))
+        one_of("trainer.precision", str(self.precision), PRECISIONS)
+        one_of("trainer.accelerator", self.accelerator, ("auto", "cpu", "gpu", "cuda", "mps"))
+        one_of("trainer.strategy", self.strategy, ("auto", "ddp", "ddp_find_unused_parameters_true"))
+        if self.profiler is not None:
+            one_of("trainer.profiler", self.profiler, ("simple", "advanced"))
+        if self.max_time is not None and not re.fullmatch(r"\d+:\d\d:\d\d:\d\d", self.max_time):
+            raise ValueError(f"trainer.max_time={self.max_time} must be DD:HH:MM:SS, such as 00:12:00:00")
+        self._check_devices()
+
+    def _check_devices(self) -> None:
+        devices = self.devices
+        number = isinstance(devices, int) and not isinstance(devices, bool) and (devices >= 1 or devices == -1)
+        indices = isinstance(devices, list) and devices and all(isinstance(i, int) and i >= 0 for i in devices)
+        if not (number or indices or devices == "auto"):
+            raise ValueError(f"trainer.devices={devices} must be a number of devices, a list of their indices, or auto")
+
+
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true", "32", "16", "64", "bf16")
+
+
+def _optional_number(key: str, value: Any) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{key}={value} must be a number")
+    in_range(key, value, 0)
 
 
 @dataclass
@@ -298,23 +412,40 @@ class CheckpointConfig:
 
     def __post_init__(self) -> None:
         in_range("checkpoint.every_n_epochs", self.every_n_epochs, 1)
+        for name, least in (("every_n_steps", 1), ("every_n_minutes", 0.01), ("max_macs_fraction", 0)):
+            if getattr(self, name) is not None:
+                in_range(f"checkpoint.{name}", getattr(self, name), least)
         if self.every_n_steps is not None and self.every_n_minutes is not None:
             raise ValueError("checkpoint.every_n_steps and checkpoint.every_n_minutes exclude each other; set one")
 
 
+LOGGERS = ("tensorboard", "wandb", "mlflow")  # each the name of its package, and of the extra that brings it
+
+
 @dataclass
 class LoggerConfig:
-    """Where curves go beside ``metrics.csv``, which every run writes."""
+    """Where curves, results and figures go beside the files that every run writes."""
 
     name: str = "none"
-    """``none``, ``tensorboard`` or ``wandb``."""
+    """``none``, ``tensorboard``, ``wandb`` or ``mlflow``."""
     project: str = "sharcs"
-    """W&B project."""
+    """W&B project, or MLflow experiment."""
     offline: bool = False
-    """W&B without a network."""
+    """W&B without a network; ``wandb sync`` sends the run later."""
+    tracking_uri: str | None = None
+    """MLflow server or store; null takes ``$MLFLOW_TRACKING_URI``, else ``mlruns/`` in the run directory."""
 
     def __post_init__(self) -> None:
-        one_of("logger", self.name, ("none", "tensorboard", "wandb"))
+        one_of("logger", self.name, ("none", *LOGGERS))
+
+
+def check_logger(name: str) -> None:
+    """Raise ``ValueError`` unless the package of ``logger=name`` is installed; nothing of it is imported."""
+    if name not in LOGGERS:
+        return
+    found = importlib.util.find_spec(name)
+    if found is None or found.origin is None:  # without an origin it is a mere folder, such as W&B's own ./wandb
+        raise ValueError(f"logger={name} needs a package that is not installed: pip install 'sharcs-pl[{name}]'")
 
 
 @dataclass
@@ -347,7 +478,24 @@ class RunConfig:
         in_range("batch_size", self.batch_size, 1)
         in_range("eval_batch_size", self.eval_batch_size, 1)
         in_range("seed", self.seed, 0, 2**32 - 1)
+        self._check_encoder()
         self._check_hardness()
+
+    def _check_encoder(self) -> None:
+        encoder = self.encoder
+        if encoder.pretrained is not None:
+            return  # its sizes are in a file that is read later
+        if encoder.hidden_size % encoder.num_heads:
+            raise ValueError(
+                f"encoder.hidden_size={encoder.hidden_size} is not a multiple of num_heads={encoder.num_heads}"
+            )
+        check_split(self.width.split_layer, encoder.num_layers)
+        WidthLadder.parse(self.width.multipliers).check(
+            hidden_size=encoder.hidden_size,
+            num_heads=encoder.num_heads,
+            intermediate_size=encoder.intermediate_size,
+            reduction=self.width.reduction,
+        )
 
     def _check_hardness(self) -> None:
         if self.method.name == "dense":
@@ -360,7 +508,7 @@ class RunConfig:
             )
         high = 1.0 if self.hardness.score == "confidence" else math.inf
         for low_i, high_i in self.width.bounds:
-            if low_i < 0 or high_i > high:
+            if not 0 <= low_i <= high_i <= high:
                 limit = "[0, 1]" if high == 1.0 else "[0, inf)"
                 raise ValueError(f"width.bounds has [{low_i}, {high_i}]; a {self.hardness.score} lies in {limit}")
 
@@ -376,6 +524,7 @@ class RunConfig:
         kept = asdict(self)
         for key in ("ckpt_path", "overwrite", "logger", "checkpoint"):
             kept.pop(key)
+        kept["task"].pop("save_as")
         kept["trainer"] = {k: v for k, v in kept["trainer"].items() if k not in DISPLAY_KEYS}
         return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:16]
 

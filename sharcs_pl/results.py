@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,11 @@ from sharcs_pl.analysis.plots import draw_figures, have_matplotlib
 from sharcs_pl.analysis.table import report_table
 from sharcs_pl.build import Run
 from sharcs_pl.config import RunConfig
+from sharcs_pl.core.files import whole_file, whole_folder, write_text
 from sharcs_pl.core.flops import CostModel
+from sharcs_pl.data.own import imbalance_note
+from sharcs_pl.data.tasks import Examples, TaskSpec
+from sharcs_pl.record import FILE
 
 
 def headline(config: RunConfig, run: Run) -> None:
@@ -29,7 +33,11 @@ def headline(config: RunConfig, run: Run) -> None:
     routed = len(model.ladder) > 1
     millions = sum(p.numel() for p in model.parameters()) / 1e6
     console = Console(highlight=False)
-    console.print(f"[bold]{config.method.name}[/] on [bold]{run.task.name}[/]: {', '.join(sizes)}")
+    task = run.inputs.task
+    console.print(f"[bold]{config.method.name}[/] on [bold]{task.name}[/]: {', '.join(sizes)}")
+    note = imbalance_note(run.inputs.examples["train"], task) if config.task.is_own else None
+    if note:
+        console.print(note, markup=False)
     console.print(
         f"encoder {config.encoder.name}: {model.shape.num_layers} layers, {millions:.1f} M parameters" + widths * routed
     )
@@ -44,17 +52,16 @@ def finish(config: RunConfig, run: Run, run_dir: Path) -> dict[str, Any]:
         budget = limit if config.checkpoint.max_macs_fraction is not None else ""
         Console(stderr=True).print(f"no routed epoch{budget} was completed: the last weights are evaluated")
     run.trainer.validate(run.module, datamodule=run.datamodule, verbose=False)
-    report = evaluate(run.module.predictions, run.task, run.module.model.cost, config.seed)
-    metrics = report.to_json() | {
-        "seed": config.seed,
-        "method": config.method.name,
-        "encoder": config.encoder.name,
-        "epochs": run.trainer.current_epoch,
-        "steps": run.trainer.global_step,
-    }
+    report = evaluate(run.module.predictions, run.inputs.task, run.module.model.cost, config.seed)
+    metrics = report_json(report, config) | {"epochs": run.trainer.current_epoch, "steps": run.trainer.global_step}
     if run.trainer.is_global_zero:
         write_results(run, run_dir, report, metrics)
     return metrics
+
+
+def report_json(report: Report, config: RunConfig) -> dict[str, Any]:
+    """The report and whose it is."""
+    return report.to_json() | {"seed": config.seed, "method": config.method.name, "encoder": config.encoder.name}
 
 
 def load_best(run: Run, path: Path) -> bool:
@@ -67,13 +74,15 @@ def load_best(run: Run, path: Path) -> bool:
 
 def write_results(run: Run, run_dir: Path, report: Report, metrics: dict[str, Any]) -> None:
     """``metrics.json``, ``predictions.tsv`` and ``model/``, each complete or absent; the table on the screen."""
+    task, module = run.inputs.task, run.module
+    split = task.validation[0]
+    predictions, examples = module.predictions[split], run.inputs.examples[split]
     write_text(run_dir / "metrics.json", json.dumps(metrics, indent=2) + "\n")
-    split = run.task.validation[0]
-    write_predictions(
-        run_dir / "predictions.tsv", run.module.predictions[split], run.module.model.cost, run.task.labels
-    )
-    run.module.model.save_pretrained(run_dir / "model")
-    run.tokenizer.save_pretrained(run_dir / "model")
+    write_predictions(run_dir / "predictions.tsv", predictions, module.model.cost, task, examples)
+    with whole_folder(run_dir / "model") as folder:
+        module.model.save_pretrained(folder)
+        run.tokenizer.save_pretrained(folder)
+        write_text(folder / FILE, json.dumps(module.record, indent=2) + "\n")
     if have_matplotlib() and len(report.rungs) > 1:
         draw_figures(report, run_dir / "plan.csv", run_dir / "figures")
     console = Console()
@@ -81,27 +90,40 @@ def write_results(run: Run, run_dir: Path, report: Report, metrics: dict[str, An
     console.print(f"results in {run_dir}", soft_wrap=True, highlight=False)
 
 
-def write_predictions(path: Path, predictions: Predictions, cost: CostModel, labels: tuple[str, ...] | None) -> None:
-    """One row per sample: uid, label, prediction, confidence (of the predicted class), rung, MACs."""
-    logits, rungs = predictions.routed_logits(), predictions.rungs
+def write_predictions(
+    path: Path, predictions: Predictions, cost: CostModel, task: TaskSpec, examples: Examples
+) -> None:
+    """One row per sample: uid, label, prediction, confidence (of the predicted class), rung, MACs and its texts.
+
+    Tab-separated with CSV's quotes, so that any text comes back unchanged; a label that is not known is left empty.
+    """
     macs = cost.rung_macs(predictions.lengths.numpy())
-    part = path.with_suffix(".part")
-    with part.open("w", newline="") as file:
+    names = [f"text_{name}" if name in PREDICTION_COLUMNS else name for name in task.text_columns]
+    with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
-        writer.writerow(["uid", "label", "prediction", "confidence", "rung", "macs"])
-        for i, (row, rung) in enumerate(zip(logits, rungs.tolist(), strict=True)):
-            if labels is None:
-                answer: list[Any] = [f"{predictions.labels[i].item():g}", f"{row[0].item():.4f}", ""]
-            else:
-                best = int(row.argmax())
-                confidence = torch.softmax(row, -1)[best].item()
-                answer = [labels[int(predictions.labels[i])], labels[best], f"{confidence:.4f}"]
-            writer.writerow([int(predictions.uids[i]), *answer, rung, int(macs[i, rung])])
-    os.replace(part, path)
+        # The csv module does not quote a lone carriage return, at which readers would end the row.
+        quoting = csv.writer(file, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_ALL)
+        writer.writerow([*PREDICTION_COLUMNS, *names])
+        rows = zip(
+            predictions.uids.tolist(), _answers(predictions, task.labels), predictions.rungs.tolist(), strict=True
+        )
+        for (uid, answer, rung), spent in zip(rows, macs, strict=True):
+            texts = examples.texts[uid]
+            chosen = quoting if any("\r" in text for text in texts) else writer
+            chosen.writerow([uid, *answer, rung, int(spent[rung]), *texts])
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write beside, then rename: the file is never half there."""
-    part = path.with_suffix(".part")
-    part.write_text(text)
-    os.replace(part, path)
+PREDICTION_COLUMNS = ("uid", "label", "prediction", "confidence", "rung", "macs")
+
+
+def _answers(predictions: Predictions, labels: tuple[str, ...] | None) -> Sequence[list[str]]:
+    """Label, prediction and confidence of each sample, as text."""
+    logits, truth = predictions.routed_logits(), predictions.labels.tolist()
+    hidden = not predictions.labelled
+    if labels is None:
+        return [
+            ["" if hidden else f"{y:g}", f"{row[0]:.4f}", ""] for y, row in zip(truth, logits.tolist(), strict=True)
+        ]
+    confidence, best = torch.softmax(logits, -1).max(-1)
+    rows = zip(truth, best.tolist(), confidence.tolist(), strict=True)
+    return [["" if hidden else labels[y], labels[b], f"{c:.4f}"] for y, b, c in rows]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-import sys
+from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,15 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from sharcs_pl.config import RunConfig
+from sharcs_pl.commandline import user_errors
+from sharcs_pl.config import RunConfig, conf_dir
+from sharcs_pl.core.files import write_text
+from sharcs_pl.models.folder import read_json
 
 MARKER = ".hydra/run.json"
 CONTENTS = (
     ".hydra", "checkpoints", "model", "figures", "metrics.json", "metrics.csv", "history.parquet", "plan.csv",
-    "predictions.tsv", "tensorboard", "wandb",
+    "predictions.tsv", "evaluation", "submission", "tensorboard", "wandb", "mlruns",
 )  # fmt: skip
 
 
@@ -31,11 +35,14 @@ class RunState(Enum):
 
 
 def run_config(cfg: DictConfig) -> RunConfig:
-    """The checked dataclasses of a composed config; a value that does not fit raises ``ValueError``."""
+    """The checked dataclasses of a composed config; a key or value that does not fit raises an error naming it."""
     plain = cfg.copy()
     with open_dict(plain):
         plain.pop("hydra", None)
-    config = OmegaConf.to_object(plain)
+    # Merged into the schema once more, since +key=value on the command line slips past it.
+    config = OmegaConf.to_object(
+        OmegaConf.merge(OmegaConf.structured(RunConfig), OmegaConf.to_container(plain, resolve=True))
+    )
     assert isinstance(config, RunConfig)
     return config
 
@@ -44,12 +51,13 @@ def decide(config: RunConfig, directory: Path) -> RunState:
     """What to do with ``directory``; ``ValueError`` when it holds a run that this one may not touch."""
     if config.ckpt_path not in (None, "last") and not Path(config.ckpt_path).is_file():
         raise ValueError(f"ckpt_path={config.ckpt_path} does not exist; give a checkpoint file, or ckpt_path=last")
+    check_writable(directory)
     marker = directory / MARKER
     if not marker.exists():
         return RunState.FRESH
     if config.overwrite:
         return RunState.REPLACE
-    same = json.loads(marker.read_text())["digest"] == config.digest()
+    same = read_json(marker).get("digest") == config.digest()
     if config.ckpt_path == "last" and same:
         return RunState.RESUME
     why = "" if same else " with another config"
@@ -57,8 +65,23 @@ def decide(config: RunConfig, directory: Path) -> RunState:
     raise ValueError(f"{directory} holds a run{why}; add {hint}, or overwrite=true to replace it")
 
 
-def claim(config: RunConfig, directory: Path, cfg: DictConfig, hydra: DictConfig | None) -> RunState:
-    """Make the directory this run's own: clear a replaced run, write ``.hydra/`` and the marker."""
+def check_writable(directory: Path) -> None:
+    """``ValueError`` unless the directory can be made or written into."""
+    above = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+    if not above.is_dir():
+        raise ValueError(f"hydra.run.dir={directory}: {above} is a file; give a folder")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise ValueError(f"hydra.run.dir={directory}: {above} may not be written to; give another folder")
+
+
+def claim(
+    config: RunConfig,
+    directory: Path,
+    cfg: DictConfig,
+    hydra: DictConfig | None,
+    record: dict[str, Any] | None = None,
+) -> RunState:
+    """Make the directory this run's own: clear a replaced run, write ``.hydra/`` and the marker with the record."""
     state = decide(config, directory)
     if state is RunState.REPLACE:
         clear(directory)
@@ -68,7 +91,8 @@ def claim(config: RunConfig, directory: Path, cfg: DictConfig, hydra: DictConfig
     if hydra is not None:
         OmegaConf.save(hydra, folder / "hydra.yaml")
         OmegaConf.save(hydra.overrides.task, folder / "overrides.yaml")
-    (directory / MARKER).write_text(json.dumps({"digest": config.digest()}) + "\n")
+    marker = {"digest": config.digest(), "config": record}
+    write_text(directory / MARKER, json.dumps(marker, indent=2) + "\n")
     return state
 
 
@@ -79,18 +103,31 @@ def clear(directory: Path) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
+def drop_empty(directory: Path) -> None:
+    """Remove a directory that Hydra made for a run that wrote nothing, and empty ones above it up to here."""
+    here = Path.cwd()
+    for path in (directory, *directory.parents):
+        if path == here or (not path.is_relative_to(here) and path != directory):
+            return
+        if not path.is_dir() or any(path.iterdir()):
+            return
+        path.rmdir()
+
+
 class CheckRun(Callback):
     """Hydra callback: refuse a bad config or a taken run directory before Hydra makes a directory."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         HydraConfig.instance().set_config(config)  # the run directory's name may ask for hydra's own keys
-        try:
+        with user_errors(RunConfig):  # here, since Hydra turns a callback's exception into a warning
+            check_recipe(config.hydra.overrides.task)
             decide(run_config(config), Path(config.hydra.run.dir))
-        except ValueError as error:
-            fail(error)
 
 
-def fail(error: Exception) -> None:
-    """One line on stderr and exit code 2."""
-    print(f"error: {error}", file=sys.stderr)
-    raise SystemExit(2)
+def check_recipe(overrides: Sequence[str]) -> None:
+    """A recipe asked for by name must be there: Hydra leaves out an optional one that it does not find."""
+    folders = [folder / "recipe" for folder in (conf_dir(), Path("conf"))]
+    known = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
+    for name in (text.removeprefix("recipe=") for text in overrides if text.startswith("recipe=")):
+        if name not in known:
+            raise ValueError(f"recipe={name} is unknown; choose one of: {', '.join(known)}")

@@ -3,32 +3,59 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from sharcs_pl.commandline import INTERRUPTED, hydra_raises, user_errors
 from sharcs_pl.config import RunConfig, conf_dir
-from sharcs_pl.rundir import RunState, claim, decide, fail, run_config
+from sharcs_pl.data.own import save_task
+from sharcs_pl.inputs import read_inputs
+from sharcs_pl.rundir import RunState, claim, decide, drop_empty, run_config
 
 ConfigStore.instance().store(name="run_schema", node=RunConfig)
 
 
+class OwnConf(SearchPathPlugin):
+    """Finds yamls of the user's own, such as ``conf/task/tickets.yaml``, in the folder the command is run in."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        folder = Path("conf").absolute()
+        if folder.is_dir() and folder != conf_dir():
+            search_path.append("own", f"file://{folder}")
+
+
+def main() -> None:
+    """The command: one line and exit code 2 for a mistake, 130 for Ctrl-C."""
+    Plugins.instance().register(OwnConf)
+    with user_errors(RunConfig), hydra_raises():
+        run_job()
+
+
 @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")
-def main(cfg: DictConfig) -> float:
-    """Hydra's entry; returns the routed metric, so that a sweeper can optimise it."""
+def run_job(cfg: DictConfig) -> float:
+    """Hydra's entry, also of each job of a sweep; returns the routed metric, so that a sweeper can optimise it."""
     hydra_cfg = DictConfig(HydraConfig.get())
+    run_dir = Path(hydra_cfg.runtime.output_dir)
+    # A sweep collects the exceptions of its jobs and goes on; alone, the process ends here.
+    sweeping = hydra_cfg.mode == RunMode.MULTIRUN
     try:
-        metrics = train(run_config(cfg), Path(hydra_cfg.runtime.output_dir), cfg, hydra_cfg)
-    except ValueError as error:
-        fail(error)
-        raise
-    return metrics["routed"]["value"]
+        with nullcontext() if sweeping else user_errors(RunConfig):
+            return train(run_config(cfg), run_dir, cfg, hydra_cfg)["routed"]["value"]
+    finally:
+        drop_empty(run_dir)
 
 
 def train(config: RunConfig, run_dir: Path, cfg: DictConfig, hydra_cfg: DictConfig | None = None) -> dict[str, Any]:
@@ -39,27 +66,56 @@ def train(config: RunConfig, run_dir: Path, cfg: DictConfig, hydra_cfg: DictConf
         run_dir: where everything goes.
         cfg: the same config as composed, stored under ``.hydra/``.
         hydra_cfg: Hydra's own config, stored beside it.
+
+    Raises:
+        ValueError: before a model is loaded, for data, an encoder or a folder that cannot serve.
+        SystemExit: 130 when interrupted, after ``last.ckpt`` was saved.
     """
     decide(config, run_dir)
+    inputs = read_inputs(config, run_dir)
+    if config.task.save_as:
+        saved = save_task(vars(config.task), config.task.save_as, Path("conf"))
+        print(f"{saved} is written; from now on task={config.task.save_as} is enough", file=sys.stderr)
     quiet()
     from sharcs_pl.build import build_run
     from sharcs_pl.results import finish, headline
+    from sharcs_pl.training.interrupt import GracefulStop, Interrupted
 
-    run = build_run(config, run_dir)
-    state = claim(config, run_dir, cfg, hydra_cfg)
-    headline(config, run)
-    run.trainer.fit(run.module, datamodule=run.datamodule, ckpt_path=checkpoint(config, run_dir, state))
-    return finish(config, run, run_dir)
+    last = run_dir / "checkpoints" / "last.ckpt"
+    with GracefulStop(last) as stop:
+        try:
+            run = build_run(config, inputs, run_dir, [stop])
+            state = claim(config, run_dir, cfg, hydra_cfg, run.module.record)
+            headline(config, run)
+            run.trainer.fit(run.module, datamodule=run.datamodule, ckpt_path=checkpoint(config, last, state))
+            return finish(config, run, run_dir)
+        except Interrupted:
+            print(f"interrupted{how_to_go_on(last, hydra_cfg)}", file=sys.stderr)
+            raise SystemExit(INTERRUPTED) from None
 
 
-def checkpoint(config: RunConfig, run_dir: Path, state: RunState) -> Path | None:
+def checkpoint(config: RunConfig, last: Path, state: RunState) -> Path | None:
     """The checkpoint to go on from: the run's own last one if it has got that far, or the one named."""
     if config.ckpt_path is None:
         return None
     if config.ckpt_path != "last":
         return Path(config.ckpt_path)
-    last = run_dir / "checkpoints" / "last.ckpt"
     return last if state is RunState.RESUME and last.exists() else None
+
+
+def how_to_go_on(last: Path, hydra_cfg: DictConfig | None) -> str:
+    """The command that resumes the run, where there is something to resume."""
+    if not last.exists() or hydra_cfg is None:
+        return ""
+    overrides = [o for o in hydra_cfg.overrides.task if not o.startswith(("ckpt_path=", "overwrite="))]
+    words = [*overrides, f"hydra.run.dir={shown(last.parent.parent)}", "ckpt_path=last"]
+    return f"; to go on:\npython -m sharcs_pl.train {shlex.join(words)}"
+
+
+def shown(path: Path) -> str:
+    """The path as a user would write it here."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
 def quiet() -> None:
@@ -76,4 +132,4 @@ def quiet() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

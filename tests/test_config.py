@@ -11,14 +11,14 @@ from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
 import sharcs_pl.config as config_module
-from sharcs_pl.build import METHODS, build_task
+from sharcs_pl.build import METHODS
 from sharcs_pl.config import RunConfig, conf_dir
 from sharcs_pl.data.tasks import GLUE
 from sharcs_pl.rundir import run_config
 from tests.conftest import compose_config
 
 GROUPS = {
-    "task": 10, "encoder": 10, "width": 1, "router": 1, "hardness": 2, "method": 2, "distill": 3, "optim": 1,
+    "task": 11, "encoder": 10, "width": 1, "router": 1, "hardness": 2, "method": 2, "distill": 3, "optim": 1,
     "trainer": 2, "checkpoint": 1, "logger": 3, "recipe": 4, "experiment": 3,
 }  # fmt: skip
 YAMLS = [(group, path.stem) for group in GROUPS for path in sorted((conf_dir() / group).glob("*.yaml"))]
@@ -35,14 +35,15 @@ def test_every_group_has_its_yamls() -> None:
 def test_every_yaml_composes_and_binds(group: str, name: str) -> None:
     extra = ["encoder.pretrained=some/folder"] if (group, name) == ("encoder", "custom") else []
     extra += ["width.bounds=[[0,1],[1,2]]"] if name == "entropy" else []
+    extra += ["encoder=minilm"] if group == "recipe" and "minilm" in name else []
+    extra += ["task.text=a", "task.label=b"] if name == "own" else []
     cfg = compose_config(f"{group}={name}", *extra)
     config = run_config(cfg)
-    build_task(config)
     inspect.signature(L.Trainer).bind_partial(**asdict(config.trainer))
 
 
 def test_the_tables_in_the_code_and_the_yamls_name_the_same_choices() -> None:
-    assert {name for group, name in YAMLS if group == "task"} == {*GLUE, "graded"}
+    assert {name for group, name in YAMLS if group == "task"} == {*GLUE, "graded", "own"}
     assert {name for group, name in YAMLS if group == "method"} == set(METHODS)
     for group, name in YAMLS:
         if group in ("task", "method", "encoder", "distill", "logger") and name != "default":
@@ -98,7 +99,8 @@ def test_entropy_may_be_larger_than_one() -> None:
 
 
 def test_fractions_are_widths() -> None:
-    assert run_config(compose_config("width.multipliers=['1/3',1]")).width.multipliers == ["1/3", "1"]
+    sizes = ("encoder.hidden_size=48", "encoder.num_heads=3", "encoder.intermediate_size=96")
+    assert run_config(compose_config("width.multipliers=['1/3',1]", *sizes)).width.multipliers == ["1/3", "1"]
 
 
 def test_every_field_says_what_it_is() -> None:

@@ -17,13 +17,13 @@ def sharcs(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_gets_its_overrides(command: str) -> None:
-    done = sharcs(command, "seed=7", "--cfg", "job")
+    done = sharcs(command, "eval_batch_size=7", "--cfg", "job")
     assert done.returncode == 0, done.stderr
-    assert "\nseed: 7\n" in done.stdout
+    assert "\neval_batch_size: 7\n" in done.stdout
 
 
 def test_help_lists_the_commands_and_an_unknown_one_is_refused() -> None:
     assert "train" in sharcs("--help").stdout
     done = sharcs("trian")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "error: unknown command 'trian'; choose one of: train\n"
+    assert done.stderr == "error: unknown command 'trian'; choose one of: train, evaluate\n"

@@ -20,7 +20,12 @@ FLOORS = {
     "data": {"core", "models", "data"},
     "training": {"core", "models", "data", "training", "analysis"},
     "analysis": {"core", "models", "data", "training", "analysis"},
-    "build": {"core", "config", "models", "data", "training", "analysis"},
+    "confighelp": set(),
+    "commandline": {"config", "confighelp", "data"},
+    "inputs": {"core", "config", "models", "data"},
+    "record": {"config", "models", "data"},
+    "rundir": {"commandline", "core", "config", "models"},
+    "build": {"core", "config", "models", "data", "training", "analysis", "inputs", "record"},
 }
 
 
@@ -56,7 +61,10 @@ def loaded_after(statement: str) -> set[str]:
     return set(done.stdout.split())
 
 
-@pytest.mark.parametrize("statement", ["import sharcs_pl", "import sharcs_pl.train", "import sharcs_pl.__main__"])
+@pytest.mark.parametrize(
+    "statement",
+    ["import sharcs_pl", "import sharcs_pl.train", "import sharcs_pl.evaluate", "import sharcs_pl.__main__"],
+)
 def test_importing_an_entry_loads_no_heavy_library(statement: str) -> None:
     assert not loaded_after(statement) & {"torch", "transformers", "lightning", "datasets"}
 

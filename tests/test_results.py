@@ -1,40 +1,50 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from sharcs_pl.results import load_best, write_predictions, write_text
+from sharcs_pl.data.tasks import Examples, TaskSpec
+from sharcs_pl.results import load_best, write_predictions
 from tests.analysis.test_evaluation import COST, predictions
 from tests.conftest import tiny_model
 
+TASK = TaskSpec("own", ("text", "label"), "y", ("bad", "good"), ("accuracy",))
+TEXTS = ['a "quoted" text', "a\ttab", "two\nlines\r\nor three", "a lone\rreturn", "שלום 😀 " + "long " * 2000]
+EXAMPLES = Examples([(text, "x") for text in TEXTS], np.zeros(5, np.int64))
+
 
 def rows(path: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader(path.read_text().splitlines(), delimiter="\t"))
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file, delimiter="\t"))
 
 
 def test_predictions_carry_the_routed_answer_and_its_cost(tmp_path: Path) -> None:
     found = predictions()
-    write_predictions(tmp_path / "p.tsv", found, COST, ("bad", "good"))
+    write_predictions(tmp_path / "p.tsv", found, COST, TASK, EXAMPLES)
     written = rows(tmp_path / "p.tsv")
     assert [row["prediction"] for row in written] == ["good", "good", "bad", "bad", "good"]
     assert [row["rung"] for row in written] == ["0", "0", "0", "1", "1"]
+    assert [row["text"] for row in written] == TEXTS
+    assert written[0]["label"] in ("bad", "good")
+    assert written[0]["text_label"] == "x"  # the column "label" is taken by the answer
     macs = COST.rung_macs(found.lengths.numpy())
     assert [int(row["macs"]) for row in written] == [macs[i, rung] for i, rung in enumerate(found.rungs.tolist())]
     assert float(written[0]["confidence"]) == pytest.approx(torch.tensor([0.0, 1.0]).softmax(0)[1].item(), abs=1e-4)
 
 
 def test_a_regression_writes_numbers(tmp_path: Path) -> None:
-    from dataclasses import replace
-
     values = replace(predictions(), logits=torch.full((5, 2, 1), 2.5), labels=torch.full((5,), 3.2))
-    write_predictions(tmp_path / "p.tsv", values, COST, None)
+    write_predictions(tmp_path / "p.tsv", values, COST, replace(TASK, labels=None), EXAMPLES)
     assert rows(tmp_path / "p.tsv")[0] | {"macs": ""} == {
         "uid": "0", "label": "3.2", "prediction": "2.5000", "confidence": "", "rung": "0", "macs": "",
+        "text": TEXTS[0], "text_label": "x",
     }  # fmt: skip
 
 
@@ -49,8 +59,3 @@ def test_the_best_weights_are_loaded_where_there_are_any(tmp_path: Path) -> None
     assert load_best(run, tmp_path / "best.ckpt")
     for name, value in best.state_dict().items():
         torch.testing.assert_close(module.state_dict()[name], value)
-
-
-def test_text_appears_whole(tmp_path: Path) -> None:
-    write_text(tmp_path / "a.json", "{}")
-    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]

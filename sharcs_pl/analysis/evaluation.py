@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sharcs_pl import __version__
 from sharcs_pl.core.flops import CostModel
-from sharcs_pl.data.tasks import TaskSpec
+from sharcs_pl.data.tasks import UNKNOWN_LABEL, TaskSpec
 from sharcs_pl.training.metrics import compute_metric, compute_metrics, router_auc
 
 RANDOM_DRAWS = 100
@@ -45,6 +45,11 @@ class Predictions:
         columns = [torch.cat(parts) for parts in zip(*rows, strict=True)]
         order = columns[0].argsort()
         return cls(*(column[order] for column in columns))
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the split has labels; GLUE keeps those of its test splits to itself."""
+        return not bool((self.labels == UNKNOWN_LABEL).all())
 
     def at(self, rungs: Tensor) -> Tensor:
         """Logits [S, C] when sample s runs on ``rungs[s]``."""

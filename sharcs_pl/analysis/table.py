@@ -6,12 +6,13 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from sharcs_pl.analysis.evaluation import Point, Report
+from sharcs_pl.analysis.evaluation import Point, Predictions, Report
+from sharcs_pl.core.flops import CostModel
 
 
-def report_table(report: Report) -> RenderableType:
+def report_table(report: Report, split: str = "validation") -> RenderableType:
     """A rich table of the metric, share of samples, MACs per sample and their fraction of dense."""
-    table = Table(title=f"{report.task}: {report.metric} and cost, validation split", title_justify="left")
+    table = Table(title=f"{report.task}: {report.metric} and cost, {split} split", title_justify="left")
     for name in ("", report.metric, "samples", "MACs/sample", "of dense"):
         table.add_column(name, justify="left" if not name else "right")
     routes = len(report.rungs) > 1
@@ -28,6 +29,17 @@ def report_table(report: Report) -> RenderableType:
         if report.oracle:
             _add(table, "oracle", report.oracle, "")
     return Group(table, *_footnotes(report)) if routes else table
+
+
+def shares_table(task: str, split: str, predictions: Predictions, cost: CostModel) -> RenderableType:
+    """Where the router sends the samples of a split whose labels are hidden, and what that costs."""
+    table = Table(title=f"{task}: {len(predictions.rungs):,} predictions, {split} split", title_justify="left")
+    for name in ("", "samples", "of dense"):
+        table.add_column(name, justify="left" if not name else "right")
+    table.add_row("routed", "100%", f"{predictions.macs_fraction(cost):.1%}", style="bold green")
+    for width, share in zip(cost.ladder.labels(), predictions.shares(len(cost.ladder)), strict=True):
+        table.add_row(f"width {width}", f"{share:.1%}", "")
+    return table
 
 
 def _add(table: Table, name: str, point: Point, samples: str, style: str = "") -> None:

@@ -1,8 +1,16 @@
-"""GLUE from the Hugging Face hub or its cache; without either an answer at once, not after a minute of retries."""
+"""Datasets of the Hugging Face hub, of its cache, or of a local dataset folder.
+
+Without a network the cache answers, or an error does at once, not after a minute of retries.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from sharcs_pl.data.files import one_line
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -11,30 +19,64 @@ REPOSITORY = "nyu-mll/glue"
 _PROBE_SECONDS = 5.0
 
 
-def load_hub(config: str, split: str) -> Dataset:
-    """One split. Raises `ValueError` naming `task.data_dir` when neither the hub nor its cache can give it."""
+def load_hub(config: str | None, split: str, repository: str | None = None) -> Dataset:
+    """One split of a repository or of a local dataset folder; of GLUE where none is named.
+
+    Raises `ValueError` with the key of a local alternative when neither the hub nor its cache can give it.
+    """
     import datasets
 
+    folder = Path(repository or REPOSITORY).expanduser()
+    path = str(folder) if folder.is_dir() else repository or REPOSITORY
+    unreachable = None if folder.is_dir() else _unreachable(path)
     try:
-        _probe()
-        found = datasets.load_dataset(REPOSITORY, config, split=split)
+        with _offline(unreachable is not None):
+            found = datasets.load_dataset(path, config, split=split)
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(
-            f"{REPOSITORY} ({config}, {split}) cannot be loaded from the Hugging Face hub: {reason}. "
-            "Set task.data_dir to a folder with the official TSV files, or HF_HUB_OFFLINE=1 where the hub's cache "
-            "already holds it"
-        ) from error
+        reason = unreachable if unreachable and isinstance(error, ConnectionError) else error
+        raise ValueError(_describe(repository, config, split, reason)) from error
     assert isinstance(found, datasets.Dataset)
     return found
 
 
-def _probe() -> None:
-    """Ask the hub once, without retries: `load_dataset` takes more than 20 s to notice that there is no network."""
+def _describe(repository: str | None, config: str | None, split: str, reason: Exception) -> str:
+    where = one_line(f"task.hub={repository}" if repository else REPOSITORY, 80)
+    which = ", ".join(name for name in (config, split) if name)
+    why = one_line(" ".join(str(reason).split()) or type(reason).__name__, 120).rstrip(".")
+    key = "task.train=<file>" if repository else "task.data_dir=<folder with the official TSV files>"
+    return f"{where} ({which}) cannot be loaded: {why}. Local data needs no hub: {key}"
+
+
+@contextmanager
+def _offline(wanted: bool) -> Iterator[None]:
+    """Have `datasets` look into its cache only: it would take more than 20 s to notice that there is no network."""
+    from datasets import config
+
+    before = config.HF_HUB_OFFLINE
+    config.HF_HUB_OFFLINE = before or wanted
+    try:
+        yield
+    finally:
+        config.HF_HUB_OFFLINE = before
+
+
+def _unreachable(repository: str) -> ConnectionError | None:
+    """What keeps the hub from answering."""
+    try:
+        _probe(repository)
+    except ConnectionError as error:
+        return error
+    return None
+
+
+def _probe(repository: str) -> None:
+    """Ask the hub once, without retries; `ConnectionError` when no answer comes."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     try:
-        HfApi().dataset_info(REPOSITORY, timeout=_PROBE_SECONDS)
+        HfApi().dataset_info(repository, timeout=_PROBE_SECONDS)
     except (OfflineModeIsEnabled, HfHubHTTPError):
         return  # offline on purpose: the cache decides; or the hub answers, if only to complain: let it say so itself
+    except Exception as error:  # the HTTP library below differs by version, and so do its errors
+        raise ConnectionError(str(error) or type(error).__name__) from error

@@ -1,84 +1,23 @@
-"""The tasks: one table row each, and how a row's texts and labels are read from the official files or from the hub."""
+"""The built-in tasks, one table row each, and how their texts and labels are read from official files or the hub."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from sharcs_pl.data.hub import load_hub
+from sharcs_pl.data.spec import UNKNOWN_LABEL, DataWarning, Examples, TaskSpec
 from sharcs_pl.data.tsv import read_header, read_tsv
 
-UNKNOWN_LABEL = -1  # of a test split, whose labels GLUE keeps to itself
-
-_FILES = {"train": "train.tsv", "validation": "dev.tsv", "test": "test.tsv"}
 _MNLI_FILES = {"train": "train.tsv"} | {
     f"{split}_{kind}": f"{file}_{kind}.tsv"
     for split, file in (("validation", "dev"), ("test", "test"))
     for kind in ("matched", "mismatched")
 }
-
-
-class DataWarning(UserWarning):
-    """Data that can be used but is not what was expected."""
-
-
-@dataclass(frozen=True)
-class TaskSpec:
-    """What a task is, and where its files keep it.
-
-    `text_columns` (one or two) and `label_column`: names in the files. `labels`: a class's name per id, None for
-    regression with `label_range` as the least and the greatest score. `metrics`: the task's GLUE metrics, the first is
-    the one that counts. `counts`: official rows per split. `files`: file per split; `validation`: the splits that
-    evaluate the task. `file_labels`: how the files write the labels, where not as their ids. `headerless`: the columns
-    of train and validation files that name none. `skip_short`: the official files have broken rows that every published
-    count leaves out. `hub_columns`: the texts' names on the hub, where they differ.
-    """
-
-    name: str
-    text_columns: tuple[str, ...]
-    label_column: str
-    labels: tuple[str, ...] | None
-    metrics: tuple[str, ...]
-    label_range: tuple[float, float] | None = None
-    folder: str = ""
-    hub_config: str | None = None
-    counts: Mapping[str, int] = field(default_factory=dict)
-    files: Mapping[str, str] = field(default_factory=lambda: _FILES)
-    validation: tuple[str, ...] = ("validation",)
-    file_labels: tuple[str, ...] | None = None
-    headerless: tuple[str, ...] | None = None
-    skip_short: bool = False
-    hub_columns: tuple[str, ...] | None = None
-
-    @property
-    def num_labels(self) -> int:
-        """Outputs of a classifier: 1 for regression."""
-        return 1 if self.labels is None else len(self.labels)
-
-    @property
-    def metric(self) -> str:
-        return self.metrics[0]
-
-
-@dataclass(frozen=True, eq=False)
-class Examples:
-    """One split in memory; a sample's uid is its position.
-
-    `texts`: one or two texts per sample; `labels` [S]: int64 class ids, or float32 scores; `difficulty` int8 [S] where
-    it is planted and known.
-    """
-
-    texts: list[tuple[str, ...]]
-    labels: np.ndarray
-    difficulty: np.ndarray | None = None
-
-    def __len__(self) -> int:
-        return len(self.texts)
+_DIAGNOSTIC = "test_ax"  # GLUE's diagnostic set: answered by a model of MNLI, kept under a name of its own
 
 
 _PAIR = ("sentence1", "sentence2")
@@ -140,6 +79,7 @@ GLUE: dict[str, TaskSpec] = {
             hub_config="qqp",
             counts={"train": 363846, "validation": 40430, "test": 390965},
             skip_short=True,
+            allow_empty=True,
         ),
         TaskSpec(
             name="mnli",
@@ -155,8 +95,10 @@ GLUE: dict[str, TaskSpec] = {
                 "validation_mismatched": 9832,
                 "test_matched": 9796,
                 "test_mismatched": 9847,
+                _DIAGNOSTIC: 1104,
             },
-            files=_MNLI_FILES,
+            files=_MNLI_FILES | {_DIAGNOSTIC: "diagnostic.tsv"},
+            hub_splits={_DIAGNOSTIC: ("ax", "test")},
             validation=("validation_matched", "validation_mismatched"),
             file_labels=("entailment", "neutral", "contradiction"),
         ),
@@ -242,7 +184,8 @@ def subset_examples(examples: Examples, n: int, seed: int) -> Examples:
 
 def _from_hub(spec: TaskSpec, split: str) -> Examples:
     assert spec.hub_config is not None, f"{spec.name} is not on the hub"
-    rows = load_hub(spec.hub_config, split)
+    config, hub_split = spec.hub_splits.get(split, (spec.hub_config, split))
+    rows = load_hub(config, hub_split)
     texts = zip(*(rows[column] for column in spec.hub_columns or spec.text_columns), strict=True)
     return Examples(list(texts), _label_array(spec, list(rows["label"])))
 
@@ -258,12 +201,16 @@ def _from_file(spec: TaskSpec, split: str, data_dir: Path) -> Examples:
     labels: list[float] = []
     for line, cells in read_tsv(path, wanted, names, spec.skip_short):
         texts.append(tuple(cells[: len(spec.text_columns)]))
-        labels.append(_label(spec, cells[-1], f"{path}, line {line}") if len(cells) > len(texts[-1]) else UNKNOWN_LABEL)
+        place = f"{path}, line {line}"
+        if not spec.allow_empty and not all(text.strip() for text in texts[-1]):
+            raise ValueError(f"{place}: an empty text among {', '.join(spec.text_columns)}")
+        labels.append(_label(spec, cells[-1], place) if len(cells) > len(texts[-1]) else UNKNOWN_LABEL)
     return Examples(texts, _label_array(spec, labels))
 
 
 def _find(spec: TaskSpec, file: str, root: Path) -> Path:
-    for folder in (root / spec.folder, root):
+    # The usual download gives the diagnostic set a folder of its own name.
+    for folder in (root / spec.folder, root, root / Path(file).stem):
         if (folder / file).is_file():
             return folder / file
     raise ValueError(

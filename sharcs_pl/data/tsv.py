@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from sharcs_pl.data.files import utf8_fault
+
 
 def read_tsv(
     path: Path, wanted: Sequence[str], names: Sequence[str] | None = None, skip_short: bool = False
@@ -36,8 +38,9 @@ def _lines(path: Path) -> list[tuple[int, str]]:
     """Numbered lines that are not empty; only line feeds and carriage returns end one, not every Unicode separator."""
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 at byte {error.start}") from error
+    except UnicodeDecodeError:
+        line, byte = utf8_fault(path)
+        raise ValueError(f"{path}, line {line}: not UTF-8 at byte {byte} of the file") from None
     return [(number, line) for number, line in enumerate(text.split("\n"), 1) if line]
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers.masking_utils import create_bidirectional_mask
 
 from sharcs_pl.core.flops import EncoderShape
+from sharcs_pl.models.architectures import ARCHITECTURES, SizeKeys, check_architecture
 from sharcs_pl.models.layers import LayerSize
 
 
@@ -55,10 +56,12 @@ class Family:
     last_norm: str
     head_prefixes: tuple[str, ...]
     layer_extras: Callable[[Any, Tensor, int], dict[str, Tensor]] = _no_extras
-    hidden: str = "hidden_size"
-    heads: str = "num_attention_heads"
-    ffn: str = "intermediate_size"
     dropouts: tuple[str, ...] = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
+
+    @property
+    def keys(self) -> SizeKeys:
+        """What its config calls the sizes."""
+        return ARCHITECTURES[self.model_type]
 
     @property
     def stock_class(self) -> Any:
@@ -75,12 +78,13 @@ class Family:
 
     def size(self, config: Any) -> LayerSize:
         """Sizes of a full-width layer."""
-        return LayerSize(getattr(config, self.hidden), getattr(config, self.heads), getattr(config, self.ffn))
+        keys = self.keys
+        return LayerSize(getattr(config, keys.hidden), getattr(config, keys.heads), getattr(config, keys.ffn))
 
     def resized(self, config: Any, size: LayerSize) -> Any:
         """A copy of a stock config with another layer size; the head size stays when D and N shrink alike."""
-        narrow = copy.deepcopy(config)
-        for name, value in ((self.hidden, size.hidden), (self.heads, size.heads), (self.ffn, size.ffn)):
+        narrow, keys = copy.deepcopy(config), self.keys
+        for name, value in ((keys.hidden, size.hidden), (keys.heads, size.heads), (keys.ffn, size.ffn)):
             setattr(narrow, name, value)
         return narrow
 
@@ -221,9 +225,6 @@ _ROWS = (
         head=_distilbert_head,
         last_norm="output_layer_norm",
         head_prefixes=("pre_classifier.", "classifier."),
-        hidden="dim",
-        heads="n_heads",
-        ffn="hidden_dim",
         dropouts=("dropout", "attention_dropout", "seq_classif_dropout"),
     ),
     Family(
@@ -244,7 +245,5 @@ FAMILIES: dict[str, Family] = {row.model_type: row for row in _ROWS}
 
 def get_family(model_type: str) -> Family:
     """The row of an architecture; a `ValueError` that lists the supported ones for any other."""
-    if model_type not in FAMILIES:
-        supported = ", ".join(sorted(FAMILIES))
-        raise ValueError(f"encoder.pretrained: architecture {model_type!r} is not supported; supported: {supported}")
+    check_architecture(model_type)
     return FAMILIES[model_type]

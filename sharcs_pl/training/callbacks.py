@@ -69,7 +69,8 @@ class HardnessHistory(Callback):
 class CurveFiles(Callback):
     """Writes ``metrics.csv`` (one row per epoch) and ``plan.csv`` (bucket sizes and steps per epoch).
 
-    The running mean of the loss is checkpointed, so that a run resumed in mid-epoch writes what a whole one would.
+    A logger gets the same, the bucket sizes as ``plan/width_…``. The running mean of the loss is checkpointed, so that
+    a run resumed in mid-epoch writes what a whole one would.
     """
 
     def __init__(self, folder: Path, widths: Iterable[str]) -> None:
@@ -92,12 +93,17 @@ class CurveFiles(Callback):
         self._steps += 1
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        loss = {"train/loss": self._loss_sum / max(1, self._steps)}
+        pl_module.log_dict(loss | self._plan_curves(trainer))
         if trainer.is_global_zero:
             row = {"epoch": trainer.current_epoch, "step": trainer.global_step}
-            loss = {"train/loss": self._loss_sum / max(1, self._steps)}
             values = {name: float(x) for name, x in trainer.callback_metrics.items() if name.startswith("val/")}
             append_row(self.folder / "metrics.csv", row | loss | values)
         self._loss_sum, self._steps = 0.0, 0
+
+    def _plan_curves(self, trainer: L.Trainer) -> dict[str, float]:
+        sizes = zip(self.widths, current_plan(trainer).bucket_sizes, strict=True)
+        return {f"plan/width_{width.replace('/', '_')}": float(size) for width, size in sizes}
 
     def state_dict(self) -> dict[str, Any]:
         return {"loss_sum": self._loss_sum, "steps": self._steps}

@@ -1,4 +1,4 @@
-"""The metrics of GLUE by name, computed from logits by torchmetrics."""
+"""The metrics by name, computed from logits by torchmetrics."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torchmetrics.functional.classification import (
     binary_auroc,
     binary_f1_score,
     multiclass_accuracy,
+    multiclass_f1_score,
     multiclass_matthews_corrcoef,
 )
 
@@ -22,6 +23,10 @@ def _accuracy(logits: Tensor, labels: Tensor) -> Tensor:
 
 def _f1(logits: Tensor, labels: Tensor) -> Tensor:
     return binary_f1_score(logits.argmax(-1), labels)
+
+
+def _macro_f1(logits: Tensor, labels: Tensor) -> Tensor:
+    return multiclass_f1_score(logits.argmax(-1), labels, num_classes=logits.shape[-1], average="macro")
 
 
 def _matthews(logits: Tensor, labels: Tensor) -> Tensor:
@@ -39,6 +44,7 @@ def _spearman(logits: Tensor, labels: Tensor) -> Tensor:
 METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "accuracy": _accuracy,
     "f1": _f1,
+    "macro_f1": _macro_f1,
     "matthews": _matthews,
     "pearson": _pearson,
     "spearman": _spearman,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,7 +51,7 @@ class SharcsModule(L.LightningModule):
 
     ``training_step`` takes a :class:`StepBatch` and returns its loss and, for the hardness history, the uids, scores
     and rungs of its samples. Validation runs every rung on every sample and keeps the :class:`Predictions` of each
-    split in ``self.predictions``.
+    split in ``self.predictions``. ``record``: the run's config in plain types, kept in every checkpoint.
     """
 
     def __init__(
@@ -60,9 +61,11 @@ class SharcsModule(L.LightningModule):
         objective: ObjectiveConfig | None = None,
         optimizer: OptimizerSettings | None = None,
         seed: int = 1,
+        record: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.model = model
+        self.record = record
         self.task = task
         self.objective = objective or ObjectiveConfig()
         self.optimizer_settings = optimizer or OptimizerSettings()
@@ -133,6 +136,12 @@ class SharcsModule(L.LightningModule):
             fused=True,
         )
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        # What a lone checkpoint needs to be read: the run's config and the model's.
+        if self.record is not None:
+            model = json.loads(self.model.config.to_json_string(use_diff=False))
+            checkpoint["sharcs"] = {"config": self.record, "model": model}
+
     def on_validation_epoch_start(self) -> None:
         self._collected = {}
 
@@ -148,6 +157,8 @@ class SharcsModule(L.LightningModule):
     def on_validation_epoch_end(self) -> None:
         self.predictions = {split: Predictions.gather(rows) for split, rows in self._collected.items()}
         self._collected = {}
+        if not self.predictions[self.task.validation[0]].labelled:
+            return
         for name, value in self.validation_metrics().items():
             self.log(name, value, prog_bar=name == "val/routed")
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from sharcs_pl.data.spec import METRICS_BY_KIND
 from sharcs_pl.data.tasks import GLUE
 from sharcs_pl.training.metrics import METRICS, compute_metric, compute_metrics, router_auc
 
@@ -21,6 +22,13 @@ def test_values_by_hand() -> None:
 
 def test_three_classes_count_every_class() -> None:
     assert compute_metric("accuracy", logits_of([0, 1, 2, 2], 3), torch.tensor([0, 1, 1, 2])) == pytest.approx(3 / 4)
+
+
+def test_macro_f1_weighs_every_class_alike() -> None:
+    labels = torch.tensor([0, 0, 0, 1, 2])
+    logits = logits_of([0, 0, 0, 0, 2], 3)  # class 0: precision 3/4, recall 1; class 1 is never found
+    assert compute_metric("macro_f1", logits, labels) == pytest.approx((6 / 7 + 0 + 1) / 3)
+    assert compute_metric("macro_f1", logits_of([1, 1, 1]), torch.tensor([1, 1, 0])) == pytest.approx((0.8 + 0) / 2)
 
 
 def test_regression() -> None:
@@ -42,6 +50,17 @@ def test_router_auc_ranks_one_minus_p_of_the_narrowest() -> None:
     assert router_auc(perfect, difficulty) == 1.0
     assert router_auc(perfect.flip(-1), difficulty) == 0.0
     assert router_auc(perfect, torch.ones(4)) is None
+
+
+def test_the_table_of_metrics_by_kind_holds_these_metrics() -> None:
+    assert {name for names in METRICS_BY_KIND.values() for name in names} == set(METRICS)
+
+
+@pytest.mark.parametrize(("kind", "outputs"), [("two classes", 2), ("more classes", 3), ("regression", 1)])
+def test_metrics_of_a_kind_can_be_computed(kind: str, outputs: int) -> None:
+    labels = torch.tensor([0.5, 1.5, 0.1, 1.2]) if outputs == 1 else torch.tensor([0, 1, outputs - 1, 0])
+    values = compute_metrics(METRICS_BY_KIND[kind], torch.randn(4, outputs), labels)
+    assert all(-1 <= value <= 1 for value in values.values())
 
 
 def test_every_glue_metric_is_known() -> None:

@@ -1,0 +1,109 @@
+"""Hydra's basic sweep, in which a bad job is named and the others run.
+
+A Hydra plugin must lie in the namespace ``hydra_plugins``. It is chosen by ``conf/train.yaml`` and leaves other
+applications alone. Hydra runs it before the module is registered, so that a dataclass here may not postpone its
+annotations.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn, JobStatus
+from omegaconf import OmegaConf
+
+from sharcs_pl.commandline import BAD_INPUT, USER_ERRORS, explain, is_user_error
+from sharcs_pl.config import RunConfig
+from sharcs_pl.rundir import check_recipe, run_config
+
+
+@dataclass
+class SharcsSweeperConf:
+    """Hydra's ``basic`` sweeper, with the same options."""
+
+    _target_: str = "hydra_plugins.sharcs_sweeper.SharcsSweeper"
+    max_batch_size: int | None = None
+    params: dict[str, str] | None = None
+
+
+ConfigStore.instance().store(group="hydra/sweeper", name="sharcs", node=SharcsSweeperConf, provider="sharcs_pl")
+
+
+class SharcsSweeper(BasicSweeper):
+    """Composes and checks every job before the first one starts; those that cannot run are named and left out."""
+
+    def sweep(self, arguments: list[str]) -> list[JobReturn]:
+        assert self.config is not None
+        assert self.launcher is not None
+        jobs = self._jobs(arguments)
+        faults = [self._fault(job) for job in jobs]
+        for job, fault in zip(jobs, faults, strict=True):
+            if fault:
+                print(f"error: job {' '.join(job)}: {fault}", file=sys.stderr)
+        good = [job for job, fault in zip(jobs, faults, strict=True) if not fault]
+        if not good:
+            raise SystemExit(BAD_INPUT)
+        self._save_config()
+        returns = self._launch(good)
+        self._finish(returns, len(jobs) - len(good))
+        return returns
+
+    def _jobs(self, arguments: list[str]) -> list[list[str]]:
+        assert self.hydra_context is not None
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        overrides = parser.parse_overrides([*self._parse_config(), *arguments])
+        return [job for batch in self.split_arguments(overrides, None) for job in batch]
+
+    def _fault(self, job: Sequence[str]) -> str | None:
+        """Why a job cannot run, as far as its config tells."""
+        assert self.config is not None
+        assert self.hydra_context is not None
+        try:
+            check_recipe(job)
+            run_config(self.hydra_context.config_loader.load_sweep_config(self.config, list(job)))
+        except USER_ERRORS as error:
+            return explain(error, RunConfig)
+        return None
+
+    def _save_config(self) -> None:
+        assert self.config is not None
+        folder = Path(self.config.hydra.sweep.dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(self.config, folder / "multirun.yaml")
+
+    def _launch(self, jobs: list[list[str]]) -> list[JobReturn]:
+        assert self.launcher is not None
+        returns: list[JobReturn] = []
+        for batch in self.split_overrides_to_chunks(jobs, self.max_batch_size):
+            returns += self.launcher.launch(batch, initial_job_idx=len(returns))
+        return returns
+
+    def _finish(self, returns: Sequence[JobReturn], left_out: int) -> None:
+        """The result of each job, one line each; exit code 2 when a job was bad, 1 when one broke."""
+        errors = [error for done in returns if (error := failure(done)) is not None]
+        print(f"\n{len(returns) - len(errors)} of {len(returns) + left_out} jobs ended well", file=sys.stderr)
+        for done in returns:
+            print(f"  {' '.join(done.overrides or []) or 'defaults'}: {outcome(done)}", file=sys.stderr)
+        if not all(map(is_user_error, errors)):
+            raise SystemExit(1)
+        if errors or left_out:
+            raise SystemExit(BAD_INPUT)
+
+
+def failure(done: JobReturn) -> Exception | None:
+    """The exception a job ended with."""
+    value: Any = done._return_value if done.status is JobStatus.FAILED else None
+    return value if isinstance(value, Exception) else None
+
+
+def outcome(done: JobReturn) -> str:
+    """A job's value, or what went wrong."""
+    error = failure(done)
+    if error is None:
+        return f"{done.return_value:.4f}"
+    return f"error: {explain(error, RunConfig)}"

@@ -1,0 +1,136 @@
+"""The closed-form cost checked against a count of what the model really computes.
+
+fvcore traces one pass of one sample and counts the multiply-adds (MACs) of each operator it knows. It does not know
+fused attention, so that the count runs with the eager one, which does the same products. Compared are matrix products,
+and the weighted sums of a learned reduction: what `core.flops` counts. Its counts of norms are left out.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+from torch import Tensor, nn
+from transformers import PreTrainedConfig
+
+from sharcs_pl.models.layers import LearnedPooling
+from sharcs_pl.models.routed import SharcsForSequenceClassification
+
+PRODUCTS = ("addmm", "bmm", "conv", "einsum", "linear", "matmul", "mm")
+"""The operators that count, by fvcore's names."""
+
+TOLERANCE = 0.005  # a larger difference, as a fraction, stands out in the table
+
+
+@dataclass(frozen=True)
+class AuditRow:
+    """MACs of one pass over one sample of `tokens` tokens: by the closed form and counted on the model. `rung` names
+    the rung's width, or the stock model as "dense"."""
+
+    rung: str
+    tokens: int
+    analytic: int
+    counted: int
+
+    @property
+    def difference(self) -> float:
+        """How much more the closed form says, as a fraction of the count."""
+        return self.analytic / self.counted - 1
+
+
+def audit(model: SharcsForSequenceClassification, lengths: Sequence[int]) -> list[AuditRow]:
+    """Compare `model.cost` with a count of the stock model and of every rung, for one sample of each of `lengths` tokens.
+
+    A few lengths will do: each costs a pass of the stock model and of every rung. The model stays as it is, since a twin
+    over the same weights runs, in evaluation mode.
+    """
+    twin = _eager_twin(model)
+    widths = model.ladder.labels()
+    rows = []
+    for length in lengths:
+        tokens = np.array([length])
+        rows.append(AuditRow("dense", length, int(model.cost.dense_macs(tokens)[0]), _count(_Stock(twin), length)))
+        for rung, analytic in enumerate(model.cost.rung_macs(tokens)[0].tolist()):
+            rows.append(AuditRow(f"width {widths[rung]}", length, analytic, _count(_Rung(twin, rung), length)))
+    return rows
+
+
+class _Stock(nn.Module):
+    """The stock model that the rungs are cut from."""
+
+    def __init__(self, model: SharcsForSequenceClassification) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        return self.model.encoder(input_ids=input_ids, attention_mask=torch.ones_like(input_ids)).logits
+
+
+class _Rung(_Stock):
+    """Every sample on one rung. What the router says is an output too: a trace drops what no output needs."""
+
+    def __init__(self, model: SharcsForSequenceClassification, rung: int) -> None:
+        super().__init__(model)
+        self.rung = rung
+
+    def forward(self, input_ids: Tensor) -> tuple[Tensor, ...]:
+        output = self.model(input_ids=input_ids, rungs=self.rung)
+        return tuple(x for x in (output.logits, output.router_logits) if x is not None)
+
+
+def _eager_twin(model: SharcsForSequenceClassification) -> SharcsForSequenceClassification:
+    """A copy over the same weights, in evaluation mode, whose layers all run eager attention."""
+    shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    twin = copy.deepcopy(model, shared).eval()
+    for module in twin.modules():
+        config = vars(module).get("config")
+        if isinstance(config, PreTrainedConfig):
+            config._attn_implementation = "eager"
+    return twin
+
+
+def _count(run: _Stock, length: int) -> int:
+    """MACs of one sample of `length` tokens, none of them padding."""
+    with warnings.catch_warnings():  # fvcore uses torch.jit, which has been deprecated since
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from fvcore.nn import FlopCountAnalysis
+    pad = run.model.encoder.config.pad_token_id
+    ids = torch.full((1, length), 0 if pad else 1, device=run.model.device)
+    counter = FlopCountAnalysis(run, ids).set_op_handle("aten::mul", _outputs)
+    counter.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
+    with torch.no_grad():
+        by_module = counter.by_module_and_operator()
+    fused = [name for name in counter.unsupported_ops() if "attention" in name]
+    assert not fused, fused
+    pools = [name for name, module in run.named_modules() if isinstance(module, LearnedPooling)]
+    return int(sum(by_module[""][name] for name in PRODUCTS) + sum(by_module[name]["mul"] for name in pools))
+
+
+def _outputs(inputs: list[Any], outputs: list[Any]) -> int:
+    """One multiply-add per element of an elementwise product."""
+    return math.prod(outputs[0].type().sizes())
+
+
+def audit_table(rows: Sequence[AuditRow]) -> RenderableType:
+    """A rich table of both numbers per sample length and rung."""
+    table = Table(title="MACs per sample: closed form against fvcore on the model", title_justify="left")
+    for name in ("tokens", "", "closed form", "counted", "difference"):
+        table.add_column(name, justify="left" if not name else "right")
+    for i, row in enumerate(rows):
+        style = "bold red" if abs(row.difference) > TOLERANCE else ""
+        last = i + 1 < len(rows) and rows[i + 1].tokens != row.tokens
+        cells = (row.rung, f"{row.analytic:,}", f"{row.counted:,}", f"{row.difference:+.2%}")
+        table.add_row(f"{row.tokens:,}", *cells, style=style, end_section=last)
+    left_out = (
+        "Counted: matrix products, attention's included. Left out by both: norms, activations, softmax, look-ups."
+    )
+    return Group(table, Text(left_out, style="dim"))

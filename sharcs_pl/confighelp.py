@@ -1,0 +1,43 @@
+"""The help text of every config key: the string under its field. Feeds ``--help`` and the configuration reference."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+
+def describe(schema: type, prefix: str = "") -> Iterator[tuple[str, str, str]]:
+    """``(dotted key, default, help text)`` of every key of a config dataclass, groups opened."""
+    texts = field_texts(schema)
+    for field in fields(schema):
+        factory: Any = field.default_factory
+        if isinstance(factory, type) and is_dataclass(factory):
+            yield from describe(factory, f"{prefix}{field.name}.")
+            continue
+        default = factory() if callable(factory) else field.default
+        yield prefix + field.name, show_default(default), texts.get(field.name, "")
+
+
+def field_texts(schema: type) -> dict[str, str]:
+    """Help text by field name: the string literal that follows the field in the source."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(schema))).body[0]
+    assert isinstance(body, ast.ClassDef)
+    found = {}
+    for node, after in zip(body.body, body.body[1:], strict=False):
+        text = after.value if isinstance(after, ast.Expr) else None
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and isinstance(text, ast.Constant):
+            found[node.target.id] = " ".join(str(text.value).split())
+    return found
+
+
+def show_default(value: Any) -> str:
+    """A default as yaml and the command line write it."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value).replace("'", "")

@@ -1,0 +1,152 @@
+"""From labels as text to class ids or scores, and what kind of task they make."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sharcs_pl.data.files import listed, one_line, shown
+from sharcs_pl.data.raw import RawSplit
+from sharcs_pl.data.spec import METRICS_BY_KIND, NUM_DEFAULT_METRICS, UNKNOWN_LABEL, Examples, TaskSpec, kind_of
+
+_NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
+_MOSTLY = 0.9  # this share of numbers makes the rest look like mistakes
+_MANY_CLASSES = 100
+_NAMED = 6  # classes named in a note
+_LOPSIDED = 0.75
+_LARGEST_SCORE = float(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is predicted: `labels` (a class per id), or a score in `label_range`; `strict`: no score may lie outside."""
+
+    labels: tuple[str, ...] | None
+    label_range: tuple[float, float] | None = None
+    strict: bool = False
+
+
+def find_target(train: RawSplit, column: str) -> Target:
+    """Classes, or a score where the labels are decimal numbers; a `ValueError` where they are hardly either."""
+    assert train.labels is not None
+    counts = Counter(train.labels)
+    if train.classes:
+        return Target(_at_least_two(train.classes, train, column))
+    numbers = {label for label in counts if _NUMBER.fullmatch(label)}
+    share = sum(counts[label] for label in numbers) / len(train.labels)
+    if share <= _MOSTLY or all(map(_INTEGER.fullmatch, numbers)):
+        return Target(_classes(counts, train, column))
+    if share < 1:
+        at, label = next((at, label) for at, label in enumerate(train.labels) if label not in numbers)
+        raise ValueError(
+            f"{train.places[at]}: label {shown(label)} is no number, most others are; correct it, or list the classes "
+            "in task.labels"
+        )
+    return Target(None, _range(train, column))
+
+
+def _classes(counts: Counter[str], train: RawSplit, column: str) -> tuple[str, ...]:
+    _at_least_two(tuple(counts), train, column)
+    if len(counts) > max(_MANY_CLASSES, counts.total() / 2):
+        raise ValueError(
+            f"task.label={column}: {len(counts):,} classes in {counts.total():,} rows of {train.name}; is it the right "
+            "column? If it is, list them in task.labels"
+        )
+    if all(map(_INTEGER.fullmatch, counts)):
+        return tuple(sorted(counts, key=lambda label: (int(label), label)))
+    return tuple(sorted(counts))
+
+
+def _at_least_two(classes: tuple[str, ...], train: RawSplit, column: str) -> tuple[str, ...]:
+    if len(classes) < 2:
+        raise ValueError(f"{train.name}: every {shown(column)} is {listed(classes)}; two classes are needed")
+    return classes
+
+
+def _range(train: RawSplit, column: str) -> tuple[float, float]:
+    assert train.labels is not None
+    scores = [_score(place, label, Target(None)) for place, label in zip(train.places, train.labels, strict=True)]
+    low, high = min(scores), max(scores)
+    if low == high:
+        raise ValueError(f"{train.name}: every {shown(column)} is {low:g}; there is nothing to learn")
+    return low, high
+
+
+def label_array(raw: RawSplit, target: Target) -> np.ndarray:
+    """[S] int64 class ids or float32 scores; `UNKNOWN_LABEL` throughout for a split without labels."""
+    dtype = np.float32 if target.labels is None else np.int64
+    if raw.labels is None:
+        return np.full(len(raw.places), UNKNOWN_LABEL, dtype)
+    pairs = zip(raw.places, raw.labels, strict=True)
+    if target.labels is None:
+        return np.array([_score(place, label, target) for place, label in pairs], dtype)
+    ids = {label: index for index, label in enumerate(target.labels)}
+    return np.array([ids[label] if label in ids else _stranger(place, label, ids) for place, label in pairs], dtype)
+
+
+def _stranger(place: str, label: str, classes: dict[str, int]) -> int:
+    raise ValueError(f"{place}: label {shown(label)} is none of the classes {listed(classes)}")
+
+
+def _score(place: str, label: str, target: Target) -> float:
+    value = float(label) if _NUMBER.fullmatch(label) else math.nan
+    low, high = target.label_range if target.strict and target.label_range else (-_LARGEST_SCORE, _LARGEST_SCORE)
+    if not low <= value <= high:
+        limits = f"number from {low:g} to {high:g} (task.label_range)" if target.strict else "finite number"
+        raise ValueError(f"{place}: score {shown(label)} is no {limits}")
+    return value
+
+
+def choose_metrics(asked: Sequence[str] | None, labels: tuple[str, ...] | None) -> tuple[str, ...]:
+    """The asked metrics, or the usual ones of this kind of task; `ValueError` naming `task.metrics`."""
+    kind = kind_of(labels)
+    fitting = METRICS_BY_KIND[kind]
+    if asked is None:
+        return fitting[:NUM_DEFAULT_METRICS]
+    strangers = [name for name in asked if name not in fitting]
+    if strangers or not asked or len(set(asked)) < len(asked):
+        fault = f"{shown(strangers[0])} does not fit" if strangers else "name one or more, each once, for"
+        kinds = kind if labels is None else f"{len(labels)} classes"
+        raise ValueError(f"task.metrics=[{listed(asked)}]: {fault} {kinds}; there are {', '.join(fitting)}")
+    return tuple(asked)
+
+
+def class_shares(examples: Examples, spec: TaskSpec) -> list[tuple[str, int]]:
+    """Samples per class, the largest class first; none for a regression. Samples of unknown label are not counted."""
+    if spec.labels is None:
+        return []
+    known = examples.labels[examples.labels != UNKNOWN_LABEL]
+    counts = np.bincount(known, minlength=len(spec.labels)).tolist()
+    return sorted(zip(spec.labels, counts, strict=True), key=lambda pair: -pair[1])
+
+
+def imbalance_note(examples: Examples, spec: TaskSpec) -> str | None:
+    """One line with the share of each class, and what a constant answer would score; None without known classes."""
+    shares = class_shares(examples, spec)
+    total = sum(count for _, count in shares)
+    if not total:
+        return None
+    named = ", ".join(f"{one_line(name, 24)} {count:,} ({_percent(count / total)})" for name, count in shares[:_NAMED])
+    more = f" and {len(shares) - _NAMED:,} more" if len(shares) > _NAMED else ""
+    return f"classes: {named}{more}{_constant_answer(shares, total, spec)}"
+
+
+def _constant_answer(shares: list[tuple[str, int]], total: int, spec: TaskSpec) -> str:
+    largest, count = shares[0]
+    if count <= _LOPSIDED * total or "accuracy" not in spec.metrics:
+        return ""
+    # f1 is that of class 1: where this is the large one, a constant answer looks even better by it.
+    small_one = spec.labels is not None and len(spec.labels) == 2 and largest == spec.labels[0]
+    other = "f1 or macro_f1" if small_one else "macro_f1"
+    return f"; a constant answer scores {count / total:.2f}: look at {other} too"
+
+
+def _percent(share: float) -> str:
+    whole = round(100 * share)
+    return f"{whole}%" if 1 <= whole <= 99 or share in (0, 1) else ("<1%" if whole == 0 else ">99%")

@@ -1,0 +1,226 @@
+"""A task of the user's own: its texts and labels from files or a hub dataset, as a row of the table of tasks."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sharcs_pl.data.files import QUOTINGS, Request, check_file, listed, shown
+from sharcs_pl.data.labels import Target, choose_metrics, class_shares, find_target, imbalance_note, label_array
+from sharcs_pl.data.raw import RawSplit, read_file, read_hub
+from sharcs_pl.data.spec import DataWarning, Examples, TaskSpec
+from sharcs_pl.data.tasks import GLUE, GRADED
+
+__all__ = ["OwnSource", "check_own", "class_shares", "imbalance_note", "load_own", "save_task"]
+
+SPLITS = {"train": "train", "validation": "dev", "test": "test"}
+"""A split and the key of `task` that says where it is."""
+
+
+@dataclass(frozen=True)
+class OwnSource:
+    """Where a task of the user's own is kept, as the keys `task.*` say.
+
+    `train`, `dev` and `test` are paths, or names of splits where `hub` is given; `dev` may be a share in (0, 1) split
+    off train, stratified and seeded. `text` names one or two columns, `label` the one to predict. `labels`: the classes
+    in the order of their ids, None finds them in train; `label_range` makes it a regression. `hub`: a dataset's id on
+    the Hugging Face hub, or a local dataset folder. `quoting`: `standard`, or `none`: in CSV and TSV files a quote is a
+    character like any other.
+    """
+
+    train: str | None
+    dev: str | float | None
+    test: str | None
+    text: tuple[str, ...]
+    label: str
+    labels: tuple[str, ...] | None = None
+    label_range: tuple[float, float] | None = None
+    metrics: tuple[str, ...] | None = None
+    hub: str | None = None
+    hub_config: str | None = None
+    quoting: str = "standard"
+    name: str = "own"
+
+    @property
+    def share(self) -> float | None:
+        """The share of train that is the validation split; None where that has a place of its own."""
+        return self.dev if isinstance(self.dev, int | float) else None
+
+    @property
+    def target(self) -> Target | None:
+        """What is predicted, where the keys say so and no file needs to be asked."""
+        if self.labels is None and self.label_range is None:
+            return None
+        return Target(self.labels, self.label_range, strict=True)
+
+    def needed(self, splits: Iterable[str]) -> list[str]:
+        """The splits to read for those that are asked."""
+        wanted = set(splits)
+        if self.share is not None and "validation" in wanted:
+            wanted = wanted - {"validation"} | {"train"}
+        return [split for split in SPLITS if split in wanted or (split == "train" and self.target is None)]
+
+
+def load_own(source: OwnSource, splits: Sequence[str], seed: int) -> tuple[TaskSpec, dict[str, Examples]]:
+    """The task as a row of the table, and the asked splits ("train", "validation", "test").
+
+    Where the validation split is a share of train, the train split is the rest. Train is read also where only it can
+    tell the classes. Texts of a validation file that are in train too are a `DataWarning`. Raises `ValueError` naming
+    the key, or file and line.
+    """
+    check_own(source, splits)
+    raws = {split: _read(source, split) for split in source.needed(splits)}
+    target = source.target or find_target(raws["train"], source.label)
+    spec = _spec(source, target)
+    examples = {split: Examples(raw.texts, label_array(raw, target)) for split, raw in raws.items()}
+    if source.share is not None and "train" in examples:
+        examples["train"], examples["validation"] = split_share(examples["train"], source.share, seed)
+    elif "train" in splits and "validation" in splits:
+        _warn_of_shared_texts(examples["train"], examples["validation"])
+    return spec, {split: examples[split] for split in splits}
+
+
+def check_own(source: OwnSource, splits: Sequence[str] = ("train", "validation")) -> None:
+    """`ValueError` naming the key when the keys cannot serve for these splits; opens no file."""
+    assert set(splits) <= set(SPLITS), splits
+    columns = (*source.text, source.label)
+    if not 1 <= len(source.text) <= 2 or not all(columns) or len(set(columns)) < len(columns):
+        columns = f"task.text=[{listed(source.text)}] and task.label={source.label}"
+        raise ValueError(f"{columns}: one or two text columns are needed and one label, all different")
+    if source.quoting not in QUOTINGS:
+        raise ValueError(f"task.quoting={source.quoting} is unknown; choose one of: {', '.join(QUOTINGS)}")
+    _check_target(source)
+    if "validation" in splits:
+        _check_dev(source)
+    for split in source.needed(splits):
+        _check_place(source, SPLITS[split])
+
+
+def _check_target(source: OwnSource) -> None:
+    labels, scores = source.labels, source.label_range
+    if labels is not None and scores is not None:
+        raise ValueError("task.labels (classes) and task.label_range (a score) exclude each other; give one")
+    if labels is not None and (len(labels) < 2 or len(set(labels)) < len(labels) or not all(map(str.strip, labels))):
+        raise ValueError(f"task.labels=[{listed(labels)}]: two classes or more are needed, each once")
+    if scores is not None and not (scores[0] < scores[1] and all(map(math.isfinite, scores))):
+        raise ValueError(f"task.label_range=[{scores[0]:g}, {scores[1]:g}]: the least score comes first, both finite")
+    if source.target is not None:
+        choose_metrics(source.metrics, labels)
+
+
+def _check_dev(source: OwnSource) -> None:
+    if source.dev is None:
+        raise ValueError("task.dev is missing: give a file, or a share such as task.dev=0.1")
+    if source.share is not None and not 0 < source.share < 1:
+        raise ValueError(f"task.dev={source.dev}: a share lies between 0 and 1, such as task.dev=0.1")
+
+
+def _check_place(source: OwnSource, key: str) -> None:
+    value = getattr(source, key)
+    if value is None:
+        where = "name a split of task.hub" if source.hub else "give a file"
+        unknown = key == "train" and source.target is None
+        reason = "; the classes are found in it, where task.labels does not list them" if unknown else ""
+        raise ValueError(f"task.{key} is missing: {where}{reason}")
+    if source.hub is None:
+        check_file(f"task.{key}", value)
+
+
+def _spec(source: OwnSource, target: Target) -> TaskSpec:
+    return TaskSpec(
+        name=source.name,
+        text_columns=source.text,
+        label_column=source.label,
+        labels=target.labels,
+        metrics=choose_metrics(source.metrics, target.labels),
+        label_range=target.label_range,
+        files={},
+    )
+
+
+def _read(source: OwnSource, split: str) -> RawSplit:
+    # A test split may keep its labels to itself.
+    columns, optional = (source.text, source.label) if split == "test" else ((*source.text, source.label), None)
+    request = Request(columns, optional, source.quoting)
+    value = getattr(source, SPLITS[split])
+    if source.hub is not None:
+        return read_hub(source.hub, source.hub_config, value, request)
+    return read_file(check_file(f"task.{SPLITS[split]}", value), request)
+
+
+def split_share(examples: Examples, share: float, seed: int) -> tuple[Examples, Examples]:
+    """The rest and a random share of the samples, both in their old order, the same for the same seed.
+
+    Every class gives its share, at least one sample where it has two, never all of them.
+    """
+    generator = np.random.default_rng(seed)
+    chosen = np.zeros(len(examples), bool)
+    for group in _groups(examples.labels):
+        chosen[generator.permutation(group)[: _take(len(group), share, examples.labels.dtype.kind == "i")]] = True
+    if chosen.all() or not chosen.any():
+        side = "train on" if chosen.all() else "evaluate on"
+        raise ValueError(f"task.dev={share:g}: of {len(examples):,} rows this leaves none to {side}")
+    return _keep(examples, ~chosen), _keep(examples, chosen)
+
+
+def _groups(labels: np.ndarray) -> list[np.ndarray]:
+    """The positions of each class; all of a regression."""
+    if labels.dtype.kind == "f":
+        return [np.arange(len(labels))]
+    return [np.flatnonzero(labels == label) for label in np.unique(labels)]
+
+
+def _take(size: int, share: float, stratified: bool) -> int:
+    return min(max(round(share * size), 1), size - 1) if stratified else round(share * size)
+
+
+def _keep(examples: Examples, chosen: np.ndarray) -> Examples:
+    return Examples([examples.texts[index] for index in np.flatnonzero(chosen)], examples.labels[chosen])
+
+
+def _warn_of_shared_texts(train: Examples, dev: Examples) -> None:
+    known = set(train.texts)
+    count = sum(texts in known for texts in dev.texts)
+    if count:
+        warnings.warn(f"{count:,} of {len(dev):,} dev texts are also in train", DataWarning, stacklevel=3)
+
+
+def save_task(config: Mapping[str, Any], name: str, folder: Path) -> Path:
+    """Write the keys of `OwnSource` that are set in `config` to `task/<name>.yaml` under the folder of the configs, so
+    that `task=<name>` finds them again; paths become absolute. A file with other contents is not replaced."""
+    from omegaconf import OmegaConf
+
+    _check_name(name)
+    keys = [field.name for field in fields(OwnSource) if field.name != "name" and config.get(field.name) is not None]
+    values = {"name": name} | {key: _saved(config, key) for key in keys}
+    path, text = folder / "task" / f"{name}.yaml", OmegaConf.to_yaml(OmegaConf.create(values))
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        raise ValueError(f"task.save_as={name}: {path} is there and holds something else; choose another name")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)
+    return path
+
+
+def _check_name(name: str) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        raise ValueError(f"task.save_as={shown(name)}: only letters, digits, _ and - make a name")
+    if name in {*GLUE, GRADED.name, OwnSource.name}:
+        raise ValueError(f"task.save_as={name} is the name of a built-in task; choose another")
+
+
+def _saved(config: Mapping[str, Any], key: str) -> Any:
+    value = config[key]
+    local = key == "hub" and Path(value).expanduser().is_dir()
+    if local or (key in SPLITS.values() and isinstance(value, str) and config.get("hub") is None):
+        return str(Path(value).expanduser().absolute())
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,104 @@
+"""A split of the user's own data as it is read: texts, labels as text, and the place of each row."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sharcs_pl.data.files import DELIMITERS, Request, Row, check_columns, read_rows, shown
+from sharcs_pl.data.hub import load_hub
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+@dataclass(frozen=True, eq=False)
+class RawSplit:
+    """A split as read: where each row stands, its texts, its label as text (None: the split has no labels).
+
+    `name` is the file, `classes` the names of the classes where the data itself declares them.
+    """
+
+    name: str
+    places: list[str]
+    texts: list[tuple[str, ...]]
+    labels: list[str] | None
+    classes: tuple[str, ...] | None = None
+
+
+def read_file(path: Path, request: Request) -> RawSplit:
+    """The last column of the request is the label, the optional one included. Raises `ValueError` with file and line.
+
+    Spaces around a label of a CSV or TSV file are no part of it.
+    """
+    width = len(request.columns) - (request.optional is None)
+    rows = read_rows(path, request)
+    if path.suffix.lower() in DELIMITERS:
+        rows = ((place, (*values[:width], *map(str.strip, values[width:]))) for place, values in rows)
+    return _collect(path.name, rows, request.columns[:width])
+
+
+def read_hub(repository: str, config: str | None, split: str, request: Request) -> RawSplit:
+    """The same of a split on the hub or in a local dataset folder; labels it declares as classes become their names."""
+    rows = load_hub(config, split, repository)
+    columns = request.present(rows.column_names)
+    check_columns(f"task.hub={repository} ({split})", rows.column_names, columns)
+    width = len(request.columns) - (request.optional is None)
+    cells = [_column(rows, column) for column in columns]
+    classes = None
+    if len(columns) > width:
+        classes = getattr(rows.features[columns[-1]], "names", None)
+    if classes:
+        cells[-1] = [classes[label] if label is not None and label >= 0 else None for label in cells[-1]]
+        if request.optional and not any(cells[-1]):
+            del cells[-1]  # as the hub hides the labels of a test split: -1 throughout
+    name = f"{Path(repository).name} {split}"
+    places = (f"{name}, row {row}" for row in range(1, len(rows) + 1))
+    found = zip(places, zip(*cells, strict=True), strict=True)
+    return _collect(name, found, request.columns[:width], tuple(classes) if classes else None)
+
+
+def _column(rows: Dataset, column: str) -> list[Any]:
+    return rows.select_columns([column])[:][column]
+
+
+def _collect(
+    name: str, rows: Iterable[Row], columns: Sequence[str], classes: tuple[str, ...] | None = None
+) -> RawSplit:
+    places: list[str] = []
+    texts: list[tuple[str, ...]] = []
+    labels: list[str] = []
+    width = len(columns)
+    for place, values in rows:
+        places.append(place)
+        texts.append(_checked(place, values[:width], columns))
+        labels += [label_text(label, place) for label in values[width:]]
+    return RawSplit(name, places, texts, labels or None, classes)
+
+
+def _checked(place: str, texts: tuple[Any, ...], columns: Sequence[str]) -> tuple[str, ...]:
+    for column, text in zip(columns, texts, strict=True):
+        if not isinstance(text, str):
+            found = "null" if text is None else f"{shown(text)}, not a text"
+            raise ValueError(f"{place}: {shown(column)} is {found}")
+        if not text.strip():
+            raise ValueError(f"{place}: {shown(column)} is empty")
+    return texts
+
+
+def label_text(value: Any, place: str) -> str:
+    """A label as text, alike for every format: `true`, `4`, `4.0`."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int) or (isinstance(value, Decimal) and value.is_finite()):
+        return str(value)
+    if isinstance(value, float) and math.isfinite(value):
+        return repr(value)
+    if isinstance(value, str) and value.strip():
+        return value
+    missing = value is None or isinstance(value, str | float | Decimal)
+    raise ValueError(f"{place}: {'no label' if missing else f'label {shown(value)} is neither text nor a number'}")

@@ -1,0 +1,87 @@
+"""The keys of ``sharcs evaluate``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from omegaconf import MISSING
+
+from sharcs_pl.config import RunConfig, in_range, one_of
+
+
+@dataclass
+class DataPaths:
+    """Where the data is now, if it is not where the run found it."""
+
+    data_dir: str | None = None
+    """Folder with a GLUE task's files."""
+    train: str | None = None
+    """Own data: training file; needed only where the run split its dev set off."""
+    dev: str | None = None
+    """Own data: file to evaluate on."""
+    test: str | None = None
+    """Own data: file to predict; it may lack the label."""
+
+
+@dataclass
+class EncoderPath:
+    """Where the encoder is now."""
+
+    pretrained: str | None = None
+    """Hub id or folder of the encoder's tokenizer; asked for only by a checkpoint that lies alone."""
+
+
+@dataclass
+class CostOptions:
+    """What is done about the cost."""
+
+    audit: bool = False
+    """Count the multiply-adds of the real model with fvcore and print them beside the formula's."""
+
+
+@dataclass
+class EvaluateConfig:
+    """Evaluate a finished run, or predict a test set with it."""
+
+    run: str = MISSING
+    """A run directory, a checkpoint, or a saved model folder."""
+    split: str = "validation"
+    """``validation``, or ``test``: predictions, and for GLUE the files that the leaderboard takes."""
+    compare: str | None = None
+    """A second run to set beside it, with a paired bootstrap of the difference."""
+    draws: int = 10_000
+    """Resamples of the bootstrap."""
+    cost: CostOptions = field(default_factory=CostOptions)
+    task: DataPaths = field(default_factory=DataPaths)
+    encoder: EncoderPath = field(default_factory=EncoderPath)
+    output: str | None = None
+    """Folder for the results; null: ``evaluation/<split>`` in the run directory, or beside a lone model."""
+    submission: str | None = None
+    """Folder for GLUE's submission files and their zip, for several runs; null: ``submission`` beside the above."""
+    eval_batch_size: int | None = None
+    """Samples per batch; null: as in the run."""
+    accelerator: str | None = None
+    """``cpu``, ``gpu``, ``mps`` or ``auto``; null: as in the run."""
+
+    def __post_init__(self) -> None:
+        one_of("split", self.split, ("validation", "test"))
+        in_range("draws", self.draws, 100)
+        if self.eval_batch_size is not None:
+            in_range("eval_batch_size", self.eval_batch_size, 1)
+        if self.accelerator is not None:
+            one_of("accelerator", self.accelerator, ("auto", "cpu", "gpu", "cuda", "mps"))
+        if self.compare is not None and self.split == "test":
+            raise ValueError("compare needs labels; use split=validation")
+
+    def applied_to(self, run: RunConfig) -> RunConfig:
+        """The run's config with what this command replaces."""
+        paths = {name: value for name, value in vars(self.task).items() if value is not None}
+        encoder = replace(run.encoder, pretrained=self.encoder.pretrained or run.encoder.pretrained)
+        trainer = replace(run.trainer, accelerator=self.accelerator or run.trainer.accelerator, devices=1, num_nodes=1)
+        return replace(
+            run,
+            task=replace(run.task, **paths),
+            encoder=encoder,
+            trainer=replace(trainer, strategy="auto"),
+            eval_batch_size=self.eval_batch_size or run.eval_batch_size,
+        )

