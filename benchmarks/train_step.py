@@ -26,6 +26,7 @@ from torch import nn
 from sharcs_pl.build import Run, build_run
 from sharcs_pl.config import RunConfig, conf_dir
 from sharcs_pl.data.sampler import PlanLoader
+from sharcs_pl.inputs import read_inputs
 from sharcs_pl.rundir import run_config
 from sharcs_pl.train import quiet
 from sharcs_pl.training.module import derive_seed
@@ -69,6 +70,11 @@ def bare_loop(run: Run, config: RunConfig, steps: int) -> int:
     return samples
 
 
+def build(config: RunConfig, folder: Path) -> Run:
+    """Everything a run is made of."""
+    return build_run(config, read_inputs(config, folder), folder)
+
+
 def fit(config: RunConfig, steps: int) -> float:
     """Seconds of one ``Trainer.fit`` of so many steps, all callbacks, bar and checkpoints included."""
     trainer = replace(
@@ -76,7 +82,7 @@ def fit(config: RunConfig, steps: int) -> float:
     )
     trainer = replace(trainer, max_steps=steps)
     with tempfile.TemporaryDirectory() as folder:
-        run = build_run(replace(config, trainer=trainer), Path(folder))
+        run = build(replace(config, trainer=trainer), Path(folder))
         began = time.perf_counter()
         run.trainer.fit(run.module, datamodule=run.datamodule)
         return time.perf_counter() - began
@@ -85,7 +91,7 @@ def fit(config: RunConfig, steps: int) -> float:
 def bare(config: RunConfig, steps: int) -> tuple[float, int]:
     """Seconds and samples of the bare loop."""
     with tempfile.TemporaryDirectory() as folder:
-        run = build_run(config, Path(folder))
+        run = build(config, Path(folder))
         began = time.perf_counter()
         samples = bare_loop(run, config, steps)
         return time.perf_counter() - began, samples
@@ -94,7 +100,7 @@ def bare(config: RunConfig, steps: int) -> tuple[float, int]:
 def padding(config: RunConfig) -> dict[str, Any]:
     """Token slots of the first epoch against every sample padded to 128."""
     with tempfile.TemporaryDirectory() as folder:
-        data = build_run(config, Path(folder)).datamodule
+        data = build(config, Path(folder)).datamodule
     lengths = data.train_table.lengths
     slots = data.plan().token_slots(lengths)
     return {

@@ -114,7 +114,8 @@ def suggest(key: str, schema: type) -> str:
     """``; did you mean …?`` for a key that is almost one, or the keys beside it."""
     known = [key for key, _, _ in describe(schema)]
     same_leaf = [name for name in known if name.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
-    close = get_close_matches(key, [*known, *{name.split(".")[0] for name in known}], 1, 0.7) or same_leaf[:1]
+    groups = [] if "." in key else sorted({name.split(".")[0] for name in known})
+    close = get_close_matches(key, [*known, *groups], 1, 0.75) or same_leaf[:1]
     if close:
         return f"; did you mean {close[0]}?"
     group = key.rsplit(".", 1)[0] + "."

@@ -116,8 +116,9 @@ def present(prepared: Prepared, done: Evaluated, config: EvaluateConfig) -> dict
     """The table on the screen and the files of the evaluation."""
     from rich.console import Console
 
+    from sharcs_pl.analysis.plots import draw_run
     from sharcs_pl.analysis.table import report_table, shares_table
-    from sharcs_pl.results import report_json, write_predictions
+    from sharcs_pl.results import figure_inputs, report_json, write_predictions
 
     task, report = prepared.task, done.report
     folder = Path(config.output) if config.output else prepared.source.home / "evaluation" / config.split
@@ -132,6 +133,11 @@ def present(prepared: Prepared, done: Evaluated, config: EvaluateConfig) -> dict
         write_predictions(folder / name, done.predictions[split], done.model.cost, task, prepared.examples[split])
         if not report:
             console.print(shares_table(task.name, split, done.predictions[split], done.model.cost))
+    if report:
+        run_dir = prepared.source.home
+        split = task.validation[0]
+        inputs = figure_inputs(prepared.config, task, done.model.ladder, run_dir, folder / "figures")
+        draw_run(report, done.predictions[split], prepared.examples[split].texts, inputs)
     if config.split == "test" and task.name in GLUE:
         submit(prepared, done, config)
     console.print(f"results in {shown(folder.absolute())}", soft_wrap=True, highlight=False)

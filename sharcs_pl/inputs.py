@@ -90,7 +90,9 @@ def own_source(config: TaskConfig) -> OwnSource:
 
 
 def check_reader(config: RunConfig) -> None:
-    """An encoder from scratch knows the embedded task's words only."""
+    """The task must be known; an encoder from scratch knows the embedded one's words only."""
+    if not config.task.is_own:
+        get_task(config.task.name)
     if config.encoder.pretrained is None and config.task.name != GRADED.name:
         raise ValueError(
             f"encoder={config.encoder.name} starts from scratch and reads only task={GRADED.name}, not "

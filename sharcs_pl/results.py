@@ -12,15 +12,17 @@ import torch
 from rich.console import Console
 
 from sharcs_pl.analysis.evaluation import Predictions, Report, evaluate
-from sharcs_pl.analysis.plots import draw_figures, have_matplotlib
+from sharcs_pl.analysis.plots import FigureInputs, draw_run
 from sharcs_pl.analysis.table import report_table
 from sharcs_pl.build import Run
 from sharcs_pl.config import RunConfig
 from sharcs_pl.core.files import whole_file, whole_folder, write_text
 from sharcs_pl.core.flops import CostModel
+from sharcs_pl.core.widths import WidthLadder
 from sharcs_pl.data.own import imbalance_note
 from sharcs_pl.data.tasks import Examples, TaskSpec
 from sharcs_pl.record import FILE
+from sharcs_pl.training.logging import log_results
 
 
 def headline(config: RunConfig, run: Run) -> None:
@@ -55,7 +57,7 @@ def finish(config: RunConfig, run: Run, run_dir: Path) -> dict[str, Any]:
     report = evaluate(run.module.predictions, run.inputs.task, run.module.model.cost, config.seed)
     metrics = report_json(report, config) | {"epochs": run.trainer.current_epoch, "steps": run.trainer.global_step}
     if run.trainer.is_global_zero:
-        write_results(run, run_dir, report, metrics)
+        write_results(config, run, run_dir, report, metrics)
     return metrics
 
 
@@ -72,7 +74,7 @@ def load_best(run: Run, path: Path) -> bool:
     return True
 
 
-def write_results(run: Run, run_dir: Path, report: Report, metrics: dict[str, Any]) -> None:
+def write_results(config: RunConfig, run: Run, run_dir: Path, report: Report, metrics: dict[str, Any]) -> None:
     """``metrics.json``, ``predictions.tsv`` and ``model/``, each complete or absent; the table on the screen."""
     task, module = run.inputs.task, run.module
     split = task.validation[0]
@@ -83,11 +85,26 @@ def write_results(run: Run, run_dir: Path, report: Report, metrics: dict[str, An
         module.model.save_pretrained(folder)
         run.tokenizer.save_pretrained(folder)
         write_text(folder / FILE, json.dumps(module.record, indent=2) + "\n")
-    if have_matplotlib() and len(report.rungs) > 1:
-        draw_figures(report, run_dir / "plan.csv", run_dir / "figures")
+    inputs = figure_inputs(config, task, module.model.ladder, run_dir, run_dir / "figures")
+    figures = draw_run(report, predictions, examples.texts, inputs)
+    log_results(run.trainer, metrics, figures)
     console = Console()
     console.print(report_table(report))
     console.print(f"results in {run_dir}", soft_wrap=True, highlight=False)
+
+
+def figure_inputs(config: RunConfig, task: TaskSpec, ladder: WidthLadder, run_dir: Path, folder: Path) -> FigureInputs:
+    """What the figures are drawn from beside the predictions; ``folder`` takes them."""
+    return FigureInputs(
+        folder=folder,
+        widths=ladder.labels(),
+        plan_csv=run_dir / "plan.csv",
+        history=run_dir / "history.parquet",
+        bounds=config.width.bounds,
+        score=config.hardness.score,
+        labels=task.labels,
+        label_range=task.label_range,
+    )
 
 
 def write_predictions(

@@ -15,7 +15,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from sharcs_pl.commandline import user_errors
-from sharcs_pl.config import RunConfig, conf_dir
+from sharcs_pl.config import RunConfig, check_logger, conf_dir
 from sharcs_pl.core.files import write_text
 from sharcs_pl.models.folder import read_json
 
@@ -52,6 +52,7 @@ def decide(config: RunConfig, directory: Path) -> RunState:
     if config.ckpt_path not in (None, "last") and not Path(config.ckpt_path).is_file():
         raise ValueError(f"ckpt_path={config.ckpt_path} does not exist; give a checkpoint file, or ckpt_path=last")
     check_writable(directory)
+    check_logger(config.logger.name)
     marker = directory / MARKER
     if not marker.exists():
         return RunState.FRESH

@@ -62,8 +62,9 @@ def tiny_bert(num_labels: int = 2, **changes: Any) -> BertForSequenceClassificat
         "num_hidden_layers": 3,
         "num_attention_heads": 4,
         "intermediate_size": 32,
+        "vocab_size": 50,
     }
-    config = BertConfig(vocab_size=50, max_position_embeddings=32, **(sizes | changes))
+    config = BertConfig(max_position_embeddings=32, **(sizes | changes))
     config.num_labels = num_labels
     return BertForSequenceClassification(config)
 

@@ -48,10 +48,10 @@ class AuditRow:
 
 
 def audit(model: SharcsForSequenceClassification, lengths: Sequence[int]) -> list[AuditRow]:
-    """Compare `model.cost` with a count of the stock model and of every rung, for one sample of each of `lengths` tokens.
+    """Compare `model.cost` with a count of the stock model and of every rung, for one sample of each of `lengths`.
 
-    A few lengths will do: each costs a pass of the stock model and of every rung. The model stays as it is, since a twin
-    over the same weights runs, in evaluation mode.
+    A few lengths of tokens will do: each costs a pass of the stock model and of every rung. The model stays as it is: a
+    twin over the same weights runs, in evaluation mode.
     """
     twin = _eager_twin(model)
     widths = model.ladder.labels()
@@ -99,12 +99,11 @@ def _eager_twin(model: SharcsForSequenceClassification) -> SharcsForSequenceClas
 
 
 def _count(run: _Stock, length: int) -> int:
-    """MACs of one sample of `length` tokens, none of them padding."""
+    """MACs of one sample of `length` tokens, all of them attended to."""
     with warnings.catch_warnings():  # fvcore uses torch.jit, which has been deprecated since
         warnings.simplefilter("ignore", DeprecationWarning)
         from fvcore.nn import FlopCountAnalysis
-    pad = run.model.encoder.config.pad_token_id
-    ids = torch.full((1, length), 0 if pad else 1, device=run.model.device)
+    ids = torch.zeros(1, length, dtype=torch.long, device=run.model.device)  # which tokens, changes no count
     counter = FlopCountAnalysis(run, ids).set_op_handle("aten::mul", _outputs)
     counter.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
     with torch.no_grad():

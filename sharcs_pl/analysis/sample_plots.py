@@ -66,7 +66,7 @@ def draw_extremes(predictions: Predictions, texts: Sequence[tuple[str, ...]], na
     with canvas(path, sheet.size, layout=None) as figure:
         for axes, group, name in zip(sheet.axes(figure), groups, ("easiest", "hardest"), strict=False):
             sheet.fill(axes, group, f"{name} for the router")
-        sheet.legend(figure, names.success)
+        sheet.legend(figure, names.outcomes)
     return path
 
 
@@ -118,12 +118,12 @@ class Sheet:
                 x = (marks + self.mark * (rung + 0.5)) / self.bar
                 axes.plot(x, row, transform=axes.get_yaxis_transform(), clip_on=False, **MARKS[ok])
 
-    def legend(self, figure: Figure, success: str) -> None:
+    def legend(self, figure: Figure, outcomes: tuple[str, str]) -> None:
         """What the marks mean, at the foot of the page."""
         from matplotlib.lines import Line2D
 
         handles = [Line2D([], [], **MARKS[True]), Line2D([], [], **MARKS[False])]
-        figure.legend(handles, [success, "not"], loc="lower right", ncols=2)
+        figure.legend(handles, list(outcomes), loc="lower right", ncols=2)
 
     def _head(self, axes: Axes, title: str, marks: float, end: float) -> None:
         self._write(axes, -self.text - self.gap, -1, title, weight="bold")

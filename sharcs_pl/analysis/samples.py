@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import math
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,9 +38,11 @@ class Names:
         return f"{value:g}" if self.labels is None else self.labels[int(value)]
 
     @property
-    def success(self) -> str:
-        """What ``right`` means."""
-        return "right at that width" if self.labels is not None else "within a tenth of the label range"
+    def outcomes(self) -> tuple[str, str]:
+        """What it means to be ``right``, and not to be."""
+        if self.labels is None:
+            return "within a tenth of the label range", "farther off"
+        return "right at that width", "wrong"
 
     @property
     def span(self) -> float:
@@ -98,7 +99,7 @@ def calibrate(probability: np.ndarray, outcome: np.ndarray, bins: int = BINS) ->
         outcome: bool [S].
         bins: at most.
     """
-    edges = np.unique(np.quantile(probability, np.linspace(0, 1, bins + 1)[1:-1], method="higher"))
+    edges = np.unique(np.quantile(probability, np.linspace(0, 1, bins + 1)[1:-1]))
     place = np.searchsorted(edges, probability, side="right")
     groups = [place == i for i in np.unique(place)]
     count = np.array([group.sum() for group in groups])
@@ -152,12 +153,12 @@ def pick(
 ) -> list[Sample]:
     """The samples at some places of the predictions; ``texts`` by uid."""
     probability, marks = narrow_probability(predictions), right(predictions, names)
-    uids, labels, rungs = (x.tolist() for x in (predictions.uids, predictions.labels, predictions.rungs))
+    uids, labels = predictions.uids.tolist(), predictions.labels.tolist()
     return [
         Sample(
             uid=uids[i],
             probability=float(probability[i]),
-            width=names.widths[rungs[i]],
+            width=names.widths[int(predictions.rungs[i])],
             label=names.label(labels[i]),
             right=dict(zip(names.widths, marks[i].tolist(), strict=True)),
             texts=tuple(texts[uids[i]]),
@@ -176,4 +177,6 @@ def write_samples(path: Path, samples: Sequence[Sample]) -> None:
         quoted = csv.writer(file, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
         for sample in samples:
             marks = [int(sample.right[width]) for width in widths]
-            quoted.writerow([sample.uid, round(sample.probability, 6), sample.width, sample.label, *marks, *sample.texts])
+            quoted.writerow(
+                [sample.uid, round(sample.probability, 6), sample.width, sample.label, *marks, *sample.texts]
+            )

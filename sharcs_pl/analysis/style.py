@@ -6,7 +6,6 @@ matplotlib is the extra ``[plots]``: it is imported when a figure is drawn, neve
 from __future__ import annotations
 
 import importlib.util
-
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,7 +23,7 @@ RUNGS = (BLUE, ORANGE, GREEN, PURPLE, "#56B4E9", VERMILION, "#F0E442", GREY)
 HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "----", "++++", "||||")
 DASHES = ("-", "--", ":", "-.", (0, (5, 1)), (0, (1, 1)), (0, (3, 1, 1, 1)), (0, (8, 2)))
 WIDTH = 5.4  # inches: a column of text, at the font size below
-SETTINGS: dict[str, Any] = {
+SETTINGS: dict[Any, Any] = {
     "font.size": 10,
     "axes.titlesize": 11,
     "legend.fontsize": 9,
@@ -97,6 +96,6 @@ def legend_above(figure: Figure, axes: Axes, columns: int = 4) -> None:
     _legend(figure, axes, columns, "outside upper center")
 
 
-def _legend(figure: Figure, axes: Axes, columns: int, place: str) -> None:
+def _legend(figure: Figure, axes: Axes, columns: int, place: Any) -> None:
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc=place, ncols=min(columns, len(labels)))

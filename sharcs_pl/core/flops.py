@@ -22,7 +22,7 @@ from sharcs_pl.core.widths import WidthLadder
 class EncoderShape:
     """Full sizes of an encoder with a classification head.
 
-    `embedding_size`: where it differs from the hidden size, a Linear E -> D follows the embeddings (ALBERT, ELECTRA).
+    `embedding_size`: where a Linear E -> D follows the embeddings (ALBERT, ELECTRA); None where there is none.
     `ffn_matrices`: D x F matrices of a feed-forward block: 2, or 3 where it is gated (ModernBERT).
     """
 
@@ -37,9 +37,8 @@ class EncoderShape:
 
 
 def embedding_macs(shape: EncoderShape, lengths: np.ndarray) -> np.ndarray:
-    """MACs before the first layer, int64 [B]: L*E*D where the embedding has a size of its own, else 0."""
-    size = shape.embedding_size or shape.hidden_size
-    return _tokens(lengths) * (size * shape.hidden_size if size != shape.hidden_size else 0)
+    """MACs before the first layer, int64 [B]: L*E*D where the embeddings are projected, else 0."""
+    return _tokens(lengths) * ((shape.embedding_size or 0) * shape.hidden_size)
 
 
 def layer_macs(shape: EncoderShape, lengths: np.ndarray, *, hidden: int, heads: int, intermediate: int) -> np.ndarray:

@@ -15,6 +15,8 @@ from fractions import Fraction
 
 REDUCTIONS = ("slice", "learned")
 
+_MOST_LISTED = 16
+
 # Far above any hidden size's useful denominator, far below what two doubles could confuse.
 _MAX_DENOMINATOR = 10_000
 
@@ -83,7 +85,7 @@ class WidthLadder:
         sizes = {"hidden dims": hidden_size, "heads": num_heads, "feed-forward neurons": intermediate_size}
         faults = [fault for width in self.widths for fault in _faults(width, sizes, reduction)]
         if faults:
-            fitting = ", ".join(map(_label, _fitting(list(sizes.values()), reduction)))
+            fitting = _fitting(math.gcd(*sizes.values()), reduction)
             raise ValueError(f"width.multipliers: {'; '.join(faults)}. Widths that fit this encoder: {fitting}")
 
     def labels(self) -> list[str]:
@@ -125,8 +127,9 @@ def _faults(width: Fraction, sizes: dict[str, int], reduction: str) -> list[str]
     return faults
 
 
-def _fitting(sizes: list[int], reduction: str) -> list[Fraction]:
-    # p/q in lowest terms leaves every size whole exactly when q divides them all.
-    parts = math.gcd(*sizes)
+def _fitting(parts: int, reduction: str) -> str:
+    """The widths that fit: p/q in lowest terms leaves every size whole exactly when q divides them all."""
+    if parts > _MOST_LISTED:
+        return f"1/q where q divides {parts}" if reduction == "learned" else f"every multiple of 1/{parts}"
     widths = [Fraction(part, parts) for part in range(1, parts + 1)]
-    return [width for width in widths if reduction != "learned" or width.numerator == 1]
+    return ", ".join(_label(width) for width in widths if reduction != "learned" or width.numerator == 1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import difflib
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
@@ -47,11 +48,13 @@ class Request:
 def check_file(key: str, value: str) -> Path:
     """The path that a key names; `ValueError` with the key when no file of a known format is there."""
     path = Path(value).expanduser()
-    shown = f"{key}={value if len(value) <= 120 else '…' + value[-119:]}"
+    given = f"{key}={value if len(value) <= 120 else '…' + value[-119:]}"
     if path.suffix.lower() not in READERS:
-        raise ValueError(f"{shown}: the suffix {path.suffix!r} is not supported; choose among {', '.join(READERS)}")
-    if not path.is_file():
-        raise ValueError(f"{shown} is a folder, not a file" if path.is_dir() else f"{shown}: there is no such file")
+        raise ValueError(f"{given}: the suffix {path.suffix!r} is not supported; choose among {', '.join(READERS)}")
+    if not os.path.isfile(path):  # unlike Path's, false for a path that no file can have
+        raise ValueError(
+            f"{given} is a folder, not a file" if os.path.isdir(path) else f"{given}: there is no such file"
+        )
     return path
 
 

@@ -5,6 +5,7 @@ Without a network the cache answers, or an error does at once, not after a minut
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,8 +28,9 @@ def load_hub(config: str | None, split: str, repository: str | None = None) -> D
     import datasets
 
     folder = Path(repository or REPOSITORY).expanduser()
-    path = str(folder) if folder.is_dir() else repository or REPOSITORY
-    unreachable = None if folder.is_dir() else _unreachable(path)
+    local = os.path.isdir(folder)
+    path = str(folder) if local else repository or REPOSITORY
+    unreachable = None if local else _unreachable(path)
     try:
         with _offline(unreachable is not None):
             found = datasets.load_dataset(path, config, split=split)

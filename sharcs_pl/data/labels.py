@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from sharcs_pl.data.raw import RawSplit
 from sharcs_pl.data.spec import METRICS_BY_KIND, NUM_DEFAULT_METRICS, UNKNOWN_LABEL, Examples, TaskSpec, kind_of
 
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
-_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
+_INTEGER = re.compile(r"[+-]?[0-9]+")
 _MOSTLY = 0.9  # this share of numbers makes the rest look like mistakes
 _MANY_CLASSES = 100
 _NAMED = 6  # classes named in a note
@@ -59,7 +60,7 @@ def _classes(counts: Counter[str], train: RawSplit, column: str) -> tuple[str, .
             "column? If it is, list them in task.labels"
         )
     if all(map(_INTEGER.fullmatch, counts)):
-        return tuple(sorted(counts, key=lambda label: (int(label), label)))
+        return tuple(sorted(counts, key=lambda label: (Decimal(label), label)))  # int takes 4,300 digits at most
     return tuple(sorted(counts))
 
 

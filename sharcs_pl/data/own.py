@@ -220,7 +220,7 @@ def _check_name(name: str) -> None:
 
 def _saved(config: Mapping[str, Any], key: str) -> Any:
     value = config[key]
-    local = key == "hub" and Path(value).expanduser().is_dir()
+    local = key == "hub" and os.path.isdir(Path(value).expanduser())
     if local or (key in SPLITS.values() and isinstance(value, str) and config.get("hub") is None):
         return str(Path(value).expanduser().absolute())
     return list(value) if isinstance(value, tuple) else value

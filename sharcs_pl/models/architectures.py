@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+_LARGEST = 1_000_000  # of any size a transformer has
+
 
 @dataclass(frozen=True)
 class SizeKeys:
@@ -59,8 +61,8 @@ def encoder_sizes(config: Mapping[str, Any]) -> EncoderSizes:
 
     def size(name: str) -> int:
         value = config.get(name)
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"encoder.pretrained: its config.json has {name}={value!r}, not a size")
+        if type(value) is not int or not 1 <= value <= _LARGEST:
+            raise ValueError(f"encoder.pretrained: its config.json has {name}={str(value)[:40]}, not a size")
         return value
 
     inner = size(keys.inner_layers) if keys.inner_layers and keys.inner_layers in config else 1

@@ -44,6 +44,7 @@ class Family:
     `embed` gives the first layer's input [B, L, D] from (base model, input_ids [B, L], token_type_ids [B, L] or None).
     `layers` lists the base model's layers in depth order; a layer may occur more than once.
     `layer_extras` gives what the layers take besides hidden state and mask, from (base model, hidden, heads).
+    `always_projects`: the embeddings pass a Linear even where they have the hidden size.
     `head_prefixes` begin the names of parameters that a checkpoint may lack: they are then drawn afresh.
     """
 
@@ -57,6 +58,7 @@ class Family:
     head_prefixes: tuple[str, ...]
     layer_extras: Callable[[Any, Tensor, int], dict[str, Tensor]] = _no_extras
     dropouts: tuple[str, ...] = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
+    always_projects: bool = False
 
     @property
     def keys(self) -> SizeKeys:
@@ -101,6 +103,8 @@ class Family:
     def shape(self, stock: Any) -> EncoderShape:
         """What the cost model needs to know of the encoder."""
         size = self.size(stock.config)
+        embedding = getattr(stock.config, "embedding_size", None)
+        projected = self.always_projects or embedding != size.hidden
         return EncoderShape(
             hidden_size=size.hidden,
             num_heads=size.heads,
@@ -108,7 +112,7 @@ class Family:
             intermediate_size=size.ffn,
             num_layers=len(self.depth_order(stock)),
             num_labels=stock.config.num_labels,
-            embedding_size=getattr(stock.config, "embedding_size", None),
+            embedding_size=embedding if projected else None,
         )
 
 
@@ -237,6 +241,7 @@ _ROWS = (
         last_norm="full_layer_layer_norm",
         head_prefixes=("classifier.", "albert.pooler."),
         dropouts=("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout_prob"),
+        always_projects=True,
     ),
 )
 

@@ -1,7 +1,7 @@
-"""Loggers: the curves of ``metrics.csv`` and ``plan.csv``, the results and the figures, in the tool of the user's choice.
+"""Loggers: the curves of ``metrics.csv`` and ``plan.csv``, the results and the figures in the tool the user prefers.
 
-One row of ``LOGGERS`` per tool. Their packages are extras, imported only when a run opens them; what a tool keeps on disk
-lies in the run directory.
+One row of ``LOGGERS`` per tool. Their packages are extras, imported only when a run opens them; what a tool keeps on
+disk lies in the run directory.
 """
 
 from __future__ import annotations
@@ -68,24 +68,33 @@ def _open_wandb(settings: LoggerSettings, run_dir: Path, step: int, hparams: dic
     file = run_dir / "wandb" / RUN_ID
     if not file.exists():
         _keep(file, secrets.token_hex(4))
-    logger = WandbLogger(
-        name=run_name(run_dir),
-        project=settings.project,
-        save_dir=run_dir,
-        id=file.read_text(),
-        mode="offline" if settings.offline else None,
-        # Offline there is no page to point at, and nothing else of what it prints is news.
-        settings=wandb.Settings(silent=settings.offline, console="off"),
-    )
+    with _telling_the_user("wandb", wandb.errors.Error, "; logger.offline=true needs no account and no network"):
+        run = wandb.init(
+            project=settings.project,
+            name=run_name(run_dir),
+            id=file.read_text(),
+            resume="allow",
+            dir=run_dir,
+            mode="offline" if settings.offline else None,
+            # A job of a sweep that failed may have left its run open: this one is another.
+            reinit="finish_previous",
+            # Offline there is no page to point at, and nothing else of what it prints is news.
+            settings=wandb.Settings(silent=settings.offline, console="off"),
+        )
+    run.define_metric("trainer/global_step")
+    run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+    logger = WandbLogger(experiment=run)
     logger.log_hyperparams(hparams)
     return logger
 
 
 def _open_mlflow(settings: LoggerSettings, run_dir: Path, step: int, hparams: dict[str, Any]) -> Logger:
+    from mlflow.exceptions import MlflowException  # pyright: ignore[reportMissingImports]
+
     file = run_dir / "mlruns" / RUN_ID
     known = file.read_text() if file.exists() else None
     uri = settings.tracking_uri or file.parent.resolve().as_uri()
-    with _local_mlflow(settings.tracking_uri is None):
+    with _telling_the_user("mlflow", MlflowException), _local_mlflow(settings.tracking_uri is None):
         _ensure_experiment(uri, settings.project)
         logger = MLFlowLogger(settings.project, run_name(run_dir), uri, run_id=known)
         run_id = logger.run_id
@@ -97,6 +106,15 @@ def _open_mlflow(settings: LoggerSettings, run_dir: Path, step: int, hparams: di
 
 
 @contextmanager
+def _telling_the_user(name: str, kind: type[Exception], hint: str = "") -> Iterator[None]:
+    """No account, no server, no such store: what the tool says of it, in one line that names the key."""
+    try:
+        yield
+    except kind as error:
+        raise ValueError(f"logger={name}: {' '.join(str(error).split()).rstrip('.')}{hint}") from error
+
+
+@contextmanager
 def _local_mlflow(local: bool) -> Iterator[None]:
     """MLflow asks for consent to keep runs in plain files, and exports the store it uses to the environment, where a
     second run in this process would find the first one's."""
@@ -105,10 +123,12 @@ def _local_mlflow(local: bool) -> Iterator[None]:
     if local:
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    yield
-    os.environ.pop(key, None)
-    if before is not None:
-        os.environ[key] = before
+    try:
+        yield
+    finally:
+        os.environ.pop(key, None)
+        if before is not None:
+            os.environ[key] = before
 
 
 def _ensure_experiment(uri: str, name: str) -> None:
@@ -154,7 +174,6 @@ def _close(logger: Logger, status: str) -> None:
 
 
 def _close_wandb(logger: WandbLogger, status: str) -> None:
-    # Lightning leaves the run open, and the next one of this process (a sweep's) would be taken for its continuation.
     logger.experiment.finish(exit_code=0 if status == "success" else 1)
 
 
@@ -166,8 +185,8 @@ LOGGERS = {
 
 
 class RunLogger(Callback):
-    """Opens the logger when training starts, since only then is the run directory this run's own, and leaves it open for
-    the results. Curves end with training: what is evaluated afterwards is no epoch.
+    """Opens the logger when training starts, since only then is the run directory this run's own, and leaves it open
+    for the results. Curves end with training: what is evaluated afterwards is no epoch.
 
     Args:
         settings: of the logger; its name is a key of ``LOGGERS``.

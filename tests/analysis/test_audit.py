@@ -11,6 +11,7 @@ import torch
 from rich.console import Console
 from transformers import AutoConfig, PreTrainedModel
 
+from sharcs_pl.analysis import audit as module
 from sharcs_pl.analysis.audit import AuditRow, audit, audit_table
 from sharcs_pl.core.flops import CostModel, EncoderShape
 from sharcs_pl.models.families import FAMILIES, get_family
@@ -81,22 +82,13 @@ def test_a_learned_reduction_is_counted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "rungs"),
-    [
-        ({"intermediate_size": 128}, 4),
-        ({"num_labels": 4}, 4),
-        ({"ffn_matrices": 3}, 4),
-        ({"num_heads": 8}, 4),
-        ({"embedding_size": 20}, 4),
-    ],
+    "fault",
+    [{"intermediate_size": 128}, {"num_layers": 4}, {"ffn_matrices": 3}, {"num_heads": 8}, {"embedding_size": 20}],
 )
-def test_a_wrong_size_in_the_cost_model_is_found(fault: dict[str, Any], rungs: int) -> None:
+def test_a_wrong_size_in_the_cost_model_is_found(fault: dict[str, Any]) -> None:
     model = surgery(stock())
     change_shape(model, **fault)
-    wrong = [row for row in audit(model, [9]) if row.analytic > row.counted]
-    assert len(wrong) == rungs
-    if "num_labels" not in fault:
-        assert min(differences(wrong)) > 0.005
+    assert min(differences(audit(model, [9]))) > 0.005
 
 
 def test_a_wrong_split_or_router_is_found_on_the_rungs_that_have_it() -> None:
@@ -109,18 +101,11 @@ def test_a_wrong_split_or_router_is_found_on_the_rungs_that_have_it() -> None:
     assert [row.counted - row.analytic for row in rows] == [0, *[right.router_macs()] * 3]
 
 
-def test_fused_attention_would_go_uncounted() -> None:
-    """The audit counts the attention of the stock model's layers and of the narrow views, which were built long before."""
-    model = surgery(stock(attention="sdpa"))
-    shape: EncoderShape = model.cost.shape
-    unfused = [row.counted for row in audit(model, [30])]
-    attention = 2 * 30 * 30 * shape.head_size
-    heads = [3 * 4, 4 + 2 * 1, 4 + 2 * 2, 3 * 4]
-    linears = [row.counted - attention * n for row, n in zip(audit(model, [30]), heads, strict=True)]
-    change_shape(model, head_size=0, hidden_size=48)
-    without_attention_or_projections = [row.analytic for row in audit(model, [30])]
-    assert all(a > b for a, b in zip(linears, without_attention_or_projections, strict=True))
-    assert unfused == [row.counted for row in audit(model, [30])]  # whatever the formula says
+def test_fused_attention_is_not_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The counter sees none of its products, so that a layer which still ran it would look cheap."""
+    monkeypatch.setattr(module, "_eager_twin", lambda model: model)
+    with pytest.raises(AssertionError, match="scaled_dot_product_attention"):
+        audit(surgery(stock(attention="sdpa")), [9])
 
 
 def test_albert_projects_its_embeddings_even_to_the_same_size() -> None:
@@ -143,11 +128,11 @@ def test_the_model_is_left_as_it_is(attention: str, training: bool) -> None:
     random = torch.get_rng_state()
     audit(model, [5, 11])
     assert torch.equal(torch.get_rng_state(), random)
-    assert all(module.training == training for module in model.modules())
+    assert all(part.training == training for part in model.modules())
     assert model.encoder.config._attn_implementation == attention
-    configs = [vars(module)["config"] for module in model.modules() if "config" in vars(module)]
+    configs = [vars(part)["config"] for part in model.modules() if "config" in vars(part)]
     assert {config._attn_implementation for config in configs} == {attention}
-    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    assert not any(part._forward_hooks or part._forward_pre_hooks for part in model.modules())
     assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
     assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
     assert torch.equal(model.eval()(ids, rungs=0).logits, before)
@@ -190,5 +175,5 @@ def test_the_cost_is_the_models_own() -> None:
     """Nothing of the closed form goes into the count."""
     model = surgery(stock())
     counted = [row.counted for row in audit(model, [9])]
-    model.cost = CostModel(EncoderShape(8, 2, 4, 16, 3, 2), model.ladder, 1, 8, "slice", True)
+    model.cost = CostModel(EncoderShape(8, 4, 2, 16, 3, 2), model.ladder, 1, 8, "slice", True)
     assert [row.counted for row in audit(model, [9])] == counted

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -61,6 +62,15 @@ def test_a_resampled_metric_is_that_of_the_samples_written_out(metric: str, size
     counts = np.concatenate([drawn(size), lone])
     expected = explicit(metric, logits, labels, counts)
     np.testing.assert_allclose(resampled_metric(metric, logits, labels)(counts), expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("metric", ["pearson", "spearman"])
+def test_what_does_not_vary_is_left_to_the_metric(metric: str) -> None:
+    """One sample drawn 40 times: its sums of squares leave rounding errors behind, which must not be divided."""
+    scores = torch.randn(40, generator=torch.Generator().manual_seed(3)) / 3
+    lone = 40 * np.eye(40, dtype=int)
+    values = resampled_metric(metric, scores[:, None], scores + 0.1)(lone)
+    assert values.tolist() == explicit(metric, scores[:, None], scores + 0.1, lone)
 
 
 @pytest.mark.parametrize("classes", [2, 5])
@@ -184,11 +194,16 @@ def test_every_figure_by_hand() -> None:
     assert found.value_difference.draws == 500
 
 
-def test_narrow_and_top_are_of_the_rungs() -> None:
+def test_what_is_whose() -> None:
+    """A's narrow rung is turned round: routed, A predicts 0 0 1 0 1 and B 1 0 1 0 1."""
     a, b = pair()
     worse = replace(a, logits=torch.stack([1 - a.logits[:, 0], a.logits[:, 1]], 1))
-    found = compare(worse, b, "accuracy", (COST, COST), draws=10).a
-    assert (found.narrow, found.top) == pytest.approx((0.4, 0.6))
+    found = compare(worse, b, "accuracy", (COST, COST), draws=10)
+    assert (found.a.value, found.a.narrow, found.a.top) == pytest.approx((0.4, 0.4, 0.6))
+    assert found.value_difference.difference == pytest.approx(-0.2)
+    agreement = found.agreement
+    assert agreement is not None
+    assert [agreement.both_right, agreement.only_a, agreement.only_b, agreement.both_wrong] == [2, 0, 1, 2]
 
 
 def test_runs_of_other_encoders_and_ladders_compare() -> None:
@@ -200,6 +215,8 @@ def test_runs_of_other_encoders_and_ladders_compare() -> None:
     assert found.b.macs_fraction == 1
     assert found.b.macs == wide.dense_macs(dense.lengths.numpy()).mean()
     assert found.cost_difference.difference == pytest.approx(found.a.macs_fraction - 1)
+    same = compare(dense, replace(dense, lengths=a.lengths * 2), "accuracy", (wide, wide), draws=50).cost_difference
+    assert (same.low, same.high) == (0, 0)  # both are dense in every draw, whatever it holds
 
 
 def test_regression_has_no_agreement_and_json_is_plain() -> None:
@@ -267,3 +284,9 @@ def test_a_rung_that_only_one_run_has_is_blank_for_the_other() -> None:
     assert [cell.strip() for cell in rows["share at 0.25"].split("│")[2:4]] == ["60.0%", "-"]
     assert [cell.strip() for cell in rows["share at 1"].split("│")[2:4]] == ["40.0%", "100.0%"]
     assert [cell.strip() for cell in rows["all narrow"].split("│")[2:4]] == ["0.6000", "-"]
+
+
+def test_shares_are_ordered_by_width() -> None:
+    found = compare(*pair(), "accuracy", (COST, COST), draws=10)
+    thirds = replace(found, a=replace(found.a, shares={"1/3": 0.5, "1": 0.5}))
+    assert re.findall(r"share at (\S+)", shown(thirds, ("x", "y"))) == ["0.25", "1/3", "1"]

@@ -105,14 +105,14 @@ def test_what_the_leaderboard_does_not_know(tmp_path: Path) -> None:
 
 
 def test_the_zip_is_flat_and_names_what_is_missing(tmp_path: Path) -> None:
-    for name in ("WNLI.tsv", "AX.tsv"):
+    for name in ("MRPC.tsv", "AX.tsv"):
         (tmp_path / name).write_text(f"index\tprediction\n0\t{name}\n")
     (tmp_path / "predictions.tsv").write_text("not one of them")
     (tmp_path / "QQP.tsv").mkdir()
     path, missing = zip_submission(tmp_path)
-    assert missing == [name for name in NAMES if name not in ("WNLI.tsv", "AX.tsv")]
+    assert missing == [name for name in NAMES if name not in ("MRPC.tsv", "AX.tsv")]
     with zipfile.ZipFile(path) as archive:
-        assert archive.namelist() == ["AX.tsv", "WNLI.tsv"]
+        assert archive.namelist() == ["AX.tsv", "MRPC.tsv"]
         assert archive.read("AX.tsv") == (tmp_path / "AX.tsv").read_bytes()
         assert all(entry.compress_type == zipfile.ZIP_DEFLATED for entry in archive.infolist())
     assert not list(tmp_path.glob("*.part"))

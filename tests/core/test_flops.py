@@ -55,8 +55,8 @@ def test_a_learned_reduction_costs_tokens_times_hidden() -> None:
     assert extra.tolist() == [[8 * n, 8 * n, 0] for n in LENGTHS.tolist()]
 
 
-@pytest.mark.parametrize(("embedding", "macs"), [(None, 0), (8, 0), (4, 32), (16, 128)])
-def test_an_embedding_of_its_own_size_is_projected(embedding, macs) -> None:
+@pytest.mark.parametrize(("embedding", "macs"), [(None, 0), (8, 64), (4, 32), (16, 128)])
+def test_projected_embeddings_cost_a_linear(embedding, macs) -> None:
     shape = replace(TINY, embedding_size=embedding)
     assert embedding_macs(shape, LENGTHS).tolist() == [macs * n for n in LENGTHS.tolist()]
     extra = cost(shape).rung_macs(LENGTHS) - cost().rung_macs(LENGTHS)

@@ -7,6 +7,7 @@ from pathlib import Path
 import datasets
 import huggingface_hub
 import pytest
+from datasets import config
 
 from sharcs_pl.data.hub import load_hub
 from sharcs_pl.data.tasks import GLUE, load_examples
@@ -15,7 +16,7 @@ from sharcs_pl.data.tasks import GLUE, load_examples
 @pytest.fixture(autouse=True)
 def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A cache of this test's own."""
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
+    monkeypatch.setattr(config, "HF_DATASETS_CACHE", tmp_path / "datasets")
     return tmp_path / "datasets"
 
 
@@ -28,7 +29,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", unreachable)
     monkeypatch.setattr(huggingface_hub.HfApi, "hf_hub_download", lambda *_, **__: pytest.fail("asked again"))
-    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(config, "HF_HUB_OFFLINE", False)
 
 
 def write_dataset(folder: Path) -> Path:
@@ -52,7 +53,7 @@ def test_an_unreachable_hub_is_asked_once() -> None:
         load_hub("rte", "train")
     with pytest.raises(ValueError, match=r"task\.hub=someone/reviews \(train\).*no route to host.*task\.train=<file>"):
         load_hub(None, "train", "someone/reviews")
-    assert datasets.config.HF_HUB_OFFLINE is False
+    assert config.HF_HUB_OFFLINE is False
 
 
 @pytest.mark.usefixtures("no_network")
@@ -60,7 +61,7 @@ def test_without_a_network_the_cache_answers(cache: Path, tmp_path: Path) -> Non
     load_hub(None, "train", str(write_dataset(tmp_path / "reviews")))
     (cache / "reviews").rename(cache / "someone___reviews")  # as if it had come from the hub
     assert load_hub(None, "train", "someone/reviews")["text"][:] == ["a", "b", "c"]
-    assert datasets.config.HF_HUB_OFFLINE is False
+    assert config.HF_HUB_OFFLINE is False
     with pytest.raises(ValueError, match=r"someone/reviews \(dev\).*Unknown split.*'train', 'test'"):
         load_hub(None, "dev", "someone/reviews")
 

@@ -65,3 +65,8 @@ def test_metrics_of_a_kind_can_be_computed(kind: str, outputs: int) -> None:
 
 def test_every_glue_metric_is_known() -> None:
     assert {name for task in GLUE.values() for name in task.metrics} <= set(METRICS)
+
+
+def test_a_constant_answer_has_no_matthews_correlation() -> None:
+    labels = torch.tensor([1] * 70 + [0] * 30)
+    assert compute_metric("matthews", torch.tensor([[0.0, 1.0]]).expand(100, 2), labels) == 0.0

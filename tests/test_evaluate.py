@@ -1,0 +1,191 @@
+"""A trained model gives its table again, from wherever it is read."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from sharcs_pl.config import RunConfig
+from sharcs_pl.data.synthetic import graded_examples, word_tokenizer
+from sharcs_pl.evaluate import run
+from sharcs_pl.evaluation_config import EvaluateConfig
+from sharcs_pl.rundir import run_config
+from sharcs_pl.train import train
+from tests.conftest import TINY, compose_config, tiny_bert
+
+
+def evaluate(source: Path, **options: Any) -> dict[str, Any] | None:
+    nested = OmegaConf.merge(OmegaConf.structured(EvaluateConfig), {"run": str(source), **options})
+    config = OmegaConf.to_object(nested)
+    assert isinstance(config, EvaluateConfig)
+    return run(config)
+
+
+def fit(directory: Path, *overrides: str) -> dict[str, Any]:
+    cfg = compose_config(*overrides)
+    metrics = train(run_config(cfg), directory, cfg)
+    return {key: value for key, value in metrics.items() if key not in ("epochs", "steps")}
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random BERT in a folder, with the embedded task's tokenizer."""
+    folder = tmp_path_factory.mktemp("encoder")
+    torch.manual_seed(3)
+    tokenizer = word_tokenizer()
+    tiny_bert(vocab_size=len(tokenizer)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def write_csv(path: Path, texts: list[str], labels: list[Any]) -> None:
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([("review", "stars"), *zip(texts, labels, strict=True)])
+
+
+def own_files(folder: Path, label: Callable[[int, str], Any]) -> list[str]:
+    examples = graded_examples("train", size=80, seed=2)
+    texts = [f"{text}" for (text,) in examples.texts]
+    labels = [label(int(y), text) for y, text in zip(examples.labels, texts, strict=True)]
+    write_csv(folder / "a.csv", texts, labels)
+    write_csv(folder / "t.csv", texts[:10], labels[:10])
+    return [
+        *(text for text in TINY if not text.startswith(("task.", "encoder."))),
+        "task=own", f"task.train={folder}/a.csv", "task.dev=0.3", "task.text=review", "task.label=stars",
+        "encoder=custom", "task.max_length=32",
+    ]  # fmt: skip
+
+
+def sources(directory: Path, elsewhere: Path) -> dict[str, Path]:
+    """The run, its best checkpoint and its model, in place, and each alone on another path."""
+    elsewhere.mkdir()
+    best, model = directory / "checkpoints/best.ckpt", directory / "model"
+    return {
+        "run": directory,
+        "checkpoint": best,
+        "model": model,
+        "moved run": Path(shutil.copytree(directory, elsewhere / "run")),
+        "lone checkpoint": Path(shutil.copy(best, elsewhere / "lone.ckpt")),
+        "lone model": Path(shutil.copytree(model, elsewhere / "faster")),
+    }
+
+
+@pytest.mark.parametrize("kind", ["graded", "classes", "regression", "bf16 and double"])
+def test_every_source_gives_the_table_bit_for_bit(tmp_path: Path, encoder: Path, kind: str) -> None:
+    directory = tmp_path / "runs" / "one"
+    if kind in ("classes", "regression"):
+        options = own_files(tmp_path, lambda y, text: len(text) / 7 if kind == "regression" else f"class {y}")
+        expected = fit(directory, *options, f"encoder.pretrained={encoder}", "eval_batch_size=7")
+    elif kind == "graded":
+        expected = fit(directory, *TINY, "width.multipliers=[0.25,0.5,1]", "width.bounds=[[0.5,1],[0.4,0.5],[0,1]]")
+    else:
+        expected = fit(directory, *TINY, "trainer.precision=bf16-mixed", "encoder.attn_implementation=eager")
+    for name, source in sources(directory, tmp_path / "elsewhere").items():
+        found = evaluate(source, output=str(tmp_path / "out" / name))
+        assert found == expected, name
+        answers = (tmp_path / "out" / name / "predictions.tsv").read_bytes()
+        assert answers == (directory / "predictions.tsv").read_bytes(), name
+
+
+def test_a_run_whose_data_has_moved_asks_for_it_and_takes_it(tmp_path: Path, encoder: Path) -> None:
+    options = own_files(tmp_path, lambda y, text: y)
+    expected = fit(tmp_path / "run", *options, f"encoder.pretrained={encoder}")
+    (tmp_path / "a.csv").rename(tmp_path / "moved.csv")
+    with pytest.raises(ValueError, match=r"task\.train=.*a\.csv: there is no such file"):
+        evaluate(tmp_path / "run")
+    assert evaluate(tmp_path / "run", task={"train": str(tmp_path / "moved.csv")}) == expected
+
+
+def test_a_test_file_needs_neither_labels_nor_the_training_data(
+    tmp_path: Path, encoder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit(tmp_path / "run", *own_files(tmp_path, lambda y, text: f"class {y}"), f"encoder.pretrained={encoder}")
+    (tmp_path / "a.csv").unlink()
+    (tmp_path / "new.csv").write_text('review\nthe soup was tasty\n"the bed, was ""bad"""\n')
+    assert evaluate(tmp_path / "run/model", split="test", task={"test": str(tmp_path / "new.csv")}) is None
+    with (tmp_path / "run/evaluation/test/predictions.tsv").open(newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    assert [row["review"] for row in rows] == ["the soup was tasty", 'the bed, was "bad"']
+    assert {row["label"] for row in rows} == {""}
+    assert {row["prediction"] for row in rows} <= {"class 0", "class 1"}
+    assert "2 predictions" in capsys.readouterr().out
+    known = evaluate(tmp_path / "run", split="test", task={"test": str(tmp_path / "t.csv")})
+    assert known is not None
+    assert sum(rung["share"] for rung in known["rungs"]) == pytest.approx(1)
+
+
+def test_a_glue_test_split_gives_the_leaderboards_file(tmp_path: Path, encoder: Path) -> None:
+    texts = [text for (text,) in graded_examples("train", size=40, seed=1).texts]
+    rows = "".join(f"{text}\t{i % 2}\n" for i, text in enumerate(texts))
+    for name in ("train", "dev"):
+        (tmp_path / f"{name}.tsv").write_text("sentence\tlabel\n" + rows)
+    (tmp_path / "test.tsv").write_text("index\tsentence\n" + "".join(f"{i}\t{t}\n" for i, t in enumerate(texts)))
+    options = [text for text in TINY if not text.startswith(("task.", "encoder."))]
+    with pytest.warns(UserWarning, match="sst2"):
+        fit(
+            tmp_path / "run", *options, "task=sst2", f"task.data_dir={tmp_path}", "encoder=custom",
+            f"encoder.pretrained={encoder}", "task.max_length=32",
+        )  # fmt: skip
+    with pytest.warns(UserWarning, match="1821"):
+        evaluate(tmp_path / "run", split="test")
+    lines = (tmp_path / "run/submission/SST-2.tsv").read_text().splitlines()
+    assert lines[0] == "index\tprediction"
+    assert len(lines) == 41
+    assert (tmp_path / "run/submission/submission.zip").exists()
+
+
+def test_two_runs_side_by_side_and_the_audit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fit(tmp_path / "a", *TINY)
+    fit(tmp_path / "b", *TINY, "seed=2", "width.multipliers=[0.5,1]")
+    capsys.readouterr()
+    evaluate(tmp_path / "a", compare=str(tmp_path / "a" / "model"), draws=200, cost={"audit": True})
+    shown = capsys.readouterr().out
+    comparison = json.loads((tmp_path / "a/evaluation/validation/comparison.json").read_text())
+    assert comparison["value_difference"]["difference"] == 0
+    assert "95% interval" in shown
+    assert "fvcore" in shown
+    with pytest.raises(ValueError, match="differ"):
+        evaluate(tmp_path / "a", compare=str(tmp_path / "b"), draws=200)
+
+
+def test_the_record_is_the_config_and_reads_back(tmp_path: Path) -> None:
+    fit(tmp_path / "run", *TINY)
+    from sharcs_pl.source import open_source
+
+    config = open_source(str(tmp_path / "run")).config
+    assert isinstance(config, RunConfig)
+    assert config.digest() == run_config(compose_config(*TINY)).digest()
+
+
+def test_a_foreign_checkpoint_is_not_read(tmp_path: Path) -> None:
+    torch.save({"state_dict": {}}, tmp_path / "x.ckpt")
+    with pytest.raises(ValueError, match="not a checkpoint of this project"):
+        evaluate(tmp_path / "x.ckpt")
+
+    class Bomb:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (Path.touch, (tmp_path / "boom",))
+
+    torch.save({"sharcs": Bomb()}, tmp_path / "y.ckpt")
+    with pytest.raises(ValueError, match="no checkpoint that can be read safely"):
+        evaluate(tmp_path / "y.ckpt")
+    assert not (tmp_path / "boom").exists()
+
+
+def test_through_the_command_line(tmp_path: Path) -> None:
+    fit(tmp_path / "run", *TINY)
+    words = [sys.executable, "-m", "sharcs_pl", "evaluate", f"run={tmp_path / 'run'}"]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "validation split" in done.stdout
+    assert done.stderr == ""
