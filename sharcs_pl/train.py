@@ -21,6 +21,7 @@ from omegaconf import DictConfig
 
 from sharcs_pl.commandline import INTERRUPTED, hydra_raises, user_errors
 from sharcs_pl.config import RunConfig, conf_dir
+from sharcs_pl.core.files import write_text
 from sharcs_pl.data.own import save_task
 from sharcs_pl.inputs import read_inputs
 from sharcs_pl.rundir import RunState, claim, decide, drop_empty, run_config
@@ -74,8 +75,7 @@ def train(config: RunConfig, run_dir: Path, cfg: DictConfig, hydra_cfg: DictConf
     decide(config, run_dir)
     inputs = read_inputs(config, run_dir)
     if config.task.save_as:
-        saved = save_task(vars(config.task), config.task.save_as, Path("conf"))
-        print(f"{saved} is written; from now on task={config.task.save_as} is enough", file=sys.stderr)
+        keep_task(config, Path("conf"))
     quiet()
     from sharcs_pl.build import build_run
     from sharcs_pl.results import finish, headline
@@ -92,6 +92,17 @@ def train(config: RunConfig, run_dir: Path, cfg: DictConfig, hydra_cfg: DictConf
         except Interrupted:
             print(f"interrupted{how_to_go_on(last, hydra_cfg)}", file=sys.stderr)
             raise SystemExit(INTERRUPTED) from None
+
+
+def keep_task(config: RunConfig, folder: Path) -> None:
+    """Write own data's keys as a task of its own name, with the recipes that ``task=own`` has."""
+    name = str(config.task.save_as)
+    saved = save_task(vars(config.task), name, folder)
+    for recipe in (conf_dir() / "recipe").glob("own_*.yaml"):
+        path = folder / "recipe" / recipe.name.replace("own_", f"{name}_", 1)
+        path.parent.mkdir(exist_ok=True)
+        write_text(path, f"# @package _global_\ndefaults:\n  - {recipe.stem}\n")
+    print(f"{saved} is written; from now on task={name} is enough", file=sys.stderr)
 
 
 def checkpoint(config: RunConfig, last: Path, state: RunState) -> Path | None:

@@ -77,6 +77,8 @@ def test_a_saved_task_is_found_by_its_name(
         "task.save_as=pairs", f"encoder.pretrained={encoder}",
     )  # fmt: skip
     assert "task=pairs" in capsys.readouterr().err
+    assert compose_config("task=own", "encoder=minilm").trainer.max_epochs == 6
+    assert (tmp_path / "conf/recipe/pairs_minilm.yaml").exists()  # what task=own gets with that encoder
     assert json.loads((tmp_path / "one/model/config.json").read_text())["id2label"] == {"0": "0", "1": "1"}
     words = [sys.executable, "-m", "sharcs_pl.train", *OPTIONS, "task=pairs", "encoder=custom", "task.max_length=24"]
     done = subprocess.run(

@@ -15,7 +15,7 @@ PACKAGE = Path(sharcs_pl.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = {
     "core": {"core"},
-    "config": {"core"},
+    "config": {"core", "config"},
     "models": {"core", "models"},
     "data": {"core", "models", "data"},
     "training": {"core", "models", "data", "training", "analysis"},

@@ -13,8 +13,8 @@ import pytest
 from lightning.pytorch.callbacks import Callback
 
 import sharcs_pl.build as build
-import sharcs_pl.config as config_module
-from sharcs_pl.config import check_logger
+import sharcs_pl.config.training as config_module
+from sharcs_pl.config import check_logger, conf_dir
 from sharcs_pl.rundir import run_config
 from sharcs_pl.train import train
 from sharcs_pl.training.logging import LOGGERS, LoggerSettings, RunLogger, final_values, run_name
@@ -294,7 +294,7 @@ def test_the_tables_the_yamls_and_the_extras_name_the_same_loggers() -> None:
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     assert set(LOGGERS) == set(config_module.LOGGERS)
     assert set(LOGGERS) <= set(project["optional-dependencies"])
-    assert {path.stem for path in (config_module.conf_dir() / "logger").glob("*.yaml")} == {"none", *LOGGERS}
+    assert {path.stem for path in (conf_dir() / "logger").glob("*.yaml")} == {"none", *LOGGERS}
 
 
 def test_a_logger_without_its_package_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

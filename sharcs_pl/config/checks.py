@@ -1,0 +1,26 @@
+"""Where the yamls are, and the checks that several groups share."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+
+def conf_dir() -> Path:
+    """The yaml folder: ``conf/`` beside the package in a checkout, inside the package in a wheel."""
+    package = Path(__file__).resolve().parent.parent
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"
+
+
+def one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raise ``ValueError`` naming ``key`` unless ``value`` is one of ``choices``."""
+    if value not in choices:
+        raise ValueError(f"{key}={value} is unknown; choose one of: {', '.join(choices)}")
+
+
+def in_range(key: str, value: float, low: float, high: float = math.inf) -> None:
+    """Raise ``ValueError`` naming ``key`` unless ``low <= value <= high``."""
+    if not low <= value <= high or math.isinf(value):
+        limit = f"at least {low:g}" if high == math.inf else f"between {low:.12g} and {high:.12g}"
+        raise ValueError(f"{key}={value} is out of range; it must be {limit}")

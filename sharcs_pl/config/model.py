@@ -1,0 +1,162 @@
+"""The groups of the model and of what a sample trains: encoder, width, router, hardness, method, distill."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+from sharcs_pl.config.checks import in_range, one_of
+from sharcs_pl.core.widths import WidthLadder
+
+
+@dataclass
+class EncoderConfig:
+    """The stock transformers model that is fine-tuned."""
+
+    name: str = MISSING
+    """A short name, for the run directory and the tables."""
+    pretrained: str | None = None
+    """Hub id, local folder, or ``pkg:<package>/<folder>`` inside an installed package; null starts from scratch."""
+    dropout: float | None = None
+    """Dropout of embeddings, attention, layers and head; null keeps the checkpoint's own."""
+    attn_implementation: str | None = None
+    """transformers' attention kernel, ``sdpa`` or ``eager`` (faster in bf16 on CPUs); null: its default."""
+    hidden_size: int = 128
+    """Hidden size of an encoder from scratch (``pretrained: null``); likewise the three below."""
+    num_layers: int = 4
+    """Layers of an encoder from scratch."""
+    num_heads: int = 4
+    """Attention heads of an encoder from scratch."""
+    intermediate_size: int = 512
+    """Feed-forward size of an encoder from scratch."""
+
+    def __post_init__(self) -> None:
+        if self.name == "custom" and self.pretrained is None:
+            raise ValueError(
+                "encoder.pretrained is missing; encoder=custom needs encoder.pretrained=<hub id or folder>"
+            )
+        if self.dropout is not None:
+            in_range("encoder.dropout", self.dropout, 0, 1)
+        if self.attn_implementation is not None:
+            one_of("encoder.attn_implementation", self.attn_implementation, ("sdpa", "eager"))
+        for name in ("hidden_size", "num_layers", "num_heads", "intermediate_size"):
+            in_range(f"encoder.{name}", getattr(self, name), 1)
+
+
+def _bound(pair: Any) -> list[float]:
+    numbers = isinstance(pair, list) and all(isinstance(x, int | float) and not isinstance(x, bool) for x in pair)
+    if not numbers or len(pair) != 2 or not pair[0] <= pair[1]:
+        raise ValueError(f"width.bounds has {pair}; each entry is a pair of numbers [lo, hi] with lo <= hi")
+    return [float(x) for x in pair]
+
+
+@dataclass
+class WidthConfig:
+    """The ladder of widths and how a rung is cut (paper section 2.2)."""
+
+    multipliers: list[Any] = field(default_factory=lambda: [0.25, 1.0])
+    """Widths from narrow to full, numbers or fractions such as "1/3"; the last is 1."""
+    bounds: list[Any] = field(default_factory=lambda: [[0.8, 1.0], [0.0, 0.8]])
+    """One ``[lo, hi]`` of the hardness score per width, both ends included; ranges may overlap (paper section 2.1)."""
+    split_layer: int = 1
+    """Full-width layers before the router; the layers after it run at the chosen width."""
+    reduction: str = "slice"
+    """``slice`` keeps the leading hidden dims after the split layer; ``learned`` pools neighbouring dims (paper)."""
+    norm_init: str = "pretrained"
+    """Private norms start from the leading slice of the pretrained ones, or from ``scratch`` (the reference)."""
+    top_rung_norm: bool = False
+    """Add a fresh norm after the split layer at full width too, as the reference does."""
+    loss_weights: list[float] | None = None
+    """Weight of each rung's batch in the objective; null weighs all alike."""
+
+    def __post_init__(self) -> None:
+        ladder = WidthLadder.parse(self.multipliers)
+        self.multipliers = ladder.labels()  # 1, 1.0 and "1" are the same width, and the same run
+        one_of("width.reduction", self.reduction, ("slice", "learned"))
+        one_of("width.norm_init", self.norm_init, ("pretrained", "scratch"))
+        in_range("width.split_layer", self.split_layer, 1)
+        for key, value in (("bounds", self.bounds), ("loss_weights", self.loss_weights)):
+            if value is not None and len(value) != len(ladder):
+                raise ValueError(f"width.{key} has {len(value)} entries; width.multipliers asks for {len(ladder)}")
+        self.bounds = [_bound(pair) for pair in self.bounds]
+        for weight in self.loss_weights or ():
+            in_range("width.loss_weights", weight, 0)
+
+
+@dataclass
+class RouterConfig:
+    """The router after the split layer (paper section 2.2)."""
+
+    hidden_size: int = 64
+    """Hidden units of the router's two-layer perceptron."""
+    loss_weight: float = 1.0
+    """Weight of the router's binary cross-entropy beside the task loss (paper equation 1)."""
+    threshold: float | None = None
+    """Run a sample on the narrowest width whose membership probability reaches this; null: the likeliest (paper)."""
+    warmup_loss: bool = False
+    """Train the router during the window too, every sample labelled full width, as the reference does."""
+
+    def __post_init__(self) -> None:
+        in_range("router.hidden_size", self.hidden_size, 1)
+        in_range("router.loss_weight", self.loss_weight, 0)
+        if self.threshold is not None:
+            in_range("router.threshold", self.threshold, 0, 1)
+
+
+@dataclass
+class HardnessConfig:
+    """How hard a training sample is, and which rung trains on it (paper section 2.1)."""
+
+    score: str = "confidence"
+    """``confidence`` of the true class or ``entropy`` in nats; regression always scores closeness to the target."""
+    window: int = 2
+    """Epochs whose scores must all lie in a rung's bounds; until they are over, all train at full width."""
+    warmup_epochs: int | None = None
+    """Epochs at full width before anything is routed, at least ``window``; null: as many as ``window`` (paper)."""
+    fill: str = "repeat"
+    """``repeat`` small buckets towards the largest, or ``none``."""
+    repeat_cap: int = 4
+    """A sample is repeated at most this often in an epoch."""
+    weight_by_bucket: bool = False
+    """Weigh each rung's batch by its bucket's share of the samples times the number of rungs."""
+
+    def __post_init__(self) -> None:
+        one_of("hardness.score", self.score, ("confidence", "entropy"))
+        one_of("hardness.fill", self.fill, ("repeat", "none"))
+        in_range("hardness.window", self.window, 1)
+        if self.warmup_epochs is not None:
+            in_range("hardness.warmup_epochs", self.warmup_epochs, self.window)
+        in_range("hardness.repeat_cap", self.repeat_cap, 1)
+
+
+@dataclass
+class MethodConfig:
+    """What is trained."""
+
+    name: str = MISSING
+    """``sharcs``, or ``dense``: the stock model alone, with as many samples per step."""
+    match: str | None = None
+    """``dense`` only: run directory of a sharcs run whose number of steps in each epoch is matched."""
+
+    def __post_init__(self) -> None:
+        if self.match and self.name != "dense":
+            raise ValueError(f"method.match works with method=dense only, not with method={self.name}")
+
+
+@dataclass
+class DistillConfig:
+    """Learning from the top rung beside the labels."""
+
+    name: str = "none"
+    """``top``: on every batch each narrow rung also learns the top rung's logits (not in the paper); or ``none``."""
+    weight: float = 1.0
+    """Weight of the distillation loss beside the task loss."""
+    temperature: float = 1.0
+    """Softmax temperature of both sides (Hinton et al. 2015); regression uses squared error instead."""
+
+    def __post_init__(self) -> None:
+        one_of("distill", self.name, ("none", "top"))
+        in_range("distill.weight", self.weight, 0)
+        in_range("distill.temperature", self.temperature, 1e-3)

@@ -1,0 +1,98 @@
+"""The whole config of a training run, its groups checked against each other."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass, field
+
+from sharcs_pl.config.checks import in_range
+from sharcs_pl.config.model import DistillConfig, EncoderConfig, HardnessConfig, MethodConfig, RouterConfig, WidthConfig
+from sharcs_pl.config.task import TaskConfig
+from sharcs_pl.config.training import CheckpointConfig, LoggerConfig, OptimConfig, TrainerConfig
+from sharcs_pl.core.widths import WidthLadder, check_split
+
+
+@dataclass
+class RunConfig:
+    """A whole training run, as ``conf/train.yaml`` composes it."""
+
+    task: TaskConfig = field(default_factory=TaskConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    width: WidthConfig = field(default_factory=WidthConfig)
+    router: RouterConfig = field(default_factory=RouterConfig)
+    hardness: HardnessConfig = field(default_factory=HardnessConfig)
+    method: MethodConfig = field(default_factory=MethodConfig)
+    distill: DistillConfig = field(default_factory=DistillConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+    batch_size: int = 32
+    """Samples per rung and step, over all processes; a step holds one such batch per rung."""
+    eval_batch_size: int = 64
+    """Samples per validation batch."""
+    seed: int = 1
+    """Seed of everything random."""
+    ckpt_path: str | None = None
+    """``last`` goes on where the run directory's run stopped; or the path of a checkpoint."""
+    overwrite: bool = False
+    """Replace the run that the run directory holds."""
+
+    def __post_init__(self) -> None:
+        in_range("batch_size", self.batch_size, 1)
+        in_range("eval_batch_size", self.eval_batch_size, 1)
+        in_range("seed", self.seed, 0, 2**32 - 1)
+        self._check_encoder()
+        self._check_hardness()
+
+    def _check_encoder(self) -> None:
+        encoder = self.encoder
+        if encoder.pretrained is not None:
+            return  # its sizes are in a file that is read later
+        if encoder.hidden_size % encoder.num_heads:
+            raise ValueError(
+                f"encoder.hidden_size={encoder.hidden_size} is not a multiple of num_heads={encoder.num_heads}"
+            )
+        check_split(self.width.split_layer, encoder.num_layers)
+        WidthLadder.parse(self.width.multipliers).check(
+            hidden_size=encoder.hidden_size,
+            num_heads=encoder.num_heads,
+            intermediate_size=encoder.intermediate_size,
+            reduction=self.width.reduction,
+        )
+
+    def _check_hardness(self) -> None:
+        if self.method.name == "dense":
+            return
+        if self.first_routed_epoch >= self.trainer.max_epochs:
+            name = "window" if self.hardness.warmup_epochs is None else "warmup_epochs"
+            raise ValueError(
+                f"hardness.{name}={self.first_routed_epoch} leaves no routed epoch in "
+                f"trainer.max_epochs={self.trainer.max_epochs}; give a smaller {name} or more epochs"
+            )
+        high = 1.0 if self.hardness.score == "confidence" else math.inf
+        for low_i, high_i in self.width.bounds:
+            if not 0 <= low_i <= high_i <= high:
+                limit = "[0, 1]" if high == 1.0 else "[0, inf)"
+                raise ValueError(f"width.bounds has [{low_i}, {high_i}]; a {self.hardness.score} lies in {limit}")
+
+    @property
+    def first_routed_epoch(self) -> int:
+        """The first epoch planned from hardness; 0 where nothing is routed."""
+        if self.method.name == "dense":
+            return 0
+        return self.hardness.warmup_epochs or self.hardness.window
+
+    def digest(self) -> str:
+        """Hash of all that shapes the result: the same for a run and its resumption."""
+        kept = asdict(self)
+        for key in ("ckpt_path", "overwrite", "logger", "checkpoint"):
+            kept.pop(key)
+        kept["task"].pop("save_as")
+        kept["trainer"] = {k: v for k, v in kept["trainer"].items() if k not in DISPLAY_KEYS}
+        return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+DISPLAY_KEYS = ("enable_progress_bar", "enable_model_summary", "log_every_n_steps", "profiler", "max_time")

@@ -1,0 +1,109 @@
+"""The group ``task``: what is classified, and where its texts are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import MISSING
+
+from sharcs_pl.config.checks import in_range, one_of
+
+
+@dataclass
+class TaskConfig:
+    """What is classified."""
+
+    name: str = MISSING
+    """``graded`` (embedded, the default), a GLUE task (cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli), or own."""
+    data_dir: str | None = None
+    """Folder with a GLUE task's ``train.tsv`` and ``dev.tsv`` (or the GLUE folder above it); null: the hub."""
+    max_length: int = 128
+    """Longest input in tokens, special tokens included; longer ones are truncated."""
+    max_train_samples: int | None = None
+    """Train on this many samples, drawn with the seed; null takes all."""
+    train_size: int = 8000
+    """Sentences in the training split (``graded`` only)."""
+    dev_size: int = 2000
+    """Sentences in the validation split (``graded`` only)."""
+    train: str | None = None
+    """Own data: training file (.csv, .tsv, .jsonl, .parquet), or the split's name where ``hub`` is given."""
+    dev: Any = None
+    """Own data: file to evaluate on, or a share such as 0.1 split off ``train``, stratified and seeded."""
+    test: str | None = None
+    """Own data: file to predict; it may lack the label."""
+    text: Any = None
+    """Own data: the text column, or a list of two."""
+    label: str | None = None
+    """Own data: the label column; decimal numbers make it a regression."""
+    labels: list[Any] | None = None
+    """Own data: the classes in the order of their ids; null finds them in ``train``."""
+    label_range: list[float] | None = None
+    """Own data: least and greatest score; makes it a regression. Null takes those of ``train``."""
+    metrics: list[str] | None = None
+    """Own data: metrics, the first one counts (accuracy, f1, macro_f1, matthews, pearson, spearman); null chooses."""
+    hub: str | None = None
+    """Own data: a dataset's id on the Hugging Face hub, or a local dataset folder."""
+    hub_config: str | None = None
+    """Own data: the hub dataset's configuration."""
+    quoting: str = "standard"
+    """Own data: ``standard`` CSV quotes, or ``none``: a quote is a character like any other, as in GLUE's files."""
+    save_as: str | None = None
+    """Own data: write these keys to ``conf/task/<save_as>.yaml``, so that ``task=<save_as>`` finds them again."""
+
+    def __post_init__(self) -> None:
+        in_range("task.max_length", self.max_length, 4, 65536)
+        in_range("task.train_size", self.train_size, 1)
+        in_range("task.dev_size", self.dev_size, 1)
+        if self.max_train_samples is not None:
+            in_range("task.max_train_samples", self.max_train_samples, 1)
+        one_of("task.quoting", self.quoting, ("standard", "none"))
+        self._check_own() if self.is_own else self._check_built_in()
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the data is the user's own."""
+        return self.name == "own" or self.text is not None or self.label is not None
+
+    @property
+    def text_columns(self) -> list[str]:
+        """The text column or columns of own data."""
+        return list(self.text) if isinstance(self.text, list) else [self.text]
+
+    def _check_built_in(self) -> None:
+        for key in (*OWN_PATHS, "labels", "label_range", "metrics", "hub", "hub_config", "save_as"):
+            if getattr(self, key) is not None:
+                raise ValueError(f"task.{key} describes own data, task={self.name} has its own; add task=own")
+
+    def _check_own(self) -> None:
+        for key, example in (("text", "review, or [question,answer]"), ("label", "stars")):
+            if getattr(self, key) is None:
+                raise ValueError(f"task.{key} is missing; name the column, such as task.{key}={example}")
+        columns = self.text_columns
+        if not 1 <= len(columns) <= 2 or not all(isinstance(name, str) and name for name in columns):
+            raise ValueError(f"task.text={self.text} must name one text column, or two: task.text=[question,answer]")
+        if not self.label or self.label in columns or len(set(columns)) < len(columns):
+            raise ValueError(f"task.text={self.text} and task.label={self.label} must name different columns")
+        for key in OWN_PATHS:
+            value = getattr(self, key)
+            share = key == "dev" and isinstance(value, int | float) and not isinstance(value, bool)
+            if share and not 0 < value < 1:
+                raise ValueError(f"task.dev={value} is no share between 0 and 1, such as 0.1, and no file")
+            if not share and not isinstance(value, str | None):
+                raise ValueError(f"task.{key}={value} is no file")
+        if self.labels is not None:
+            self.labels = [_label_text(label) for label in self.labels]
+            if len(set(self.labels)) < max(2, len(self.labels)):
+                raise ValueError(f"task.labels={self.labels} must list two classes or more, each once")
+        if self.label_range is not None and (len(self.label_range) != 2 or self.label_range[0] >= self.label_range[1]):
+            raise ValueError(f"task.label_range={self.label_range} must be [least, greatest]")
+        if self.labels is not None and self.label_range is not None:
+            raise ValueError("task.labels (classes) and task.label_range (a score) exclude each other; give one")
+
+
+OWN_PATHS = ("train", "dev", "test")
+
+
+def _label_text(label: Any) -> str:
+    """A class as files write it: yaml reads 1 and true as no texts."""
+    return str(label).lower() if isinstance(label, bool) else str(label)

@@ -1,0 +1,169 @@
+"""The groups of the training itself: optim, trainer, checkpoint, logger."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from sharcs_pl.config.checks import in_range, one_of
+
+
+@dataclass
+class OptimConfig:
+    """AdamW with a linear warm-up and decay over the fraction of epochs done."""
+
+    lr: float = 5e-5
+    """Peak learning rate."""
+    weight_decay: float = 0.01
+    """Decay of tensors with two or more dimensions; biases and norms are never decayed."""
+    warmup_fraction: float = 0.06
+    """Share of all epochs over which the learning rate rises from 0."""
+    beta1: float = 0.9
+    """Adam's decay of the first moment."""
+    beta2: float = 0.999
+    """Adam's decay of the second moment."""
+    eps: float = 1e-8
+    """Adam's epsilon."""
+    new_lr_scale: float = 1.0
+    """Factor on the learning rate of the parts surgery adds: router, private norms, learned reductions."""
+
+    def __post_init__(self) -> None:
+        in_range("optim.lr", self.lr, 0)
+        in_range("optim.weight_decay", self.weight_decay, 0)
+        in_range("optim.warmup_fraction", self.warmup_fraction, 0, 1)
+        in_range("optim.new_lr_scale", self.new_lr_scale, 0)
+        in_range("optim.beta1", self.beta1, 0, 1 - 1e-9)
+        in_range("optim.beta2", self.beta2, 0, 1 - 1e-9)
+        in_range("optim.eps", self.eps, 1e-16)
+
+
+@dataclass
+class TrainerConfig:
+    """Arguments of ``lightning.Trainer``, under its own names."""
+
+    max_epochs: int = 6
+    """Epochs to train; must exceed ``hardness.window``."""
+    accelerator: str = "auto"
+    """``cpu``, ``gpu``, ``mps`` or ``auto``."""
+    devices: Any = 1
+    """Number of devices, a list of their indices, or ``auto``."""
+    num_nodes: int = 1
+    """Machines in a distributed run."""
+    strategy: str = "auto"
+    """Distributed strategy."""
+    precision: Any = "32-true"
+    """``32-true``, ``bf16-mixed``, ``64-true``."""
+    gradient_clip_val: float | None = 1.0
+    """Largest norm of the gradient; null does not clip."""
+    accumulate_grad_batches: int = 1
+    """Plan steps per optimizer step."""
+    log_every_n_steps: int = 50
+    """Steps between two logged training losses."""
+    limit_train_batches: Any = None
+    """Steps (or share of them) per epoch, for quick checks."""
+    limit_val_batches: Any = None
+    """Validation batches (or share of them), for quick checks."""
+    max_steps: int = -1
+    """Stop after so many optimizer steps; -1 never."""
+    max_time: str | None = None
+    """Stop after ``DD:HH:MM:SS``."""
+    enable_progress_bar: bool = True
+    """Show the bar."""
+    enable_model_summary: bool = False
+    """Print Lightning's table of layers."""
+    deterministic: bool = False
+    """Ask torch for deterministic kernels (CPU runs are deterministic without)."""
+    detect_anomaly: bool = False
+    """Look for NaN in the backward pass."""
+    profiler: str | None = None
+    """``simple`` or ``advanced``."""
+
+    def __post_init__(self) -> None:
+        for name in ("max_epochs", "accumulate_grad_batches", "log_every_n_steps", "num_nodes"):
+            in_range(f"trainer.{name}", getattr(self, name), 1)
+        in_range("trainer.max_steps", self.max_steps, -1)
+        for name in ("gradient_clip_val", "limit_train_batches", "limit_val_batches"):
+            _optional_number(f"trainer.{name}", getattr(self, name))
+        one_of("trainer.precision", str(self.precision), PRECISIONS)
+        one_of("trainer.accelerator", self.accelerator, ("auto", "cpu", "gpu", "cuda", "mps"))
+        one_of("trainer.strategy", self.strategy, ("auto", "ddp", "ddp_find_unused_parameters_true"))
+        if self.profiler is not None:
+            one_of("trainer.profiler", self.profiler, ("simple", "advanced"))
+        if self.max_time is not None and not re.fullmatch(r"\d+:\d\d:\d\d:\d\d", self.max_time):
+            raise ValueError(f"trainer.max_time={self.max_time} must be DD:HH:MM:SS, such as 00:12:00:00")
+        self._check_devices()
+
+    def _check_devices(self) -> None:
+        devices = self.devices
+        number = isinstance(devices, int) and not isinstance(devices, bool) and (devices >= 1 or devices == -1)
+        indices = isinstance(devices, list) and devices and all(isinstance(i, int) and i >= 0 for i in devices)
+        if not (number or indices or devices == "auto"):
+            raise ValueError(f"trainer.devices={devices} must be a number of devices, a list of their indices, or auto")
+
+
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true", "32", "16", "64", "bf16")
+
+
+def _optional_number(key: str, value: Any) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{key}={value} must be a number")
+    in_range(key, value, 0)
+
+
+@dataclass
+class CheckpointConfig:
+    """What is kept of a run under ``checkpoints/``."""
+
+    every_n_epochs: int = 1
+    """Write ``last.ckpt`` at the end of every n-th epoch."""
+    every_n_steps: int | None = None
+    """Write ``last.ckpt`` every so many steps as well."""
+    every_n_minutes: float | None = None
+    """Write ``last.ckpt`` every so many minutes as well."""
+    save_last: bool = True
+    """Keep ``last.ckpt``, from which a run goes on."""
+    save_best: bool = True
+    """Keep ``best.ckpt``, by the routed metric, counted from the first routed epoch."""
+    max_macs_fraction: float | None = None
+    """Count a routed epoch for ``best.ckpt`` only if it costs at most this fraction of dense; null counts all."""
+
+    def __post_init__(self) -> None:
+        in_range("checkpoint.every_n_epochs", self.every_n_epochs, 1)
+        for name, least in (("every_n_steps", 1), ("every_n_minutes", 0.01), ("max_macs_fraction", 0)):
+            if getattr(self, name) is not None:
+                in_range(f"checkpoint.{name}", getattr(self, name), least)
+        if self.every_n_steps is not None and self.every_n_minutes is not None:
+            raise ValueError("checkpoint.every_n_steps and checkpoint.every_n_minutes exclude each other; set one")
+
+
+LOGGERS = ("tensorboard", "wandb", "mlflow")  # each the name of its package, and of the extra that brings it
+
+
+@dataclass
+class LoggerConfig:
+    """Where curves, results and figures go beside the files that every run writes."""
+
+    name: str = "none"
+    """``none``, ``tensorboard``, ``wandb`` or ``mlflow``."""
+    project: str = "sharcs"
+    """W&B project, or MLflow experiment."""
+    offline: bool = False
+    """W&B without a network; ``wandb sync`` sends the run later."""
+    tracking_uri: str | None = None
+    """MLflow server or store; null takes ``$MLFLOW_TRACKING_URI``, else ``mlruns/`` in the run directory."""
+
+    def __post_init__(self) -> None:
+        one_of("logger", self.name, ("none", *LOGGERS))
+
+
+def check_logger(name: str) -> None:
+    """Raise ``ValueError`` unless the package of ``logger=name`` is installed; nothing of it is imported."""
+    if name not in LOGGERS:
+        return
+    found = importlib.util.find_spec(name)
+    if found is None or found.origin is None:  # without an origin it is a mere folder, such as W&B's own ./wandb
+        raise ValueError(f"logger={name} needs a package that is not installed: pip install 'sharcs-pl[{name}]'")
