@@ -1,4 +1,4 @@
-.PHONY: test test-slow lint
+.PHONY: test test-slow lint docs docs-check
 
 test:
 	python -m pytest
@@ -10,3 +10,10 @@ lint:
 	ruff check .
 	ruff format --check .
 	pyright
+
+docs:
+	python docs/generate.py
+	python docs/api.py
+
+docs-check:
+	python docs/generate.py --check
