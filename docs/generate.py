@@ -14,9 +14,9 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from sharcs_pl.config import RunConfig, conf_dir
-from sharcs_pl.confighelp import describe, show_default
+from sharcs_pl.config.evaluate import EvaluateConfig
+from sharcs_pl.config.help import describe, show_default
 from sharcs_pl.core.files import write_text
-from sharcs_pl.evaluation_config import EvaluateConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGURATION = "docs/configuration.md"

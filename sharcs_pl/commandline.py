@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from sharcs_pl.config import conf_dir
-from sharcs_pl.confighelp import describe
+from sharcs_pl.config.help import describe
 from sharcs_pl.data.spec import DataWarning
 
 BAD_INPUT = 2

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from sharcs_pl.commandline import read_command, user_errors
 from sharcs_pl.config import RunConfig
+from sharcs_pl.config.evaluate import EvaluateConfig
 from sharcs_pl.core.files import write_text
 from sharcs_pl.data.tasks import GLUE, Examples, TaskSpec
-from sharcs_pl.evaluation_config import EvaluateConfig
 from sharcs_pl.inputs import read_task
 from sharcs_pl.source import Source, load_model, load_tokenizer, open_source
 from sharcs_pl.train import quiet, shown

@@ -5,22 +5,32 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 import subprocess
 import sys
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from sharcs_pl.commandline import LONGEST_MESSAGE
+from hydra_plugins.sharcs_sweeper import SharcsSweeper
+from sharcs_pl.commandline import BAD_INPUT, LONGEST_MESSAGE
 from tests.conftest import TINY
 
 OWN = "task=own task.train=a.csv task.dev=b.csv task.text=review task.label=stars encoder=custom encoder.pretrained=enc"
 GLUE = "encoder=custom encoder.pretrained=enc task.data_dir=glue"
 GOOD = "review,stars\n" + "".join(f"text {i},{'good' if i % 2 else 'bad'}\n" for i in range(8))
+STSB = "genre\tscore\tsentence1\tsentence2\n"
+RECORD = {
+    "task": {"name": "own", "dev": "b.csv", "test": "c.csv", "text": "review", "label": "stars", "labels": ["a", "b"]},
+    "encoder": {"name": "custom", "pretrained": "enc"},
+    "method": {"name": "sharcs"},
+}
 MRPC = "Quality\t#1 ID\t#2 ID\t#1 String\t#2 String\n"
 
 
@@ -52,6 +62,10 @@ class Place:
         path = self.path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+    def write_all(self, files: Mapping[str, str | bytes]) -> None:
+        for name, content in files.items():
+            self.write(name, content)
 
     def encoder(self, **changes: object) -> None:
         """A folder that looks like a BERT of 3 layers and 4 heads."""
@@ -126,10 +140,44 @@ def place(tmp_path: Path) -> Place:
         ("ckpt_path=gone.ckpt", ["ckpt_path=gone.ckpt does not exist"]),
         ("hydra.run.dir=a.csv", ["hydra.run.dir=a.csv", "is a file"]),
         ("task=mrpc", ["encoder=tiny", "encoder=minilm"]),
+        ("~optim.foo", ["there is no key optim.foo"]),
+        ("width.multipliers=[0,1]", ["width.multipliers", "above 0"]),
+        ("width.bounds=[[0,0.5,1],[0,1]]", ["width.bounds has [0, 0.5, 1]", "a pair of numbers"]),
+        ("hardness.window=7", ["hardness.window=7", "trainer.max_epochs=7"]),
+        ("logger.name=nope", ["logger=nope is unknown", "tensorboard"]),
     ],
 )
 def test_keys_and_values(place: Place, line: str, pieces: list[str]) -> None:
     place.refuse(line, *pieces)
+
+
+@pytest.mark.parametrize("name", ["wandb", "mlflow"])
+def test_a_logger_without_its_package(place: Place, name: str) -> None:
+    if find_spec(name) is not None:
+        pytest.skip(f"{name} is installed")
+    place.refuse(f"logger={name}", f"logger={name}", f"pip install 'sharcs-pl[{name}]'")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_may_not_be_written_to(place: Place) -> None:
+    (place.path / "closed").mkdir(mode=0o555)
+    place.refuse("hydra.run.dir=closed/run", "hydra.run.dir=closed/run", "closed may not be written to")
+
+
+def test_whatever_was_typed_the_message_is_one_line_that_fits_a_terminal(place: Place) -> None:
+    place.refuse(f"optim.lr={'9' * 2 * LONGEST_MESSAGE}x", "optim.lr=999", "999x is of a wrong type", " … ")
+    place.refuse('ckpt_path="two\nlines"', "ckpt_path=two lines does not exist")
+    place.refuse(f"hydra.run.dir={'x' * 300}", "xxx: ", "too long")
+
+
+def _header(text: bytes, data_bytes: int = 0) -> Callable[[Place], None]:
+    content = struct.pack("<Q", len(text)) + text + bytes(data_bytes)
+    return lambda place: place.write("enc/model.safetensors", content)
+
+
+def _shard_gone(place: Place) -> None:
+    (place.path / "enc/model.safetensors").unlink()
+    place.write("enc/model.safetensors.index.json", json.dumps({"weight_map": {"weight": "one.safetensors"}}))
 
 
 def _row(text: str) -> Callable[[Place], None]:
@@ -142,7 +190,7 @@ def _row(text: str) -> Callable[[Place], None]:
         (_row("one,good,two\n"), ["a.csv, line 10", "3 cells", "2"]),
         (_row(",good\n"), ["a.csv, line 10", "empty"]),
         (_row("text,\n"), ["a.csv, line 10", "no label"]),
-        (_row('"never closed,good\nmore,bad\n'), ["a.csv, line 10", "quote"]),
+        (_row('"never closed,good\nmore,bad\n'), ["a.csv, line 10", "a quote opens here and is never closed"]),
         (lambda place: place.write("a.csv", GOOD.encode() + b"caf\xe9,good\n"), ["a.csv, line 10", "UTF-8"]),
         (lambda place: place.write("b.csv", GOOD + "text,ugly\n"), ["b.csv, line 10", "'ugly'", "good"]),
         (lambda place: place.write("a.csv", "reviews,stars\nx,good\n"), ["a.csv", "review", "reviews"]),
@@ -158,11 +206,52 @@ def _row(text: str) -> Callable[[Place], None]:
         (lambda place: (place.path / "enc/config.json").unlink(), ["enc has no config.json"]),
         (lambda place: place.write("enc/model.safetensors", b"\x90" * 99), ["model.safetensors is damaged"]),
         (lambda place: place.write("enc/config.json", "{"), ["config.json is not valid JSON"]),
+        (lambda place: place.write("a.csv", "review,stars,review\n"), ["a.csv, line 1", "more than one column"]),
+        (lambda place: place.encoder(hidden_size="many"), ["config.json has hidden_size=many"]),
+        (_header(b"no JSON"), ["model.safetensors is damaged", "header cannot be read"]),
+        (_header(b'{"weight": {"shape": [4], "data_offsets": [0, 16]}}', 15), ["damaged: 74 bytes", "says 75"]),
+        (_shard_gone, ["enc lacks one.safetensors"]),
     ],
 )
 def test_data_and_encoders(place: Place, spoil: Callable[[Place], None], pieces: list[str]) -> None:
     spoil(place)
     place.refuse(OWN, *pieces)
+
+
+def test_an_encoder_folder_that_is_not_there(place: Place) -> None:
+    place.refuse(OWN.replace("=enc", "=./gone"), "encoder.pretrained=gone is not a folder")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "pieces"),
+    [
+        ("a.jsonl", '{"review": "x", "stars": 1}\n{"review": \n', ["a.jsonl, line 2", "invalid JSON"]),
+        ("a.jsonl", '{"review": "x", "stars": 1}\n{"review": null, "stars": 1}\n', ["a.jsonl, line 2", "is null"]),
+        ("a.jsonl", '{"review": "x", "stars": 1}\n{"review": 3, "stars": 1}\n', ["a.jsonl, line 2", "not a text"]),
+        ("a.jsonl", '{"review": "x", "stars": 1}\n["y", 1]\n', ["a.jsonl, line 2", "not an object"]),
+        ("a.jsonl", '{"reviews": "x", "stars": 1}\n', ["a.jsonl, line 1", "did you mean 'reviews'?"]),
+        ("a.parquet", "PAR1 cut short", ["a.parquet: not a whole parquet file"]),
+        ("a.tsv", GOOD.replace(",", "\t") + "x\ty\tgood\n", ["a.tsv, line 10", "3 cells", "2"]),
+        ("a.txt", GOOD, ["task.train=a.txt", "'.txt' is not supported", ".jsonl"]),
+    ],
+)
+def test_other_formats(place: Place, name: str, content: str, pieces: list[str]) -> None:
+    place.write(name, content)
+    place.refuse(OWN.replace("a.csv", name), *pieces)
+
+
+@pytest.mark.parametrize(
+    ("train", "extra", "pieces"),
+    [
+        (STSB + "x\t7\ta\tb\n", "", ["train.tsv, line 2", "score '7'", "from 0 to 5"]),
+        (STSB + "x\tmany\ta\tb\n", "", ["train.tsv, line 2", "score 'many'"]),
+        (STSB.replace("score", "rating"), "", ["train.tsv, line 1", "no column 'score'", "rating"]),
+        (STSB + "x\t2\ta\tb\n", " width.bounds=[[0.9,5],[0,0.9]]", ["width.bounds has [0.9, 5.0]", "[0, 1]"]),
+    ],
+)
+def test_a_regression(place: Place, train: str, extra: str, pieces: list[str]) -> None:
+    place.write("glue/train.tsv", train)
+    place.refuse(f"task=stsb {GLUE}{extra}", *pieces)
 
 
 @pytest.mark.parametrize(
@@ -181,7 +270,7 @@ def test_rows_of_the_official_files(place: Place, row: str | bytes, pieces: list
 
 
 def test_official_counts_that_differ_are_a_warning_that_says_by_how_much(place: Place) -> None:
-    rows = "genre\tscore\tsentence1\tsentence2\n" + "x\t2.5\ta\tb\n" * 5
+    rows = STSB + "x\t2.5\ta\tb\n" * 5
     for name in ("train", "dev"):
         place.write(f"glue/{name}.tsv", rows)
     answer = place.type(f"task=stsb {GLUE} hardness.score=entropy width.bounds=[[0,1],[1,2]]")
@@ -209,6 +298,21 @@ def test_a_directory_that_holds_another_run_stays_as_it_was(place: Place) -> Non
 def test_a_damaged_checkpoint_is_found_before_anything_loads(place: Place) -> None:
     place.write("broken.ckpt", b"PK\x03\x04 and nothing more")
     place.refuse("ckpt_path=broken.ckpt", "broken.ckpt is damaged", "overwrite=true")
+    with zipfile.ZipFile(place.path / "flipped.ckpt", "w") as archive:
+        archive.writestr("archive/data.pkl", bytes(500))
+    content = (place.path / "flipped.ckpt").read_bytes()
+    place.write("flipped.ckpt", content[:200] + b"\x01" + content[201:])
+    place.refuse("ckpt_path=flipped.ckpt", "flipped.ckpt is damaged (at archive/data.pkl)")
+
+
+def test_of_several_faults_the_one_that_takes_least_to_find_is_told(place: Place) -> None:
+    place.write("a.csv", GOOD + ",good\n")
+    place.write("broken.ckpt", b"PK")
+    place.encoder(num_hidden_layers=1)
+    place.refuse(f"{OWN} ckpt_path=broken.ckpt hardness.window=9", "hardness.window=9")
+    place.refuse(f"{OWN} ckpt_path=broken.ckpt", "width.split_layer: 1 of 1")
+    place.encoder()
+    place.refuse(f"{OWN} ckpt_path=broken.ckpt", "broken.ckpt is damaged")
 
 
 def test_a_full_disk_is_found_before_anything_is_written(place: Place) -> None:
@@ -235,6 +339,34 @@ def test_the_bad_jobs_of_a_sweep_are_named_and_the_others_run(place: Place) -> N
     assert (place.path / "sweep/0/metrics.json").exists()
 
 
+def test_a_sweep_without_a_good_job_starts_none(place: Place) -> None:
+    before = place.files()
+    answer = place.type("-m recipe=nope,none width.split_layer=9 hydra.sweep.dir=sweep")
+    assert answer.code == 2
+    told = answer.err.splitlines()
+    assert len(told) == 2
+    assert "recipe=nope is unknown" in told[0]
+    assert "9 of 4 layers" in told[1]
+    assert place.files() == before
+    assert not place.mark.exists()
+
+
+def test_a_job_that_fails_before_its_model_is_built_does_not_end_the_sweep(place: Place) -> None:
+    answer = place.type("-m ckpt_path=gone.ckpt,lost.ckpt hydra.sweep.dir=sweep")
+    assert answer.code == 2
+    told = answer.err[answer.err.index("0 of 2 jobs ended well") :].splitlines()[1:]
+    assert "gone.ckpt does not exist" in told[0]
+    assert "lost.ckpt does not exist" in told[1]
+    assert [path.name for path in (place.path / "sweep").iterdir()] == ["multirun.yaml"]
+    assert not place.mark.exists()
+
+
+def test_a_sweep_that_left_jobs_out_has_exit_code_2_though_the_others_ended_well() -> None:
+    with pytest.raises(SystemExit) as left:
+        SharcsSweeper(None, None)._finish([], left_out=1)
+    assert left.value.code == BAD_INPUT
+
+
 @pytest.mark.parametrize(
     ("line", "pieces"),
     [
@@ -248,6 +380,39 @@ def test_the_bad_jobs_of_a_sweep_are_named_and_the_others_run(place: Place) -> N
     ],
 )
 def test_evaluate(place: Place, line: str, pieces: list[str]) -> None:
+    place.refuse(line, *pieces, command="evaluate")
+
+
+def _run(files: dict[str, str | bytes], record: object = RECORD) -> Callable[[Place], None]:
+    """A run directory with these files, and the record of its config (a text is written as it is)."""
+    marker = record if isinstance(record, str) else json.dumps({"config": record})
+    return lambda place: place.write_all({"old/.hydra/run.json": marker} | {f"old/{k}": v for k, v in files.items()})
+
+
+def _model(files: dict[str, str | bytes]) -> Callable[[Place], None]:
+    """The encoder's folder as a model saved by a run on own data, and these files."""
+    return lambda place: place.write_all({"enc/run.json": json.dumps(RECORD)} | files)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "line", "pieces"),
+    [
+        (_run({}), "run=old", ["run=old has no checkpoint yet"]),
+        (_run({}, None), "run=old", ["run=old does not say how it was trained"]),
+        (_run({}, "{"), "run=old", ["run.json is not valid JSON"]),
+        (_run({"model/model.safetensors": b"\x90" * 99}), "run=old", ["old/model/model.safetensors is damaged"]),
+        (_run({"checkpoints/best.ckpt": b"PK"}), "run=old", ["old/checkpoints/best.ckpt is damaged"]),
+        (_run({"model/config.json": "{}"}), "run=old", ["model", "has no weights"]),
+        (_model({"enc/model.safetensors": b"\x90" * 99}), "run=enc", ["enc/model.safetensors is damaged"]),
+        (_model({}), "run=enc split=test", ["task.test=c.csv", "no such file"]),
+        (_model({"c.csv": "text,stars\nx,a\n"}), "run=enc split=test", ["c.csv, line 1", "no column 'review'", "text"]),
+        (_model({}), "run=enc", ["b.csv, line 2", "'bad' is none of the classes a, b"]),
+    ],
+)
+def test_evaluate_finds_what_a_run_lacks(
+    place: Place, spoil: Callable[[Place], None], line: str, pieces: list[str]
+) -> None:
+    spoil(place)
     place.refuse(line, *pieces, command="evaluate")
 
 

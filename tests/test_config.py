@@ -10,9 +10,9 @@ from omegaconf import OmegaConf
 
 from sharcs_pl.build import METHODS
 from sharcs_pl.config import RunConfig, conf_dir
-from sharcs_pl.confighelp import describe
+from sharcs_pl.config.evaluate import EvaluateConfig
+from sharcs_pl.config.help import describe
 from sharcs_pl.data.tasks import GLUE
-from sharcs_pl.evaluation_config import EvaluateConfig
 from sharcs_pl.rundir import run_config
 from tests.conftest import compose_config
 

@@ -18,8 +18,8 @@ import pytest
 
 from sharcs_pl.commandline import read_command
 from sharcs_pl.config import RunConfig
-from sharcs_pl.confighelp import describe
-from sharcs_pl.evaluation_config import EvaluateConfig
+from sharcs_pl.config.evaluate import EvaluateConfig
+from sharcs_pl.config.help import describe
 from sharcs_pl.rundir import run_config
 from tests.conftest import compose_config
 
@@ -115,7 +115,7 @@ def test_every_key_in_the_text_exists(page: Path) -> None:
     groups = {key.split(".")[0] for key in keys if "." in key}
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     named = re.findall(r"`'?([a-z_]+\.[a-z_]+)(?:=[^`]*)?`", text)
-    assert not [key for key in named if key.split(".")[0] in groups and key not in keys and key != "task.save_as"]
+    assert not [key for key in named if key.split(".")[0] in groups and key not in keys]
 
 
 @every_page

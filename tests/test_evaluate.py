@@ -16,9 +16,9 @@ import torch
 from omegaconf import OmegaConf
 
 from sharcs_pl.config import RunConfig
+from sharcs_pl.config.evaluate import EvaluateConfig
 from sharcs_pl.data.synthetic import graded_examples, word_tokenizer
 from sharcs_pl.evaluate import run
-from sharcs_pl.evaluation_config import EvaluateConfig
 from sharcs_pl.rundir import run_config
 from sharcs_pl.train import train
 from tests.conftest import TINY, compose_config, tiny_bert

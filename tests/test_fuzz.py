@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 import sharcs_pl.train as entry
 from sharcs_pl.commandline import LONGEST_MESSAGE
 from sharcs_pl.config import RunConfig
-from sharcs_pl.confighelp import describe
+from sharcs_pl.config.help import describe
 from tests.test_bad_input import GOOD, OWN, Place
 
 pytestmark = pytest.mark.filterwarnings("always::sharcs_pl.data.spec.DataWarning")

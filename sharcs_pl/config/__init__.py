@@ -4,8 +4,18 @@ The string under a field is its help text. Nothing here imports torch, so that a
 """
 
 from sharcs_pl.config.checks import conf_dir, in_range, one_of
+from sharcs_pl.config.evaluate import EvaluateConfig
 from sharcs_pl.config.run import RunConfig
 from sharcs_pl.config.task import TaskConfig
 from sharcs_pl.config.training import LoggerConfig, check_logger
 
-__all__ = ["LoggerConfig", "RunConfig", "TaskConfig", "check_logger", "conf_dir", "in_range", "one_of"]
+__all__ = [
+    "EvaluateConfig",
+    "LoggerConfig",
+    "RunConfig",
+    "TaskConfig",
+    "check_logger",
+    "conf_dir",
+    "in_range",
+    "one_of",
+]

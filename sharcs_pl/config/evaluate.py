@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 
 from omegaconf import MISSING
 
-from sharcs_pl.config import RunConfig, in_range, one_of
+from sharcs_pl.config.checks import in_range, one_of
+from sharcs_pl.config.run import RunConfig
 
 
 @dataclass
