@@ -50,8 +50,9 @@ def main() -> None:
 
 def run(config: EvaluateConfig) -> dict[str, Any] | None:
     """Evaluate, print and write; returns what ``metrics.json`` holds, or None where the labels are hidden."""
-    one = prepare(config.run, config)
-    other = prepare(config.compare, config) if config.compare else None
+    sources = [(path, open_source(path)) for path in (config.run, config.compare) if path is not None]
+    one, *others = (prepare(path, source, config) for path, source in sources)
+    other = others[0] if others else None
     if other is not None and other.task.metric != one.task.metric:
         raise ValueError(f"compare={config.compare} was trained on task={other.task.name}, run= on {one.task.name}")
     quiet()
@@ -64,9 +65,8 @@ def run(config: EvaluateConfig) -> dict[str, Any] | None:
     return metrics
 
 
-def prepare(path: str, config: EvaluateConfig) -> Prepared:
-    """Open the source and read the split's texts; ``ValueError`` names what is missing or damaged."""
-    source = open_source(path)
+def prepare(path: str, source: Source, config: EvaluateConfig) -> Prepared:
+    """Read the split's texts; ``ValueError`` names what is missing or damaged."""
     run_config = config.applied_to(source.config)
     task, examples = read_task(run_config.task, splits_of(run_config, config.split), run_config.seed)
     return Prepared(path, source, run_config, replace(task, validation=tuple(examples)), examples)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from omegaconf.errors import OmegaConfBaseException
+
 from sharcs_pl.config import RunConfig
 from sharcs_pl.models.folder import check_safetensors, check_zip, read_json, weight_files
 from sharcs_pl.models.locate import locate
@@ -71,14 +73,18 @@ def _check_weights(weights: Path) -> None:
     if weights.is_file():
         return check_zip(weights, _REMEDY)
     for path in weight_files(weights):
-        check_safetensors(path)
+        check_safetensors(path, _REMEDY)
     return None
 
 
 def _config(record: Any, place: Path) -> RunConfig:
     if not isinstance(record, dict):
         raise ValueError(f"run={place} does not say how it was trained; train it again with this version")
-    return read_record(record)
+    try:
+        return read_record(record)
+    except (ValueError, OmegaConfBaseException) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"run={place} was written by another version, its record does not fit: {reason}") from error
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

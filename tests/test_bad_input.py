@@ -158,9 +158,10 @@ def test_a_logger_without_its_package(place: Place, name: str) -> None:
     place.refuse(f"logger={name}", f"logger={name}", f"pip install 'sharcs-pl[{name}]'")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_that_may_not_be_written_to(place: Place) -> None:
     (place.path / "closed").mkdir(mode=0o555)
+    if os.access(place.path / "closed", os.W_OK):
+        pytest.skip("root may write anywhere")
     place.refuse("hydra.run.dir=closed/run", "hydra.run.dir=closed/run", "closed may not be written to")
 
 

@@ -76,7 +76,9 @@ class RunConfig:
         for low_i, high_i in self.width.bounds:
             if not 0 <= low_i <= high_i <= high:
                 limit = "[0, 1]" if high == 1.0 else "[0, inf)"
-                raise ValueError(f"width.bounds has [{low_i}, {high_i}]; a {self.hardness.score} lies in {limit}")
+                raise ValueError(
+                    f"width.bounds has [{low_i}, {high_i}]; for hardness.score={self.hardness.score} use {limit}"
+                )
 
     @property
     def first_routed_epoch(self) -> int:

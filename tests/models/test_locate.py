@@ -49,7 +49,7 @@ def test_without_the_hub_the_cached_copy_is_read_as_a_folder(folder: Path, monke
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: cached)
     assert locate("some/model").source == str(folder)
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: None)
-    with pytest.raises(ValueError, match=r"some/model is not in the local cache.*HF_HUB_OFFLINE is set"):
+    with pytest.raises(ValueError, match=r"some/model is no folder here and not in the local.*HF_HUB_OFFLINE is set"):
         locate("some/model")
 
 
