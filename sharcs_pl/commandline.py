@@ -84,7 +84,13 @@ def is_user_error(error: Exception) -> bool:
 def explain(error: Exception, schema: type) -> str:
     """The error in one line that fits a terminal."""
     if isinstance(error, OverrideParseException):
-        text = f"cannot read {error.override!r} as key=value; quote it for the shell: 'width.bounds=[[0.8,1],[0,0.8]]'"
+        bare = re.fullmatch(r"[\w./~-]+", str(error.override)) and "run" in {key for key, _, _ in describe(schema)}
+        hint = (
+            f"did you mean run={error.override}?"
+            if bare
+            else "quote it for the shell: 'width.bounds=[[0.8,1],[0,0.8]]'"
+        )
+        text = f"cannot read {error.override!r} as key=value; {hint}"
     elif isinstance(error, MissingConfigException) and error.options:
         text = _unknown_choice(str(error.missing_cfg_file), list(error.options))
     elif isinstance(error, ConfigCompositionException):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -55,6 +56,12 @@ def run(config: EvaluateConfig) -> dict[str, Any] | None:
     other = others[0] if others else None
     if other is not None and other.task.metric != one.task.metric:
         raise ValueError(f"compare={config.compare} was trained on task={other.task.name}, run= on {one.task.name}")
+    if other is not None and texts_of(one) != texts_of(other):
+        seeds = f"{other.config.seed} there, {one.config.seed} here"
+        raise ValueError(
+            f"compare={config.compare} is evaluated on other texts: the files differ, or the seed (a share task.dev is "
+            f"drawn with it: {seeds})"
+        )
     quiet()
     done = evaluate_model(one)
     metrics = present(one, done, config)
@@ -68,8 +75,18 @@ def run(config: EvaluateConfig) -> dict[str, Any] | None:
 def prepare(path: str, source: Source, config: EvaluateConfig) -> Prepared:
     """Read the split's texts; ``ValueError`` names what is missing or damaged."""
     run_config = config.applied_to(source.config)
-    task, examples = read_task(run_config.task, splits_of(run_config, config.split), run_config.seed)
+    try:
+        task, examples = read_task(run_config.task, splits_of(run_config, config.split), run_config.seed)
+    except ValueError as error:
+        found = re.match(r"(task\.\w+)=.*there is no such file", str(error))
+        hint = f"; give {found.group(1)}=<where it is now>" if found else ""
+        raise ValueError(f"{error}{hint}") from error
     return Prepared(path, source, run_config, replace(task, validation=tuple(examples)), examples)
+
+
+def texts_of(prepared: Prepared) -> list[tuple[str, ...]]:
+    """The texts of the split that counts."""
+    return prepared.examples[prepared.task.validation[0]].texts
 
 
 def splits_of(config: RunConfig, split: str) -> list[str | None]:

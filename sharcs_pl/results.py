@@ -50,15 +50,25 @@ def finish(config: RunConfig, run: Run, run_dir: Path) -> dict[str, Any]:
     """Evaluate the best weights, print the table, write the results; returns what ``metrics.json`` holds."""
     found = load_best(run, run_dir / "checkpoints" / "best.ckpt")
     if config.checkpoint.save_best and not found:
-        limit = f" within checkpoint.max_macs_fraction={config.checkpoint.max_macs_fraction}"
-        budget = limit if config.checkpoint.max_macs_fraction is not None else ""
-        Console(stderr=True).print(f"no routed epoch{budget} was completed: the last weights are evaluated")
+        Console(stderr=True, soft_wrap=True, highlight=False).print(no_best(config))
     run.trainer.validate(run.module, datamodule=run.datamodule, verbose=False)
     report = evaluate(run.module.predictions, run.inputs.task, run.module.model.cost, config.seed)
     metrics = report_json(report, config) | {"epochs": run.trainer.current_epoch, "steps": run.trainer.global_step}
     if run.trainer.is_global_zero:
         write_results(config, run, run_dir, report, metrics)
     return metrics
+
+
+def no_best(config: RunConfig) -> str:
+    """Why the last weights are evaluated and not the best, and what to change."""
+    limit = config.checkpoint.max_macs_fraction
+    if limit is None:
+        return "no routed epoch was completed: the last weights are evaluated"
+    return (
+        f"warning: no routed epoch within checkpoint.max_macs_fraction={limit}: the last weights are evaluated. The "
+        f"router sends too much to the full width; try batch_size={max(4, config.batch_size // 2)} (more steps), more "
+        "epochs or a lower router.threshold"
+    )
 
 
 def report_json(report: Report, config: RunConfig) -> dict[str, Any]:

@@ -71,6 +71,8 @@ class EvaluateConfig:
             in_range("eval_batch_size", self.eval_batch_size, 1)
         if self.accelerator is not None:
             one_of("accelerator", self.accelerator, ("auto", "cpu", "gpu", "cuda", "mps"))
+        if self.task.test is not None and self.split != "test":
+            raise ValueError(f"task.test={self.task.test} is read with split=test only; add it")
         if self.compare is not None and self.split == "test":
             raise ValueError("compare needs labels; use split=validation")
 
