@@ -13,8 +13,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from sharcs_pl.config import RunConfig, conf_dir
-from sharcs_pl.config.evaluate import EvaluateConfig
+from sharcs_pl.config import COMMAND_SCHEMAS, RunConfig, conf_dir
 from sharcs_pl.config.help import describe, show_default
 from sharcs_pl.core.files import write_text
 
@@ -73,8 +72,8 @@ def configuration() -> str:
     """The page of every key and every choice."""
     sections = [section(name) for name in groups()]
     top = [row for row in describe(RunConfig) if "." not in row[0]]
-    evaluate = f"## `sharcs evaluate`\n\n{HEAD}{table(describe(EvaluateConfig))}\n"
-    return "\n".join([INTRO, *sections, f"## Keys without a group\n\n{HEAD}{table(top)}\n", evaluate, ENVIRONMENT])
+    commands = [f"## `sharcs {name}`\n\n{HEAD}{table(describe(schema))}\n" for name, schema in COMMAND_SCHEMAS.items()]
+    return "\n".join([INTRO, *sections, f"## Keys without a group\n\n{HEAD}{table(top)}\n", *commands, ENVIRONMENT])
 
 
 def groups() -> list[str]:

@@ -50,7 +50,7 @@ class SharcsSweeper(BasicSweeper):
             raise SystemExit(BAD_INPUT)
         self._save_config()
         returns = self._launch(good)
-        self._finish(returns, len(jobs) - len(good))
+        finish(returns, len(jobs) - len(good))
         return returns
 
     def _jobs(self, arguments: list[str]) -> list[list[str]]:
@@ -83,16 +83,17 @@ class SharcsSweeper(BasicSweeper):
             returns += self.launcher.launch(batch, initial_job_idx=len(returns))
         return returns
 
-    def _finish(self, returns: Sequence[JobReturn], left_out: int) -> None:
-        """The result of each job, one line each; exit code 2 when a job was bad, 1 when one broke."""
-        errors = [error for done in returns if (error := failure(done)) is not None]
-        print(f"\n{len(returns) - len(errors)} of {len(returns) + left_out} jobs ended well", file=sys.stderr)
-        for done in returns:
-            print(f"  {' '.join(done.overrides or []) or 'defaults'}: {outcome(done)}", file=sys.stderr)
-        if not all(map(is_user_error, errors)):
-            raise SystemExit(1)
-        if errors or left_out:
-            raise SystemExit(BAD_INPUT)
+
+def finish(returns: Sequence[JobReturn], left_out: int) -> None:
+    """Print the result of each job, one line each; exit code 2 when a job was bad, 1 when one broke."""
+    errors = [error for done in returns if (error := failure(done)) is not None]
+    print(f"\n{len(returns) - len(errors)} of {len(returns) + left_out} jobs ended well", file=sys.stderr)
+    for done in returns:
+        print(f"  {' '.join(done.overrides or []) or 'defaults'}: {outcome(done)}", file=sys.stderr)
+    if not all(map(is_user_error, errors)):
+        raise SystemExit(1)
+    if errors or left_out:
+        raise SystemExit(BAD_INPUT)
 
 
 def failure(done: JobReturn) -> Exception | None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["SharcsConfig", "SharcsForSequenceClassification", "__version__"]
+__all__ = ["RoutedPredictor", "SharcsConfig", "SharcsForSequenceClassification", "__version__"]
 
 if TYPE_CHECKING:
+    from sharcs_pl.inference.predictor import RoutedPredictor
     from sharcs_pl.models.routed import SharcsConfig, SharcsForSequenceClassification
 
 
@@ -19,4 +20,8 @@ def __getattr__(name: str) -> Any:
         from sharcs_pl.models import routed
 
         return getattr(routed, name)
+    if name == "RoutedPredictor":
+        from sharcs_pl.inference.predictor import RoutedPredictor
+
+        return RoutedPredictor
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

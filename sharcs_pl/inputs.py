@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sharcs_pl.config import RunConfig, TaskConfig
-from sharcs_pl.core.widths import WidthLadder, check_split
 from sharcs_pl.data.own import OwnSource, load_own
 from sharcs_pl.data.synthetic import graded_examples
 from sharcs_pl.data.tasks import GRADED, Examples, TaskSpec, get_task, load_examples, subset_examples
@@ -103,12 +102,8 @@ def check_reader(config: RunConfig) -> None:
 def check_sizes(config: RunConfig, encoder: EncoderFiles) -> None:
     """The split layer, the widths and the longest input must fit the encoder."""
     sizes = encoder.sizes
-    check_split(config.width.split_layer, sizes.layers)
-    WidthLadder.parse(config.width.multipliers).check(
-        hidden_size=sizes.hidden,
-        num_heads=sizes.heads,
-        intermediate_size=sizes.ffn,
-        reduction=config.width.reduction,
+    config.width.check_fits(
+        num_layers=sizes.layers, hidden_size=sizes.hidden, num_heads=sizes.heads, intermediate_size=sizes.ffn
     )
     if config.task.max_length > sizes.max_tokens:
         limit = f"this encoder reads at most {sizes.max_tokens} tokens"

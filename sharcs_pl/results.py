@@ -15,6 +15,7 @@ from sharcs_pl.analysis.evaluation import Predictions, Report, evaluate
 from sharcs_pl.analysis.plots import FigureInputs, draw_run
 from sharcs_pl.analysis.table import report_table
 from sharcs_pl.build import Run
+from sharcs_pl.card import METRICS, write_card
 from sharcs_pl.config import RunConfig
 from sharcs_pl.core.files import whole_file, whole_folder, write_text
 from sharcs_pl.core.flops import CostModel
@@ -89,12 +90,15 @@ def write_results(config: RunConfig, run: Run, run_dir: Path, report: Report, me
     task, module = run.inputs.task, run.module
     split = task.validation[0]
     predictions, examples = module.predictions[split], run.inputs.examples[split]
-    write_text(run_dir / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    write_text(run_dir / METRICS, json.dumps(metrics, indent=2) + "\n")
     write_predictions(run_dir / "predictions.tsv", predictions, module.model.cost, task, examples)
     with whole_folder(run_dir / "model") as folder:
         module.model.save_pretrained(folder)
+        run.tokenizer.model_max_length = config.task.max_length  # where transformers truncates, if asked to
         run.tokenizer.save_pretrained(folder)
         write_text(folder / FILE, json.dumps(module.record, indent=2) + "\n")
+        write_text(folder / METRICS, json.dumps(metrics, indent=2) + "\n")
+        write_card(folder)
     inputs = figure_inputs(config, task, module.model.ladder, run_dir, run_dir / "figures")
     figures = draw_run(report, predictions, examples.texts, inputs)
     log_results(run.trainer, metrics, figures)

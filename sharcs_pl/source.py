@@ -1,14 +1,20 @@
-"""A trained model, from wherever the user points: a run directory, a checkpoint or a saved model folder."""
+"""A trained model, from wherever the user points: a run directory, a checkpoint, a saved model folder or a hub id."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf.errors import OmegaConfBaseException
 
-from sharcs_pl.config import RunConfig
+from sharcs_pl.config import RunConfig, TaskConfig
+from sharcs_pl.config.model import EncoderConfig
+from sharcs_pl.data.files import listed, shown
+from sharcs_pl.models.architectures import encoder_sizes
 from sharcs_pl.models.folder import check_safetensors, check_zip, read_json, weight_files
 from sharcs_pl.models.locate import locate
 from sharcs_pl.record import CHECKPOINT_KEY, FILE, read_record
@@ -19,29 +25,44 @@ if TYPE_CHECKING:
 
     from sharcs_pl.models.routed import SharcsForSequenceClassification
 
+TRAINED = "trained"  # the operating point that every model has, as the model's own config calls it
+TEXT = "text"  # the text column where no run says another
 _REMEDY = "give another checkpoint, or the saved model's folder"
+_GIVE = "give a run directory, a .ckpt file, a model/ folder or a hub id"
+_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+_HUB_FILES = ("*.json", "*.safetensors", "*.txt", "*.model")
+_SECONDS = 5.0  # for the hub to answer
 
 
 @dataclass(frozen=True)
 class Source:
-    """`weights`: the folder or checkpoint they lie in; `home`: the folder that results of an evaluation go beside."""
+    """`weights`: the folder or checkpoint they lie in; `home`: the folder that results of an evaluation go beside.
+    `recorded`: the config is a run's own, not made up from the model."""
 
     weights: Path
     home: Path
     config: RunConfig
+    recorded: bool = True
 
 
-def open_source(path: str) -> Source:
-    """What ``run=`` names. ``ValueError`` when it is none of the three, or damaged; no model is loaded yet."""
+def open_source(path: str, record_needed: bool = True) -> Source:
+    """What ``run=`` names. ``ValueError`` when it is none of those, or damaged; no model is loaded yet.
+
+    Without ``record_needed`` a model's folder may lack the record of its run. Its ``config`` then is made up from the
+    model: own data with the text column ``text``, and the longest input that tokenizer and encoder take.
+    """
     place = Path(path).expanduser()
     if place.is_file():
         return _checkpoint(place)
     if (place / MARKER).is_file():
         return _run_directory(place)
     if (place / "config.json").is_file():
-        return _model_folder(place)
-    what = "holds neither a run nor a saved model" if place.is_dir() else "does not exist"
-    raise ValueError(f"run={path} {what}; give a run directory, a .ckpt file or a model/ folder")
+        return _model_folder(place, place.absolute().parent, record_needed)
+    if place.is_dir():
+        raise ValueError(f"run={path} holds neither a run nor a saved model; {_GIVE}")
+    if not _HUB_ID.fullmatch(path):
+        raise ValueError(f"run={path} does not exist; {_GIVE}")
+    return _model_folder(_from_hub(path), Path.cwd(), record_needed)
 
 
 def _run_directory(place: Path) -> Source:
@@ -54,12 +75,54 @@ def _run_directory(place: Path) -> Source:
     raise ValueError(f"run={place} has no checkpoint yet; let it train for an epoch")
 
 
-def _model_folder(place: Path) -> Source:
+def _model_folder(place: Path, home: Path, record_needed: bool) -> Source:
     record = place / FILE
-    if not record.is_file():
+    if record.is_file():
+        _check_weights(place)
+        return Source(place, home, _config(read_json(record), place))
+    if record_needed:
         raise ValueError(f"run={place} has no {FILE}, which says how it was trained; give a model/ folder of a run")
+    config = _assumed(place)
     _check_weights(place)
-    return Source(place, place.absolute().parent, _config(read_json(record), place))
+    return Source(place, home, config, recorded=False)
+
+
+def _assumed(place: Path) -> RunConfig:
+    """What is known of a run that left no record."""
+    settings = _settings(place)
+    try:
+        longest = encoder_sizes(settings["encoder"]).max_tokens
+    except ValueError as error:
+        raise ValueError(str(error).replace("encoder.pretrained:", f"run={place}:")) from error
+    tokenizer = place / "tokenizer_config.json"
+    limit = read_json(tokenizer).get("model_max_length") if tokenizer.is_file() else None
+    task = TaskConfig(name="own", text=TEXT, label="label", max_length=int(min(limit or longest, longest)))
+    return RunConfig(task=task, encoder=EncoderConfig(name="custom", pretrained=str(place)))
+
+
+def _from_hub(name: str) -> Path:
+    """The folder of a model on the hub: brought up to date where the hub answers, else as it was cached."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(_HUB_FILES), etag_timeout=_SECONDS))
+    except GatedRepoError as error:
+        raise ValueError(f"run={name} asks for a login: run `hf auth login` first") from error
+    except RepositoryNotFoundError as error:
+        raise ValueError(f"run={name} does not exist here, nor on the Hugging Face hub; {_GIVE}") from error
+    except Exception as error:
+        why = "HF_HUB_OFFLINE is set" if _offline() else type(error).__name__
+        raise ValueError(
+            f"run={name} does not exist here, nor in the local cache of the Hugging Face hub, which cannot be reached "
+            f"({why}); {_GIVE}"
+        ) from error
+
+
+def _offline() -> bool:
+    from huggingface_hub import constants
+
+    return constants.HF_HUB_OFFLINE
 
 
 def _checkpoint(place: Path) -> Source:
@@ -102,9 +165,46 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return found
 
 
+def model_settings(source: Source) -> dict[str, Any]:
+    """The model's own config as it is stored. ``ValueError`` when it is no model of this project."""
+    if source.weights.is_dir():
+        return _settings(source.weights)
+    return read_checkpoint(source.weights)[CHECKPOINT_KEY]["model"]
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    found = read_json(folder / "config.json")
+    if found.get("model_type") != "sharcs" or not isinstance(found.get("encoder"), dict):
+        kind = shown(found.get("model_type"))
+        raise ValueError(f"run={folder} is no model of this project: its config.json has model_type={kind}")
+    return found
+
+
+def thresholds_of(settings: dict[str, Any], point: str | None) -> Any:
+    """What ``point=`` routes by, as stored; None for the rule of training. ``ValueError`` lists the points there."""
+    points = settings.get("operating_points") or {}
+    name = point or settings.get("operating_point") or TRAINED
+    if name == TRAINED:
+        return None
+    if name not in points:
+        raise ValueError(f"point={name}: this model has no such operating point; it has {listed([TRAINED, *points])}")
+    return points[name]["thresholds"]
+
+
+def model_digest(source: Source, settings: dict[str, Any]) -> str:
+    """Hash of weights, tokenizer and config, but for the operating points, which come and go."""
+    kept = {key: value for key, value in settings.items() if key not in ("operating_points", "operating_point")}
+    digest = hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode())
+    weights = source.weights
+    files = [*weight_files(weights), weights / "tokenizer.json"] if weights.is_dir() else [weights]
+    for path in filter(Path.is_file, files):
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:32]
+
+
 def load_model(source: Source) -> SharcsForSequenceClassification:
     """The model with its weights, as the training run left it."""
-    from sharcs_pl.build import set_attention
     from sharcs_pl.models.routed import SharcsConfig, SharcsForSequenceClassification
 
     if source.weights.is_dir():
@@ -115,7 +215,8 @@ def load_model(source: Source) -> SharcsForSequenceClassification:
         weights = {name.removeprefix("model."): tensor for name, tensor in found["state_dict"].items()}
         model.to(next(iter(weights.values())).dtype)  # pyright: ignore[reportCallIssue]
         model.load_state_dict(weights)
-    set_attention(source.config, model)
+    if source.config.encoder.attn_implementation:
+        model.encoder.set_attn_implementation(source.config.encoder.attn_implementation)
     return model.eval()
 
 

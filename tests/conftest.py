@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 from transformers import BertConfig, BertForSequenceClassification
 
 from sharcs_pl.config import RunConfig, conf_dir
+from sharcs_pl.data.synthetic import word_tokenizer
 from sharcs_pl.data.table import TokenTable
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 
@@ -67,6 +68,17 @@ def tiny_bert(num_labels: int = 2, **changes: Any) -> BertForSequenceClassificat
     config = BertConfig(max_position_embeddings=32, **(sizes | changes))
     config.num_labels = num_labels
     return BertForSequenceClassification(config)
+
+
+@pytest.fixture(scope="session")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random BERT in a folder, with the embedded task's tokenizer."""
+    folder = tmp_path_factory.mktemp("encoder")
+    torch.manual_seed(3)
+    tokenizer = word_tokenizer()
+    tiny_bert(vocab_size=len(tokenizer)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
 def tiny_model(num_labels: int = 2, widths: tuple[float, ...] = (0.25, 1.0)) -> SharcsForSequenceClassification:

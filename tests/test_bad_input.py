@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from hydra_plugins.sharcs_sweeper import SharcsSweeper
+from hydra_plugins.sharcs_sweeper import finish
 from sharcs_pl.commandline import BAD_INPUT, LONGEST_MESSAGE
 from tests.conftest import TINY
 
@@ -364,7 +364,7 @@ def test_a_job_that_fails_before_its_model_is_built_does_not_end_the_sweep(place
 
 def test_a_sweep_that_left_jobs_out_has_exit_code_2_though_the_others_ended_well() -> None:
     with pytest.raises(SystemExit) as left:
-        SharcsSweeper(None, None)._finish([], left_out=1)
+        finish([], left_out=1)
     assert left.value.code == BAD_INPUT
 
 

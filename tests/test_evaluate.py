@@ -17,11 +17,11 @@ from omegaconf import OmegaConf
 
 from sharcs_pl.config import RunConfig
 from sharcs_pl.config.evaluate import EvaluateConfig
-from sharcs_pl.data.synthetic import graded_examples, word_tokenizer
+from sharcs_pl.data.synthetic import graded_examples
 from sharcs_pl.evaluate import run
 from sharcs_pl.rundir import run_config
 from sharcs_pl.train import train
-from tests.conftest import TINY, compose_config, tiny_bert
+from tests.conftest import TINY, compose_config
 
 
 def evaluate(source: Path, **options: Any) -> dict[str, Any] | None:
@@ -35,17 +35,6 @@ def fit(directory: Path, *overrides: str) -> dict[str, Any]:
     cfg = compose_config(*overrides)
     metrics = train(run_config(cfg), directory, cfg)
     return {key: value for key, value in metrics.items() if key not in ("epochs", "steps")}
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random BERT in a folder, with the embedded task's tokenizer."""
-    folder = tmp_path_factory.mktemp("encoder")
-    torch.manual_seed(3)
-    tokenizer = word_tokenizer()
-    tiny_bert(vocab_size=len(tokenizer)).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
 
 
 def write_csv(path: Path, texts: list[str], labels: list[Any]) -> None:

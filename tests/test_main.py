@@ -15,15 +15,25 @@ def sharcs(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "sharcs_pl", *arguments], capture_output=True, text=True, cwd=ROOT)
 
 
+SET = {
+    "train": ["eval_batch_size=7"],
+    "evaluate": ["run=r", "eval_batch_size=7"],
+    "predict": ["run=r", "input=a.csv", "output=b.csv", "batch_size=7"],
+    "calibrate": ["run=r", "budget=0.5", "eval_batch_size=7"],
+    "export": ["run=r", "output=m.onnx", "opset=7"],
+    "bench": ["samples=7"],
+}
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_gets_its_overrides(command: str) -> None:
-    done = sharcs(command, "eval_batch_size=7", "--cfg", "job")
+    done = sharcs(command, *SET[command], "--cfg", "job")
     assert done.returncode == 0, done.stderr
-    assert "\neval_batch_size: 7\n" in done.stdout
+    assert f"\n{SET[command][-1].replace('=', ': ')}\n" in f"\n{done.stdout}"
 
 
 def test_help_lists_the_commands_and_an_unknown_one_is_refused() -> None:
     assert "train" in sharcs("--help").stdout
     done = sharcs("trian")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "error: unknown command 'trian'; choose one of: train, evaluate\n"
+    assert done.stderr == f"error: unknown command 'trian'; choose one of: {', '.join(COMMANDS)}\n"

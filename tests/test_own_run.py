@@ -11,28 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from sharcs_pl.data.synthetic import graded_examples, word_tokenizer
+from sharcs_pl.data.synthetic import graded_examples
 from sharcs_pl.rundir import run_config
 from sharcs_pl.train import train
-from tests.conftest import TINY, compose_config, tiny_bert
+from tests.conftest import TINY, compose_config
 from tests.data.formats import NASTY, SUFFIXES, write_rows
 
 # The longest is beyond what readers of csv files take without being told.
 STRANGE = [*(text for text in NASTY.values() if len(text) < 100_000), "الحساء كان لذيذا", "x" * 10_000]
 OPTIONS = [text for text in TINY if not text.startswith(("task.", "encoder."))]
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random BERT in a folder, with the embedded task's tokenizer."""
-    folder = tmp_path_factory.mktemp("encoder")
-    torch.manual_seed(3)
-    tokenizer = word_tokenizer()
-    tiny_bert(vocab_size=len(tokenizer)).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
 
 
 def rows(path: Path) -> list[dict[str, str]]:

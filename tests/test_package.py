@@ -19,7 +19,8 @@ FLOORS = {
     "models": {"core", "models"},
     "data": {"core", "models", "data"},
     "training": {"core", "models", "data", "training", "analysis"},
-    "analysis": {"core", "models", "data", "training", "analysis"},
+    "analysis": {"core", "models", "data", "training", "analysis", "inference"},
+    "inference": {"core", "models", "data", "inference"},
     "commandline": {"config", "data"},
     "inputs": {"core", "config", "models", "data"},
     "record": {"config", "models", "data"},
@@ -61,15 +62,15 @@ def loaded_after(statement: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "statement",
-    ["import sharcs_pl", "import sharcs_pl.train", "import sharcs_pl.evaluate", "import sharcs_pl.__main__"],
+    "module", ["", ".__main__", ".train", ".evaluate", ".predict", ".calibrate", ".export", ".bench"]
 )
-def test_importing_an_entry_loads_no_heavy_library(statement: str) -> None:
-    assert not loaded_after(statement) & {"torch", "transformers", "lightning", "datasets"}
+def test_importing_an_entry_loads_no_heavy_library(module: str) -> None:
+    assert not loaded_after(f"import sharcs_pl{module}") & {"torch", "transformers", "lightning", "datasets"}
 
 
 def test_the_public_names_are_there() -> None:
-    assert set(sharcs_pl.__all__) == {"SharcsConfig", "SharcsForSequenceClassification", "__version__"}
+    names = {"RoutedPredictor", "SharcsConfig", "SharcsForSequenceClassification", "__version__"}
+    assert set(sharcs_pl.__all__) == names
     assert sharcs_pl.SharcsForSequenceClassification.config_class is sharcs_pl.SharcsConfig
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = sharcs_pl.nothing

@@ -3,13 +3,27 @@
 The string under a field is its help text. Nothing here imports torch, so that a wrong key answers at once.
 """
 
+from sharcs_pl.config.bench import BenchConfig
+from sharcs_pl.config.calibrate import CalibrateConfig
 from sharcs_pl.config.checks import conf_dir, in_range, one_of
 from sharcs_pl.config.evaluate import EvaluateConfig
+from sharcs_pl.config.export import ExportConfig
+from sharcs_pl.config.predict import PredictConfig
 from sharcs_pl.config.run import RunConfig
 from sharcs_pl.config.task import TaskConfig
 from sharcs_pl.config.training import LoggerConfig, check_logger
 
+# Of every command but train, which reads a RunConfig.
+COMMAND_SCHEMAS: dict[str, type] = {
+    "evaluate": EvaluateConfig,
+    "predict": PredictConfig,
+    "calibrate": CalibrateConfig,
+    "export": ExportConfig,
+    "bench": BenchConfig,
+}
+
 __all__ = [
+    "COMMAND_SCHEMAS",
     "EvaluateConfig",
     "LoggerConfig",
     "RunConfig",

@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from sharcs_pl.config.checks import in_range, one_of
-from sharcs_pl.core.widths import WidthLadder
+from sharcs_pl.core.widths import WidthLadder, check_split
 
 
 @dataclass
@@ -83,6 +83,16 @@ class WidthConfig:
         self.bounds = [_bound(pair) for pair in self.bounds]
         for weight in self.loss_weights or ():
             in_range("width.loss_weights", weight, 0)
+
+    def check_fits(self, *, num_layers: int, hidden_size: int, num_heads: int, intermediate_size: int) -> None:
+        """``ValueError`` unless an encoder of these sizes can be split and cut so."""
+        check_split(self.split_layer, num_layers)
+        WidthLadder.parse(self.multipliers).check(
+            hidden_size=hidden_size,
+            num_heads=num_heads,
+            intermediate_size=intermediate_size,
+            reduction=self.reduction,
+        )
 
 
 @dataclass

@@ -11,7 +11,6 @@ from sharcs_pl.config.checks import in_range
 from sharcs_pl.config.model import DistillConfig, EncoderConfig, HardnessConfig, MethodConfig, RouterConfig, WidthConfig
 from sharcs_pl.config.task import TaskConfig
 from sharcs_pl.config.training import CheckpointConfig, LoggerConfig, OptimConfig, TrainerConfig
-from sharcs_pl.core.widths import WidthLadder, check_split
 
 
 @dataclass
@@ -55,12 +54,11 @@ class RunConfig:
             raise ValueError(
                 f"encoder.hidden_size={encoder.hidden_size} is not a multiple of num_heads={encoder.num_heads}"
             )
-        check_split(self.width.split_layer, encoder.num_layers)
-        WidthLadder.parse(self.width.multipliers).check(
+        self.width.check_fits(
+            num_layers=encoder.num_layers,
             hidden_size=encoder.hidden_size,
             num_heads=encoder.num_heads,
             intermediate_size=encoder.intermediate_size,
-            reduction=self.width.reduction,
         )
 
     def _check_hardness(self) -> None:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A path to write to, which becomes ``path`` when the block ends well and vanishes when it does not."""
-    part = path.with_name(path.name + ".part")
+def whole_file(path: Path, suffix: str = ".part") -> Iterator[Path]:
+    """A path to write to, ``path`` with a suffix, which becomes ``path`` when the block ends well and vanishes when it
+    does not."""
+    part = path.with_name(path.name + suffix)
     try:
         yield part
         os.replace(part, path)

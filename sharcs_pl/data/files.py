@@ -5,17 +5,17 @@ Every fault of a file is a `ValueError` of one line that names the file and, whe
 
 from __future__ import annotations
 
-import csv
 import difflib
 import json
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from sharcs_pl.data.delimited import cells_hint, plain_records, quoted_records
+from sharcs_pl.data.lines import Fault, TextLines, shown
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,19 +24,22 @@ Row = tuple[str, tuple[Any, ...]]
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 QUOTINGS = ("standard", "none")
-_LARGEST_CELL = 2**31 - 1  # what a C long holds everywhere
 _BATCH = 4096  # parquet rows in memory at once
-_QUOTED = re.compile(r'"(?:[^"]++|"")*+"')
-_QUOTE_ADVICE = "double a quote inside a quoted cell, or set task.quoting=none where quotes are plain characters"
+_UNDECODED = object()  # a parquet text that is not UTF-8
+_QUOTE_ADVICE = "double a quote inside a quoted cell, or set {}=none where quotes are plain characters"
 
 
 @dataclass(frozen=True)
 class Request:
-    """What to read of a file: `columns` in this order, then `optional` where the file has it."""
+    """What to read of a file: `columns` in this order, then `optional` where the file has it.
+
+    `quoting`: of CSV and TSV files, `standard` or `none`; `quoting_key`: the key that says so.
+    """
 
     columns: tuple[str, ...]
     optional: str | None = None
     quoting: str = "standard"
+    quoting_key: str = "task.quoting"
 
     def present(self, names: Container[str]) -> tuple[str, ...]:
         """The columns to read of a file with these names."""
@@ -45,12 +48,14 @@ class Request:
         return (*self.columns, self.optional)
 
 
-def check_file(key: str, value: str) -> Path:
-    """The path that a key names; `ValueError` with the key when no file of a known format is there."""
+def check_file(key: str, value: str, suffixes: Iterable[str] | None = None) -> Path:
+    """The path that a key names; `ValueError` with the key when no file of a known format (one of the `suffixes`, else
+    of the formats with columns) is there."""
+    known = tuple(suffixes or READERS)
     path = Path(value).expanduser()
     given = f"{key}={value if len(value) <= 120 else '…' + value[-119:]}"
-    if path.suffix.lower() not in READERS:
-        raise ValueError(f"{given}: the suffix {path.suffix!r} is not supported; choose among {', '.join(READERS)}")
+    if path.suffix.lower() not in known:
+        raise ValueError(f"{given}: the suffix {path.suffix!r} is not supported; choose among {', '.join(known)}")
     if not os.path.isfile(path):  # unlike Path's, false for a path that no file can have
         raise ValueError(
             f"{given} is a folder, not a file" if os.path.isdir(path) else f"{given}: there is no such file"
@@ -64,14 +69,20 @@ def read_rows(path: Path, request: Request) -> Iterator[Row]:
     A row has one value less where the file lacks the optional column. Values of CSV and TSV are text; those of JSONL
     and parquet are what was stored, and may be None.
     """
+    for found in read_found(path, request):
+        if isinstance(found, Fault):
+            raise ValueError(str(found))
+        yield found
+
+
+def read_found(path: Path, request: Request) -> Iterator[Row | Fault]:
+    """The same, with a `Fault` in the place of every row that cannot be read. Raises `ValueError` for a file without
+    rows or without the columns."""
     empty = True
-    try:
-        for row in READERS[path.suffix.lower()](path, request):
+    with path.open("rb") as file:
+        for found in READERS[path.suffix.lower()](file, path.name, request):
             empty = False
-            yield row
-    except UnicodeDecodeError:
-        line, byte = utf8_fault(path)
-        raise ValueError(f"{path.name}, line {line}: not UTF-8 at byte {byte} of the file") from None
+            yield found
     if empty:
         raise ValueError(f"{path.name}: no rows")
 
@@ -94,15 +105,17 @@ def check_columns(where: str, names: Sequence[str], wanted: Iterable[str]) -> No
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise ValueError(f"{where}: more than one column is called {shown(twice[0])}")
+    missing = columns_fault(names, wanted)
+    if missing:
+        raise ValueError(f"{where}: {missing}")
+
+
+def columns_fault(names: Sequence[str], wanted: Iterable[str]) -> str | None:
+    """The first name that is not there, the closest one and those that are; None where all are there."""
     for column in wanted:
         if column not in names:
-            raise ValueError(f"{where}: no column {shown(column)}{_closest(column, names)} among {listed(names)}")
-
-
-def shown(value: object, limit: int = 60) -> str:
-    """A value as one short line."""
-    text = repr(value)
-    return text if len(text) <= limit else f"{text[: limit - 2]}…{text[-1]}"
+            return f"no column {shown(column)}{_closest(column, names)} among {listed(names)}"
+    return None
 
 
 def listed(names: Iterable[str], limit: int = 120) -> str:
@@ -130,161 +143,137 @@ def _closest(column: str, names: Sequence[str]) -> str:
     return f" (did you mean {shown(folded[found[0]])}?)" if found else ""
 
 
-def _read_delimited(path: Path, request: Request) -> Iterator[Row]:
-    read = _plain_records if request.quoting == "none" else _quoted_records
-    records = read(path, DELIMITERS[path.suffix.lower()])
-    line, header = next(records, (0, []))
-    if not header:
+def text_fault(texts: Sequence[Any], columns: Sequence[str], allow_empty: bool = False) -> str | None:
+    """Why the values of some text columns are no texts for a model; None where they are."""
+    for column, text in zip(columns, texts, strict=True):
+        if not isinstance(text, str):
+            return f"{shown(column)} is {'null' if text is None else f'{shown(text)}, not a text'}"
+        if not allow_empty and not text.strip():
+            return f"{shown(column)} is empty"
+    return None
+
+
+def _read_delimited(file: BinaryIO, name: str, delimiter: str, request: Request) -> Iterator[Row | Fault]:
+    if request.quoting == "none":
+        lines = TextLines(file, name, returns=False)
+        records = plain_records(lines, delimiter)
+    else:
+        lines = TextLines(file, name, returns=True)
+        records = quoted_records(lines, delimiter, _QUOTE_ADVICE.format(request.quoting_key))
+    first = next(records, None)
+    if first is None:
         return
+    if isinstance(first, Fault):
+        raise ValueError(str(first))
+    line, header = first
     columns = request.present(header)
-    check_columns(f"{path.name}, line {line}", header, columns)
+    check_columns(lines.place(line), header, columns)
     indices = [header.index(column) for column in columns]
-    for line, cells in records:
+    for record in records:
+        if isinstance(record, Fault):
+            yield record
+            continue
+        line, cells = record
         if len(cells) == len(header):
-            yield f"{path.name}, line {line}", tuple([cells[index] for index in indices])
+            yield lines.place(line), tuple([cells[index] for index in indices])
         elif len(cells) > 1 or cells[0].strip():
             expected = f"{len(header)}: {listed(header)}"
-            raise ValueError(f"{path.name}, line {line}: {len(cells)} cells, expected {expected}{_cells_hint(cells)}")
+            yield Fault(lines.place(line), f"{len(cells)} cells, expected {expected}{cells_hint(cells)}")
 
 
-def _cells_hint(cells: list[str]) -> str:
-    if any("\n" in cell for cell in cells):
-        return "; a quoted cell spans several lines here"
-    return "; quotes count only around a whole cell" if any('"' in cell for cell in cells) else ""
-
-
-def _quoted_records(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, delimiter=delimiter, strict=True)
-        start = 1
-        while True:
-            try:
-                cells = _next_record(reader)
-            except csv.Error:
-                raise ValueError(f"{path.name}, {_quote_fault(path, start, delimiter)}; {_QUOTE_ADVICE}") from None
-            if cells is None:
-                return
-            if cells:
-                yield start, cells
-            start = reader.line_num + 1
-
-
-def _next_record(reader: Iterator[list[str]]) -> list[str] | None:
-    # The limit belongs to the whole process: it is raised for this row only, not while the caller holds the iterator.
-    limit = csv.field_size_limit(_LARGEST_CELL)
-    try:
-        return next(reader, None)
-    finally:
-        csv.field_size_limit(limit)
-
-
-def _quote_fault(path: Path, start: int, delimiter: str) -> str:
-    """Which quote of the row that starts in a line breaks it: csv itself names the end of the file, or nothing."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        text = "".join(islice(file, start - 1, None))
-    at = 0  # where a cell starts
-    while True:
-        cell = _QUOTED.match(text, at)
-        if text[at] == '"' and (cell is None or text[cell.end()] != delimiter):
-            break
-        at = text.index(delimiter, at if cell is None else cell.end()) + 1
-    opened = start + _line_ends(text[:at])
-    if cell is None:
-        return f"line {opened}: a quote opens here and is never closed"
-    closed = start + _line_ends(text[: cell.end()])
-    if closed == opened:
-        return f"line {opened}: a stray quote before {shown(text[cell.end() :][:20])} in a quoted cell"
-    return f"line {opened}: the quote that opens here meets a stray quote in line {closed}"
-
-
-def _line_ends(text: str) -> int:
-    return len(re.findall(r"\r\n?|\n", text))
-
-
-def _plain_records(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    with path.open(encoding="utf-8-sig", newline="\n") as file:
-        for number, line in enumerate(file, 1):
-            cells = line.removesuffix("\n").removesuffix("\r")
-            if cells:
-                yield number, cells.split(delimiter)
-
-
-def _read_jsonl(path: Path, request: Request) -> Iterator[Row]:
+def _read_jsonl(file: BinaryIO, name: str, request: Request) -> Iterator[Row | Fault]:
     columns: tuple[str, ...] = ()
-    with path.open(encoding="utf-8-sig", newline="\n") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            place = f"{path.name}, line {number}"
-            record = _json_object(place, line)
+    lines = TextLines(file, name, returns=False)
+    for line in lines:
+        fault, place = lines.fault, lines.place(lines.number)
+        lines.begin()
+        if fault or not line.strip():
+            if fault:
+                yield fault
+            continue
+        record = _json_object(place, line)
+        if isinstance(record, dict):
             columns = columns or request.present(record)
-            if request.optional in record and request.optional not in columns:
-                raise ValueError(f"{place}: has {shown(request.optional)}, which the rows before it lack")
-            if not all(column in record for column in columns):
-                check_columns(place, list(record), columns)
-            yield place, tuple([_storable(place, column, record[column]) for column in columns])
+            yield _json_row(place, record, columns, request.optional)
+        else:
+            yield record
 
 
-def _json_object(place: str, line: str) -> dict[str, Any]:
+def _json_object(place: str, line: str) -> dict[str, Any] | Fault:
     try:
         record = json.loads(line.rstrip("\r\n"))
     except json.JSONDecodeError as error:
-        raise ValueError(f"{place}: invalid JSON: {error.msg} at column {error.colno}") from None
+        return Fault(place, f"invalid JSON: {error.msg} at column {error.colno}")
     except (ValueError, RecursionError) as error:  # a number of too many digits, lists within lists within lists
-        raise ValueError(f"{place}: invalid JSON: {shown(str(error))}") from None
+        return Fault(place, f"invalid JSON: {shown(str(error))}")
     if not isinstance(record, dict):
-        raise ValueError(f"{place}: {shown(record)} is not an object with the columns as keys")
+        return Fault(place, f"{shown(record)} is not an object with the columns as keys")
     return record
 
 
-def _storable(place: str, column: str, value: Any) -> Any:
+def _json_row(place: str, record: dict[str, Any], columns: Sequence[str], optional: str | None) -> Row | Fault:
+    if optional in record and optional not in columns:
+        return Fault(place, f"has {shown(optional)}, which the rows before it lack")
+    missing = columns_fault(list(record), columns)
+    if missing:
+        return Fault(place, missing)
+    values = tuple([record[column] for column in columns])
+    for column, value in zip(columns, values, strict=True):
+        half = _half_pair(value)
+        if half:
+            return Fault(place, f"{shown(column)} holds {half}, half of a surrogate pair: no UTF-8")
+    return place, values
+
+
+def _half_pair(value: Any) -> str | None:
     """JSON can spell half of a surrogate pair, which no UTF-8 file and no tokenizer takes."""
-    if isinstance(value, str):
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            half = shown(value[error.start])
-            raise ValueError(f"{place}: {shown(column)} holds {half}, half of a surrogate pair: no UTF-8") from None
-    return value
+    if not isinstance(value, str | list | dict):
+        return None
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return shown(text[error.start])
+    return None
 
 
-def _read_parquet(path: Path, request: Request) -> Iterator[Row]:
+def _read_parquet(file: BinaryIO, name: str, request: Request) -> Iterator[Row | Fault]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path) as file:
-            columns = request.present(file.schema_arrow.names)
-            check_columns(path.name, file.schema_arrow.names, columns)
+        with pq.ParquetFile(file) as table:
+            columns = request.present(table.schema_arrow.names)
+            check_columns(name, table.schema_arrow.names, columns)
             start = 1
-            for batch in file.iter_batches(_BATCH, columns=list(columns)):
-                values = [_values(path, start, batch.column(column)) for column in columns]
-                yield from (
-                    (f"{path.name}, row {row}", cells) for row, cells in enumerate(zip(*values, strict=True), start)
-                )
+            for batch in table.iter_batches(_BATCH, columns=list(columns)):
+                values = [_values(batch.column(column)) for column in columns]
+                for row, cells in enumerate(zip(*values, strict=True), start):
+                    place = f"{name}, row {row}"
+                    yield Fault(place, "not UTF-8") if _UNDECODED in cells else (place, cells)
                 start += len(batch)
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{path.name}: not a whole parquet file: {shown(str(error), 160)}") from None
+        yield Fault(name, f"not a whole parquet file: {shown(str(error), 160)}", ends=True)
 
 
-def _values(path: Path, start: int, column: pa.Array) -> list[Any]:
+def _values(column: pa.Array) -> list[Any]:
     try:
         return column.to_pylist()
     except UnicodeDecodeError:
-        row = next(row for row, value in enumerate(column, start) if not _decodes(value))
-        raise ValueError(f"{path.name}, row {row}: not UTF-8") from None
+        return [_value(scalar) for scalar in column]
 
 
-def _decodes(value: pa.Scalar) -> bool:
+def _value(scalar: pa.Scalar) -> Any:
     try:
-        value.as_py()
+        return scalar.as_py()
     except UnicodeDecodeError:
-        return False
-    return True
+        return _UNDECODED
 
 
-READERS: dict[str, Callable[[Path, Request], Iterator[Row]]] = {
-    **dict.fromkeys(DELIMITERS, _read_delimited),
+READERS: dict[str, Callable[[BinaryIO, str, Request], Iterator[Row | Fault]]] = {
+    ".csv": lambda file, name, request: _read_delimited(file, name, ",", request),
+    ".tsv": lambda file, name, request: _read_delimited(file, name, "\t", request),
     **dict.fromkeys((".jsonl", ".ndjson"), _read_jsonl),
     ".parquet": _read_parquet,
 }
+"""By suffix: the rows of a binary file of that name, and the faults among them. Faults of a header are raised."""

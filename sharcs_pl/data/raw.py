@@ -9,7 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sharcs_pl.data.files import DELIMITERS, Request, Row, check_columns, read_rows, shown
+from sharcs_pl.data.files import DELIMITERS, Request, Row, check_columns, read_rows, shown, text_fault
 from sharcs_pl.data.hub import load_hub
 
 if TYPE_CHECKING:
@@ -81,12 +81,9 @@ def _collect(
 
 
 def _checked(place: str, texts: tuple[Any, ...], columns: Sequence[str]) -> tuple[str, ...]:
-    for column, text in zip(columns, texts, strict=True):
-        if not isinstance(text, str):
-            found = "null" if text is None else f"{shown(text)}, not a text"
-            raise ValueError(f"{place}: {shown(column)} is {found}")
-        if not text.strip():
-            raise ValueError(f"{place}: {shown(column)} is empty")
+    fault = text_fault(texts, columns)
+    if fault:
+        raise ValueError(f"{place}: {fault}")
     return texts
 
 

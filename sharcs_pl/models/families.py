@@ -20,6 +20,7 @@ from transformers.masking_utils import create_bidirectional_mask
 from sharcs_pl.core.flops import EncoderShape
 from sharcs_pl.models.architectures import ARCHITECTURES, SizeKeys, check_architecture
 from sharcs_pl.models.layers import LayerSize
+from sharcs_pl.models.parts import ALBERT_PARTS, BERT_PARTS, DISTILBERT_PARTS, MPNET_PARTS, LayerParts
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Family:
     """One architecture: `model_type` of its config, its stock class, and where that class keeps what.
 
     `embed` gives the first layer's input [B, L, D] from (base model, input_ids [B, L], token_type_ids [B, L] or None).
-    `layers` lists the base model's layers in depth order; a layer may occur more than once.
+    `layers` lists the base model's layers in depth order; a layer may occur more than once. `parts`: what is in one.
     `layer_extras` gives what the layers take besides hidden state and mask, from (base model, hidden, heads).
     `always_projects`: the embeddings pass a Linear even where they have the hidden size.
     `head_prefixes` begin the names of parameters that a checkpoint may lack: they are then drawn afresh.
@@ -54,7 +55,7 @@ class Family:
     embed: Callable[[Any, Tensor, Tensor | None], Tensor]
     layers: Callable[[Any], list[nn.Module]]
     head: Callable[[Any], HeadParts]
-    last_norm: str
+    parts: LayerParts
     head_prefixes: tuple[str, ...]
     layer_extras: Callable[[Any, Tensor, int], dict[str, Tensor]] = _no_extras
     dropouts: tuple[str, ...] = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
@@ -186,7 +187,7 @@ _BERT = Family(
     embed=_embed_with_types,
     layers=_encoder_layers,
     head=_bert_head,
-    last_norm="output.LayerNorm",
+    parts=BERT_PARTS,
     head_prefixes=("classifier.", "bert.pooler."),
 )
 
@@ -217,6 +218,7 @@ _ROWS = (
         stock_class_name="MPNetForSequenceClassification",
         base="mpnet",
         embed=_embed_without_types,
+        parts=MPNET_PARTS,
         layer_extras=_position_bias,
         dropouts=("hidden_dropout_prob", "attention_probs_dropout_prob"),
     ),
@@ -227,7 +229,7 @@ _ROWS = (
         embed=_embed_without_types,
         layers=_distilbert_layers,
         head=_distilbert_head,
-        last_norm="output_layer_norm",
+        parts=DISTILBERT_PARTS,
         head_prefixes=("pre_classifier.", "classifier."),
         dropouts=("dropout", "attention_dropout", "seq_classif_dropout"),
     ),
@@ -238,7 +240,7 @@ _ROWS = (
         embed=_embed_albert,
         layers=_albert_layers,
         head=_albert_head,
-        last_norm="full_layer_layer_norm",
+        parts=ALBERT_PARTS,
         head_prefixes=("classifier.", "albert.pooler."),
         dropouts=("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout_prob"),
         always_projects=True,

@@ -15,7 +15,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from sharcs_pl.core.flops import CostModel
 from sharcs_pl.core.widths import WidthLadder, check_split
-from sharcs_pl.models.configuration import SharcsConfig
+from sharcs_pl.models.configuration import TRAINED, SharcsConfig
 from sharcs_pl.models.families import Family, get_family
 from sharcs_pl.models.layers import (
     NORM_INITS,
@@ -30,7 +30,7 @@ from sharcs_pl.models.layers import (
 )
 from sharcs_pl.models.outputs import SharcsOutput, TrunkState
 from sharcs_pl.models.pretrained import Source, align, load_stock, stock_from_dict
-from sharcs_pl.models.router import Router, router_loss, task_loss
+from sharcs_pl.models.router import Router, choose_rungs, router_loss, task_loss
 
 __all__ = ["SharcsConfig", "SharcsForSequenceClassification", "SharcsOutput", "TrunkState"]
 
@@ -169,17 +169,18 @@ class SharcsForSequenceClassification(PreTrainedModel):
         first = head.activation(tail.head_dense(head.input_dropout(hidden[:, 0])))
         return head.output(head.dropout(first))
 
-    def route(self, router_logits: Tensor) -> Tensor:
-        """The rung of each sample [B] long, from `router_logits` [B, W].
+    def route(self, router_logits: Tensor, thresholds: Sequence[float] | None = None) -> Tensor:
+        """The rung of each sample [B] long, from `router_logits` [B, W]: `choose_rungs` with these `thresholds` [W-1]
+        (logits), or with those of the operating point in use."""
+        given = self.config.thresholds() if thresholds is None else thresholds
+        logits = router_logits.float()
+        return choose_rungs(logits, None if given is None else logits.new_tensor(given))
 
-        The most likely one; with `config.router_threshold` the narrowest whose membership probability reaches it, else
-        the top. Where bounds overlap a sample belongs to several rungs, so that the most likely is not the cheapest.
-        """
-        if self.config.router_threshold is None:
-            return router_logits.argmax(-1)
-        member = torch.sigmoid(router_logits.float()) >= self.config.router_threshold
-        member = torch.cat([member[:, :-1], torch.ones_like(member[:, -1:])], dim=1)
-        return member.int().argmax(-1)
+    def set_operating_point(self, name: str | None) -> None:
+        """Route by a stored operating point from now on, None or "trained" for the rule of training; `ValueError` lists
+        the points there are. It is kept by `save_pretrained`."""
+        self.config.thresholds(name)
+        self.config.operating_point = None if name == TRAINED else name
 
     def all_rungs(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
@@ -229,7 +230,7 @@ class SharcsForSequenceClassification(PreTrainedModel):
         config, family, stock = self.config, self.family, self.encoder
         layers, full = family.depth_order(stock), family.size(stock.config)
         size = LayerSize(*(self.ladder.size(rung, whole) for whole in (full.hidden, full.heads, full.ffn)))
-        trunk_norm = layers[self.split_layer - 1].get_submodule(family.last_norm)
+        trunk_norm = layers[self.split_layer - 1].get_submodule(family.parts.ffn_norm)
         assert isinstance(trunk_norm, nn.LayerNorm)
         top = rung == self.ladder.top
         bare = top and not config.top_rung_norm

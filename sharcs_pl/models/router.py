@@ -41,6 +41,22 @@ class Router(nn.Module):
         return self.output(F.relu(self.dense(pooled)))
 
 
+def choose_rungs(router_logits: Tensor, thresholds: Tensor | None = None) -> Tensor:
+    """The rung of each sample [B] long, from `router_logits` [B, W].
+
+    Without `thresholds` the likeliest one. With them ([W-1], in logits) the narrowest rung i at which some rung up to i
+    reaches thresholds[i], else the top: a text easy enough for a narrower rung is easy enough for a wider one. Where
+    bounds overlap a sample belongs to several rungs, so that the likeliest is not the cheapest.
+    """
+    if thresholds is None:
+        return router_logits.argmax(-1)
+    rungs = torch.full_like(router_logits[:, 0], router_logits.shape[1] - 1, dtype=torch.long)
+    for rung in reversed(range(router_logits.shape[1] - 1)):
+        easy = router_logits[:, : rung + 1].amax(-1) >= thresholds[rung]
+        rungs = torch.where(easy, rung, rungs)
+    return rungs
+
+
 def router_loss(router_logits: Tensor, memberships: Tensor, reduction: Reduction = "mean") -> Tensor:
     """Multi-label binary cross-entropy of `router_logits` [B, W] against `memberships` [B, W] (0 or 1).
 

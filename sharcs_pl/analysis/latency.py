@@ -1,0 +1,166 @@
+"""Time, measured side by side: contenders take turns round by round, and only ratios within a round are compared."""
+
+from __future__ import annotations
+
+import random
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sharcs_pl.inference.engine import Answers, Batch, Engine
+
+Call = Callable[[Batch], Tensor]
+"""A batch to its logits [B, C]."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One pass over a workload: `seconds` in all, and the `latencies` (seconds) of its calls, or of its samples where
+    they wait for each other."""
+
+    seconds: float
+    latencies: np.ndarray
+
+
+@dataclass(frozen=True)
+class Contender:
+    """`run` takes a whole workload. `macs_fraction`: its multiply-adds over those of the stock model at the same
+    texts; `value`: the task's metric where labels are known."""
+
+    name: str
+    run: Callable[[], Pass]
+    macs_fraction: float
+    value: float | None = None
+
+
+@dataclass(frozen=True)
+class Timed:
+    """What a contender took over all rounds, and its speed beside the first contender's in the same round."""
+
+    contender: Contender
+    samples: int
+    seconds: list[float]
+    latencies: np.ndarray
+    speedups: list[float]
+
+    @property
+    def throughput(self) -> float:
+        """Median samples per second."""
+        return self.samples / statistics.median(self.seconds)
+
+    @property
+    def speedup(self) -> float:
+        """Median over the rounds."""
+        return statistics.median(self.speedups)
+
+    @property
+    def promised(self) -> float:
+        """The speed-up that multiply-adds promise."""
+        return 1 / self.contender.macs_fraction
+
+    @property
+    def efficiency(self) -> float:
+        """Measured speed-up over the promised one."""
+        return self.speedup * self.contender.macs_fraction
+
+    @property
+    def spread(self) -> tuple[float, float]:
+        """The middle half of the rounds' efficiencies."""
+        low, high = np.quantile(self.speedups, (0.25, 0.75)) * self.contender.macs_fraction
+        return float(low), float(high)
+
+    def percentile(self, percent: float) -> float:
+        """Of the latencies, in seconds."""
+        return float(np.percentile(self.latencies, percent))
+
+
+def race(
+    contenders: Sequence[Contender],
+    samples: int,
+    repeats: int,
+    warmup: int,
+    seed: int,
+    tick: Callable[[], object] = lambda: None,
+) -> list[Timed]:
+    """Every contender once a round, in an order drawn anew for each; the first one is what speed-ups refer to. `tick`
+    is called after each pass."""
+    order, draws = list(range(len(contenders))), random.Random(seed)
+    rounds: list[list[Pass]] = [[] for _ in contenders]
+    for number in range(warmup + repeats):
+        draws.shuffle(order)
+        for index in order:
+            done = contenders[index].run()
+            tick()
+            if number >= warmup:
+                rounds[index].append(done)
+    seconds = [[done.seconds for done in each] for each in rounds]
+    return [
+        Timed(
+            contender,
+            samples,
+            own,
+            np.concatenate([done.latencies for done in each]),
+            [reference / spent for reference, spent in zip(seconds[0], own, strict=True)],
+        )
+        for contender, each, own in zip(contenders, rounds, seconds, strict=True)
+    ]
+
+
+class Clock:
+    """Seconds since a start: CUDA events where the device has them, since its kernels run behind the program."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._cuda = device.type == "cuda"
+        self._start: Any = self._mark()
+
+    def seconds(self) -> float:
+        """Until now; waits for the device."""
+        end = self._mark()
+        if not self._cuda:
+            return end - self._start
+        end.synchronize()
+        return self._start.elapsed_time(end) / 1000
+
+    def _mark(self) -> Any:
+        if not self._cuda:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+
+def batch_pass(batches: Sequence[Batch], call: Call, device: torch.device) -> Pass:
+    """Batches one after the other; the latency of a batch is its own time."""
+    whole, latencies = Clock(device), []
+    for batch in batches:
+        clock = Clock(device)
+        call(batch)
+        latencies.append(clock.seconds())
+    return Pass(whole.seconds(), np.array(latencies))
+
+
+def stream_pass(
+    batches: Sequence[Batch], engine: Engine, pool_size: int, rungs: Sequence[Tensor] | None = None
+) -> tuple[Pass, list[Answers]]:
+    """Batches through pools; the latency of a sample is the time from its batch's start to its answer."""
+    run, clock = engine.pooled(pool_size), Clock(engine.model.device)
+    started: dict[int, float] = {}
+    latencies: list[float] = []
+    found: list[Answers] = []
+
+    def note(answers: list[Answers]) -> None:
+        now = clock.seconds() if answers else 0.0
+        latencies.extend(now - started[index] for each in answers for index in each.index.tolist())
+        found.extend(answers)
+
+    for number, batch in enumerate(batches):
+        started |= dict.fromkeys(batch.index.tolist(), clock.seconds())
+        note(run.add(batch, None if rungs is None else rungs[number]))
+    note(run.flush())
+    return Pass(clock.seconds(), np.array(latencies)), found

@@ -1,0 +1,233 @@
+"""Set the budget of a trained model: ``sharcs calibrate run=runs/mine budget=0.6``, or ``max_drop=0.01``.
+
+The texts are answered in float32, as ``sharcs predict`` answers, whatever precision the run was trained in.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sharcs_pl.commandline import read_command, user_errors
+from sharcs_pl.config.calibrate import RESERVED, CalibrateConfig
+from sharcs_pl.core.files import write_text
+from sharcs_pl.evaluate import Prepared, evaluate_model, prepare
+from sharcs_pl.models.folder import read_json
+from sharcs_pl.source import Source, open_source
+from sharcs_pl.train import quiet, shown
+
+if TYPE_CHECKING:
+    from sharcs_pl.analysis.points import Row, Thresholds, Views
+    from sharcs_pl.analysis.rung_latency import Latency
+    from sharcs_pl.models.routed import SharcsForSequenceClassification
+
+
+def main() -> None:
+    """The command: one line and exit code 2 for a mistake, or for a promise that the texts do not support."""
+    with user_errors(CalibrateConfig):
+        run(read_command("calibrate", CalibrateConfig, sys.argv[1:]))
+
+
+def run(config: CalibrateConfig) -> dict[str, Any]:
+    """Choose a point, print it beside the model's others and keep it; returns what is kept.
+
+    ``ValueError`` where it is out of reach or cannot be promised: then nothing is kept.
+    """
+    source = open_source(config.run)
+    folder = model_folder(config, source)
+    prepared = prepare_texts(config, source)
+    check_promise(config, prepared, len(read_json(folder / "config.json")["widths"]))
+    quiet()
+    model, views = answer(prepared)
+    if config.latency_ms is not None:
+        views = time_rungs(config, prepared, model, views)
+    choosing, measuring = split_off(config, views)
+    thresholds, found = choose(config, choosing)
+    rows = measure_points(config, model, measuring, thresholds)
+    record = {"thresholds": list(thresholds), **config.dial, **origin(config, choosing, measuring)}
+    record |= rows[-1].to_json(model.ladder.labels()) | found
+    keep(folder, config, record)
+    present(config, prepared, folder, rows, measuring)
+    return record
+
+
+def model_folder(config: CalibrateConfig, source: Source) -> Path:
+    """The folder whose ``config.json`` takes the point; ``ValueError`` where there is none, or nothing is routed, or
+    the point is there already."""
+    folder = source.weights
+    if not Path(config.run).expanduser().exists():
+        raise ValueError(
+            f"run={config.run} is on the hub: save it in a folder of yours, whose config.json takes the point"
+        )
+    if not folder.is_dir():
+        beside = source.home / "model"
+        hint = (
+            f"give run={beside}" if (beside / "config.json").is_file() else "give the model/ folder of a finished run"
+        )
+        raise ValueError(f"run={config.run} is a checkpoint, in which no point can be kept; {hint}")
+    saved = read_json(folder / "config.json")
+    if len(saved.get("widths", ())) < 2:
+        raise ValueError(f"run={config.run} is a model of one width: there is no router to set; give a routed model")
+    if config.point in saved.get("operating_points", {}) and not config.overwrite:
+        raise ValueError(f"name={config.point}: the model has this point; add overwrite=true, or another name=")
+    if not os.access(folder, os.W_OK):
+        raise ValueError(f"run={config.run}: {folder} cannot be written to")
+    return folder
+
+
+def prepare_texts(config: CalibrateConfig, source: Source) -> Prepared:
+    """The texts to calibrate on, to be answered in float32."""
+    prepared = prepare(config.run, source, config.evaluation())
+    trainer = replace(prepared.config.trainer, precision="32-true")
+    return replace(prepared, config=replace(prepared.config, trainer=trainer))
+
+
+def check_promise(config: CalibrateConfig, prepared: Prepared, num_rungs: int) -> None:
+    """``ValueError`` where ``max_drop`` can be refused before any text was answered."""
+    if config.max_drop is None:
+        return
+    if prepared.task.labels is None:
+        raise ValueError(
+            f"max_drop={config.max_drop:g} is about answers that are right or wrong, and {prepared.task.name} is a "
+            "regression; give budget= or latency_ms="
+        )
+    from sharcs_pl.analysis.risk import check_enough
+
+    size = len(prepared.examples[prepared.task.validation[0]])
+    check_enough(size - held_out(config, size), num_rungs, config.max_drop, config.confidence)
+
+
+def answer(prepared: Prepared) -> tuple[SharcsForSequenceClassification, Views]:
+    """Every rung's answer to every text."""
+    from sharcs_pl.analysis.points import Views
+
+    done = evaluate_model(prepared)
+    found = done.predictions[prepared.task.validation[0]]
+    return done.model, Views.of(found, prepared.task, done.model.cost, prepared.config.seed)
+
+
+def time_rungs(
+    config: CalibrateConfig, prepared: Prepared, model: SharcsForSequenceClassification, views: Views
+) -> Views:
+    """The views with the latency of each text on each rung; what was timed is printed."""
+    from rich.console import Console
+
+    from sharcs_pl.analysis.rung_latency import latency_table
+
+    latency = engine_latency(model, views.predictions.lengths.numpy(), config, prepared.config.trainer.accelerator)
+    Console().print(latency_table(latency, model.ladder.labels()))
+    return views.timed(latency.of(views.predictions.lengths.numpy()))
+
+
+def engine_latency(
+    model: SharcsForSequenceClassification, lengths: np.ndarray, config: CalibrateConfig, accelerator: str
+) -> Latency:
+    """Time the engine of ``sharcs predict`` behind the tokenizer, one text at a time."""
+    import torch
+
+    from sharcs_pl.analysis.rung_latency import measure_latency, timed_lengths
+    from sharcs_pl.inference.engine import Batch, Engine
+
+    graphics = "cuda" if torch.cuda.is_available() else "cpu"
+    device = accelerator if accelerator in ("cpu", "mps") else graphics
+    engine, index = Engine(model.to(device)), torch.zeros(1, dtype=torch.long)  # pyright: ignore[reportArgumentType]
+
+    def one_text(rung: int, length: int) -> None:
+        ids = torch.ones(1, length, dtype=torch.long)  # which tokens, changes no time
+        engine.answer(Batch(index, ids, torch.tensor([length])), torch.tensor([rung]))
+
+    return measure_latency(one_text, len(model.ladder), timed_lengths(lengths), config.latency_repeats, config.seed)
+
+
+def held_out(config: CalibrateConfig, size: int) -> int:
+    """Number of texts that only measure."""
+    return round((config.holdout or 0) * size)
+
+
+def split_off(config: CalibrateConfig, views: Views) -> tuple[Views, Views]:
+    """The texts that choose, and those that measure: the same ones without ``holdout``."""
+    size = len(views.outcomes)
+    away = held_out(config, size)
+    if config.holdout is None:
+        return views, views
+    if not 0 < away < size:
+        raise ValueError(f"holdout={config.holdout:g} of {size} texts leaves none on one side")
+    order = np.random.default_rng(config.seed).permutation(size)
+    return views.select(np.sort(order[away:])), views.select(np.sort(order[:away]))
+
+
+def choose(config: CalibrateConfig, views: Views) -> tuple[tuple[float, ...], dict[str, Any]]:
+    """The thresholds, and what a promise rests on: the number of texts that tested it and the bound they gave."""
+    from sharcs_pl.analysis.budget import Dial
+    from sharcs_pl.analysis.promise import control
+
+    if config.max_drop is not None:
+        promise = control(views.outcomes, config.max_drop, config.confidence, config.seed)
+        return promise.thresholds, {"tested": promise.samples, "risk_bound": promise.bound}
+    if config.budget is not None:
+        return Dial.of(views.outcomes).spend(config.budget, views.metric), {}
+    assert config.latency_ms is not None
+    return Dial.of(views.by_latency).spend(config.latency_ms, views.metric, key="latency_ms"), {}
+
+
+def measure_points(
+    config: CalibrateConfig, model: SharcsForSequenceClassification, views: Views, thresholds: tuple[float, ...]
+) -> list[Row]:
+    """The rule of training, the points that the model has, and last the new one."""
+    from sharcs_pl.analysis.points import measure_all
+
+    stored = [name for name in (RESERVED, *model.config.operating_points) if name != config.point]
+    points: dict[str, Thresholds] = {name: model.config.thresholds(name) for name in stored}
+    return measure_all(points | {config.point: thresholds}, views, config.confidence)
+
+
+def origin(config: CalibrateConfig, choosing: Views, measuring: Views) -> dict[str, Any]:
+    """What the figures of a point were taken from."""
+    found = {"task": choosing.task.name, "split": choosing.task.validation[0], "samples": len(choosing.outcomes)}
+    held = {} if config.holdout is None else {"holdout_samples": len(measuring.outcomes)}
+    return found | held | {"confidence": config.confidence, "seed": config.seed}
+
+
+def keep(folder: Path, config: CalibrateConfig, record: dict[str, Any]) -> None:
+    """Add the point to the model's ``config.json``, whose other keys stay as they are, and renew the model's card."""
+    from sharcs_pl.card import write_card
+
+    path = folder / "config.json"
+    saved = read_json(path)
+    points = {name: old for name, old in saved.get("operating_points", {}).items() if name != config.point}
+    saved["operating_points"] = points | {config.point: record}
+    if config.default:
+        saved["operating_point"] = config.point
+    write_text(path, json.dumps(saved, indent=2) + "\n")
+    write_card(folder)
+
+
+def present(config: CalibrateConfig, prepared: Prepared, folder: Path, rows: list[Row], views: Views) -> None:
+    """The table of all points on the screen, and the figure where matplotlib is installed."""
+    from rich.console import Console
+
+    from sharcs_pl.analysis.points import draw_points, points_table
+    from sharcs_pl.analysis.style import have_matplotlib
+
+    console, widths = Console(), views.cost.ladder.labels()
+    held = "" if config.holdout is None else " held out"
+    title = f"{views.task.name}: operating points on {len(views.outcomes):,} texts{held}"
+    console.print(points_table(rows, widths, config.confidence, title))
+    places = [folder / "config.json"]
+    if have_matplotlib():
+        output = Path(config.output) if config.output else prepared.source.home / "calibration"
+        output.mkdir(parents=True, exist_ok=True)
+        places.append(draw_points(rows, views, output / f"{config.point}.png"))
+    where = " and ".join(shown(place.absolute()) for place in places)
+    use = "is now the point in use" if config.default else f"predict point={config.point} takes it"
+    console.print(f"{config.point} is in {where}; {use}", soft_wrap=True, highlight=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,246 @@
+"""The model card: the ``README.md`` of a saved model's folder, written from what else lies in it."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from sharcs_pl.core.files import write_text
+from sharcs_pl.models.architectures import EncoderSizes, encoder_sizes
+from sharcs_pl.models.configuration import TRAINED
+from sharcs_pl.models.folder import read_json
+from sharcs_pl.models.locate import local_folder
+from sharcs_pl.record import FILE
+
+CARD = "README.md"
+METRICS = "metrics.json"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_CITATION = """\
+@inproceedings{salehi2023sharcs,
+  title     = {{SHARCS}: Efficient Transformers through Routing with Dynamic Width Sub-networks},
+  author    = {Salehi, Mohammadreza and Mehta, Sachin and Kusupati, Aditya and Farhadi, Ali and Hajishirzi, Hannaneh},
+  booktitle = {Findings of the Association for Computational Linguistics: EMNLP 2023},
+  year      = {2023},
+  url       = {https://arxiv.org/abs/2310.12126}
+}"""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What lies in the folder: ``config.json``; the run's record and its metrics, empty where they are not there."""
+
+    config: dict[str, Any]
+    record: dict[str, Any]
+    metrics: dict[str, Any]
+
+    @classmethod
+    def of(cls, folder: Path) -> Contents:
+        """Read the folder; ``ValueError`` where it holds no routed model or a file is no JSON."""
+        if not (folder / "config.json").is_file():
+            raise ValueError(f"{folder} has no config.json; give a saved model's folder")
+        config = read_json(folder / "config.json")
+        if config.get("model_type") != "sharcs":
+            raise ValueError(f"{folder} holds a model of type {config.get('model_type')!r}, not a routed one")
+        record, metrics = (read_json(folder / name) if (folder / name).is_file() else {} for name in (FILE, METRICS))
+        return cls(config, record, metrics)
+
+    @property
+    def task(self) -> str | None:
+        """The task's name."""
+        return self.metrics.get("task") or self.record.get("task", {}).get("name")
+
+    @property
+    def widths(self) -> list[str]:
+        """The ladder, narrow first."""
+        return self.config["widths"]
+
+    @property
+    def sizes(self) -> EncoderSizes:
+        """Full sizes of the encoder."""
+        return encoder_sizes(self.config["encoder"])
+
+    @property
+    def labels(self) -> list[str] | None:
+        """Class names in the order of the logits; None for a regression."""
+        names = self.config.get("id2label", {})
+        return None if len(names) == 1 else [str(names[key]) for key in sorted(names, key=int)]
+
+    @property
+    def base_model(self) -> str | None:
+        """The hub id that training started from, None where it was a folder or a random encoder."""
+        name = self.record.get("encoder", {}).get("pretrained")
+        is_id = isinstance(name, str) and _HUB_ID.fullmatch(name) and local_folder(name) is None
+        return name if is_id else None
+
+
+def write_card(folder: Path) -> None:
+    """Write the folder's ``README.md``, whole, in place of an old one; ``ValueError`` as `Contents.of`."""
+    write_text(folder / CARD, card(Contents.of(folder)))
+
+
+def card(found: Contents) -> str:
+    """Front matter for the Hugging Face hub, then what it is, how good, how to use it and where it ends."""
+    sections = [
+        _front_matter(found),
+        _introduction(found),
+        _ladder(found),
+        _results(found),
+        _points(found),
+        _usage(found),
+        _limits(found),
+        f"## Citation\n\n```bibtex\n{_CITATION}\n```",
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _front_matter(found: Contents) -> str:
+    tags = ["sharcs", "adaptive-inference", "dynamic-width", found.config["encoder"]["model_type"]]
+    lines = ["library_name: sharcs-pl", "pipeline_tag: text-classification", "tags:", *(f"- {tag}" for tag in tags)]
+    if found.base_model:
+        lines += [f"base_model: {_yaml(found.base_model)}"]
+    if found.metrics:
+        lines += ["model-index:", f"- name: {_yaml(f'sharcs-{found.task}')}", "  results:", *_result_lines(found)]
+    return "\n".join(["---", *lines, "---"])
+
+
+def _result_lines(found: Contents) -> list[str]:
+    metric, value = found.metrics["metric"], found.metrics["routed"]["value"]
+    return [
+        "  - task: {type: text-classification}",
+        f"    dataset: {{name: {_yaml(str(found.task))}, type: {_yaml(str(found.task))}, split: validation}}",
+        f"    metrics: [{{type: {_yaml(metric)}, value: {json.dumps(value)}, name: {_yaml(f'{metric}, routed')}}}]",
+    ]
+
+
+def _introduction(found: Contents) -> str:
+    encoder, sizes = found.config["encoder"]["model_type"], found.sizes
+    about = f" for the task {_text(found.task)}" if found.task not in (None, "own") else ""
+    shape = f"{sizes.layers} layers, hidden size {sizes.hidden}, {sizes.heads} heads"
+    how = (
+        f"After layer {found.config['split_layer']} of {sizes.layers} a small router chooses, for every text of a "
+        "batch, how wide the layers above run: easy texts take a narrow slice of the weights, hard ones all of them."
+        if len(found.widths) > 1
+        else "It runs every text at full width: there is one rung and no router."
+    )
+    answers = "a score" if found.labels is None else f"one of {', '.join(map(_text, found.labels))}"
+    start = f", fine-tuned from {_text(found.base_model)}" if found.base_model else ""
+    return (
+        f"# Text classifier of adaptive width{about}\n\nA {encoder} encoder ({shape}){start}. {how}\n\n"
+        f"It answers a text with {answers}."
+    )
+
+
+def _ladder(found: Contents) -> str:
+    if len(found.widths) < 2:
+        return ""
+    sizes = found.sizes
+    full = (sizes.hidden, sizes.heads, sizes.ffn)
+    rows = [[rung, width, *(int(Fraction(width) * size) for size in full)] for rung, width in enumerate(found.widths)]
+    table = _table(["rung", "width", "hidden", "heads", "feed-forward"], rows)
+    split = f"Sizes of the layers after the split layer, {found.config['split_layer']} of {sizes.layers}:"
+    return f"## Ladder\n\n{split}\n\n{table}"
+
+
+def _results(found: Contents) -> str:
+    metrics = found.metrics
+    if not metrics:
+        return ""
+    fixed = zip(found.widths, metrics["rungs"], strict=True)
+    rows = [_result_row(f"every text at width {width}", rung, rung["share"]) for width, rung in fixed]
+    if len(rows) > 1:
+        rows.insert(0, _result_row("routed", metrics["routed"]))
+    if len(rows) > 1 and metrics["oracle"]["value"] is not None:
+        rows.append(_result_row("oracle routing (the cheapest rung that is right)", metrics["oracle"]))
+    table = _table(["", metrics["metric"], "million MACs per text", "of dense", "share routed there"], rows)
+    note = "; routed by the rule of training" if len(found.widths) > 1 else ""
+    return f"## Results\n\nOn the validation split of {_text(found.task)}{note}. MACs are multiply-adds.\n\n{table}"
+
+
+def _result_row(name: str, at: dict[str, Any], share: float | None = None) -> list[str]:
+    return [name, f"{at['value']:.4f}", f"{at['macs'] / 1e6:,.0f}", f"{at['macs_fraction']:.3f}", _number(share)]
+
+
+def _points(found: Contents) -> str:
+    if len(found.widths) < 2:
+        return ""
+    points = {TRAINED: {}} | found.config.get("operating_points", {})
+    used = found.config.get("operating_point") or TRAINED
+    rows = [[_text(name) + " (in use)" * (name == used), *_point_cells(found, point)] for name, point in points.items()]
+    table = _table(["point", "thresholds (router logits)", "metric", "value", "of dense", "samples"], rows)
+    return (
+        "## Operating points\n\nA text runs on the narrowest rung whose threshold its router logit, or that of a "
+        f"narrower rung, reaches; else at full width. `{TRAINED}` is the rule of training. "
+        f"`sharcs calibrate` adds points.\n\n{table}"
+    )
+
+
+def _point_cells(found: Contents, point: dict[str, Any]) -> list[str]:
+    """What calibration kept of a point; the rule of training has a probability, or none."""
+    probability = found.config.get("router_threshold")
+    trained = "the likeliest rung" if probability is None else f"probability {probability:g}"
+    thresholds = ", ".join(f"{float(value):.4g}" for value in point.get("thresholds", ())) or trained
+    measured = [_number(point.get(key), ".4f") for key in ("value", "macs_fraction")]
+    return [thresholds, _text(point.get("metric", "")), *measured, _number(point.get("samples"), ",d")]
+
+
+def _usage(found: Contents) -> str:
+    points = found.config.get("operating_points", {})
+    name = next(iter(points), None)
+    dial = f"classify.model.set_operating_point({name!r})  # None: the rule of training\n" if name else ""
+    return (
+        "## How to use\n\n"
+        "```python\n"
+        "from transformers import pipeline\n\n"
+        "from sharcs_pl import SharcsForSequenceClassification  # importing it makes the architecture known\n\n"
+        'classify = pipeline("text-classification", model="path/to/this/folder")\n'
+        f'{dial}print(classify(["one text", "another"], batch_size=32))\n\n'
+        'model = SharcsForSequenceClassification.from_pretrained("path/to/this/folder")\n'
+        "```\n\n"
+        "From the command line, for files and pipes, and as one file for another runtime:\n\n"
+        "```bash\n"
+        "sharcs predict run=path/to/this/folder input=texts.jsonl output=answers.jsonl\n"
+        "sharcs export run=path/to/this/folder output=model.onnx\n"
+        "```"
+    )
+
+
+def _limits(found: Contents) -> str:
+    length = found.record.get("task", {}).get("max_length")
+    lines = [
+        "The results are those of the validation split, on which the best checkpoint was chosen too.",
+        "Router and operating points are set for texts like those of training; on others both accuracy and cost may "
+        "differ: calibrate and evaluate on your own.",
+        "MACs leave out look-ups, norms, activations and the tokenizer; time depends on the machine and the batches.",
+        "It has whatever biases the encoder and the training texts have.",
+    ]
+    if len(found.widths) < 2:
+        lines[1] = "On texts unlike those of training accuracy may differ: evaluate on your own."
+    if length:
+        lines.insert(0, f"It was trained on texts cut at {length} tokens.")
+    return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines)
+
+
+def _number(value: float | None, form: str = ".3f") -> str:
+    return "" if value is None else format(value, form)
+
+
+def _text(text: Any) -> str:
+    """A name that was found in data, as one line of plain Markdown: no mark-up, no HTML, no cell or line of its own."""
+    line = html.escape(" ".join(str(text).split()), quote=False)
+    return re.sub(r"([\\`*_{}\[\]()#+!|~$])", r"\\\1", line)
+
+
+def _yaml(text: str) -> str:
+    """A string of the front matter; JSON's strings are YAML's."""
+    return json.dumps(text, ensure_ascii=False)

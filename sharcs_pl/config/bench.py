@@ -1,0 +1,89 @@
+"""The keys of ``sharcs bench``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from sharcs_pl.config.checks import in_range, one_of
+from sharcs_pl.config.evaluate import DataPaths
+
+SHAPES = ("minilm", "roberta_base", "tiny")
+
+
+@dataclass
+class BenchWidth:
+    """The ladder of a shape."""
+
+    multipliers: list[Any] = field(default_factory=lambda: [0.25, 1.0])
+    """Without ``run``: the ladder."""
+    split_layer: int = 3
+    """Without ``run``: full-width layers before the router."""
+
+
+@dataclass
+class BenchConfig:
+    """Measure how much faster routing is, beside what its multiply-adds promise."""
+
+    run: str | None = None
+    """A run directory or a saved model folder: its own router on its own validation texts. null: random weights."""
+    dense: str | None = None
+    """A run of ``method=dense`` to compare with; null: the stock model of ``run``'s encoder, at full width."""
+    point: list[str] = field(default_factory=lambda: ["trained"])
+    """With ``run``: the operating points to measure."""
+    shape: str = "minilm"
+    """Without ``run``: sizes of the encoder, ``minilm``, ``roberta_base`` or ``tiny``."""
+    width: BenchWidth = field(default_factory=BenchWidth)
+    shares: list[float] = field(default_factory=lambda: [0.75])
+    """Without ``run``: shares of the samples that are sent to the narrowest width, dealt at random."""
+    length: int = 128
+    """Without ``run``: tokens of every sample."""
+    batch_sizes: list[int] = field(default_factory=lambda: [1, 8, 32, 128])
+    """Samples per batch."""
+    samples: int = 256
+    """Samples per pass, at least one batch; of the validation texts a seeded draw."""
+    order: list[str] = field(default_factory=lambda: ["given"])
+    """``given``: batches as the samples come, padded to their longest; ``sorted``: batched by length. Both contenders
+    get the same."""
+    modes: list[str] = field(default_factory=lambda: ["batch", "stream"])
+    """``batch``: each batch is finished at once; ``stream``: narrow and wide groups are filled across batches."""
+    repeats: int = 11
+    """Rounds; in each every contender runs once, in an order drawn anew."""
+    warmup: int = 2
+    """Rounds before those that count."""
+    threads: int | None = None
+    """Threads of torch; null: as many as it takes by itself."""
+    precision: str = "float32"
+    """``float32`` or ``bfloat16``, for all contenders."""
+    compile: bool = False
+    """Also measure the engine under ``torch.compile``."""
+    shared_slices: bool = False
+    """Also measure the engine without contiguous copies of the narrow weights."""
+    onnx: bool = False
+    """Also measure the exported graph in onnxruntime (extra ``[onnx]``)."""
+    device: str = "cpu"
+    """``cpu`` or ``cuda``."""
+    seed: int = 1
+    """Of the samples, the weights and the order of the contenders."""
+    task: DataPaths = field(default_factory=DataPaths)
+    output: str | None = None
+    """Folder for ``bench.json``, ``table.txt`` and ``speedup.png``; null: nothing is written."""
+
+    def __post_init__(self) -> None:
+        one_of("shape", self.shape, SHAPES)
+        one_of("precision", self.precision, ("float32", "bfloat16"))
+        one_of("device", self.device, ("cpu", "cuda"))
+        for name, allowed in (("order", ("given", "sorted")), ("modes", ("batch", "stream"))):
+            for value in getattr(self, name):
+                one_of(name, value, allowed)
+        for name in ("length", "samples", "repeats"):
+            in_range(name, getattr(self, name), 1)
+        in_range("warmup", self.warmup, 0)
+        for size in self.batch_sizes:
+            in_range("batch_sizes", size, 1)
+        for share in self.shares:
+            in_range("shares", share, 0, 1)
+        if self.threads is not None:
+            in_range("threads", self.threads, 1)
+        if self.dense is not None and self.run is None:
+            raise ValueError(f"dense={self.dense} is compared with a trained model; add run=…")

@@ -1,0 +1,112 @@
+"""The keys of ``sharcs predict``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import MISSING
+
+from sharcs_pl.config.checks import in_range, one_of
+
+PIPE = "-"
+
+
+@dataclass
+class PredictConfig:
+    """Answer the texts of a file or a pipe with a trained model."""
+
+    run: str = MISSING
+    """A run directory, a checkpoint, a saved model folder, or a model's id on the Hugging Face hub."""
+    input: str = MISSING
+    """File of the texts (.csv, .tsv, .jsonl, .ndjson, .parquet, or .txt with a text per line); ``-``: stdin."""
+    output: str = MISSING
+    """File for the answers (.jsonl, .csv, .tsv, .parquet), whole or not there; ``-``: stdout, as JSONL."""
+    format: str = "jsonl"
+    """What stdin holds: ``jsonl``, ``csv``, ``tsv`` or ``txt``."""
+    text: Any = None
+    """The text column, or a list of two; null: those of the run."""
+    keep: Any = None
+    """Column or list of columns of the input to carry along; one that is called as an output column gets ``input_``
+    before its name."""
+    quoting: str | None = None
+    """CSV and TSV: ``standard`` quotes, or ``none``: a quote is a plain character; null: as in the run's files."""
+    explain: bool = False
+    """Add the router's score of every rung."""
+    point: str | None = None
+    """Operating point that routes; null: the one in use, ``trained``: the rule of training."""
+    mode: str = "stream"
+    """``stream``: full groups per rung, filled across batches; ``batch``: as they come, sorted by length."""
+    batch_size: int = 32
+    """Texts per batch."""
+    max_wait_ms: float | None = None
+    """Longest wait of a text for others to fill its batch (``stream`` only); null: no limit."""
+    max_length: int | None = None
+    """Longest input in tokens, longer ones are truncated; null: as in training."""
+    precision: str = "float32"
+    """``float32`` or ``bfloat16``."""
+    compile: bool = False
+    """Compile trunk and rungs first, which takes minutes and pays off for long inputs."""
+    on_error: str = "fatal"
+    """A row that cannot be read ends the command (``fatal``; a file is checked before it starts) or is collected in
+    ``<output>.rejected.jsonl`` (``skip``)."""
+    resume: bool = False
+    """Go on where an interrupted run of the same command stopped."""
+    overwrite: bool = False
+    """Replace an output that is there."""
+    device: str = "cpu"
+    """``cpu``, ``cuda`` or ``auto``."""
+
+    def __post_init__(self) -> None:
+        one_of("format", self.format, ("jsonl", "csv", "tsv", "txt"))
+        one_of("mode", self.mode, ("batch", "stream"))
+        one_of("precision", self.precision, ("float32", "bfloat16"))
+        one_of("on_error", self.on_error, ("fatal", "skip"))
+        one_of("device", self.device, ("cpu", "cuda", "auto"))
+        if self.quoting is not None:
+            one_of("quoting", self.quoting, ("standard", "none"))
+        in_range("batch_size", self.batch_size, 1)
+        if self.max_length is not None:
+            in_range("max_length", self.max_length, 4, 65536)
+        self._check_wait()
+        self._check_resume()
+        for key in ("text", "keep"):
+            _check_names(key, getattr(self, key))
+
+    @property
+    def text_columns(self) -> tuple[str, ...] | None:
+        """The text columns that were named."""
+        return None if self.text is None else _names(self.text)
+
+    @property
+    def kept_columns(self) -> tuple[str, ...]:
+        """The columns that are carried along."""
+        return () if self.keep is None else _names(self.keep)
+
+    def _check_wait(self) -> None:
+        if self.max_wait_ms is None:
+            return
+        in_range("max_wait_ms", self.max_wait_ms, 0)
+        if self.mode != "stream":
+            raise ValueError(
+                f"max_wait_ms={self.max_wait_ms:g} is for mode=stream; mode={self.mode} waits for all texts"
+            )
+
+    def _check_resume(self) -> None:
+        for key in ("input", "output"):
+            if self.resume and getattr(self, key) == PIPE:
+                raise ValueError(f"resume=true needs files to go on with, {key}=- is a pipe; give a file")
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    return tuple(value) if isinstance(value, list) else (value,)
+
+
+def _check_names(key: str, value: Any) -> None:
+    if value is None:
+        return
+    names = _names(value)
+    if not names or not all(isinstance(name, str) and name for name in names) or len(set(names)) < len(names):
+        raise ValueError(f"{key}={value} must name a column, or several different ones: {key}=[question,answer]")
+    if key == "text" and len(names) > 2:
+        raise ValueError(f"text={value} names {len(names)} columns; a model reads one text, or a pair")

@@ -1,0 +1,86 @@
+"""Records of CSV and TSV files: the number of the line where each starts, and its cells."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator
+
+from sharcs_pl.data.lines import Fault, TextLines, shown
+
+Record = tuple[int, list[str]]
+
+_LARGEST_CELL = 2**31 - 1  # what a C long holds everywhere
+_QUOTED = re.compile(r'"(?:[^"]++|"")*+"')
+
+
+def quoted_records(lines: TextLines, delimiter: str, advice: str) -> Iterator[Record | Fault]:
+    """With CSV's quotes. A stray quote costs the row of its line; one that runs over several lines ends the file, since
+    nobody can say where the next row starts. `advice` is added to what is said of either."""
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    while True:
+        start = lines.number + 1
+        lines.begin()
+        try:
+            cells = _next_record(reader)
+        except csv.Error:
+            fault = _quote_fault(lines, start, delimiter, advice)
+            yield fault
+            if fault.ends:
+                return
+            continue
+        if cells is None:
+            return
+        if lines.fault:
+            yield lines.fault
+        elif cells:
+            yield start, cells
+
+
+def plain_records(lines: TextLines, delimiter: str) -> Iterator[Record | Fault]:
+    """A line is a row, a quote a character."""
+    for line in lines:
+        fault, cells = lines.fault, line.removesuffix("\n").removesuffix("\r")
+        if fault or cells:
+            yield fault or (lines.number, cells.split(delimiter))
+        lines.begin()
+
+
+def cells_hint(cells: list[str]) -> str:
+    """Why a row may have another number of cells than the header."""
+    if any("\n" in cell for cell in cells):
+        return "; a quoted cell spans several lines here"
+    return "; quotes count only around a whole cell" if any('"' in cell for cell in cells) else ""
+
+
+def _next_record(reader: Iterator[list[str]]) -> list[str] | None:
+    # The limit belongs to the whole process: it is raised for this row only, not while the caller holds the iterator.
+    limit = csv.field_size_limit(_LARGEST_CELL)
+    try:
+        return next(reader, None)
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _quote_fault(lines: TextLines, start: int, delimiter: str, advice: str) -> Fault:
+    """Which quote of the row that starts in a line breaks it: csv itself names the end of the file, or nothing."""
+    text = "".join(lines.taken)
+    at = 0  # where a cell starts
+    while True:
+        cell = _QUOTED.match(text, at)
+        if text[at] == '"' and (cell is None or text[cell.end()] != delimiter):
+            break
+        at = text.index(delimiter, at if cell is None else cell.end()) + 1
+    opened = start + _line_ends(text[:at])
+    place = lines.place(opened)
+    if cell is None:
+        return Fault(place, f"a quote opens here and is never closed; {advice}", ends=True)
+    closed = start + _line_ends(text[: cell.end()])
+    if closed == opened:
+        stray = shown(text[cell.end() :][:20])
+        return Fault(place, f"a stray quote before {stray} in a quoted cell; {advice}", ends=len(lines.taken) > 1)
+    return Fault(place, f"the quote that opens here meets a stray quote in line {closed}; {advice}", ends=True)
+
+
+def _line_ends(text: str) -> int:
+    return len(re.findall(r"\r\n?|\n", text))

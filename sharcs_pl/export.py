@@ -1,0 +1,166 @@
+"""Export a trained model: ``sharcs export run=runs/mine output=model.onnx``."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from dataclasses import dataclass
+from fractions import Fraction
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sharcs_pl.commandline import read_command, user_errors
+from sharcs_pl.config.export import ExportConfig
+from sharcs_pl.core.widths import WidthLadder
+from sharcs_pl.models.folder import read_json
+from sharcs_pl.source import Source, load_model, open_source
+from sharcs_pl.train import quiet, shown
+
+if TYPE_CHECKING:
+    from sharcs_pl.inference.export import Exported
+
+PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+
+
+@dataclass(frozen=True)
+class Found:
+    """What ``run=`` names, before it is loaded. `tokenizer`: its folder, None where it is not known."""
+
+    source: Source
+    ladder: WidthLadder
+    tokenizer: Path | None
+
+
+def main() -> None:
+    """The command: one line and exit code 2 for a mistake."""
+    with user_errors(ExportConfig):
+        run(read_command("export", ExportConfig, sys.argv[1:]))
+
+
+def run(config: ExportConfig) -> Exported:
+    """Check, load, write, compare with the model, print how to run it."""
+    if config.format == "onnx":
+        check_packages(config.opset)
+    found = find(config.run)
+    rung = None if config.rung is None else rung_of(config.rung, found.ladder)
+    path = output_path(config)
+    quiet()
+    from sharcs_pl.inference.export import export_onnx, export_torch
+
+    model, longest = load_model(found.source).float(), found.source.config.task.max_length
+    if config.format == "onnx":
+        done = export_onnx(model, path, rung=rung, opset=config.opset, max_length=longest)
+    else:
+        done = export_torch(model, path, rung=rung, max_length=longest)
+    present(config, found, done)
+    return done
+
+
+def check_packages(opset: int | None) -> None:
+    """``ValueError`` when the extra is not installed, or its ONNX is older than the opset asked for."""
+    missing = [name for name in PACKAGES if find_spec(name) is None]
+    if missing:
+        raise ValueError(f"format=onnx needs {', '.join(missing)}: pip install 'sharcs-pl[onnx]'")
+    if opset is None:
+        return
+    from onnx.defs import onnx_opset_version
+
+    if opset > onnx_opset_version():
+        raise ValueError(f"opset={opset} is newer than the installed onnx, which has up to {onnx_opset_version()}")
+
+
+def find(run: str) -> Found:
+    """What ``run=`` names; ``ValueError`` when it is not a model of this project, or damaged. Nothing is loaded yet."""
+    source = open_source(run, record_needed=False)
+    config = source.config
+    folder = source.weights if source.weights.is_dir() else source.home / "model"
+    if source.weights.is_dir():
+        widths = read_json(folder / "config.json")["widths"]
+    else:
+        widths = [1] if config.method.name == "dense" else config.width.multipliers
+    return Found(source, WidthLadder.parse(widths), folder if folder.is_dir() else None)
+
+
+def rung_of(text: str, ladder: WidthLadder) -> int:
+    """The rung that ``rung=`` names by index or width; ``ValueError`` listing the ladder."""
+    index = re.fullmatch(r"[0-9]{1,9}", text)
+    width = re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9}|/[1-9][0-9]{0,8})", text)
+    if index and int(text) <= ladder.top:
+        return int(text)
+    if width and Fraction(text) in ladder.widths:
+        return ladder.widths.index(Fraction(text))
+    known = ", ".join(f"{rung} (width {label})" for rung, label in enumerate(ladder.labels()))
+    raise ValueError(f"rung={text} is not on the ladder; this model has {known}")
+
+
+def output_path(config: ExportConfig) -> Path:
+    """Where the file goes; ``ValueError`` when it cannot be written there."""
+    path = Path(config.output).expanduser()
+    if path.is_dir():
+        raise ValueError(f"output={config.output} is a folder; give a file in it")
+    if not path.parent.is_dir():
+        raise ValueError(f"output={config.output}: there is no folder {path.parent}; make it first")
+    if path.exists() and not config.overwrite:
+        raise ValueError(f"output={config.output} exists; add overwrite=true, or give another name")
+    if not os.access(path.parent, os.W_OK):
+        raise ValueError(f"output={config.output}: {path.parent} may not be written to")
+    return path
+
+
+def present(config: ExportConfig, found: Found, done: Exported) -> None:
+    """What was written, and a script that runs it."""
+    ratio = done.file_bytes / done.parameter_bytes
+    print(
+        f"{shown(done.path.absolute())}: {done.file_bytes / 1e6:.1f} MB, {ratio:.3f} of its parameters' bytes\n"
+        f"largest difference to the model's own logits: {done.difference:.1e}\n\nto run it:\n"
+    )
+    print(snippet(config.format, found.tokenizer, done))
+
+
+def snippet(format: str, tokenizer: Path | None, done: Exported) -> str:
+    """A Python script that answers two texts with the file."""
+    onnx = format == "onnx"
+    folder = "<folder of the tokenizer>" if tokenizer is None else str(tokenizer.absolute())
+    file = repr(str(done.path.absolute()))
+    types = ", return_token_type_ids=True" if "token_type_ids" in done.inputs else ""
+    texts = [name for name in done.inputs if name != "thresholds"]
+    routed = len(texts) < len(done.inputs)
+    outputs = "logits, rungs, router_logits" if routed else "(logits,)"
+    lines = [
+        "import json",
+        *(["import numpy as np", "import onnxruntime"] if onnx else ["import torch"]),
+        "from transformers import AutoTokenizer",
+        "",
+        f"tokenizer = AutoTokenizer.from_pretrained({folder!r})",
+        *(_ONNX_OPEN if onnx else _TORCH_OPEN),
+        f'options = dict(padding=True, truncation=True, return_tensors="{"np" if onnx else "pt"}"{types})',
+        'texts = tokenizer(["one text", "another"], max_length=facts["max_length"], **options)',
+        f"inputs = {{name: texts[name] for name in {texts}}}",
+        *([_POINT, _ONNX_POINT if onnx else _TORCH_POINT] if routed else []),
+        f"{outputs} = session.run(None, inputs)" if onnx else f"{outputs} = program(**inputs)",
+        f"print(logits{', rungs' if routed else ''})",
+    ]
+    return "\n".join(lines).replace("FILE", file)
+
+
+_ONNX_OPEN = (
+    'session = onnxruntime.InferenceSession(FILE, providers=["CPUExecutionProvider"])',
+    "facts = {key: json.loads(value) for key, value in session.get_modelmeta().custom_metadata_map.items()}",
+)
+_TORCH_OPEN = (
+    'extra = {"sharcs.json": ""}',
+    "program = torch.export.load(FILE, extra_files=extra).module()",
+    'facts = json.loads(extra["sharcs.json"])',
+)
+_POINT = """\
+point = facts["operating_points"][facts["operating_point"]]
+if point is None:  # the likeliest rung, asked for with NaN
+    point = [float("nan")] * (len(facts["widths"]) - 1)"""
+_ONNX_POINT = 'inputs["thresholds"] = np.array(point, np.float32)'
+_TORCH_POINT = 'inputs["thresholds"] = torch.tensor(point)'
+
+
+if __name__ == "__main__":
+    main()

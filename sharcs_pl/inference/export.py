@@ -1,0 +1,270 @@
+"""A routed model as one file for other runtimes: ONNX, or a program of ``torch.export``.
+
+Both hold the graph of `sharcs_pl.inference.graph` with batch and length left open, carry what a caller needs to know of
+the model (`facts`), and are compared with the model itself before they get their name.
+
+Dimensions: `B` batch, `L` tokens, `W` rungs, `C` labels.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.export import Dim, ExportedProgram
+
+from sharcs_pl import __version__
+from sharcs_pl.inference.graph import RoutedGraph, input_names
+from sharcs_pl.models.architectures import encoder_sizes
+from sharcs_pl.models.configuration import NEVER, TRAINED
+from sharcs_pl.models.routed import SharcsForSequenceClassification
+from sharcs_pl.models.router import choose_rungs
+
+TOLERANCE = 1e-4  # of a logit; a file that is further from the model is not handed out
+FACTS = "sharcs.json"  # the extra file of a torch program
+LARGEST_FILE = 2_000_000_000  # bytes; protobuf ends at 2 GiB
+_FOLD_BELOW = 1024  # bytes: shapes are folded, slices of weights are not
+_BATCHES = ((1, 5), (2, 12), (7, 33), (16, 64))  # samples and tokens that the check runs
+
+Inputs = dict[str, Tensor]
+Answer = Callable[[Inputs], tuple[Tensor, ...]]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file that was written and checked. `difference`: the largest of any logit to the model's own.
+    `parameter_bytes`: those of the parameters that it holds, each once."""
+
+    path: Path
+    inputs: tuple[str, ...]
+    file_bytes: int
+    parameter_bytes: int
+    difference: float
+
+
+def export_onnx(
+    model: SharcsForSequenceClassification,
+    path: Path,
+    *,
+    rung: int | None = None,
+    opset: int | None = None,
+    max_length: int | None = None,
+) -> Exported:
+    """Write `model` (float32, on the CPU, in evaluation mode), or one of its sub-networks, as one ONNX graph.
+
+    `opset`: None for the exporter's own. `max_length`: tokens the model was trained to read, for `facts`. Above 2 GB
+    the weights lie beside the file in ``<name>.data``. `ValueError`, and nothing written, when onnxruntime does not
+    answer as the model does.
+    """
+    import onnxscript.optimizer
+    from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+
+    with _quiet():
+        traced = trace(model, rung)
+        names = ["logits", "rungs", "router_logits"][: len(traced.graph_signature.user_outputs)]
+        program = torch.onnx.export(
+            traced, dynamo=True, opset_version=opset, output_names=names, optimize=False, verbose=False
+        )
+        assert program is not None
+        if opset not in (None, program.model.opset_imports[""]):
+            raise ValueError(f"opset={opset}: the installed onnxscript cannot write it; give another, or none")
+        onnxscript.optimizer.optimize(program.model, input_size_limit=_FOLD_BELOW)
+        ClearMetadataAndDocStringPass()(program.model)
+    known = facts(model, rung, max_length)
+    program.model.metadata_props.update({key: json.dumps(value) for key, value in known.items()})
+    with _whole_files(path) as part:
+        program.save(part, external_data=parameter_bytes(model, rung) > LARGEST_FILE)
+        difference = _checked(model, onnx_answer(part), rung)
+    return _exported(model, path, rung, difference)
+
+
+def export_torch(
+    model: SharcsForSequenceClassification, path: Path, *, rung: int | None = None, max_length: int | None = None
+) -> Exported:
+    """The same as a program that ``torch.export.load`` reads where this package is not installed; it is called with
+    keywords. Its facts are the extra file `sharcs.json`."""
+    with _quiet(), _whole_files(path) as part:
+        extra = {FACTS: json.dumps(facts(model, rung, max_length))}
+        torch.export.save(trace(model, rung), part, extra_files=extra)
+        difference = _checked(model, torch_answer(part), rung)
+    return _exported(model, path, rung, difference)
+
+
+def trace(model: SharcsForSequenceClassification, rung: int | None = None) -> ExportedProgram:
+    """The graph of a model or of one rung, for any batch and any length that the encoder can read."""
+    longest = encoder_sizes(model.config.encoder).max_tokens
+    inputs = random_inputs(model, 3, min(4, longest), torch.Generator().manual_seed(0))
+    if "thresholds" in input_names(model, rung):
+        inputs["thresholds"] = torch.zeros(model.ladder.top)
+    batch, length = Dim("batch", min=1), Dim("length", min=1, max=longest)
+    shapes = {name: None if name == "thresholds" else {0: batch, 1: length} for name in inputs}
+    with torch.no_grad():
+        traced = torch.export.export(RoutedGraph(model, rung), (), inputs, dynamic_shapes=shapes, strict=False)
+    for node in traced.graph.nodes:
+        node.meta.pop("stack_trace", None)  # paths of this machine
+    return traced
+
+
+def facts(model: SharcsForSequenceClassification, rung: int | None, max_length: int | None) -> dict[str, Any]:
+    """What a caller needs beside the graph: labels, ladder, and the thresholds of every operating point
+    (None: the likeliest rung, asked for with NaN). Plain types."""
+    config = model.config
+    found = {
+        "sharcs_version": __version__,
+        "id2label": config.id2label,
+        "widths": config.widths if rung is None else [config.widths[rung]],
+        "split_layer": config.split_layer,
+        "max_length": min(max_length or math.inf, encoder_sizes(config.encoder).max_tokens),
+    }
+    if model.router is not None and rung is None:
+        points = [TRAINED, *config.operating_points]
+        found["operating_points"] = {name: config.thresholds(name) for name in points}
+        found["operating_point"] = config.operating_point or TRAINED
+    return found
+
+
+def parameter_bytes(model: SharcsForSequenceClassification, rung: int | None = None) -> int:
+    """Bytes of the parameters of a model, or of those that one sub-network of it needs."""
+    owner = model if rung is None else RoutedGraph(model, rung)
+    return sum(parameter.nbytes for parameter in owner.parameters())
+
+
+def onnx_answer(path: Path) -> Answer:
+    """What onnxruntime makes of a file; ``ValueError`` when it cannot load it."""
+    import onnxruntime
+    from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, NotImplemented
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except (Fail, InvalidArgument, InvalidGraph, NotImplemented) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"onnxruntime {onnxruntime.__version__} cannot read the graph: {reason}") from error
+
+    def answer(inputs: Inputs) -> tuple[Tensor, ...]:
+        found = session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})
+        return tuple(torch.as_tensor(output) for output in found)
+
+    return answer
+
+
+def torch_answer(path: Path) -> Answer:
+    """What a program says once it is read back."""
+    program = torch.export.load(path).module()
+    return lambda inputs: program(**inputs)
+
+
+def random_inputs(model: SharcsForSequenceClassification, size: int, tokens: int, generator: torch.Generator) -> Inputs:
+    """Random token ids of texts of 1 to `tokens` tokens, at least one of them that long, padded on the right."""
+    encoder = model.config.encoder
+    pad = encoder.get("pad_token_id") or 0
+    lengths = torch.randint(1, tokens + 1, (size, 1), generator=generator)
+    lengths[0] = tokens
+    mask = (torch.arange(tokens) < lengths).long()
+    ids = torch.randint(0, encoder["vocab_size"], (size, tokens), generator=generator)
+    ids = torch.where(ids == pad, (pad + 1) % encoder["vocab_size"], ids)
+    inputs = {"input_ids": torch.where(mask == 1, ids, pad), "attention_mask": mask}
+    if "token_type_ids" in input_names(model):
+        inputs["token_type_ids"] = torch.randint(0, 2, (size, tokens), generator=generator) * mask
+    return inputs
+
+
+def largest_difference(model: SharcsForSequenceClassification, answer: Answer, rung: int | None = None) -> float:
+    """Of any logit to the model's own, over batches at every rung and at mixtures of them; infinite where the rungs are
+    not those that the router's logits and the thresholds ask for, NaN where a logit is none."""
+    generator = torch.Generator().manual_seed(1)
+    longest = encoder_sizes(model.config.encoder).max_tokens
+    found = []
+    for size, tokens in _BATCHES:
+        inputs = random_inputs(model, size, min(tokens, longest), generator)
+        if rung is None and model.router is not None:
+            found += [_difference(model, answer, inputs, point) for point in points_to_try(model, inputs)]
+        else:
+            found.append(_gap(answer(inputs)[0], _eager(model, inputs, rung or 0)[0]))
+    return float(torch.tensor(found).max())  # NaN wins, which Python's max would drop
+
+
+def points_to_try(model: SharcsForSequenceClassification, inputs: Inputs) -> list[Tensor]:
+    """Thresholds [W-1] that send a batch all to one rung, for each of them; by likelihood; and evenly to all rungs."""
+    top = model.ladder.top
+    points = [torch.tensor([NEVER] * rung + [-NEVER] * (top - rung)) for rung in range(top + 1)]
+    points.append(torch.full((top,), math.nan))
+    size = len(inputs["input_ids"])
+    if size == 1:
+        return points
+    router_logits = _eager(model, inputs, 0)[1]
+    easy = router_logits.cummax(-1).values.sort(0).values  # [B, W]
+    cuts = [min(max(round(size * (1 - (rung + 1) / (top + 1))), 1), size - 1) for rung in range(top)]
+    # Between two samples, so that rounding sends none to the other side.
+    return [*points, torch.stack([easy[cut - 1 : cut + 1, rung].mean() for rung, cut in enumerate(cuts)])]
+
+
+def _difference(model: SharcsForSequenceClassification, answer: Answer, inputs: Inputs, thresholds: Tensor) -> float:
+    logits, rungs, router_logits = answer(inputs | {"thresholds": thresholds})
+    asked = choose_rungs(router_logits, None if thresholds.isnan().any() else thresholds)
+    if not torch.equal(rungs, asked):
+        return math.inf
+    expected = _eager(model, inputs, rungs)
+    return float(torch.tensor([_gap(logits, expected[0]), _gap(router_logits, expected[1])]).max())
+
+
+def _eager(model: SharcsForSequenceClassification, inputs: Inputs, rungs: int | Tensor) -> tuple[Tensor, Tensor]:
+    with torch.no_grad():
+        output = model(**inputs, rungs=rungs)
+    return output.logits, output.router_logits
+
+
+def _gap(one: Tensor, other: Tensor) -> float:
+    return float((one - other).abs().max())
+
+
+def _checked(model: SharcsForSequenceClassification, answer: Answer, rung: int | None) -> float:
+    difference = largest_difference(model, answer, rung)
+    if not difference <= TOLERANCE:
+        raise ValueError(f"the exported graph answers otherwise than the model: {difference:.1e} from its logits")
+    return difference
+
+
+def _exported(model: SharcsForSequenceClassification, path: Path, rung: int | None, difference: float) -> Exported:
+    beside = path.with_name(path.name + ".data")
+    size = path.stat().st_size + (beside.stat().st_size if beside.exists() else 0)
+    return Exported(path, tuple(input_names(model, rung)), size, parameter_bytes(model, rung), difference)
+
+
+@contextmanager
+def _whole_files(path: Path) -> Iterator[Path]:
+    """A path to write to in a folder beside; what lies there when the block ends well moves next to ``path``."""
+    beside = path.with_name(path.name + ".data")
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+        yield Path(folder) / path.name
+        beside.unlink(missing_ok=True)  # an old file's weights
+        for file in sorted(Path(folder).iterdir(), key=lambda file: file.name == path.name):
+            os.replace(file, path.with_name(file.name))  # the graph last: it names the others
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's notes to its own developers."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

@@ -1,0 +1,226 @@
+"""The routed model as one graph for exporters: trunk, router and every rung over shared weights.
+
+Rows of a rung are gathered, run through its tail and scattered back; there is no `if` on data, and a rung without rows
+runs on none. Stock layers cannot be traced with an empty batch, so a layer is written out from its family's parts.
+
+Dimensions: `B` batch, `n` a rung's rows, `L` tokens, `D` hidden, `N` heads, `H` head size, `F` feed-forward, `W` rungs,
+`C` labels; with an index `i`, the same at rung i.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sharcs_pl.models.architectures import encoder_sizes
+from sharcs_pl.models.layers import SlicedLinear, Tail
+from sharcs_pl.models.parts import LayerParts
+from sharcs_pl.models.routed import SharcsForSequenceClassification
+from sharcs_pl.models.router import choose_rungs
+
+Linear = nn.Linear | SlicedLinear
+
+
+class Product(nn.Module):
+    """One of the encoder's Linears at the largest size in use, its weight [in, out] laid out as the product reads it:
+    exporters would store a transposed copy beside a weight that is also sliced."""
+
+    def __init__(self, linear: nn.Linear, in_features: int, out_features: int) -> None:
+        super().__init__()
+        assert linear.bias is not None, "every supported layer has biases"
+        weight = linear.weight.detach()[:out_features, :in_features]
+        self.weight = nn.Parameter(weight.t().clone(memory_format=torch.contiguous_format), requires_grad=False)
+        self.bias = nn.Parameter(linear.bias.detach()[:out_features].clone(), requires_grad=False)
+
+
+class Cut(nn.Module):
+    """The leading block of a shared `Product`: [.., in_i] -> [.., out_i]."""
+
+    def __init__(self, product: Product, linear: Linear) -> None:
+        super().__init__()
+        self.product = product
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = _leading(_leading(self.product.weight, 0, self.in_features), 1, self.out_features)
+        return x @ weight + _leading(self.product.bias, 0, self.out_features)
+
+
+def _leading(tensor: Tensor, dim: int, size: int) -> Tensor:
+    return tensor if tensor.shape[dim] == size else tensor.narrow(dim, 0, size)
+
+
+class Products:
+    """Every Linear that a graph uses, stored once whatever the number of rungs and layers that share it (ALBERT)."""
+
+    def __init__(self, linears: Iterable[Linear]) -> None:
+        used: dict[int, list[Linear]] = {}
+        for linear in linears:
+            used.setdefault(id(_owner(linear)), []).append(linear)
+        self._products = {
+            key: Product(_owner(uses[0]), max(x.in_features for x in uses), max(x.out_features for x in uses))
+            for key, uses in used.items()
+        }
+
+    def cut(self, linear: Linear) -> Cut:
+        """The block of the stored weights that `linear` reads."""
+        return Cut(self._products[id(_owner(linear))], linear)
+
+
+def _owner(linear: Linear) -> nn.Linear:
+    return linear.owner if isinstance(linear, SlicedLinear) else linear
+
+
+def linears_of(layer: nn.Module, parts: LayerParts) -> list[Any]:
+    """The six Linears of a layer, in the order in which they run."""
+    names = (parts.query, parts.key, parts.value, parts.attention_out, parts.ffn_in, parts.ffn_out)
+    return [layer.get_submodule(name) for name in names]
+
+
+class AttentionBias(nn.Module):
+    """What is added to the attention scores: the lowest number at padding, and MPNet's position bias [N, L, L].
+
+    The position bias depends on the distance of two tokens only. It is kept by distance for every head, [N, 2P - 1] for
+    P positions: its formula holds a logarithm whose rounding, and so the bias, could differ between runtimes.
+    """
+
+    by_distance: Tensor | None
+
+    def __init__(self, model: SharcsForSequenceClassification) -> None:
+        super().__init__()
+        self.positions = encoder_sizes(model.config.encoder).max_tokens
+        base, heads = model.family.base_of(model.encoder), model.shape.num_heads
+        extras = model.family.layer_extras(base, torch.zeros(1, self.positions, 1, device=model.device), heads)
+        assert extras.keys() <= {"position_bias"}, sorted(extras)
+        bias = extras["position_bias"][0].detach() if extras else None  # [N, P, P]
+        distances = None if bias is None else torch.cat([bias[:, 1:, 0].flip(-1), bias[:, 0]], -1)
+        self.register_buffer("by_distance", distances)
+
+    def forward(self, attention_mask: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+        """[B, L] -> padding [B, 1, 1, L] and position bias [N, L, L] or None."""
+        padding = (1.0 - attention_mask.to(dtype)) * torch.finfo(dtype).min
+        if self.by_distance is None:
+            return padding[:, None, None], None
+        place = torch.arange(attention_mask.shape[1], device=attention_mask.device)
+        distance = place[None] - place[:, None] + self.positions - 1
+        return padding[:, None, None], self.by_distance[:, distance]
+
+
+class GraphLayer(nn.Module):
+    """A stock layer, or a rung's view of one: [n, L, D_i] -> [n, L, D_i]."""
+
+    def __init__(self, layer: nn.Module, parts: LayerParts, head_size: int, products: Products) -> None:
+        super().__init__()
+        cuts = [products.cut(linear) for linear in linears_of(layer, parts)]
+        self.query, self.key, self.value, self.attention_out, self.ffn_in, self.ffn_out = cuts
+        self.attention_norm = layer.get_submodule(parts.attention_norm)
+        self.activation = layer.get_submodule(parts.activation)
+        self.ffn_norm = layer.get_submodule(parts.ffn_norm)
+        self.heads, self.head_size = self.query.out_features // head_size, head_size
+
+    def forward(self, hidden: Tensor, padding: Tensor, position: Tensor | None) -> Tensor:
+        """`padding` [n, 1, 1, L] and `position` [N, L, L] are added to the attention scores."""
+        query, key, value = (self._split(cut(hidden)) for cut in (self.query, self.key, self.value))
+        scores = (query * self.head_size**-0.5) @ key.transpose(-1, -2) + padding
+        if position is not None:
+            scores = scores + position[: self.heads]
+        hidden = self.attention_norm(hidden + self.attention_out(self._join(scores.softmax(-1) @ value)))
+        return self.ffn_norm(hidden + self.ffn_out(self.activation(self.ffn_in(hidden))))
+
+    def _split(self, x: Tensor) -> Tensor:
+        """[n, L, N_i * H] -> [n, N_i, L, H]. No size is left to be inferred: with no rows it could not be."""
+        return x.reshape(x.shape[0], x.shape[1], self.heads, self.head_size).transpose(1, 2)
+
+    def _join(self, x: Tensor) -> Tensor:
+        """[n, N_i, L, H] -> [n, L, N_i * H]."""
+        return x.transpose(1, 2).reshape(x.shape[0], x.shape[2], self.heads * self.head_size)
+
+
+class GraphTail(nn.Module):
+    """What one rung runs after the trunk: [n, L, D] -> logits [n, C]."""
+
+    def __init__(self, model: SharcsForSequenceClassification, tail: Tail, products: Products) -> None:
+        super().__init__()
+        parts, head = model.family.parts, model.family.head(model.encoder)
+        self.reduction, self.norm = tail.reduction, tail.norm
+        self.layers = nn.ModuleList(GraphLayer(x, parts, model.shape.head_size, products) for x in tail.layers)
+        self.dense = products.cut(tail.head_dense)
+        self.activation, self.output = head.activation, head.output
+
+    def forward(self, hidden: Tensor, padding: Tensor, position: Tensor | None) -> Tensor:
+        hidden = self.norm(self.reduction(hidden))
+        for layer in self.layers:
+            hidden = layer(hidden, padding, position)
+        return self.output(self.activation(self.dense(hidden[:, 0])))
+
+
+class RoutedGraph(nn.Module):
+    """A whole routed model, or one sub-network of it, for inference only.
+
+    `rung`: None for every rung behind the router; an index for that sub-network alone, whose weights are then cut to
+    what it uses. A model of one rung has no router. The graph shares embeddings, norms and router with the model and
+    holds copies of its Linears, each once.
+    """
+
+    def __init__(self, model: SharcsForSequenceClassification, rung: int | None = None) -> None:
+        super().__init__()
+        family, stock = model.family, model.encoder
+        order, parts = family.depth_order(stock), family.parts
+        chosen = range(len(model.ladder)) if rung is None else [rung]
+        tails = [tail for i, tail in enumerate(model.tails) if i in chosen and isinstance(tail, Tail)]
+        trunk = order[: model.split_layer]
+        layers = [*trunk, *(layer for tail in tails for layer in tail.layers)]
+        uses = [linear for layer in layers for linear in linears_of(layer, parts)]
+        products = Products([*uses, *(tail.head_dense for tail in tails)])
+        # The base model without what is written out here: the copy replaces those modules and copies the embeddings.
+        replaced = {id(module): nn.Identity() for module in (*order, family.head(stock).dense)}
+        self.front = copy.deepcopy(family.base_of(stock), replaced)
+        self.bias = AttentionBias(model)
+        self.trunk = nn.ModuleList(GraphLayer(x, parts, model.shape.head_size, products) for x in trunk)
+        self.tails = nn.ModuleList(GraphTail(model, tail, products) for tail in tails)
+        self.router = model.router if rung is None else None
+        self.num_labels, self._embed = model.shape.num_labels, family.embed
+        self.eval().requires_grad_(False)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        token_type_ids: Tensor | None = None,
+        thresholds: Tensor | None = None,
+    ) -> tuple[Tensor, ...]:
+        """[B, L] long each, and the operating point [W-1] (router logits; NaN in it: the likeliest rung) -> logits
+        [B, C], rungs [B] long and router logits [B, W]; without a router the logits alone."""
+        hidden = self._embed(self.front, input_ids, token_type_ids)
+        padding, position = self.bias(attention_mask, hidden.dtype)
+        for layer in self.trunk:
+            hidden = layer(hidden, padding, position)
+        if self.router is None:
+            return (self.tails[0](hidden, padding, position),)
+        assert thresholds is not None
+        router_logits = self.router(hidden, attention_mask)
+        rungs = torch.where(thresholds.isnan().any(), router_logits.argmax(-1), choose_rungs(router_logits, thresholds))
+        return self._mixed(hidden, padding, position, rungs), rungs, router_logits
+
+    def _mixed(self, hidden: Tensor, padding: Tensor, position: Tensor | None, rungs: Tensor) -> Tensor:
+        """Each rung's rows through its tail, the logits [B, C] back in the order of the batch."""
+        logits = hidden.new_zeros(hidden.shape[0], self.num_labels)
+        for rung, tail in enumerate(self.tails):
+            rows = torch.nonzero(rungs == rung).squeeze(1)
+            torch._check(rows.shape[0] >= 0)  # what an `if` on an empty group would break
+            torch._check(rows.shape[0] <= hidden.shape[0])
+            answers = tail(hidden.index_select(0, rows), padding.index_select(0, rows), position)
+            logits = logits.index_copy(0, rows, answers)
+        return logits
+
+
+def input_names(model: SharcsForSequenceClassification, rung: int | None = None) -> Sequence[str]:
+    """What a graph of `model` takes, in order. `token_type_ids` only where the encoder tells several apart."""
+    table = getattr(model.family.base_of(model.encoder).embeddings, "token_type_embeddings", None)
+    types = table is not None and table.num_embeddings > 1
+    routed = model.router is not None and rung is None
+    return ["input_ids", "attention_mask", *["token_type_ids"] * types, *["thresholds"] * routed]

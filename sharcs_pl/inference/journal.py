@@ -1,0 +1,133 @@
+"""The finished rows of a prediction under way, beside its output: what an interrupted one goes on from.
+
+A JSONL file. Its first line is the fingerprint of all that the answers depend on; then comes a line per row in order:
+an object for an answer, ``[row, place, error]`` for a rejected row.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+from sharcs_pl.data.files import shown
+
+Record = dict[str, Any] | list[Any]
+
+_SECONDS = 1.0  # between two writes to the disk
+
+
+def journal_path(output: Path) -> Path:
+    """Where the journal of an output lies."""
+    return output.with_name(output.name + ".part")
+
+
+class Journal:
+    """Rows are added at the end, and read again from the start. `rows`: how many it holds."""
+
+    def __init__(self, path: Path, file: BinaryIO, rows: int) -> None:
+        self.path = path
+        self.rows = rows
+        self._file = file
+        self._written = time.monotonic()
+
+    @classmethod
+    def begin(cls, path: Path, fingerprint: Mapping[str, Any]) -> Journal:
+        """An empty one, in the place of any that is there."""
+        file = path.open("wb")
+        file.write(_line(fingerprint))
+        file.flush()
+        return cls(path, file, 0)
+
+    @classmethod
+    def resume(cls, path: Path, fingerprint: Mapping[str, Any], segment: int) -> Journal:
+        """The one that is there, up to the last whole `segment` of rows: rows are answered by segments, which give the
+        same answers only as a whole. `ValueError` unless its fingerprint is the same. Without one, a new one."""
+        if not path.exists():
+            return cls.begin(path, fingerprint)
+        check_fingerprint(path, fingerprint)
+        rows, size = _whole_rows(path, segment)
+        file = path.open("r+b")
+        file.truncate(size)
+        file.seek(size)
+        return cls(path, file, rows)
+
+    def add(self, record: Record) -> None:
+        """One more row; it is on the disk within a second or so."""
+        self._file.write(_line(record))
+        self.rows += 1
+        if time.monotonic() - self._written > _SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Everything to the disk."""
+        self._file.flush()
+        self._written = time.monotonic()
+
+    def records(self) -> Iterator[Record]:
+        """All rows from the first."""
+        self.flush()
+        with self.path.open("rb") as file:
+            next(file)
+            for line in file:
+                yield json.loads(line)
+
+    def remove(self) -> None:
+        """The output is there, or can never be."""
+        self._file.close()
+        self.path.unlink(missing_ok=True)
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._file.close()
+
+
+def check_fingerprint(path: Path, fingerprint: Mapping[str, Any]) -> None:
+    """`ValueError` that names what has changed since a journal was begun."""
+    try:
+        with path.open("rb") as file:
+            begun = json.loads(file.readline())
+    except ValueError:
+        begun = None
+    if not isinstance(begun, dict):
+        raise ValueError(f"resume=true: {path} is no record of an interrupted prediction; remove it to begin again")
+    for key, now in json.loads(_line(fingerprint)).items():
+        then = begun.get(key)
+        if then != now:
+            was = f"it was {shown(then)}, now it is {shown(now)}"
+            raise ValueError(
+                f"resume=true: {path} was begun with another {key}: {was}; begin again without resume=true"
+            )
+
+
+def _whole_rows(path: Path, segment: int) -> tuple[int, int]:
+    """The rows of whole segments, and the bytes of the file up to there."""
+    rows = size = whole_rows = whole_size = 0
+    with path.open("rb") as file:
+        size = whole_size = len(file.readline())
+        for line in file:
+            if not _is_record(line):
+                break
+            rows, size = rows + 1, size + len(line)
+            if rows % segment == 0:
+                whole_rows, whole_size = rows, size
+    return whole_rows, whole_size
+
+
+def _is_record(line: bytes) -> bool:
+    """Whether a line is whole: the last one may have been torn."""
+    if not line.endswith(b"\n"):
+        return False
+    try:
+        return isinstance(json.loads(line), dict | list)
+    except ValueError:
+        return False
+
+
+def _line(value: Mapping[str, Any] | list[Any]) -> bytes:
+    return json.dumps(value, ensure_ascii=False, default=str).encode() + b"\n"

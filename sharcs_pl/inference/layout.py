@@ -1,0 +1,74 @@
+"""How the tokens of a batch lie in memory: in rows padded to the longest sample, or packed one after the other.
+
+Products, norms and activations of packed tokens cost nothing for padding; attention alone spreads them over rows. That
+costs copies, so it pays where there is enough padding to save.
+
+Dimensions: `B` batch, `L` tokens of the longest sample, `T` real tokens of all samples, `D` hidden.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Layout:
+    """`mask` [B, L] long, 1 at real tokens, None where every sample fills its row. `places` [T] long: where the packed
+    tokens lie in B * L; None for a hidden state in rows."""
+
+    mask: Tensor | None = None
+    places: Tensor | None = None
+
+    def spread(self, tokens: Tensor) -> Tensor:
+        """What attention reads: [T, D] packed or [B, L, D] in rows -> [B, L, D]."""
+        if self.places is None:
+            return tokens
+        assert self.mask is not None
+        rows = tokens.new_zeros(self.mask.numel(), tokens.shape[-1])
+        return rows.index_copy_(0, self.places, tokens).view(*self.mask.shape, -1)
+
+    def collect(self, rows: Tensor) -> Tensor:
+        """The way back: [B, L, D] -> [T, D] packed, or unchanged."""
+        return rows if self.places is None else rows.flatten(0, 1)[self.places]
+
+    def first(self, tokens: Tensor) -> Tensor:
+        """The first token of each sample, [B, D]."""
+        if self.places is None:
+            return tokens[:, 0]
+        assert self.mask is not None
+        return tokens[self.mask.sum(1).cumsum(0) - self.mask.sum(1)]
+
+    def mean(self, tokens: Tensor) -> Tensor:
+        """The mean over each sample's real tokens, [B, D]."""
+        if self.mask is None:
+            return tokens.mean(1)
+        if self.places is None:
+            return (tokens * self.mask.to(tokens.dtype)[..., None]).sum(1) / self.mask.sum(1, keepdim=True)
+        sample = torch.div(self.places, self.mask.shape[1], rounding_mode="floor")
+        sums = tokens.new_zeros(len(self.mask), tokens.shape[-1]).index_add_(0, sample, tokens)
+        return sums / self.mask.sum(1, keepdim=True)
+
+
+def layout_of(lengths: Tensor, pack_above: float, keep_mask: bool, device: torch.device) -> Layout:
+    """The layout for samples of these lengths [B] (long, on the CPU): packed where more than `pack_above` of the rows
+    would be padding. `keep_mask`: have a mask where none is needed."""
+    longest = int(lengths.max())
+    padding = 1 - lengths.sum().item() / (len(lengths) * longest)
+    if padding == 0 and not keep_mask:
+        return Layout()
+    mask = (torch.arange(longest) < lengths[:, None]).long()
+    places = mask.flatten().nonzero().flatten().to(device) if padding > pack_above else None
+    return Layout(mask.to(device), places)
+
+
+def real_tokens(lengths: Tensor, samples: Tensor | None = None) -> Tensor:
+    """Positions of some samples' tokens (all by default) among the packed tokens of samples of these lengths, [T]."""
+    ends = lengths.cumsum(0)
+    chosen = torch.arange(len(lengths)) if samples is None else samples
+    counts = lengths[chosen]
+    starts = (ends - lengths)[chosen]
+    before = counts.cumsum(0) - counts
+    return torch.arange(int(counts.sum())) + torch.repeat_interleave(starts - before, counts)

@@ -1,0 +1,174 @@
+"""Texts in, answers out: a saved model behind a tokenizer, in batches or as a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from sharcs_pl.data.spec import Examples
+from sharcs_pl.data.table import TokenTable, tokenize
+from sharcs_pl.inference.engine import Answers, Batch, Engine
+from sharcs_pl.inference.feed import windows
+from sharcs_pl.models.architectures import encoder_sizes
+from sharcs_pl.models.routed import SharcsForSequenceClassification
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+Text = str | tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One text's answer.
+
+    `label`: the class's name, or the value of a regression. `probabilities`: in the order of `RoutedPredictor.labels`,
+    empty for a regression. `rung`, `width`: where it ran. `macs`: multiply-adds it cost at its real length.
+    `router_scores`: the probability of each rung that the text belongs there, empty where nothing is routed.
+    """
+
+    label: str | float
+    probabilities: tuple[float, ...]
+    rung: int
+    width: str
+    macs: int
+    router_scores: tuple[float, ...]
+
+
+class RoutedPredictor:
+    """A routed classifier for texts.
+
+    Args:
+        batch_size: texts per pass of the trunk, and samples that fill a rung's pool in `stream`.
+        max_length: tokens at which texts are cut; None for the tokenizer's, at most what the encoder reads.
+        point: name of an operating point (see ``sharcs calibrate``); None for the one in use.
+        precision: "float32" or "bfloat16".
+        compile: `torch.compile` for the trunk and each rung; the first batches take minutes.
+        window: batches that `stream` reads ahead and sorts by length.
+    """
+
+    def __init__(
+        self,
+        model: SharcsForSequenceClassification,
+        tokenizer: PreTrainedTokenizerFast,
+        *,
+        batch_size: int = 32,
+        max_length: int | None = None,
+        point: str | None = None,
+        precision: str = "float32",
+        compile: bool = False,
+        window: int = 16,
+    ) -> None:
+        config = model.config
+        longest = encoder_sizes(config.encoder).max_tokens
+        self.max_length = min(max_length or tokenizer.model_max_length, longest)
+        self.batch_size = batch_size
+        self.window = window
+        self.tokenizer = tokenizer
+        self.labels = _class_names(model)
+        self.widths = model.ladder.labels()
+        self.cost = model.cost
+        self.engine = Engine(model, point=point, precision=precision, compile=compile)
+
+    @classmethod
+    def from_pretrained(
+        cls, path: str | Path, *, device: str | torch.device = "cpu", **options: Any
+    ) -> RoutedPredictor:
+        """From a run directory, a saved model folder or a hub id; `options` are those of the class."""
+        from transformers import AutoTokenizer
+
+        inside = Path(path) / "model"
+        folder = inside if (inside / "config.json").is_file() else path
+        model = SharcsForSequenceClassification.from_pretrained(folder).to(device)
+        return cls(model, AutoTokenizer.from_pretrained(folder), **options)
+
+    def predict(self, texts: Sequence[Text]) -> list[Prediction]:
+        """Answers in the order of the texts (pairs for a task of two), batched by length inside. `ValueError` for
+        anything that is not a text, with its position."""
+        found: dict[int, Prediction] = {}
+        for batch in self._batches(texts, 0):
+            found |= self._predictions(self.engine.answer(batch))
+        return [found[index] for index in range(len(texts))]
+
+    def stream(self, texts: Iterable[Text], max_wait: float | None = None) -> Iterator[Prediction]:
+        """The same one by one, from a source of any length.
+
+        Every rung runs full groups, filled across batches. Held at any time: `window` batches of texts, the answers
+        that wait for an earlier one (of two windows at most) and less than one batch of hidden states per rung. With
+        `max_wait` (seconds) no text waits longer for others to come.
+        """
+        run = self.engine.pooled(self.batch_size)
+        found: dict[int, Prediction] = {}
+        read = given = 0
+        for number, (items, hurry) in enumerate(windows(texts, self.window * self.batch_size, max_wait)):
+            for batch in self._batches(items, read, longest_first=number % 2 == 1):
+                for answers in run.add(batch):
+                    found |= self._predictions(answers)
+            for answers in run.flush(None if hurry else read):
+                found |= self._predictions(answers)
+            read += len(items)
+            while given in found:
+                yield found.pop(given)
+                given += 1
+        for answers in run.flush():
+            found |= self._predictions(answers)
+        yield from (found[index] for index in range(given, read))
+
+    def _batches(self, texts: Sequence[Text], start: int, longest_first: bool = False) -> Iterator[Batch]:
+        """Texts of similar length together; every other window runs backwards, so that a pool that spans two of them
+        holds similar lengths too."""
+        table = self.tokenize(texts, start)
+        order = np.argsort(table.lengths, kind="stable")
+        order = order[::-1] if longest_first else order
+        for first in range(0, len(order), self.batch_size):
+            rows = order[first : first + self.batch_size]
+            found = table.collate(rows)
+            index, lengths = (torch.from_numpy(array) for array in (rows + start, table.lengths[rows]))
+            yield Batch(index, found["input_ids"], lengths, found.get("token_type_ids"))
+
+    def tokenize(self, texts: Sequence[Text], start: int = 0) -> TokenTable:
+        """Token ids, cut at `max_length` as in training; `start` is the position of the first text in messages."""
+        rows = [_row(text, position) for position, text in enumerate(texts, start)]
+        odd = next((position for position, row in enumerate(rows, start) if len(row) != len(rows[0])), None)
+        if odd is not None:
+            raise ValueError(f"text {odd}: some texts are pairs and others are not")
+        return tokenize(Examples(rows, np.zeros(len(rows), np.int64)), self.tokenizer, self.max_length)
+
+    def _predictions(self, answers: Answers) -> dict[int, Prediction]:
+        """By the position of their texts."""
+        rungs = answers.rungs.numpy()
+        macs = self.cost.rung_macs(answers.lengths.numpy())[np.arange(len(rungs)), rungs]
+        columns = (answers.index.tolist(), rungs.tolist(), macs.tolist(), answers.router_logits.sigmoid().tolist())
+        found = zip(*columns, self._labels(answers.logits), strict=True)
+        return {
+            index: Prediction(label, probabilities, rung, self.widths[rung], spent, tuple(scores))
+            for index, rung, spent, scores, (label, probabilities) in found
+        }
+
+    def _labels(self, logits: torch.Tensor) -> Iterator[tuple[str | float, tuple[float, ...]]]:
+        if self.labels is None:
+            yield from ((value, ()) for value in logits[:, 0].tolist())
+        else:
+            best = logits.argmax(-1).tolist()
+            for label, row in zip(best, logits.softmax(-1).tolist(), strict=True):
+                yield self.labels[label], tuple(row)
+
+
+def _row(text: object, position: int) -> tuple[str, ...]:
+    parts = text if isinstance(text, (tuple, list)) else (text,)
+    row = tuple(part for part in parts if isinstance(part, str))
+    if not 1 <= len(row) == len(parts) <= 2:
+        raise ValueError(f"text {position}: {type(text).__name__} is not a text; give a str, or a pair of them")
+    return row
+
+
+def _class_names(model: SharcsForSequenceClassification) -> tuple[str, ...] | None:
+    """None for a regression."""
+    count: int = model.shape.num_labels
+    names: dict[int, str] = model.config.id2label  # pyright: ignore[reportAssignmentType]
+    return None if count == 1 else tuple(names[number] for number in range(count))

@@ -1,0 +1,201 @@
+"""The rows that are predicted: read one by one, those that cannot be used among them, and joined with their answers."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from sharcs_pl.data.files import READERS, Request, Row, check_file, shown, text_fault
+from sharcs_pl.data.lines import Fault, TextLines
+
+if TYPE_CHECKING:
+    from sharcs_pl.inference.predictor import Prediction, Text
+
+LINES = ".txt"  # a text per line, no columns
+_NAMED = 100  # rows of a pipe that may all be unusable before it is given up
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the rows are and what is read of them.
+
+    `path`: None for stdin. `suffix`: the format. `text`: one or two columns; `keep`: columns carried along. `quoting`:
+    of CSV and TSV. `allow_empty`: an empty text is one.
+    """
+
+    path: Path | None
+    suffix: str
+    text: tuple[str, ...]
+    keep: tuple[str, ...] = ()
+    quoting: str = "standard"
+    allow_empty: bool = False
+
+    @property
+    def name(self) -> str:
+        """What the input is called in messages."""
+        return "stdin" if self.path is None else self.path.name
+
+    @property
+    def request(self) -> Request:
+        """The columns, each once: the texts first."""
+        columns = tuple(dict.fromkeys((*self.text, *self.keep)))
+        return Request(columns, quoting=self.quoting, quoting_key="quoting")
+
+
+@dataclass(frozen=True)
+class InputRow:
+    """A row to predict: its number (from 1), its one or two texts and the values that are carried along."""
+
+    number: int
+    texts: tuple[str, ...]
+    kept: tuple[Any, ...]
+
+    @property
+    def text(self) -> Text:
+        """As a predictor takes it."""
+        return self.texts[0] if len(self.texts) == 1 else (self.texts[0], self.texts[1])
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A row that cannot be predicted: its number, its place in the file and why."""
+
+    number: int
+    place: str
+    error: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.error}"
+
+
+def check_input(value: str) -> Path:
+    """The file that ``input=`` names; `ValueError` when it is none of a known format."""
+    return check_file("input", value, (*READERS, LINES))
+
+
+def check_layout(layout: Layout) -> None:
+    """`ValueError` where the format has not the columns that are asked for."""
+    if layout.suffix == LINES and (len(layout.text) > 1 or layout.keep):
+        columns = ", ".join((*layout.text, *layout.keep))
+        raise ValueError(f"{layout.name}: a .txt input has one text per line and no columns such as {columns}")
+
+
+def read_inputs(layout: Layout) -> Iterator[InputRow | Rejected]:
+    """Every row in order. `ValueError` for a header that cannot serve, or an input without rows."""
+    number = 0
+    for number, found in enumerate(_found(layout), 1):
+        if isinstance(found, Fault):
+            reason = f"{found.reason}; nothing after it was read" if found.ends else found.reason
+            yield Rejected(number, found.place, reason)
+        else:
+            yield _input_row(number, found, layout)
+    if number == 0:
+        raise ValueError(f"{layout.name}: no rows")
+
+
+def survey(layout: Layout, skip: bool) -> int:
+    """The number of rows of a file, which is read once for it. `ValueError` for the first row that cannot be used, with
+    `skip` only where none can."""
+    first, usable, number = None, 0, 0
+    for row in read_inputs(layout):
+        number = row.number
+        if isinstance(row, InputRow):
+            usable += 1
+        elif not skip:
+            raise ValueError(str(row))
+        else:
+            first = first or row
+    if not usable:
+        raise ValueError(f"{layout.name}: none of its {number:,} rows can be used; {first}")
+    return number
+
+
+def begun(rows: Iterator[InputRow | Rejected], skip: bool) -> Iterator[InputRow | Rejected]:
+    """The same rows, read up to the first that can be used: what `survey` checks, as far as a pipe allows."""
+    head: list[InputRow | Rejected] = []
+    for row in islice(rows, _NAMED):
+        head.append(row)
+        if isinstance(row, InputRow):
+            return chain(head, rows)
+        if not skip:
+            break
+    raise ValueError(str(head[0]))
+
+
+def answered(
+    rows: Iterator[InputRow | Rejected],
+    predict: Callable[[Iterator[Text]], Iterable[Prediction]],
+    segment: int,
+    skip: bool,
+) -> Iterator[tuple[InputRow | Rejected, Prediction | None]]:
+    """Every row with its answer, in order; None for one that is rejected, which ends them all unless `skip`.
+
+    Each `segment` of rows is answered by a call of its own, so that its answers do not depend on what came before: one
+    that starts at a segment's boundary gives them again bit for bit. Held in memory is less than a segment.
+    """
+    for first in rows:
+        for row, prediction in _segment(islice(chain([first], rows), segment), predict, skip):
+            yield row, prediction
+            if prediction is None and not skip:
+                return
+
+
+def _segment(
+    rows: Iterator[InputRow | Rejected], predict: Callable[[Iterator[Text]], Iterable[Prediction]], skip: bool
+) -> Iterator[tuple[InputRow | Rejected, Prediction | None]]:
+    waiting: deque[InputRow | Rejected] = deque()
+
+    def texts() -> Iterator[Text]:
+        for row in rows:
+            waiting.append(row)
+            if isinstance(row, InputRow):
+                yield row.text
+            elif not skip:
+                return  # what came before it is still answered
+
+    for prediction in predict(texts()):
+        while isinstance(row := waiting.popleft(), Rejected):
+            yield row, None
+        yield row, prediction
+    assert not any(isinstance(row, InputRow) for row in waiting)
+    yield from ((row, None) for row in waiting)
+
+
+def _found(layout: Layout) -> Iterator[Row | Fault]:
+    with _opened(layout.path) as file:
+        if layout.suffix == LINES:
+            yield from _read_lines(file, layout.name)
+        else:
+            yield from READERS[layout.suffix](file, layout.name, layout.request)
+
+
+def _opened(path: Path | None) -> Any:
+    # stdin under a reader of its own: Python cannot end while a thread of a stream waits for the one of `sys`.
+    return path.open("rb") if path is not None else nullcontext(os.fdopen(0, "rb", closefd=False))
+
+
+def _read_lines(file: BinaryIO, name: str) -> Iterator[Row | Fault]:
+    lines = TextLines(file, name, returns=False)
+    for line in lines:
+        fault, text = lines.fault, line.removesuffix("\n").removesuffix("\r")
+        lines.begin()
+        if fault or text.strip():
+            yield fault or (lines.place(lines.number), (text,))
+
+
+def _input_row(number: int, found: Row, layout: Layout) -> InputRow | Rejected:
+    place, values = found
+    columns = layout.request.columns
+    texts = values[: len(layout.text)]
+    error = text_fault(texts, layout.text, layout.allow_empty)
+    kept = tuple(values[columns.index(column)] for column in layout.keep)
+    for column, value in zip(layout.keep, kept, strict=True):
+        if isinstance(value, bytes):
+            error = error or f"{shown(column)} holds bytes, which no output takes; leave it out of keep"
+    return Rejected(number, place, error) if error else InputRow(number, texts, kept)

@@ -1,0 +1,107 @@
+"""What a prediction has come to: rows, where they ran, and what that cost."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sharcs_pl.core.flops import CostModel
+from sharcs_pl.inference.journal import Record
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Summary:
+    """`rows` of the input, `rejected` among them; `shares`: of the answered ones per rung, by its width. `macs`: mean
+    multiply-adds of an answer, `macs_fraction`: of those of the stock model. `texts_per_second` of this session, from
+    the first text to the last; None where it answered none."""
+
+    rows: int
+    rejected: int
+    shares: dict[str, float]
+    macs: float
+    macs_fraction: float
+    texts_per_second: float | None
+
+
+class Tally:
+    """Counts finished rows. `cost`: what a rung costs at a length; `longest`: tokens at which texts are cut."""
+
+    def __init__(self, cost: CostModel, longest: int) -> None:
+        lengths = np.arange(1, longest + 1)
+        dense = cost.dense_macs(lengths).tolist()
+        # What a rung cost tells the length, and so what the stock model would have cost.
+        self._dense = [dict(zip(macs.tolist(), dense, strict=True)) for macs in cost.rung_macs(lengths).T]
+        self._widths = cost.ladder.labels()
+        self._counts = [0] * len(self._widths)
+        self._macs = self._dense_macs = self._rejected = 0
+        self._before, self._start = 0, time.perf_counter()
+
+    def add(self, record: Record) -> None:
+        """One more finished row, as the journal holds it."""
+        if isinstance(record, list):
+            self._rejected += 1
+            return
+        self._counts[record["rung"]] += 1
+        self._macs += record["macs"]
+        self._dense_macs += self._dense[record["rung"]][record["macs"]]
+
+    def start(self) -> None:
+        """What was added so far is an earlier session's; time runs from now."""
+        self._before, self._start = sum(self._counts), time.perf_counter()
+
+    def summary(self) -> Summary:
+        """So far."""
+        answered, seconds = sum(self._counts), time.perf_counter() - self._start
+        here = answered - self._before
+        return Summary(
+            rows=answered + self._rejected,
+            rejected=self._rejected,
+            shares={width: count / max(answered, 1) for width, count in zip(self._widths, self._counts, strict=True)},
+            macs=self._macs / max(answered, 1),
+            macs_fraction=self._dense_macs and self._macs / self._dense_macs,
+            texts_per_second=here / seconds if here else None,
+        )
+
+
+def summary_table(name: str, summary: Summary) -> Table:
+    """A rich table of it; `name`: of the input."""
+    from rich.table import Table
+
+    table = Table(title=f"{name}: {summary.rows - summary.rejected:,} texts", title_justify="left", show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_row("rows", f"{summary.rows:,}")
+    table.add_row("rejected", f"{summary.rejected:,}")
+    for width, share in summary.shares.items():
+        table.add_row(f"width {width}", f"{share:.1%}")
+    table.add_row("MACs/text", f"{summary.macs / 1e6:,.1f} M")
+    table.add_row("of dense", f"{summary.macs_fraction:.1%}")
+    if summary.texts_per_second is not None:
+        table.add_row("texts/s", f"{summary.texts_per_second:,.1f}")
+    return table
+
+
+def progress(total: int | None, done: int) -> AbstractContextManager[Callable[[], None]]:
+    """A bar on stderr where that is a terminal; the value is called once per row."""
+    if not sys.stderr.isatty():
+        return nullcontext(lambda: None)
+    return _bar(total, done)
+
+
+@contextmanager
+def _bar(total: int | None, done: int) -> Iterator[Callable[[], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    with Progress(BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=Console(stderr=True)) as bar:
+        task = bar.add_task("", total=total, completed=done)
+        yield lambda: bar.advance(task)

@@ -1,0 +1,240 @@
+"""Answers as JSONL, CSV, TSV or parquet; written from the journal once all of them are there."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sharcs_pl.core.files import whole_file
+from sharcs_pl.inference.journal import Journal, Record, journal_path
+from sharcs_pl.inference.rows import InputRow
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from sharcs_pl.inference.predictor import Prediction
+
+_BATCH = 4096  # rows of a parquet batch
+_DIGITS = 6  # of a probability: float32 holds no more
+_VALUE_DIGITS = 7  # significant ones of a regression's value
+RESERVED = ("row", "label", "probabilities", "rung", "width", "macs", "router_scores")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What an output holds: the `kept` columns of the input by their names there, a probability per class (`classes`
+    empty for a regression), and with `explain` a score for each of the `widths`."""
+
+    kept: tuple[str, ...]
+    classes: tuple[str, ...]
+    widths: tuple[str, ...]
+    explain: bool
+
+    @property
+    def kept_names(self) -> tuple[str, ...]:
+        """Their names in the output: ``input_`` before one that an output column has."""
+        taken = {*RESERVED, *self.probabilities, *(f"router_{width}" for width in self.widths)}
+        names: list[str] = []
+        for name in self.kept:
+            while name in taken:
+                name = f"input_{name}"
+            taken.add(name)
+            names.append(name)
+        return tuple(names)
+
+    @property
+    def probabilities(self) -> tuple[str, ...]:
+        """The columns of a table's probabilities."""
+        return tuple(f"p_{name}" for name in self.classes)
+
+    @property
+    def scores(self) -> tuple[str, ...]:
+        """The columns of a table's router scores."""
+        return tuple(f"router_{width}" for width in self.widths) if self.explain else ()
+
+    @property
+    def header(self) -> tuple[str, ...]:
+        """A table's columns in order."""
+        ends = ("rung", "width", "macs", *self.scores)
+        return ("row", *self.kept_names, "label", *self.probabilities, *ends)
+
+    def record(self, row: InputRow, prediction: Prediction) -> dict[str, Any]:
+        """An answer as JSONL writes it."""
+        found: dict[str, Any] = {"row": row.number, **dict(zip(self.kept_names, row.kept, strict=True))}
+        if self.classes:
+            rounded = [round(value, _DIGITS) for value in prediction.probabilities]
+            found |= {"label": prediction.label, "probabilities": dict(zip(self.classes, rounded, strict=True))}
+        else:
+            found["label"] = float(f"{prediction.label:.{_VALUE_DIGITS}g}")
+        found |= {"rung": prediction.rung, "width": prediction.width, "macs": prediction.macs}
+        if self.explain:
+            scores = [round(value, _DIGITS) for value in prediction.router_scores]
+            found["router_scores"] = dict(zip(self.widths, scores, strict=bool(scores)))
+        return found
+
+    def values(self, record: dict[str, Any]) -> list[Any]:
+        """A record as a row of a table."""
+        probabilities, scores = record.get("probabilities", {}), record.get("router_scores", {})
+        return [
+            record["row"],
+            *(record[name] for name in self.kept_names),
+            record["label"],
+            *(probabilities[name] for name in self.classes),
+            *(record[name] for name in ("rung", "width", "macs")),
+            *(scores.get(width) for width in self.widths if self.explain),
+        ]
+
+
+def rejected_path(output: Path) -> Path:
+    """Where the rejected rows of an output are listed."""
+    return output.with_name(f"{output.stem}.rejected.jsonl")
+
+
+def check_output(value: str, source: Path | None, overwrite: bool) -> Path:
+    """The path that ``output=`` names; `ValueError` unless it can be written, is not there already (or shall be
+    replaced: `overwrite`) and is not the input `source`."""
+    path = Path(value).expanduser()
+    given = f"output={value}"
+    if path.suffix.lower() not in WRITERS:
+        raise ValueError(
+            f"{given}: the suffix {path.suffix!r} is not supported; choose among {', '.join(WRITERS)}, or -"
+        )
+    if os.path.isdir(path):
+        raise ValueError(f"{given} is a folder, not a file")
+    folder = path.absolute().parent
+    if not os.path.isdir(folder):
+        raise ValueError(f"{given}: there is no folder {folder}")
+    if not os.access(folder, os.W_OK):
+        raise ValueError(f"{given}: {folder} may not be written to")
+    for written in (path, journal_path(path), rejected_path(path)):
+        if source is not None and written.exists() and written.samefile(source):
+            raise ValueError(f"{given} would replace the input {source}; choose another name")
+    if path.exists() and not overwrite:
+        raise ValueError(f"{given} is there already; replace it with overwrite=true, or choose another name")
+    return path
+
+
+def finish(journal: Journal, output: Path, columns: Columns) -> None:
+    """The output and the list of rejected rows, each whole, from a complete journal, which is then removed."""
+    with whole_file(output, ".new") as part:  # .part is the journal's
+        WRITERS[output.suffix.lower()](part, journal, columns)
+        rejected = rejected_path(output)
+        if any(isinstance(record, list) for record in journal.records()):
+            with whole_file(rejected, ".new") as listed:
+                _write_lines(listed, map(_rejection, _rejections(journal)))
+        else:
+            rejected.unlink(missing_ok=True)
+    journal.remove()
+
+
+def json_line(record: Record) -> str:
+    """A record as a line of JSONL."""
+    return json.dumps(record, ensure_ascii=False, default=str) + "\n"
+
+
+def cell(value: Any) -> str:
+    """A value of any kind as a cell's text: what JSON writes, texts as they are, nothing for null."""
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _answers(journal: Journal) -> Iterator[dict[str, Any]]:
+    return (record for record in journal.records() if isinstance(record, dict))
+
+
+def _rejections(journal: Journal) -> Iterator[list[Any]]:
+    return (record for record in journal.records() if isinstance(record, list))
+
+
+def _rejection(record: Sequence[Any]) -> dict[str, Any]:
+    return dict(zip(("row", "place", "error"), record, strict=True))
+
+
+def _write_lines(path: Path, records: Iterable[dict[str, Any]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        file.writelines(map(json_line, records))
+
+
+def _write_jsonl(path: Path, journal: Journal, columns: Columns) -> None:
+    _write_lines(path, _answers(journal))
+
+
+def _write_delimited(path: Path, journal: Journal, columns: Columns, delimiter: str) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
+        # The csv module does not quote a lone carriage return, at which readers would end the row.
+        quoting = csv.writer(file, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        writer.writerow(columns.header)
+        for record in _answers(journal):
+            cells = [cell(value) for value in columns.values(record)]
+            chosen = quoting if any("\r" in text for text in cells) else writer
+            chosen.writerow(cells)
+
+
+def _write_parquet(path: Path, journal: Journal, columns: Columns) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = _schema(journal, columns)
+    # JSON's kinds of numbers may be mixed in a column, and any value stands in a column of texts.
+    turn = {pa.string(): cell, pa.float64(): float}
+    rows = (columns.values(record) for record in _answers(journal))
+    with pq.ParquetWriter(path, schema) as writer:
+        while batch := list(islice(rows, _BATCH)):
+            arrays = [
+                pa.array(
+                    [None if value is None else turn.get(field.type, _same)(value) for value in column], field.type
+                )
+                for column, field in zip(zip(*batch, strict=True), schema, strict=True)
+            ]
+            writer.write_batch(pa.record_batch(arrays, schema=schema))
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _schema(journal: Journal, columns: Columns) -> pa.Schema:
+    """Kept columns are numbers, truths or texts where all their values are, else texts as JSON."""
+    import pyarrow as pa
+
+    kinds: dict[str, set[type]] = {name: set() for name in columns.kept_names}
+    for record in _answers(journal) if kinds else ():
+        for name, found in kinds.items():
+            found.add(_kind(record[name]))
+    number, real, text = pa.int64(), pa.float64(), pa.string()
+    types = {name: _arrow_type(found) for name, found in kinds.items()}
+    types |= {"row": number, "rung": number, "macs": number, "width": text, "label": text if columns.classes else real}
+    return pa.schema([(name, types.get(name, real)) for name in columns.header])
+
+
+def _kind(value: Any) -> type:
+    """The type of a value; a whole number that parquet cannot hold counts as a text."""
+    return str if isinstance(value, int) and not -(2**63) <= value < 2**63 else type(value)
+
+
+def _arrow_type(kinds: set[type]) -> pa.DataType:
+    import pyarrow as pa
+
+    known = kinds - {type(None)}
+    if known == {bool}:
+        return pa.bool_()
+    if known == {int}:
+        return pa.int64()
+    return pa.float64() if known and known <= {int, float} else pa.string()
+
+
+WRITERS: dict[str, Callable[[Path, Journal, Columns], None]] = {
+    ".jsonl": _write_jsonl,
+    ".csv": lambda path, journal, columns: _write_delimited(path, journal, columns, ","),
+    ".tsv": lambda path, journal, columns: _write_delimited(path, journal, columns, "\t"),
+    ".parquet": _write_parquet,
+}
+"""By suffix: writes a whole file of answers."""

@@ -1,0 +1,287 @@
+"""Answer texts with a trained model: ``sharcs predict run=runs/mine input=data.jsonl output=pred.jsonl``."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sharcs_pl import __version__
+from sharcs_pl.commandline import read_command, user_errors
+from sharcs_pl.config.predict import PIPE, PredictConfig
+from sharcs_pl.data.tasks import get_task
+from sharcs_pl.inference.journal import Journal, Record, check_fingerprint, journal_path
+from sharcs_pl.inference.rows import (
+    InputRow,
+    Layout,
+    Rejected,
+    answered,
+    begun,
+    check_input,
+    check_layout,
+    read_inputs,
+    survey,
+)
+from sharcs_pl.inference.writers import Columns, check_output, finish, json_line
+from sharcs_pl.models.architectures import encoder_sizes
+from sharcs_pl.source import (
+    Source,
+    load_model,
+    load_tokenizer,
+    model_digest,
+    model_settings,
+    open_source,
+    thresholds_of,
+)
+
+if TYPE_CHECKING:
+    from sharcs_pl.inference.predictor import RoutedPredictor
+    from sharcs_pl.inference.tally import Summary
+
+SEGMENT = 128  # batches that are answered together, and again where a prediction goes on
+BROKEN_PIPE = 141  # 128 + SIGPIPE, as shells count
+_OPTIONS = ("mode", "batch_size", "max_wait_ms", "precision", "compile", "device", "explain")
+
+
+class Stopped(BaseException):
+    """The process was asked to end, by Ctrl-C or SIGTERM."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.code = 128 + number
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A prediction whose inputs are checked; no model is loaded yet. `output`: None for stdout. `total`: rows of the
+    input, None for a pipe. `fingerprint`: all that the answers depend on."""
+
+    source: Source
+    layout: Layout
+    rows: Iterator[InputRow | Rejected]
+    output: Path | None
+    total: int | None
+    max_length: int
+    fingerprint: dict[str, Any]
+
+
+def main() -> None:
+    """The command: one line and exit code 2 for a mistake, 130 and 143 for Ctrl-C and SIGTERM, 141 for a reader of
+    stdout that has gone."""
+    with user_errors(PredictConfig):
+        try:
+            run(read_command("predict", PredictConfig, sys.argv[1:]))
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is written nowhere, at exit
+            raise SystemExit(BROKEN_PIPE) from None
+
+
+def run(config: PredictConfig) -> Summary:
+    """Read, answer, write; returns what the table on stderr shows. ``ValueError`` before a model is loaded for all that
+    can be known by then; ``SystemExit`` when the process is told to stop."""
+    with stop_signals(), ExitStack() as held:
+        journal = None
+        try:
+            prepared = prepare(config)
+            predictor = load(prepared, config)
+            if prepared.output is not None:
+                journal = held.enter_context(open_journal(prepared, config))
+            summary = answer(prepared, predictor, journal, config)
+        except Stopped as stopped:
+            print(_how_to_go_on(journal, config), file=sys.stderr)
+            raise SystemExit(stopped.code) from None
+        except (ValueError, OSError):
+            if journal is not None and config.input == PIPE:
+                journal.remove()  # nothing can go on from it
+            raise
+    present(prepared, summary)
+    return summary
+
+
+def prepare(config: PredictConfig) -> Prepared:
+    """Check paths, model and input, the cheapest first."""
+    path = None if config.input == PIPE else check_input(config.input)
+    output = None if config.output == PIPE else check_output(config.output, path, config.overwrite)
+    source = open_source(config.run, record_needed=False)
+    settings = model_settings(source)
+    longest = encoder_sizes(settings["encoder"]).max_tokens
+    if (config.max_length or 0) > longest:
+        raise ValueError(f"max_length={config.max_length}: this encoder reads at most {longest} tokens")
+    max_length = config.max_length or min(source.config.task.max_length, longest)
+    layout = make_layout(config, source, path)
+    routing = {
+        "point": config.point or settings.get("operating_point"),
+        "thresholds": thresholds_of(settings, config.point),
+    }
+    fingerprint = routing | _fingerprint(config, layout, max_length) | {"model": model_digest(source, settings)}
+    if config.resume and output is not None and journal_path(output).exists():
+        check_fingerprint(journal_path(output), fingerprint)
+    skip = config.on_error == "skip"
+    total = None if path is None else survey(layout, skip)
+    rows = begun(read_inputs(layout), skip) if path is None else read_inputs(layout)
+    return Prepared(source, layout, rows, output, total, max_length, fingerprint)
+
+
+def make_layout(config: PredictConfig, source: Source, path: Path | None) -> Layout:
+    """Where the texts are: the run's own columns where none are named, the quotes of its own files."""
+    task = source.config.task
+    known = None if task.is_own else get_task(task.name)
+    theirs = tuple(task.text_columns) if known is None else known.text_columns
+    text = config.text_columns or theirs
+    if len(text) != len(theirs) and source.recorded:
+        raise ValueError(
+            f"text={config.text} names {len(text)} columns, this model reads {len(theirs)}: {', '.join(theirs)}"
+        )
+    suffix = f".{config.format}" if path is None else path.suffix.lower()
+    quoting = task.quoting if known is None else "none" if suffix == ".tsv" else "standard"
+    allow_empty = known is not None and known.allow_empty
+    layout = Layout(path, suffix, text, config.kept_columns, config.quoting or quoting, allow_empty)
+    check_layout(layout)
+    return layout
+
+
+def _fingerprint(config: PredictConfig, layout: Layout, max_length: int) -> dict[str, Any]:
+    place = None
+    if layout.path is not None:
+        stat = layout.path.stat()
+        place = {"path": str(layout.path.absolute()), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+    columns = {"text": layout.text, "keep": layout.keep, "quoting": layout.quoting}
+    options = {key: getattr(config, key) for key in _OPTIONS}
+    return {"input": place, **columns, "max_length": max_length, **options, "version": __version__}
+
+
+def load(prepared: Prepared, config: PredictConfig) -> RoutedPredictor:
+    """The model behind its tokenizer."""
+    import torch
+    from transformers.utils.logging import disable_progress_bar
+
+    from sharcs_pl.inference.predictor import RoutedPredictor
+
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device=cuda: torch sees no CUDA device here; use device=cpu or auto")
+    disable_progress_bar()  # of the weights' loading
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    device = "cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu"
+    model = load_model(prepared.source)
+    model.to(device)  # pyright: ignore[reportCallIssue, reportArgumentType]
+    return RoutedPredictor(
+        model,
+        load_tokenizer(prepared.source),
+        batch_size=config.batch_size,
+        max_length=prepared.max_length,
+        point=config.point,
+        precision=config.precision,
+        compile=config.compile,
+    )
+
+
+def open_journal(prepared: Prepared, config: PredictConfig) -> Journal:
+    """A new one, or with ``resume=true`` the one that is there."""
+    assert prepared.output is not None
+    path = journal_path(prepared.output)
+    if config.resume:
+        return Journal.resume(path, prepared.fingerprint, SEGMENT * config.batch_size)
+    return Journal.begin(path, prepared.fingerprint)
+
+
+def answer(prepared: Prepared, predictor: RoutedPredictor, journal: Journal | None, config: PredictConfig) -> Summary:
+    """Every row to the journal, and from there to the output; or straight to stdout."""
+    from sharcs_pl.inference.tally import Tally, progress
+
+    tally = Tally(predictor.cost, predictor.max_length)
+    columns = Columns(prepared.layout.keep, predictor.labels or (), tuple(predictor.widths), config.explain)
+    for record in journal.records() if journal and journal.rows else ():
+        tally.add(record)
+    tally.start()
+    done = journal.rows if journal else 0
+    add = _to_stdout if journal is None else journal.add
+    with progress(prepared.total, done) as advance:
+        for record in records(prepared, predictor, columns, config, done):
+            add(record)
+            tally.add(record)
+            advance()
+    summary = tally.summary()
+    if journal is not None and prepared.output is not None:
+        finish(journal, prepared.output, columns)
+    return summary
+
+
+def records(
+    prepared: Prepared, predictor: RoutedPredictor, columns: Columns, config: PredictConfig, done: int
+) -> Iterator[Record]:
+    """What becomes of each row after the first ``done``; ``ValueError`` at one that is rejected, unless they are
+    skipped."""
+    wait = None if config.max_wait_ms is None else config.max_wait_ms / 1000
+
+    def predict(texts: Iterator[Any]) -> Any:
+        return predictor.predict(list(texts)) if config.mode == "batch" else predictor.stream(texts, wait)
+
+    skip = config.on_error == "skip"
+    rows = islice(prepared.rows, done, None)
+    for row, prediction in answered(rows, predict, SEGMENT * config.batch_size, skip):
+        if isinstance(row, InputRow):
+            assert prediction is not None
+            yield columns.record(row, prediction)
+        elif not skip:
+            raise ValueError(str(row))
+        else:
+            yield [row.number, row.place, row.error]
+
+
+def _to_stdout(record: Record) -> None:
+    if isinstance(record, list):
+        print(f"rejected: {record[1]}: {record[2]}", file=sys.stderr)
+        return
+    sys.stdout.buffer.write(json_line(record).encode())
+    sys.stdout.buffer.flush()  # whoever reads it may be waiting
+
+
+@contextmanager
+def stop_signals() -> Iterator[None]:
+    """Within it Ctrl-C and SIGTERM raise ``Stopped``; only the main thread can ask for that."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: Any) -> None:
+        raise Stopped(number)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _how_to_go_on(journal: Journal | None, config: PredictConfig) -> str:
+    """What is said of an interruption; a pipe's rows are gone, so what was answered of them is removed."""
+    if journal is None:
+        return "interrupted"
+    if config.input == PIPE:
+        journal.remove()
+        return "interrupted; input=- is a pipe, which cannot be resumed"
+    return f"interrupted after {journal.rows:,} rows, kept in {journal.path}; the same command with resume=true goes on"
+
+
+def present(prepared: Prepared, summary: Summary) -> None:
+    """The table on stderr, and where the answers are."""
+    from rich.console import Console
+
+    from sharcs_pl.inference.tally import summary_table
+
+    console = Console(stderr=True)
+    console.print(summary_table(prepared.layout.name, summary))
+    if prepared.output is not None:
+        console.print(f"answers in {prepared.output}", soft_wrap=True, highlight=False)
+
+
+if __name__ == "__main__":
+    main()

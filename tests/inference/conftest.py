@@ -1,0 +1,46 @@
+"""The tiny stock models of the model tests, and a routed model with a tokenizer in a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from sharcs_pl.data.synthetic import word_tokenizer
+from sharcs_pl.models.routed import SharcsForSequenceClassification
+from tests.conftest import tiny_bert
+from tests.models.conftest import _one_thread, stock  # noqa: F401  (fixtures)
+from tests.models.surgery import surgery
+
+WORDS = ["good", "bad", "very", "not", "the", "film"]
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved routed BERT of the widths 1/4, 1/2 and 1 whose router uses all three."""
+    path = tmp_path_factory.mktemp("routed")
+    tokenizer = word_tokenizer()
+    torch.manual_seed(1)
+    source = tiny_bert(num_labels=3, vocab_size=len(tokenizer))
+    source.config.id2label = {0: "no", 1: "maybe", 2: "yes"}
+    model = surgery(source)
+    spread_router(model)
+    model.save_pretrained(path)
+    tokenizer.model_max_length = 32
+    tokenizer.save_pretrained(path)
+    return path
+
+
+def spread_router(model: SharcsForSequenceClassification) -> None:
+    """A router whose choice depends on the text: random models would send everything one way."""
+    assert model.router is not None
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.router.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+        ids = torch.randint(4, 20, (64, 9), generator=generator)
+        logits = model(ids).router_logits
+        scale = logits.std(0)
+        model.router.output.weight.div_(scale[:, None])
+        model.router.output.bias.sub_(logits.mean(0)).div_(scale)

@@ -1,0 +1,132 @@
+"""Batches of ids through the engine against the model itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from sharcs_pl.inference.engine import Answers, Batch, Engine
+from sharcs_pl.models.configuration import NEVER
+from sharcs_pl.models.routed import SharcsForSequenceClassification
+
+LENGTHS = torch.tensor([9, 4, 7, 2, 9, 5, 6, 3, 8, 9, 2, 4])
+
+
+@pytest.fixture
+def model(folder: Path) -> SharcsForSequenceClassification:
+    return SharcsForSequenceClassification.from_pretrained(folder)
+
+
+def batch(start: int = 0) -> Batch:
+    ids = torch.randint(4, 20, (12, 9), generator=torch.Generator().manual_seed(start))
+    ids = ids.masked_fill(torch.arange(9) >= LENGTHS[:, None], 0)
+    return Batch(torch.arange(start, start + 12), ids, LENGTHS)
+
+
+@torch.no_grad()
+def reference(model: SharcsForSequenceClassification, given: Batch, rungs: torch.Tensor | None = None) -> Answers:
+    """Each sample alone."""
+    rows = []
+    for row, length in enumerate(given.lengths.tolist()):
+        out = model(given.input_ids[row : row + 1, :length], rungs=None if rungs is None else rungs[row : row + 1])
+        rows.append((out.logits, out.rungs, out.router_logits))
+    logits, chosen, scores = (torch.cat(column) for column in zip(*rows, strict=True))
+    return Answers(given.index, logits, chosen, scores, given.lengths)
+
+
+def check(found: list[Answers], expected: list[Answers]) -> None:
+    """Equal whatever their order."""
+
+    def joined(parts: list[Answers], name: str) -> torch.Tensor:
+        order = torch.cat([part.index for part in parts]).argsort()
+        return torch.cat([getattr(part, name) for part in parts])[order]
+
+    for name in ("index", "rungs", "lengths"):
+        assert torch.equal(joined(found, name), joined(expected, name))
+    for name in ("logits", "router_logits"):
+        torch.testing.assert_close(joined(found, name), joined(expected, name), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("pack_above", [0.0, 1.0])
+def test_a_batch_is_each_sample_alone(model: SharcsForSequenceClassification, pack_above: float) -> None:
+    given = batch()
+    expected = reference(model, given)
+    assert len(expected.rungs.unique()) == 3
+    check([Engine(model, pack_above=pack_above).answer(given)], [expected])
+
+
+@pytest.mark.parametrize("pack_above", [0.0, 1.0])
+@pytest.mark.parametrize("size", [1, 5, 12, 64])
+def test_pools_give_the_same_answers_and_nothing_is_lost(
+    model: SharcsForSequenceClassification, size: int, pack_above: float
+) -> None:
+    run = Engine(model, pack_above=pack_above).pooled(size)
+    given = [batch(start) for start in (0, 12, 24)]
+    found = [answers for each in given for answers in run.add(each)]
+    assert all(len(answers.index) == size for answers in found)
+    found += run.flush()
+    assert not run.flush()
+    check(found, [reference(model, each) for each in given])
+
+
+def test_late_pools_are_flushed_alone(model: SharcsForSequenceClassification) -> None:
+    run = Engine(model).pooled(100)
+    rungs = torch.tensor([0] * 6 + [2] * 6)
+    assert not run.add(batch(), rungs)
+    assert not run.flush(before=0)
+    (narrow,) = run.flush(before=6)
+    assert narrow.index.tolist() == list(range(6))
+    (top,) = run.flush()
+    assert top.index.tolist() == list(range(6, 12))
+
+
+def test_rungs_given_and_operating_points(model: SharcsForSequenceClassification) -> None:
+    given, rungs = batch(), torch.tensor([2, 0, 1] * 4)
+    check([Engine(model).answer(given, rungs)], [reference(model, given, rungs)])
+    model.config.operating_points = {"narrow": {"thresholds": [-NEVER, 0.0]}, "top": {"thresholds": [NEVER, NEVER]}}
+    assert Engine(model, point="narrow").answer(given).rungs.unique().tolist() == [0]
+    model.set_operating_point("top")
+    assert Engine(model).answer(given).rungs.unique().tolist() == [2]
+    assert len(Engine(model, point="trained").answer(given).rungs.unique()) == 3
+    engine = Engine(model)
+    assert engine.at("narrow").answer(given).rungs.unique().tolist() == [0]
+    assert engine.answer(given).rungs.unique().tolist() == [2]
+    with pytest.raises(ValueError, match="it has trained, narrow, top"):
+        Engine(model, point="slow")
+
+
+def test_bfloat16_is_a_copy_close_to_the_model(model: SharcsForSequenceClassification) -> None:
+    given, rungs = batch(), torch.tensor([2, 0, 1] * 4)
+    found = Engine(model, precision="bfloat16").answer(given, rungs)
+    assert found.logits.dtype == torch.float32
+    torch.testing.assert_close(found.logits, reference(model, given, rungs).logits, atol=0.1, rtol=0.1)
+    assert not torch.equal(found.logits, Engine(model).answer(given, rungs).logits)
+    assert model.dtype == torch.float32
+
+
+def test_a_model_without_a_router_is_one_rung(model: SharcsForSequenceClassification) -> None:
+    dense = SharcsForSequenceClassification.from_encoder(model.encoder, widths=[1], split_layer=1)
+    check([Engine(dense).answer(batch())], [
+        Answers(batch().index, dense(batch().input_ids, (batch().input_ids > 0).long()).logits.detach(),
+                torch.zeros(12, dtype=torch.long), torch.zeros(12, 0), LENGTHS)
+    ])  # fmt: skip
+
+
+def test_compiled_parts_do_not_compile_again_for_another_batch_shape(model: SharcsForSequenceClassification) -> None:
+    from torch._dynamo.testing import CompileCounter
+
+    counter = CompileCounter()
+    engine = Engine(model, compile=True, compile_backend=counter)
+    given = batch()
+    groups = [5, 5, 2]  # no size is one of the model's: equal sizes are taken for the same
+    rungs = torch.repeat_interleave(torch.arange(3), torch.tensor(groups))
+    check([engine.answer(given, rungs)], [reference(model, given, rungs)])
+    compiled = counter.frame_count
+    assert compiled == 4  # the trunk and three rungs
+    for rows, length in ((slice(0, 12), 7), (slice(2, 12), 9), (slice(3, 12), 6)):
+        ids = given.input_ids[rows, :length].contiguous()
+        part = Batch(given.index[rows], ids, given.lengths[rows].clamp(max=length))
+        check([engine.answer(part, rungs[rows])], [reference(model, part, rungs[rows])])
+    assert counter.frame_count == compiled

@@ -1,0 +1,287 @@
+"""A file for another runtime answers as the model does, at every mixture of rungs, and holds each weight once."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from sharcs_pl.inference import export as exporting
+from sharcs_pl.inference.export import (
+    Answer,
+    Inputs,
+    export_onnx,
+    export_torch,
+    facts,
+    largest_difference,
+    onnx_answer,
+    points_to_try,
+    random_inputs,
+    torch_answer,
+)
+from sharcs_pl.inference.graph import Product, RoutedGraph
+from sharcs_pl.models.configuration import NEVER
+from sharcs_pl.models.routed import SharcsForSequenceClassification
+from tests.conftest import tiny_bert
+from tests.inference.conftest import spread_router
+from tests.models.conftest import Stock
+from tests.models.surgery import surgery
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+
+LAYERS = {"distilbert": {"n_layers": 2}}
+FAST = ("bert", "mpnet", "albert")
+SLOW = ("roberta", "xlm-roberta", "electra", "distilbert")
+
+
+@pytest.fixture
+def routed() -> SharcsForSequenceClassification:
+    """A routed BERT of two layers and the widths 1/4 and 1, whose router uses both."""
+    model = SharcsForSequenceClassification.from_encoder(
+        tiny_bert(num_hidden_layers=2), widths=[0.25, 1], split_layer=1, num_labels=2, router_hidden_size=8
+    )
+    spread_router(model)
+    return model
+
+
+def family_model(stock: Stock, model_type: str) -> SharcsForSequenceClassification:
+    encoder = stock(model_type, **LAYERS.get(model_type, {"num_hidden_layers": 2}))
+    widths = (0.25, 0.5, 1) if model_type == "bert" else (0.25, 1)
+    model = surgery(encoder, widths=widths)
+    spread_router(model)
+    return model
+
+
+def initializer_bytes(path: Path) -> int:
+    tensors = onnx.load(path).graph.initializer
+    return sum(len(tensor.raw_data) for tensor in tensors)
+
+
+def compare(model: SharcsForSequenceClassification, answer: Answer) -> int:
+    """Every batch size and length, at every rung alone and at mixtures; the number of empty groups that were met."""
+    generator, empty = torch.Generator().manual_seed(5), 0
+    for size, tokens in ((1, 1), (1, 9), (2, 7), (7, 30), (64, 12)):
+        inputs = random_inputs(model, size, tokens, generator)
+        for point in points_to_try(model, inputs):
+            logits, rungs, router_logits = answer(inputs | {"thresholds": point})
+            with torch.no_grad():
+                expected = model(**inputs)
+                chosen = model.route(expected.router_logits, None if point.isnan().any() else point.tolist())
+                expected = model(**inputs, rungs=chosen)
+            torch.testing.assert_close(rungs, chosen, rtol=0, atol=0)
+            torch.testing.assert_close(logits, expected.logits, rtol=0, atol=1e-5)
+            torch.testing.assert_close(router_logits, expected.router_logits, rtol=0, atol=1e-5)
+            empty += len(model.ladder) - len(chosen.unique())
+    return empty
+
+
+@pytest.mark.parametrize("model_type", [*FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
+def test_every_family_at_every_mixture(stock: Stock, tmp_path: Path, model_type: str) -> None:
+    model = family_model(stock, model_type)
+    done = export_onnx(model, tmp_path / "model.onnx")
+    assert compare(model, onnx_answer(done.path)) > 0
+    assert done.parameter_bytes == sum(parameter.nbytes for parameter in model.parameters())
+    # MPNet's position bias is kept by distance, which at its real size is 0.05 % of the weights.
+    bias = model.shape.num_heads * (2 * 38 - 1) * 4 if model_type == "mpnet" else 0
+    assert initializer_bytes(done.path) <= done.parameter_bytes + bias + 2048
+    assert not {"If", "Loop", "Scan"} & {node.op_type for node in onnx.load(done.path).graph.node}
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model_type", [*FAST, *SLOW])
+def test_every_family_as_a_program(stock: Stock, tmp_path: Path, model_type: str) -> None:
+    model = family_model(stock, model_type)
+    done = export_torch(model, tmp_path / "model.pt2")
+    assert compare(model, torch_answer(done.path)) > 0
+
+
+@pytest.mark.parametrize("model_type", ["bert", "albert"])
+def test_one_rung_holds_what_it_uses(stock: Stock, model_type: str) -> None:
+    model = family_model(stock, model_type)
+    narrow, full = (RoutedGraph(model, rung) for rung in (0, model.ladder.top))
+    inputs = random_inputs(model, 3, 8, torch.Generator().manual_seed(0))
+    for rung, graph in ((0, narrow), (model.ladder.top, full)):
+        with torch.no_grad():
+            torch.testing.assert_close(graph(**inputs)[0], model(**inputs, rungs=rung).logits, rtol=0, atol=1e-5)
+    sizes = [sum(p.numel() for p in graph.tails.parameters()) for graph in (narrow, full)]
+    if model_type == "albert":  # trunk and tail are one layer
+        sizes = [sum(p.numel() for p in graph.tails.get_submodule("0.dense").parameters()) for graph in (narrow, full)]
+    assert sizes[0] < 0.3 * sizes[1]
+    trunks = [sum(p.numel() for p in graph.trunk.parameters()) for graph in (narrow, full)]
+    assert trunks[0] == trunks[1]
+
+
+def test_a_model_without_a_router(tmp_path: Path) -> None:
+    dense = SharcsForSequenceClassification.from_encoder(
+        tiny_bert(num_hidden_layers=2), widths=[1], split_layer=1, num_labels=2
+    )
+    done = export_torch(dense, tmp_path / "dense.pt2")
+    assert done.inputs == ("input_ids", "attention_mask", "token_type_ids")
+    assert largest_difference(dense, torch_answer(done.path)) < 1e-5
+
+
+def test_a_program_loads_where_this_package_is_not_installed(
+    routed: SharcsForSequenceClassification, tmp_path: Path
+) -> None:
+    export_torch(routed, tmp_path / "model.pt2", max_length=16)
+    assert compare(routed, torch_answer(tmp_path / "model.pt2")) > 0
+    inputs = random_inputs(routed, 3, 11, torch.Generator().manual_seed(2)) | {"thresholds": torch.zeros(1)}
+    torch.save(inputs, tmp_path / "inputs.pt")
+    code = (
+        "import sys\n"
+        "for name in ('sharcs_pl', 'transformers', 'lightning'): sys.modules[name] = None\n"
+        "import torch, json\n"
+        "extra = {'sharcs.json': ''}\n"
+        "program = torch.export.load('model.pt2', extra_files=extra).module()\n"
+        "assert json.loads(extra['sharcs.json'])['max_length'] == 16\n"
+        "torch.save(program(**torch.load('inputs.pt')), 'outputs.pt')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    logits, rungs, _ = torch.load(tmp_path / "outputs.pt")
+    with torch.no_grad():
+        expected = routed(**{name: inputs[name] for name in inputs if name != "thresholds"}, rungs=rungs)
+    torch.testing.assert_close(logits, expected.logits, rtol=0, atol=1e-5)
+    assert str(Path.cwd()).encode() not in (tmp_path / "model.pt2").read_bytes()
+
+
+def test_facts_are_what_a_caller_needs(routed: SharcsForSequenceClassification) -> None:
+    routed.config.operating_points = {"cheap": {"thresholds": [-0.5], "value": 0.9}}
+    routed.config.operating_point = "cheap"
+    found = facts(routed, None, 10_000)
+    assert found.pop("sharcs_version")
+    assert found == {
+        "id2label": {0: "LABEL_0", 1: "LABEL_1"},
+        "widths": ["0.25", "1"],
+        "split_layer": 1,
+        "max_length": 32,
+        "operating_points": {"trained": None, "cheap": (-0.5,)},
+        "operating_point": "cheap",
+    }
+    assert facts(routed, 0, 16).keys() == found.keys() - {"operating_points", "operating_point"} | {"sharcs_version"}
+    assert facts(routed, 0, 16)["widths"] == ["0.25"]
+
+
+def test_one_rung_as_onnx_says_what_it_is_and_puts_weights_above_the_limit_beside(
+    routed: SharcsForSequenceClassification, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    routed.config.id2label = {0: 'né"gatif', 1: "2"}
+    monkeypatch.setattr(exporting, "LARGEST_FILE", 1000)
+    done = export_onnx(routed, tmp_path / "model.onnx", rung=0, opset=21, max_length=16)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx", "model.onnx.data"]
+    beside = (tmp_path / "model.onnx.data").stat().st_size
+    assert beside > 0.8 * done.parameter_bytes
+    assert done.file_bytes == (tmp_path / "model.onnx").stat().st_size + beside
+    assert largest_difference(routed, onnx_answer(done.path), 0) < 1e-5
+    found = onnx.load(done.path)
+    assert [entry.version for entry in found.opset_import if not entry.domain] == [21]
+    said = {entry.key: json.loads(entry.value) for entry in found.metadata_props}
+    assert said == facts(routed, 0, 16) | {"id2label": {"0": 'né"gatif', "1": "2"}}
+    assert [output.name for output in found.graph.output] == ["logits"]
+    assert not [node for node in found.graph.node if node.metadata_props or node.doc_string]
+    export_torch(routed, done.path, rung=0)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+
+
+def _wrong_weight(graph: RoutedGraph) -> None:
+    product = graph.tails.get_submodule("0.dense.product")
+    assert isinstance(product, Product)
+    product.weight.neg_()
+
+
+def _other_rung(graph: RoutedGraph) -> None:
+    assert graph.router is not None
+    graph.router.output.bias.copy_(graph.router.output.bias.flip(0) + 0.3)
+
+
+@pytest.mark.parametrize("fault", [_wrong_weight, _other_rung])
+def test_what_does_not_answer_as_the_model_is_not_handed_out(
+    routed: SharcsForSequenceClassification,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: Callable[[RoutedGraph], None],
+) -> None:
+    def faulty(model: SharcsForSequenceClassification, rung: int | None = None) -> RoutedGraph:
+        graph = RoutedGraph(copy.deepcopy(model), rung)
+        with torch.no_grad():
+            fault(graph)
+        return graph
+
+    monkeypatch.setattr(exporting, "RoutedGraph", faulty)
+    (tmp_path / "model.pt2").write_text("the old one")
+    with pytest.raises(ValueError, match="answers otherwise than the model"):
+        export_torch(routed, tmp_path / "model.pt2")
+    assert [path.name for path in tmp_path.iterdir()] == ["model.pt2"]
+    assert (tmp_path / "model.pt2").read_text() == "the old one"
+
+
+def test_an_opset_that_is_not_reached_leaves_nothing(routed: SharcsForSequenceClassification, tmp_path: Path) -> None:
+    from onnx.defs import onnx_opset_version
+
+    with pytest.raises(ValueError, match="the installed onnxscript cannot write it"):
+        export_onnx(routed, tmp_path / "model.onnx", rung=0, opset=onnx_opset_version() + 1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_graph_that_the_runtime_cannot_read_is_named(tmp_path: Path) -> None:
+    from onnx import helper
+
+    graph = helper.make_graph([helper.make_node("NoSuchOperator", [], ["y"])], "g", [], [])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]), tmp_path / "x.onnx")
+    with pytest.raises(ValueError, match=r"onnxruntime .* cannot read the graph: .*NoSuchOperator"):
+        onnx_answer(tmp_path / "x.onnx")
+
+
+def test_the_check_sees_every_fault(routed: SharcsForSequenceClassification) -> None:
+    def itself(inputs: Inputs) -> tuple[Tensor, ...]:
+        texts = {name: tensor for name, tensor in inputs.items() if name != "thresholds"}
+        point = inputs["thresholds"]
+        with torch.no_grad():
+            router_logits = routed(**texts).router_logits
+            rungs = routed.route(router_logits, None if point.isnan().any() else point.tolist())
+            return routed(**texts, rungs=rungs).logits, rungs, router_logits
+
+    def spoilt(spoil: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, ...]]) -> float:
+        return largest_difference(routed, lambda inputs: spoil(*itself(inputs)))
+
+    assert spoilt(lambda logits, rungs, scores: (logits, rungs, scores)) < 1e-6
+    assert spoilt(lambda logits, rungs, scores: (logits + 1e-3, rungs, scores)) == pytest.approx(1e-3, rel=0.01)
+    assert spoilt(lambda logits, rungs, scores: (logits, rungs, scores - 2e-3)) == pytest.approx(2e-3, rel=0.01)
+    assert spoilt(lambda logits, rungs, scores: (logits, 1 - rungs, scores)) == math.inf
+    assert math.isnan(spoilt(lambda logits, rungs, scores: (logits * torch.nan, rungs, scores)))
+    assert not math.isfinite(spoilt(lambda logits, rungs, scores: (logits, rungs, scores * torch.nan)))
+
+
+def test_the_points_that_are_tried_reach_every_rung_alone_and_together(stock: Stock) -> None:
+    model = family_model(stock, "bert")
+    inputs = random_inputs(model, 12, 9, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        scores = model(**inputs).router_logits
+    *alone, likeliest, mixed = points_to_try(model, inputs)
+    assert likeliest.isnan().all()
+    for rung, point in enumerate(alone):
+        assert model.route(scores, point.tolist()).tolist() == [rung] * 12
+    assert model.route(scores, mixed.tolist()).bincount(minlength=3).min() >= 2
+    assert abs(alone[0][0]) == NEVER
+
+
+@pytest.mark.slow
+def test_a_file_of_real_size_holds_its_weights_once(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 384, "num_attention_heads": 12, "intermediate_size": 1536, "num_hidden_layers": 6}
+    model = SharcsForSequenceClassification.from_encoder(
+        tiny_bert(vocab_size=30522, **sizes), widths=[0.25, 0.5, 1], split_layer=3, num_labels=2
+    )
+    for done in (export_onnx(model, tmp_path / "model.onnx"), export_torch(model, tmp_path / "model.pt2")):
+        assert done.file_bytes <= 1.05 * done.parameter_bytes
+        assert done.difference < 1e-5

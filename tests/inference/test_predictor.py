@@ -1,0 +1,145 @@
+"""Texts through the predictor: order, parity between the ways, odd input."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from sharcs_pl.inference.predictor import Prediction, RoutedPredictor
+from sharcs_pl.models.routed import SharcsForSequenceClassification
+from tests.inference.conftest import WORDS
+
+
+def texts(number: int, seed: int = 0) -> list[str]:
+    source = random.Random(seed)
+    return [" ".join(source.choices(WORDS, k=source.randint(0, 40))) for _ in range(number)]
+
+
+@pytest.fixture
+def predictor(folder: Path) -> RoutedPredictor:
+    return RoutedPredictor.from_pretrained(folder, batch_size=8, window=4)
+
+
+def check(found: list[Prediction], expected: list[Prediction]) -> None:
+    assert [(p.label, p.rung, p.macs) for p in found] == [(p.label, p.rung, p.macs) for p in expected]
+    for name in ("probabilities", "router_scores"):
+        a, b = (torch.tensor([getattr(p, name) for p in each]) for each in (found, expected))
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+
+
+def test_batches_streams_and_one_by_one_agree_in_the_order_of_the_input(predictor: RoutedPredictor) -> None:
+    given = texts(200)
+    batched = predictor.predict(given)
+    assert {p.rung for p in batched} == {0, 1, 2}
+    assert {p.width for p in batched} == {"0.25", "0.5", "1"}
+    check(list(predictor.stream(given)), batched)
+    check(list(predictor.stream(iter(given), max_wait=30)), batched)
+    check([predictor.predict([text])[0] for text in given], batched)
+
+
+@torch.no_grad()
+def test_an_answer_is_the_models_own(predictor: RoutedPredictor, folder: Path) -> None:
+    model = SharcsForSequenceClassification.from_pretrained(folder)
+    text = texts(1, seed=3)[0]
+    encoded = predictor.tokenizer(text, truncation=True, max_length=32, return_tensors="pt")
+    out = model(**encoded)
+    (found,) = predictor.predict([text])
+    assert found.label == model.config.id2label[out.logits.argmax().item()]
+    torch.testing.assert_close(torch.tensor(found.probabilities), out.logits[0].softmax(-1))
+    torch.testing.assert_close(torch.tensor(found.router_scores), out.router_logits[0].sigmoid())
+    length = encoded["input_ids"].shape[1:]
+    assert found.macs == model.cost.rung_macs(torch.tensor(length).numpy())[0, found.rung]
+
+
+def test_long_texts_are_cut_as_in_training(predictor: RoutedPredictor, folder: Path) -> None:
+    assert predictor.max_length == 32
+    long = " ".join(WORDS * 20)
+    assert predictor.tokenize([long]).lengths.tolist() == [32]
+    shorter = RoutedPredictor.from_pretrained(folder, max_length=9)
+    assert shorter.tokenize([long]).lengths.tolist() == [9]
+    assert shorter.predict([long])[0].macs < predictor.predict([long])[0].macs
+
+
+def test_pairs_and_what_is_no_text(predictor: RoutedPredictor) -> None:
+    assert predictor.predict([("good film", "bad film")]) != predictor.predict([("bad film", "good film")])
+    with pytest.raises(ValueError, match="text 1: int is not a text"):
+        predictor.predict(["good", 7])  # type: ignore[list-item]
+    with pytest.raises(ValueError, match="text 40: NoneType is not a text"):
+        list(predictor.stream([*texts(40), None]))  # type: ignore[list-item]
+    with pytest.raises(ValueError, match="text 1: some texts are pairs"):
+        predictor.predict(["good", ("good", "bad")])
+    assert predictor.predict([]) == list(predictor.stream([])) == []
+
+
+def test_a_regression_gives_values(predictor: RoutedPredictor) -> None:
+    stock = predictor.engine.model.encoder
+    model = SharcsForSequenceClassification.from_encoder(stock, widths=[0.5, 1], split_layer=1, num_labels=1)
+    (found,) = RoutedPredictor(model, predictor.tokenizer).predict(["good film"])
+    assert isinstance(found.label, float)
+    assert found.probabilities == ()
+
+
+def test_a_stream_reads_no_further_than_its_window(predictor: RoutedPredictor) -> None:
+    read = 0
+
+    def source() -> Iterator[str]:
+        nonlocal read
+        for text in texts(1000):
+            read += 1
+            yield text
+
+    found = predictor.stream(source())
+    for given in range(1, 200):
+        next(found)
+        assert read - given <= 3 * 32  # a window of 4 batches of 8, and what waits of the one before
+
+
+def test_a_stream_that_is_left_leaves_nothing_behind(predictor: RoutedPredictor) -> None:
+    left = predictor.stream(texts(100, seed=5))
+    next(left)
+    given = texts(50)
+    check(list(predictor.stream(given)), predictor.predict(given))
+
+
+def test_a_slow_source_gets_its_answers_before_it_ends(predictor: RoutedPredictor) -> None:
+    gate = threading.Event()
+    given = texts(3)
+
+    def source() -> Iterator[str]:
+        yield from given[:2]
+        gate.wait(60)
+        yield given[2]
+
+    found = predictor.stream(source(), max_wait=0.05)
+    first = [next(found), next(found)]
+    gate.set()
+    check([*first, *found], predictor.predict(given))
+
+
+@pytest.mark.slow
+def test_ten_thousand_texts_of_mixed_length_agree_in_all_three_ways(folder: Path) -> None:
+    predictor = RoutedPredictor.from_pretrained(folder)
+    given = texts(10_000, seed=7)
+    batched = predictor.predict(given)
+    assert {p.rung for p in batched} == {0, 1, 2}
+    check(list(predictor.stream(given)), batched)
+    check([predictor.predict([text])[0] for text in given], batched)
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_texts_hold_memory_flat(folder: Path) -> None:
+    """Resident memory after each 10,000 texts; the first 20,000 let the allocator and the tokenizer's cache settle."""
+    predictor = RoutedPredictor.from_pretrained(folder)
+    given = (text for seed in range(100) for text in texts(1000, seed))
+    resident = []
+    for number, _ in enumerate(predictor.stream(given), 1):
+        if number % 10_000 == 0:
+            resident.append(int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20)
+    print("MiB after each 10,000 texts:", [round(value) for value in resident])
+    assert len(resident) == 10
+    assert max(resident) - resident[1] < 30

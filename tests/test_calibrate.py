@@ -1,0 +1,285 @@
+"""A point set by the command is what the model routes by afterwards; what cannot be had or promised changes nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+from safetensors.numpy import save_file
+from transformers import AutoModelForSequenceClassification
+
+from sharcs_pl.analysis.rung_latency import Latency
+from sharcs_pl.calibrate import answer, prepare_texts, run
+from sharcs_pl.commandline import command_help
+from sharcs_pl.config.calibrate import RESERVED, CalibrateConfig
+from sharcs_pl.models.configuration import NEVER, TRAINED
+from sharcs_pl.source import open_source
+from tests.conftest import TINY
+from tests.test_bad_input import Place
+from tests.test_bad_input import place as place  # a fixture
+from tests.test_evaluate import evaluate, fit, own_files
+
+MORE = "task.dev_size=240"
+
+
+def config(source: Path, **options: Any) -> CalibrateConfig:
+    nested = OmegaConf.merge(OmegaConf.structured(CalibrateConfig), {"run": str(source), **options})
+    found = OmegaConf.to_object(nested)
+    assert isinstance(found, CalibrateConfig)
+    return found
+
+
+def calibrate(source: Path, **options: Any) -> dict[str, Any]:
+    return run(config(source, **options))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two rungs, tiny, and texts enough to promise something."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SHARCS_CACHE", str(folder.parent / "cache"))
+        fit(folder, *TINY, MORE)
+    return folder
+
+
+@pytest.fixture
+def directory(trained: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+def saved(directory: Path) -> dict[str, Any]:
+    return json.loads((directory / "model/config.json").read_text())
+
+
+def spent(directory: Path, point: str) -> float:
+    """Mean MACs of dense that the saved model spends at a point, its own rule choosing."""
+    model = AutoModelForSequenceClassification.from_pretrained(directory / "model")
+    _, views = answer(prepare_texts(config(directory, budget=0.5), open_source(str(directory))))
+    rungs = model.route(views.predictions.router_logits, model.config.thresholds(point)).numpy()
+    return float(views.outcomes.costs[np.arange(len(rungs)), rungs].mean())
+
+
+def test_a_budget_is_kept_with_the_model_and_is_what_it_then_spends(directory: Path) -> None:
+    before = saved(directory)
+    record = calibrate(directory, budget=0.8)
+    after = saved(directory)
+    assert list(after.pop("operating_points")) == ["budget_0.8"]
+    assert after == {key: value for key, value in before.items() if key != "operating_points"}
+    assert list(saved(directory)) == list(before)
+    assert saved(directory)["operating_points"]["budget_0.8"] == record
+    assert "budget_0.8" in (directory / "model/README.md").read_text()
+    assert record["macs_fraction"] <= 0.8
+    assert record["macs_fraction"] == pytest.approx(0.8, abs=0.03)
+    assert spent(directory, "budget_0.8") == pytest.approx(record["macs_fraction"])
+    assert evaluate(directory, output=str(directory / "out")) == evaluate(directory, output=str(directory / "out"))
+
+
+def test_a_default_point_is_the_one_in_use(directory: Path) -> None:
+    record = calibrate(directory, budget=0.8, default=True, name="fast", output=str(directory / "figures"))
+    assert saved(directory)["operating_point"] == "fast"
+    found = evaluate(directory, output=str(directory / "out"))
+    assert found is not None
+    assert found["routed"]["macs_fraction"] == pytest.approx(record["macs_fraction"])
+    again = calibrate(directory, budget=0.75)
+    assert saved(directory)["operating_point"] == "fast"
+    assert list(saved(directory)["operating_points"]) == ["fast", "budget_0.75"]
+    assert again["macs_fraction"] < record["macs_fraction"]
+
+
+def test_the_table_shows_every_point(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    calibrate(directory, budget=0.8)
+    calibrate(directory, max_drop=0.3, confidence=0.9)
+    shown = capsys.readouterr().out.split("drop_0.3 is in")[0]
+    for name in ("trained", "budget_0.8", "drop_0.3", "oracle", "accuracy", "width 1 (full)"):
+        assert name in shown, name
+
+
+def test_a_promise_is_tested_and_recorded(directory: Path) -> None:
+    record = calibrate(directory, max_drop=0.1, confidence=0.9)
+    assert record["risk_bound"] <= 0.1
+    assert record["tested"] == record["samples"] == 240
+    assert record["risk"] <= record["risk_bound"]
+    assert record["accuracy_drop"] <= record["risk"] + 1e-9
+    assert record["macs_fraction"] < 1
+
+
+def test_a_name_is_replaced_only_with_overwrite(directory: Path) -> None:
+    calibrate(directory, budget=0.8)
+    whole = (directory / "model/config.json").read_bytes()
+    with pytest.raises(ValueError, match=r"name=budget_0\.8: the model has this point; add overwrite=true"):
+        calibrate(directory, budget=0.8)
+    assert (directory / "model/config.json").read_bytes() == whole
+    calibrate(directory, budget=0.75, name="budget_0.8", overwrite=True)
+    assert saved(directory)["operating_points"]["budget_0.8"]["budget"] == 0.75
+
+
+def test_a_share_held_out_measures_and_does_not_choose(directory: Path) -> None:
+    whole = calibrate(directory, budget=0.8, name="whole")
+    first = calibrate(directory, budget=0.8, holdout=0.5, name="first")
+    second = calibrate(directory, budget=0.8, holdout=0.5, name="second", seed=2)
+    assert (first["samples"], first["holdout_samples"]) == (120, 120)
+    assert "holdout_samples" not in whole
+    assert len({tuple(r["thresholds"]) for r in (whole, first, second)}) == 3
+    _, views = answer(prepare_texts(config(directory, budget=0.8), open_source(str(directory))))
+    away = views.select(np.sort(np.random.default_rng(1).permutation(240)[:120])).outcomes
+    assert first["macs_fraction"] == pytest.approx(away.at(away.costs, np.array(first["thresholds"])).mean())
+    assert first["macs_fraction"] == pytest.approx(0.8, abs=0.1)
+
+
+def test_a_latency_is_a_budget_in_milliseconds(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = calibrate(directory, latency_ms=99999, latency_repeats=3)
+    assert "interleaved" in capsys.readouterr().out
+    assert 0 < record["latency_ms"] < 99999
+    assert "latency_99999ms" in saved(directory)["operating_points"]
+    with pytest.raises(ValueError, match=r"latency_ms=1e-09 is out of reach: .* goes from"):
+        calibrate(directory, latency_ms=1e-9, latency_repeats=3)
+
+
+def test_a_latency_between_the_rungs_mixes_them(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ends, narrow = np.array([1, 128]), np.full((1, 2), 10.0)
+    latency = Latency(ends, *(np.concatenate([narrow, 2 * narrow]) for _ in range(3)), repeats=3)
+    monkeypatch.setattr("sharcs_pl.calibrate.engine_latency", lambda *_: latency)
+    record = calibrate(directory, latency_ms=15)
+    assert record["latency_ms"] <= 15
+    assert record["latency_ms"] == pytest.approx(15, abs=0.5)
+    assert record["shares"]["0.25"] == pytest.approx(0.5, abs=0.05)
+
+
+def test_what_cannot_be_had_or_promised_keeps_nothing(directory: Path) -> None:
+    files = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+    with pytest.raises(
+        ValueError, match=r"budget=0\.1 is out of reach: on these texts this model goes from 0\.\d+ to 1"
+    ):
+        calibrate(directory, budget=0.1)
+    with pytest.raises(
+        ValueError, match=r"max_drop=0\.01 .* from 240 texts: it takes 299 or more even without one error"
+    ):
+        calibrate(directory, max_drop=0.01)
+    with pytest.raises(ValueError, match=r"from 120 texts: it takes 149"):
+        calibrate(directory, max_drop=0.02, holdout=0.5)
+    with pytest.raises(ValueError, match=r"holdout=0\.001 of 240 texts"):
+        calibrate(directory, budget=0.8, holdout=0.001)
+    assert {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()} == files
+
+
+def test_three_rungs_are_set_together(tmp_path: Path) -> None:
+    ladder = ("width.multipliers=[0.25,0.5,1]", "width.bounds=[[0.5,1],[0.4,0.5],[0,1]]")
+    fit(tmp_path / "run", *TINY, MORE, *ladder)
+    record = calibrate(tmp_path / "run", budget=0.8)
+    assert len(record["thresholds"]) == 2
+    assert record["macs_fraction"] <= 0.8
+    assert spent(tmp_path / "run", "budget_0.8") == pytest.approx(record["macs_fraction"])
+    promised = calibrate(tmp_path / "run", max_drop=0.2, confidence=0.8)
+    assert promised["tested"] == 120
+    assert promised["risk_bound"] <= 0.2
+
+
+def test_a_regression_has_a_budget_and_no_promise(tmp_path: Path, encoder: Path) -> None:
+    options = own_files(tmp_path, lambda y, text: len(text) / 7)
+    fit(tmp_path / "run", *options, f"encoder.pretrained={encoder}")
+    assert calibrate(tmp_path / "run", budget=0.8)["metric"] == "pearson"
+    with pytest.raises(ValueError, match=r"max_drop=0\.1 is about answers that are right or wrong, and own is a regr"):
+        calibrate(tmp_path / "run", max_drop=0.1)
+
+
+def test_texts_of_ones_own(tmp_path: Path, encoder: Path) -> None:
+    fit(tmp_path / "run", *own_files(tmp_path, lambda y, text: f"class {y}"), f"encoder.pretrained={encoder}")
+    assert calibrate(tmp_path / "run", budget=0.9, task={"dev": str(tmp_path / "t.csv")})["samples"] == 10
+
+
+def test_a_router_is_read_in_float32_whatever_the_run_was_trained_in(tmp_path: Path) -> None:
+    fit(tmp_path / "run", *TINY, "trainer.precision=bf16-mixed")
+    model, views = answer(prepare_texts(config(tmp_path / "run", budget=0.5), open_source(str(tmp_path / "run"))))
+    assert model.dtype == torch.float32
+    assert not (views.predictions.router_logits == views.predictions.router_logits.bfloat16().float()).all()
+
+
+def test_the_reserved_name_is_that_of_the_model() -> None:
+    assert RESERVED == TRAINED
+    assert json.loads(json.dumps(NEVER)) == float(np.float32(NEVER))
+
+
+def test_a_promise_names_what_it_bounds_in_the_help() -> None:
+    text = " ".join(command_help("calibrate", CalibrateConfig).split())
+    assert "Bounds the drop in accuracy, of classifiers only" in text
+
+
+RECORD = {
+    "task": {"name": "own", "dev": "b.csv", "text": "review", "label": "stars", "labels": ["bad", "good"]},
+    "encoder": {"name": "custom", "pretrained": "enc"},
+    "method": {"name": "sharcs"},
+}
+
+
+def model_folder(where: Place, **changes: Any) -> None:
+    """A folder that looks like a routed model, over eight labelled texts in b.csv."""
+    where.write("model/config.json", json.dumps({"model_type": "sharcs", "widths": ["0.25", "1"]} | changes))
+    where.write("model/run.json", json.dumps(RECORD))
+    save_file({"weight": np.zeros(8, np.float32)}, where.path / "model" / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("line", "pieces"),
+    [
+        ("run=model", ["missing", "give one of budget=0.6, latency_ms=20 and max_drop=0.01"]),
+        ("run=model budget=0.5 max_drop=0.1", ["budget and max_drop exclude each other"]),
+        ("run=model budget=50", ["budget=50", "fraction"]),
+        ("run=model budget=0", ["budget=0"]),
+        ("run=model budget=half", ["budget=half", "a number"]),
+        ("run=model latency_ms=-1", ["latency_ms=-1", "milliseconds"]),
+        ("run=model max_drop=1", ["max_drop=1", "between 0 and 1"]),
+        ("run=model max_drop=0.1 confidence=95", ["confidence=95", "between 0 and 1"]),
+        ("run=model budget=0.5 holdout=1", ["holdout=1", "between 0 and 1"]),
+        ("run=model budget=0.5 name=trained", ["name=trained", "from training"]),
+        ("run=model budget=0.5 name=a/b", ["name=a/b", "letters"]),
+        ("run=model budget=0.5 latency_repeats=1", ["latency_repeats=1"]),
+        ("run=model budget=0.5 task.test=c.csv", ["task.test=c.csv", "task.dev"]),
+        ("run=model budget=0.5 nmae=x", ["nmae", "did you mean name?"]),
+        ("budget=0.5", ["run is missing"]),
+        ("run=gone budget=0.5", ["run=gone does not exist", "model/"]),
+        ("run=enc budget=0.5", ["enc has no run.json"]),
+        ("run=model budget=0.5 name=there", ["name=there", "overwrite=true"]),
+        ("run=model max_drop=0.1 confidence=0.9", ["from 8 texts", "22 or more"]),
+        ("run=model max_drop=0.5 confidence=0.98 holdout=0.5", ["from 4 texts", "6 or more"]),
+        ("run=model max_drop=0.1 task.dev=gone.csv", ["task.dev=gone.csv", "no such file"]),
+    ],
+)
+def test_mistakes(place: Place, line: str, pieces: list[str]) -> None:
+    model_folder(place, operating_points={"there": {"thresholds": [0.0]}})
+    place.refuse(line, *pieces, command="calibrate")
+
+
+def test_a_model_of_one_width_has_nothing_to_set(place: Place) -> None:
+    model_folder(place, widths=["1"])
+    place.refuse("run=model budget=0.5", "run=model", "one width", command="calibrate")
+
+
+def test_a_promise_for_a_regression_is_refused_before_anything_is_loaded(place: Place) -> None:
+    model_folder(place)
+    place.write("b.csv", "review,stars\n" + "".join(f"text {i},{i}.5\n" for i in range(8)))
+    task = {**RECORD["task"], "labels": None, "label_range": [0.0, 8.0]}
+    place.write("model/run.json", json.dumps({**RECORD, "task": task}))
+    place.refuse("run=model max_drop=0.3", "max_drop=0.3", "regression", "budget=", command="calibrate")
+
+
+def test_a_checkpoint_is_told_the_folder(directory: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"is a checkpoint, in which no point can be kept; give run=.*/run/model"):
+        calibrate(directory / "checkpoints/best.ckpt", budget=0.8)
+    lone = shutil.copy(directory / "checkpoints/best.ckpt", tmp_path / "lone.ckpt")
+    with pytest.raises(ValueError, match=r"lone\.ckpt is a checkpoint.*give the model/ folder"):
+        calibrate(Path(lone), budget=0.8)
+
+
+def test_help_and_the_config_answer_without_torch(place: Place) -> None:
+    for flags in ("--help", "budget=0.5 --cfg job"):
+        answer = place.type(flags, "calibrate")
+        assert (answer.code, answer.err) == (0, "")
+        assert max(map(len, answer.out.splitlines())) <= 120
+    assert not place.mark.exists()

@@ -1,0 +1,145 @@
+"""``sharcs export``: a finished run becomes one file, and a mistake one line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from safetensors.numpy import save_file
+
+from sharcs_pl import export
+from sharcs_pl.config.export import ExportConfig
+from sharcs_pl.core.widths import WidthLadder
+from sharcs_pl.data.synthetic import word_tokenizer
+from sharcs_pl.models.routed import SharcsForSequenceClassification
+from sharcs_pl.rundir import run_config
+from sharcs_pl.train import train
+from tests.conftest import TINY, compose_config, tiny_bert
+from tests.test_bad_input import Place, place  # noqa: F401  (fixture)
+
+LINE = "run=model output=model.onnx"
+
+
+def checked(**values: str | bool) -> ExportConfig:
+    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(ExportConfig), values))
+    assert isinstance(config, ExportConfig)
+    return config
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    """A folder of `save_pretrained` with a tokenizer."""
+    tokenizer = word_tokenizer()
+    encoder = tiny_bert(num_hidden_layers=2, vocab_size=len(tokenizer))
+    model = SharcsForSequenceClassification.from_encoder(encoder, widths=[0.25, 1], split_layer=1)
+    for part in (model, tokenizer):
+        part.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def script(printed: str) -> str:
+    """The script that the command printed."""
+    return printed[printed.index("import json") :]
+
+
+@pytest.mark.parametrize("format", ["onnx", "torch"])
+def test_the_printed_script_runs_the_file(saved: Path, tmp_path: Path, format: str) -> None:
+    pytest.importorskip("onnxruntime")
+    words = [sys.executable, "-m", "sharcs_pl", "export", f"run={saved}", f"format={format}", "output=file"]
+    done = subprocess.run([*words, *["rung=0.25"] * (format == "onnx")], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert "of its parameters' bytes" in done.stdout
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "model"}
+    code = script(done.stdout) + "\nprint(json.dumps(logits.tolist()))\n"
+    ran = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    model = SharcsForSequenceClassification.from_pretrained(saved).eval()
+    texts = word_tokenizer()(["one text", "another"], padding=True, return_tensors="pt")
+    with torch.no_grad():
+        expected = model(texts["input_ids"], texts["attention_mask"], rungs=0 if format == "onnx" else None).logits
+    found = torch.tensor(json.loads(ran.stdout.splitlines()[-1]))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["sharcs", "dense"])
+def test_a_run_is_found_from_each_of_its_places(tmp_path: Path, method: str) -> None:
+    cfg = compose_config(*TINY, f"method={method}", "trainer.max_epochs=2", "task.max_length=24")
+    train(run_config(cfg), tmp_path / "run", cfg)
+    ladder = WidthLadder.parse([1] if method == "dense" else ["0.25", 1])
+    for place_ in ("run", "run/model", "run/checkpoints/best.ckpt"):
+        found = export.find(str(tmp_path / place_))
+        assert (found.ladder, found.source.config.task.max_length) == (ladder, 24)
+        assert found.tokenizer == tmp_path / "run/model"
+    kept = json.loads((tmp_path / "run/model/metrics.json").read_text())
+    assert kept == json.loads((tmp_path / "run/metrics.json").read_text())
+    assert f"| {kept['metric']} |" in (tmp_path / "run/model/README.md").read_text()
+
+
+def test_rungs_by_index_and_by_width() -> None:
+    ladder = WidthLadder.parse(["1/3", "0.5", 1])
+    given = {"0": 0, "2": 2, "1": 1, "1/3": 0, "0.5": 1, "0.50": 1, "1.0": 2, "1/2": 1}
+    assert {text: export.rung_of(text, ladder) for text in given} == given
+    for text in ("3", "0.25", "-1", "top", "1/0", "1/00", "0.333", "", "1e9999999.0", "9" * 5000):
+        with pytest.raises(ValueError, match=r"0 \(width 1/3\), 1 \(width 0.5\), 2 \(width 1\)"):
+            export.rung_of(text, ladder)
+
+
+def model_files(place: Place, **changes: object) -> None:  # noqa: F811
+    """What looks like a saved model of ours."""
+    sizes = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 32}
+    encoder = {"model_type": "bert", "max_position_embeddings": 64} | sizes
+    config = {"model_type": "sharcs", "widths": ["0.25", "1"], "encoder": encoder}
+    place.write("model/config.json", json.dumps(config | changes))
+    save_file({"weight": torch.zeros(8).numpy()}, place.path / "model" / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("line", "pieces"),
+    [
+        ("output=model.onnx", ["run is missing"]),
+        ("run=model", ["output is missing"]),
+        (f"{LINE} format=tflite", ["format=tflite is unknown", "onnx, torch"]),
+        (f"{LINE} opset=11", ["opset=11 is too old", "18"]),
+        (f"{LINE} opset=999", ["opset=999 is newer than the installed onnx"]),
+        (f"{LINE} opset=20 format=torch", ["opset=20 is for format=onnx"]),
+        (f"{LINE} rung=2", ["rung=2 is not on the ladder", "0 (width 0.25), 1 (width 1)"]),
+        (f"{LINE} rung=0.5", ["rung=0.5 is not on the ladder"]),
+        (f"{LINE} run=nowhere", ["run=nowhere does not exist"]),
+        (f"{LINE} run=glue", ["run=glue holds neither a run nor a saved model"]),
+        (f"{LINE} run=enc", ["run=enc is no model of this project", "'bert'"]),
+        (f"{LINE} output=model", ["output=model is a folder"]),
+        (f"{LINE} output=a.csv", ["output=a.csv exists", "overwrite=true"]),
+        (f"{LINE} output=gone/model.onnx", ["output=gone/model.onnx", "there is no folder gone"]),
+        (f"{LINE} ouput=x", ["ouput", "did you mean output?"]),
+    ],
+)
+def test_mistakes(place: Place, line: str, pieces: list[str]) -> None:  # noqa: F811
+    model_files(place)
+    place.refuse(line, *pieces, command="export")
+
+
+def test_damaged_weights(place: Place) -> None:  # noqa: F811
+    model_files(place)
+    (place.path / "model/model.safetensors").write_bytes(b"\x90" * 99)
+    place.refuse(LINE, "model.safetensors is damaged", command="export")
+
+
+def test_a_folder_that_may_not_be_written_to(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    model_files(place)
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(ValueError, match="may not be written to"):
+        export.run(checked(run=str(place.path / "model"), output=str(place.path / "x"), format="torch"))
+
+
+def test_without_the_extra_nothing_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "find_spec", lambda name: None if name == "onnxruntime" else object())
+    with pytest.raises(ValueError, match=r"onnxruntime: pip install 'sharcs-pl\[onnx\]'"):
+        export.run(checked(run="nowhere", output="x.onnx"))
+    with pytest.raises(ValueError, match="run=nowhere does not exist"):
+        export.run(checked(run="nowhere", output="x.pt2", format="torch"))
