@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -12,7 +12,13 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    BertForSequenceClassification,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from sharcs_pl.config import RunConfig, check_logger
 from sharcs_pl.core.plan import PlanConfig, check_world
@@ -21,8 +27,8 @@ from sharcs_pl.data.synthetic import word_tokenizer
 from sharcs_pl.data.table import TokenTable, tokenize
 from sharcs_pl.data.tasks import Examples, TaskSpec
 from sharcs_pl.inputs import Inputs
+from sharcs_pl.methods import Method, get_method
 from sharcs_pl.models.pretrained import align
-from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.record import make_record
 from sharcs_pl.training.callbacks import (
     BestCheckpoint,
@@ -34,20 +40,7 @@ from sharcs_pl.training.callbacks import (
 from sharcs_pl.training.logging import LoggerSettings, RunLogger
 from sharcs_pl.training.module import OptimizerSettings, SharcsModule
 from sharcs_pl.training.objective import ObjectiveConfig
-
-
-@dataclass(frozen=True)
-class Method:
-    """How a method fills the harness: the rungs the model has, and whether samples are routed by hardness."""
-
-    widths: Callable[[RunConfig], list[Any]]
-    routed: bool
-
-
-METHODS = {
-    "sharcs": Method(widths=lambda config: config.width.multipliers, routed=True),
-    "dense": Method(widths=lambda config: [1], routed=False),
-}
+from sharcs_pl.training.rules import TrainingRule
 
 
 @dataclass(frozen=True)
@@ -61,23 +54,16 @@ class Run:
     trainer: L.Trainer
 
 
-def get_method(name: str) -> Method:
-    """The method's row; an unknown name raises ``ValueError`` with the known ones."""
-    if name not in METHODS:
-        raise ValueError(f"method={name} is unknown; choose one of: {', '.join(METHODS)}")
-    return METHODS[name]
-
-
 def build_run(config: RunConfig, inputs: Inputs, run_dir: Path, extra_callbacks: Sequence[Callback] = ()) -> Run:
     """Tokenise the texts, load the model and wire both to a trainer; nothing is written but the token cache."""
     method = get_method(config.method.name)
     check_world(_world_size(config), len(config.width.multipliers))
     L.seed_everything(config.seed, verbose=False)
     tokenizer = build_tokenizer(inputs)
-    datamodule = build_datamodule(config, method, inputs, tokenizer)
+    datamodule = build_datamodule(config, inputs, tokenizer)
     model = build_model(config, method, inputs, tokenizer)
-    module = build_module(config, method, inputs.task, model)
-    trainer = build_trainer(config, run_dir, [*build_callbacks(config, method, module, run_dir), *extra_callbacks])
+    module = build_module(config, inputs.task, model, method.rule(config, model))
+    trainer = build_trainer(config, run_dir, [*build_callbacks(config, module, run_dir), *extra_callbacks])
     return Run(inputs, tokenizer, module, datamodule, trainer)
 
 
@@ -99,14 +85,12 @@ def build_table(config: RunConfig, examples: Examples, tokenizer: PreTrainedToke
     return tokenize(examples, tokenizer, config.task.max_length, cache_dir())
 
 
-def build_datamodule(
-    config: RunConfig, method: Method, inputs: Inputs, tokenizer: PreTrainedTokenizerFast
-) -> SharcsDataModule:
+def build_datamodule(config: RunConfig, inputs: Inputs, tokenizer: PreTrainedTokenizerFast) -> SharcsDataModule:
     """Tokenised splits and the way their epochs are planned."""
     tables = {split: build_table(config, examples, tokenizer) for split, examples in inputs.examples.items()}
     plan = PlanConfig(
         batch_size=config.batch_size,
-        num_rungs=len(method.widths(config)),
+        num_rungs=len(config.width.multipliers) if config.method.routed else 1,
         batches_per_step=len(config.width.multipliers),
         fill=config.hardness.fill,
         repeat_cap=config.hardness.repeat_cap,
@@ -115,7 +99,7 @@ def build_datamodule(
         train=tables["train"],
         validation={split: tables[split] for split in inputs.task.validation},
         plan=plan,
-        bounds=[(low, high) for low, high in config.width.bounds] if method.routed else None,
+        bounds=[(low, high) for low, high in config.width.bounds] if config.method.routed else None,
         window=config.hardness.window,
         warmup_epochs=config.first_routed_epoch,
         seed=config.seed,
@@ -141,21 +125,11 @@ def cache_dir() -> Path:
 
 def build_model(
     config: RunConfig, method: Method, inputs: Inputs, tokenizer: PreTrainedTokenizerFast
-) -> SharcsForSequenceClassification:
-    """Width surgery on the chosen encoder."""
+) -> PreTrainedModel:
+    """The method's surgery on the chosen encoder."""
     task = inputs.task
-    model = SharcsForSequenceClassification.from_encoder(
-        _tiny_bert(config, tokenizer) if inputs.encoder is None else inputs.encoder.source,
-        widths=method.widths(config),
-        split_layer=config.width.split_layer,
-        num_labels=task.num_labels,
-        reduction=config.width.reduction,
-        norm_init=config.width.norm_init,
-        top_rung_norm=config.width.top_rung_norm,
-        router_hidden_size=config.router.hidden_size,
-        router_threshold=config.router.threshold,
-        dropout=config.encoder.dropout,
-    )
+    source = _tiny_bert(config, tokenizer) if inputs.encoder is None else inputs.encoder.source
+    model = method.model(config, source, task.num_labels)
     set_attention(config, model)
     align(model)  # where a reloaded model's weights lie too: both round alike
     if task.labels is not None:
@@ -164,7 +138,7 @@ def build_model(
     return model
 
 
-def set_attention(config: RunConfig, model: SharcsForSequenceClassification) -> None:
+def set_attention(config: RunConfig, model: Any) -> None:
     """The attention kernel the config asks for."""
     if config.encoder.attn_implementation:
         model.encoder.set_attn_implementation(config.encoder.attn_implementation)
@@ -185,26 +159,25 @@ def _tiny_bert(config: RunConfig, tokenizer: PreTrainedTokenizerFast) -> BertFor
     )
 
 
-def build_module(
-    config: RunConfig, method: Method, task: TaskSpec, model: SharcsForSequenceClassification
-) -> SharcsModule:
-    """The LightningModule around the model."""
-    weights = config.width.loss_weights
+def build_module(config: RunConfig, task: TaskSpec, model: Any, rule: TrainingRule | None = None) -> SharcsModule:
+    """The LightningModule around the model; ``rule`` says how it is trained, None where it is evaluated only."""
+    weights = config.width.loss_weights if config.method.widths == "all" else None
+    learns = config.method.teacher or (config.distill.name == "top" and config.method.widths == "all")
     objective = ObjectiveConfig(
         score=config.hardness.score,
         label_range=task.label_range[1] - task.label_range[0] if task.label_range else None,
         router_weight=config.router.loss_weight,
         warmup_loss=config.router.warmup_loss,
-        rung_weights=tuple(weights) if weights and method.routed else None,
+        rung_weights=tuple(weights) if weights else None,
         weight_by_bucket=config.hardness.weight_by_bucket,
-        distill_weight=config.distill.weight if config.distill.name == "top" and method.routed else 0.0,
+        distill_weight=config.distill.weight if learns else 0.0,
         temperature=config.distill.temperature,
     )
     optim = config.optim
     optimizer = OptimizerSettings(
         optim.lr, optim.weight_decay, (optim.beta1, optim.beta2), optim.eps, optim.new_lr_scale
     )
-    return SharcsModule(model, task, objective, optimizer, config.seed, make_record(config, task))
+    return SharcsModule(model, task, objective, optimizer, config.seed, make_record(config, task), rule)
 
 
 def build_trainer(config: RunConfig, run_dir: Path, callbacks: list[Callback]) -> L.Trainer:
@@ -222,20 +195,21 @@ def build_trainer(config: RunConfig, run_dir: Path, callbacks: list[Callback]) -
     )
 
 
-def build_callbacks(config: RunConfig, method: Method, module: SharcsModule, run_dir: Path) -> list[Callback]:
+def build_callbacks(config: RunConfig, module: SharcsModule, run_dir: Path) -> list[Callback]:
     """History first, checkpoints last: a checkpoint of an epoch's end must hold its closed history."""
     callbacks: list[Callback] = [
         EpochFractionSchedule(config.optim.warmup_fraction),
-        CurveFiles(run_dir, module.model.ladder.labels()),
-        HardnessHistory(run_dir if method.routed else None),
+        CurveFiles(run_dir, config.width.multipliers if config.method.routed else ["1"]),
+        HardnessHistory(run_dir if config.method.routed else None),
         *build_logger(config, run_dir, module.record),
         *_last_checkpoints(config, run_dir / "checkpoints"),
     ]
     if config.trainer.enable_progress_bar:
         callbacks.append(SharcsProgressBar())
     if config.checkpoint.save_best:
-        budget = config.checkpoint.max_macs_fraction if method.routed else None
-        callbacks.append(BestCheckpoint(run_dir / "checkpoints", config.first_routed_epoch, budget))
+        budget = config.checkpoint.max_macs_fraction if config.method.routed else None
+        first = max(config.first_routed_epoch, config.stage_epochs)
+        callbacks.append(BestCheckpoint(run_dir / "checkpoints", first, budget))
     return callbacks
 
 

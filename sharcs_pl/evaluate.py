@@ -106,13 +106,13 @@ def evaluate_model(prepared: Prepared) -> Evaluated:
     import lightning as L
 
     from sharcs_pl.analysis.evaluation import evaluate
-    from sharcs_pl.build import build_module, build_table, get_method
+    from sharcs_pl.build import build_module, build_table
     from sharcs_pl.data.sampler import eval_loader
 
     config, task = prepared.config, prepared.task
     tokenizer, model = load_tokenizer(prepared.source), load_model(prepared.source)
     tables = [build_table(config, examples, tokenizer) for examples in prepared.examples.values()]
-    module = build_module(config, get_method(config.method.name), task, model)
+    module = build_module(config, task, model)
     trainer = L.Trainer(
         accelerator=config.trainer.accelerator,
         devices=1,

@@ -50,6 +50,8 @@ def run(config: ExportConfig) -> Exported:
     from sharcs_pl.inference.export import export_onnx, export_torch
 
     model, longest = load_model(found.source).float(), found.source.config.task.max_length
+    if rung is None and model.router is None and model.ladder.top:
+        rung = model.ladder.top
     if config.format == "onnx":
         done = export_onnx(model, path, rung=rung, opset=config.opset, max_length=longest)
     else:
@@ -76,10 +78,7 @@ def find(run: str) -> Found:
     source = open_source(run, record_needed=False)
     config = source.config
     folder = source.weights if source.weights.is_dir() else source.home / "model"
-    if source.weights.is_dir():
-        widths = read_json(folder / "config.json")["widths"]
-    else:
-        widths = [1] if config.method.name == "dense" else config.width.multipliers
+    widths = read_json(folder / "config.json")["widths"] if source.weights.is_dir() else config.widths
     return Found(source, WidthLadder.parse(widths), folder if folder.is_dir() else None)
 
 

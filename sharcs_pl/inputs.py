@@ -16,6 +16,7 @@ from sharcs_pl.data.synthetic import graded_examples
 from sharcs_pl.data.tasks import GRADED, Examples, TaskSpec, get_task, load_examples, subset_examples
 from sharcs_pl.models.folder import check_zip
 from sharcs_pl.models.locate import EncoderFiles, locate
+from sharcs_pl.models.teachers import check_teacher
 
 # Files of a run, in copies of the weights: last.ckpt and best.ckpt hold them with two moments of Adam, model/ once;
 # a checkpoint is written beside its predecessor before it replaces it.
@@ -41,6 +42,9 @@ def read_inputs(config: RunConfig, run_dir: Path) -> Inputs:
         check_disk(config, encoder, run_dir)
     check_checkpoint(config, run_dir)
     task, examples = read_task(config.task, ("train", None), config.seed)
+    config.method.check_classes(task.name, task.num_labels)
+    if config.method.teacher is not None:
+        check_teacher(config.method.teacher, task.labels)
     if task.labels is None and config.hardness.score == "entropy":
         raise ValueError(f"hardness.score=entropy needs classes, task={task.name} is a regression; use confidence")
     return Inputs(task, examples, encoder)
@@ -102,7 +106,7 @@ def check_reader(config: RunConfig) -> None:
 def check_sizes(config: RunConfig, encoder: EncoderFiles) -> None:
     """The split layer, the widths and the longest input must fit the encoder."""
     sizes = encoder.sizes
-    config.width.check_fits(
+    config.check_fits(
         num_layers=sizes.layers, hidden_size=sizes.hidden, num_heads=sizes.heads, intermediate_size=sizes.ffn
     )
     if config.task.max_length > sizes.max_tokens:

@@ -31,9 +31,9 @@ def headline(config: RunConfig, run: Run) -> None:
     model, data = run.module.model, run.datamodule
     sizes = [f"{len(data.train_table):,} training samples"]
     sizes += [f"{len(table):,} {name}" for name, table in data.validation_tables.items()]
-    widths = f", widths {' '.join(model.ladder.labels())} after layer {model.split_layer}"
+    widths = f", {model.describe()}"
     window = f", at full width during the first {config.first_routed_epoch}"
-    routed = len(model.ladder) > 1
+    routed = config.method.routed
     millions = sum(p.numel() for p in model.parameters()) / 1e6
     console = Console(highlight=False)
     task = run.inputs.task
@@ -42,7 +42,7 @@ def headline(config: RunConfig, run: Run) -> None:
     if note:
         console.print(note, markup=False)
     console.print(
-        f"encoder {config.encoder.name}: {model.shape.num_layers} layers, {millions:.1f} M parameters" + widths * routed
+        f"encoder {config.encoder.name}: {model.shape.num_layers} layers, {millions:.1f} M parameters" + widths
     )
     console.print(f"{config.trainer.max_epochs} epochs" + window * routed)
 

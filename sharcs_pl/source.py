@@ -205,13 +205,13 @@ def model_digest(source: Source, settings: dict[str, Any]) -> str:
 
 def load_model(source: Source) -> SharcsForSequenceClassification:
     """The model with its weights, as the training run left it."""
-    from sharcs_pl.models.routed import SharcsConfig, SharcsForSequenceClassification
+    from sharcs_pl.models.saved import load_saved, model_from_settings
 
     if source.weights.is_dir():
-        model = SharcsForSequenceClassification.from_pretrained(source.weights)
+        model = load_saved(source.weights)
     else:
         found = read_checkpoint(source.weights)
-        model = SharcsForSequenceClassification(SharcsConfig.from_dict(found[CHECKPOINT_KEY]["model"]))
+        model = model_from_settings(found[CHECKPOINT_KEY]["model"])
         weights = {name.removeprefix("model."): tensor for name, tensor in found["state_dict"].items()}
         model.to(next(iter(weights.values())).dtype)  # pyright: ignore[reportCallIssue]
         model.load_state_dict(weights)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sharcs_pl.build import Run, cache_dir, get_method, matched_steps
+from sharcs_pl.build import Run, cache_dir, matched_steps
 from sharcs_pl.build import build_run as build_from
 from sharcs_pl.config import RunConfig
 from sharcs_pl.inputs import read_inputs
@@ -50,11 +50,6 @@ def test_dense_has_one_rung_and_no_routing(tmp_path: Path) -> None:
 def test_world_sizes_that_do_not_fit_are_refused_before_anything_loads(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"trainer\.devices"):
         build_run(run_config(compose_config(*TINY, "trainer.devices=3")), tmp_path)
-
-
-def test_unknown_method_lists_the_known() -> None:
-    with pytest.raises(ValueError, match="sharcs, dense"):
-        get_method("pabee")
 
 
 def test_matching_a_folder_that_is_no_run_names_the_key(tmp_path: Path) -> None:

@@ -8,16 +8,16 @@ import pytest
 from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
-from sharcs_pl.build import METHODS
 from sharcs_pl.config import RunConfig, conf_dir
 from sharcs_pl.config.evaluate import EvaluateConfig
 from sharcs_pl.config.help import describe
 from sharcs_pl.data.tasks import GLUE
+from sharcs_pl.methods import METHODS
 from sharcs_pl.rundir import run_config
 from tests.conftest import compose_config
 
 GROUPS = {
-    "task": 11, "encoder": 10, "width": 1, "router": 1, "hardness": 2, "method": 2, "distill": 3, "optim": 1,
+    "task": 11, "encoder": 10, "width": 1, "router": 1, "hardness": 2, "method": 5, "distill": 3, "optim": 1,
     "trainer": 2, "checkpoint": 1, "logger": 3, "recipe": 5, "experiment": 3,
 }  # fmt: skip
 YAMLS = [(group, path.stem) for group in GROUPS for path in sorted((conf_dir() / group).glob("*.yaml"))]
@@ -36,6 +36,7 @@ def test_every_yaml_composes_and_binds(group: str, name: str) -> None:
     extra += ["width.bounds=[[0,1],[1,2]]"] if name == "entropy" else []
     extra += ["encoder=minilm"] if group == "recipe" and "minilm" in name else []
     extra += ["task.text=a", "task.label=b"] if name == "own" else []
+    extra += ["method.teacher=some/folder"] if name == "distilled" else []
     cfg = compose_config(f"{group}={name}", *extra)
     config = run_config(cfg)
     inspect.signature(L.Trainer).bind_partial(**asdict(config.trainer))
@@ -78,7 +79,7 @@ def test_the_reference_example_is_what_its_readme_runs() -> None:
         ("hardness.fill=half", "repeat, none"),
         ("router.loss_weight=-1", "router.loss_weight"),
         ("encoder.dropout=2", "between 0 and 1"),
-        ("method.match=some", "method=dense only"),
+        ("method.match=some", "method.match is no option of method=sharcs; its options: cut"),
         ("checkpoint={every_n_steps:3,every_n_minutes:1}", "exclude each other"),
         ("batch_size=0", "batch_size=0"),
         ("seed=-1", "seed=-1"),

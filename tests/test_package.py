@@ -25,7 +25,8 @@ FLOORS = {
     "inputs": {"core", "config", "models", "data"},
     "record": {"config", "models", "data"},
     "rundir": {"commandline", "core", "config", "models"},
-    "build": {"core", "config", "models", "data", "training", "analysis", "inputs", "record"},
+    "methods": {"core", "config", "models", "training"},
+    "build": {"core", "config", "models", "data", "training", "analysis", "inputs", "record", "methods"},
 }
 
 

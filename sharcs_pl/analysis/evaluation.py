@@ -140,7 +140,7 @@ def evaluate(predictions: dict[str, Predictions], task: TaskSpec, cost: CostMode
     widths = cost.ladder.labels()
     routed = point(first.rungs)
     oracle = point(first.oracle_rungs()) if task.labels else None
-    known = bool((first.difficulty >= 0).all()) and macs.shape[1] > 1
+    known = bool((first.difficulty >= 0).all()) and cost.has_router
     return Report(
         task=task.name,
         metric=metric,

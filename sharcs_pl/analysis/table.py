@@ -20,7 +20,7 @@ def report_table(report: Report, split: str = "validation") -> RenderableType:
         _add(table, "routed", report.routed, "100%", style="bold green")
         table.add_section()
     for rung in report.rungs:
-        top = " (full)" if rung is report.rungs[-1] else ""
+        top = " (full)" if rung.width == 1 else ""
         _add(table, f"width {rung.width:.3g}{top}", rung, f"{rung.share:.1%}" if routes else "100%")
     if routes:
         table.add_section()

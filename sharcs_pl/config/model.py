@@ -1,4 +1,4 @@
-"""The groups of the model and of what a sample trains: encoder, width, router, hardness, method, distill."""
+"""The groups of the model and of what a sample trains: encoder, width, router, hardness, distill."""
 
 from __future__ import annotations
 
@@ -73,6 +73,8 @@ class WidthConfig:
 
     def __post_init__(self) -> None:
         ladder = WidthLadder.parse(self.multipliers)
+        if ladder.widths[-1] != 1:
+            raise ValueError(f"width.multipliers: [{', '.join(ladder.labels())}] must end with 1, the full width")
         self.multipliers = ladder.labels()  # 1, 1.0 and "1" are the same width, and the same run
         one_of("width.reduction", self.reduction, ("slice", "learned"))
         one_of("width.norm_init", self.norm_init, ("pretrained", "scratch"))
@@ -84,10 +86,18 @@ class WidthConfig:
         for weight in self.loss_weights or ():
             in_range("width.loss_weights", weight, 0)
 
-    def check_fits(self, *, num_layers: int, hidden_size: int, num_heads: int, intermediate_size: int) -> None:
-        """``ValueError`` unless an encoder of these sizes can be split and cut so."""
+    def check_fits(
+        self,
+        *,
+        num_layers: int,
+        hidden_size: int,
+        num_heads: int,
+        intermediate_size: int,
+        widths: list[Any] | None = None,
+    ) -> None:
+        """``ValueError`` unless these sizes can be split and cut to ``widths`` (None: the multipliers)."""
         check_split(self.split_layer, num_layers)
-        WidthLadder.parse(self.multipliers).check(
+        WidthLadder.parse(widths or self.multipliers).check(
             hidden_size=hidden_size,
             num_heads=num_heads,
             intermediate_size=intermediate_size,
@@ -139,20 +149,6 @@ class HardnessConfig:
         if self.warmup_epochs is not None:
             in_range("hardness.warmup_epochs", self.warmup_epochs, self.window)
         in_range("hardness.repeat_cap", self.repeat_cap, 1)
-
-
-@dataclass
-class MethodConfig:
-    """What is trained."""
-
-    name: str = MISSING
-    """``sharcs``, or ``dense``: the stock model alone, with as many samples per step."""
-    match: str | None = None
-    """``dense`` only: run directory of a sharcs run whose number of steps in each epoch is matched."""
-
-    def __post_init__(self) -> None:
-        if self.match and self.name != "dense":
-            raise ValueError(f"method.match works with method=dense only, not with method={self.name}")
 
 
 @dataclass

@@ -6,9 +6,11 @@ import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from sharcs_pl.config.checks import in_range
-from sharcs_pl.config.model import DistillConfig, EncoderConfig, HardnessConfig, MethodConfig, RouterConfig, WidthConfig
+from sharcs_pl.config.method import MethodConfig
+from sharcs_pl.config.model import DistillConfig, EncoderConfig, HardnessConfig, RouterConfig, WidthConfig
 from sharcs_pl.config.task import TaskConfig
 from sharcs_pl.config.training import CheckpointConfig, LoggerConfig, OptimConfig, TrainerConfig
 
@@ -54,15 +56,29 @@ class RunConfig:
             raise ValueError(
                 f"encoder.hidden_size={encoder.hidden_size} is not a multiple of num_heads={encoder.num_heads}"
             )
-        self.width.check_fits(
+        self.check_fits(
             num_layers=encoder.num_layers,
             hidden_size=encoder.hidden_size,
             num_heads=encoder.num_heads,
             intermediate_size=encoder.intermediate_size,
         )
 
+    def check_fits(self, *, num_layers: int, hidden_size: int, num_heads: int, intermediate_size: int) -> None:
+        """``ValueError`` unless an encoder of these sizes can be cut as the method asks."""
+        self.method.check_layers(num_layers)
+        if self.method.widths == "none":
+            return
+        sizes = {"num_layers": num_layers, "hidden_size": hidden_size, "num_heads": num_heads}
+        self.width.check_fits(**sizes, intermediate_size=intermediate_size, widths=self.widths)
+
     def _check_hardness(self) -> None:
-        if self.method.name == "dense":
+        stage = self.method.stage_epochs
+        if stage is not None and stage >= self.trainer.max_epochs:
+            raise ValueError(
+                f"method.stage_epochs={stage} leaves no epoch for the exits in trainer.max_epochs="
+                f"{self.trainer.max_epochs}; give fewer, or more epochs"
+            )
+        if not self.method.routed:
             return
         if self.first_routed_epoch >= self.trainer.max_epochs:
             name = "window" if self.hardness.warmup_epochs is None else "warmup_epochs"
@@ -81,9 +97,21 @@ class RunConfig:
     @property
     def first_routed_epoch(self) -> int:
         """The first epoch planned from hardness; 0 where nothing is routed."""
-        if self.method.name == "dense":
+        if not self.method.routed:
             return 0
         return self.hardness.warmup_epochs or self.hardness.window
+
+    @property
+    def stage_epochs(self) -> int:
+        """Epochs of the first of two stages; 0 where there is one stage."""
+        if "stage_epochs" not in self.method.options:
+            return 0
+        return self.method.stage_epochs or max(1, self.trainer.max_epochs // 2)
+
+    @property
+    def widths(self) -> list[Any]:
+        """The widths of the method's model."""
+        return {"all": self.width.multipliers, "one": [self.method.width]}.get(self.method.widths, [1])
 
     def digest(self) -> str:
         """Hash of all that shapes the result: the same for a run and its resumption."""

@@ -68,7 +68,8 @@ class CostModel:
     """MACs per sample of a routed encoder, and of the stock model it was made from.
 
     `split_layer`: full-width layers before the router. `router_hidden_size`: width of the router's hidden layer.
-    `reduction`: "slice" (free) or "learned" (L*D). `has_router`: False where nothing is routed (the dense method).
+    `reduction`: "slice" (free) or "learned" (L*D). `has_router`: False where nothing is routed. `cut`: "heads_ffn"
+    keeps all hidden dims on every rung.
     """
 
     shape: EncoderShape
@@ -77,6 +78,7 @@ class CostModel:
     router_hidden_size: int
     reduction: str
     has_router: bool
+    cut: str = "full"
 
     def rung_macs(self, lengths: np.ndarray) -> np.ndarray:
         """MACs of the whole pass on every rung, the router's included, int64 [B, W]. `lengths`: tokens, int [B]."""
@@ -100,14 +102,19 @@ class CostModel:
     def tail_macs(self, lengths: np.ndarray, rung: int) -> np.ndarray:
         """MACs after the routing decision on a rung, int64 [B]: the cut, the narrow layers, the head."""
         shape, size = self.shape, self.ladder.size
-        hidden, heads = size(rung, shape.hidden_size), size(rung, shape.num_heads)
+        hidden, heads = self.hidden_size(rung), size(rung, shape.num_heads)
         layer = layer_macs(shape, lengths, hidden=hidden, heads=heads, intermediate=size(rung, shape.intermediate_size))
         layers = (shape.num_layers - self.split_layer) * layer
         return self.reduction_macs(lengths, rung) + layers + head_macs(shape, hidden)
 
+    def hidden_size(self, rung: int) -> int:
+        """D_i."""
+        full = self.shape.hidden_size
+        return full if self.cut == "heads_ffn" else self.ladder.size(rung, full)
+
     def reduction_macs(self, lengths: np.ndarray, rung: int) -> np.ndarray:
         """MACs of the cut, int64 [B]: L*D where it is learned; the top rung is not cut."""
-        learned = self.reduction == "learned" and rung != self.ladder.top
+        learned = self.reduction == "learned" and self.hidden_size(rung) != self.shape.hidden_size
         return _tokens(lengths) * (self.shape.hidden_size if learned else 0)
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 REDUCTIONS = ("slice", "learned")
+CUTS = ("full", "heads_ffn")
 
 _MOST_LISTED = 16
 
@@ -23,7 +24,7 @@ _MAX_DENOMINATOR = 10_000
 
 @dataclass(frozen=True)
 class WidthLadder:
-    """Widths in increasing order; the last one is 1, the full width.
+    """Widths in increasing order; the last one is 1, the full width, but where there is one width alone.
 
     `widths`: exact fractions of the encoder's sizes, without unit.
     """
@@ -32,9 +33,10 @@ class WidthLadder:
 
     def __post_init__(self) -> None:
         shown = f"[{', '.join(map(_label, self.widths))}]"
-        if not self.widths or self.widths[-1] != 1:
+        last = self.widths[-1] if self.widths else Fraction(0)
+        if last > 1 or (len(self.widths) != 1 and last != 1):
             raise ValueError(f"width.multipliers: {shown} must end with 1, the full width")
-        if self.widths[0] <= 0:
+        if min(self.widths) <= 0:
             raise ValueError(f"width.multipliers: {shown} must all be above 0")
         if any(low >= high for low, high in zip(self.widths, self.widths[1:], strict=False)):
             raise ValueError(f"width.multipliers: {shown} must increase, each width once")

@@ -118,7 +118,7 @@ class Engine:
         if rungs is not None:
             return rungs
         if self.model.router is None:
-            return torch.zeros(len(router_logits), dtype=torch.long)
+            return torch.full((len(router_logits),), self.model.ladder.top)
         return choose_rungs(router_logits, self.thresholds)
 
     def _split(self, batch: Batch, tokens: Tensor, rungs: Tensor, router_logits: Tensor) -> Iterator[Group]:

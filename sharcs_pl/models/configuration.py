@@ -17,8 +17,9 @@ class SharcsConfig(PreTrainedConfig):
 
     `encoder`: the stock model's config as a dict. `widths`: the ladder as text ("0.25", "1/3", "1"). `split_layer`:
     full-width layers before the router. `reduction`, `norm_init`, `top_rung_norm`, `router_hidden_size`: as the keys
-    `width.*` and `router.hidden_size`. `router_threshold`: a membership probability, None for the likeliest rung.
-    `operating_points`: named settings of the budget dial, each a dict whose "thresholds" are one router logit per rung
+    `width.*` and `router.hidden_size` (0: no router, every text at full width). `cut`: as the key `method.cut`.
+    `router_threshold`: a membership probability, None for the likeliest rung. `operating_points`: named settings of the
+    budget dial, each a dict whose "thresholds" are one router logit per rung
     but the top one, with the figures it was chosen by. `operating_point`: the one in use, None for the rule of training
     (see `SharcsForSequenceClassification.route`). Labels and problem type are the fields every Hugging Face config has.
     """
@@ -36,6 +37,7 @@ class SharcsConfig(PreTrainedConfig):
         top_rung_norm: bool = False,
         router_hidden_size: int = 64,
         router_threshold: float | None = None,
+        cut: str = "full",
         operating_points: dict[str, dict[str, Any]] | None = None,
         operating_point: str | None = None,
         **kwargs: Any,
@@ -48,6 +50,7 @@ class SharcsConfig(PreTrainedConfig):
         self.top_rung_norm = top_rung_norm
         self.router_hidden_size = router_hidden_size
         self.router_threshold = router_threshold
+        self.cut = cut
         self.operating_points = dict(operating_points or {})
         self.operating_point = operating_point
         super().__init__(**kwargs)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sharcs_pl.core.widths import REDUCTIONS
+from sharcs_pl.models.parts import LayerParts
 
 NORM_INITS = ("pretrained", "scratch")
 
@@ -135,6 +136,34 @@ def make_view(layer: nn.Module, narrow_config: Any, norm_init: str) -> nn.Module
             view.set_submodule(name, private_norm(owner, module.normalized_shape[0], norm_init))
     share_config(view, layer)
     return view.train(layer.training)
+
+
+def make_views(
+    layers: Iterable[nn.Module], narrow_config: Any, norm_init: str, cut: str, parts: LayerParts
+) -> list[nn.Module]:
+    """A view of each layer; `cut` "heads_ffn" keeps all hidden dims, whose `parts` say where a layer has which."""
+    pairs = [(make_view(layer, narrow_config, norm_init), layer) for layer in layers]
+    if cut == "full":
+        return [view for view, _ in pairs]
+    return [keep_hidden(view, layer, parts, norm_init) for view, layer in pairs]
+
+
+def keep_hidden(view: nn.Module, layer: nn.Module, parts: LayerParts, norm_init: str) -> nn.Module:
+    """The same view with all of the hidden dims: only heads and feed-forward neurons are cut (DynaBERT, Hou et al.
+    2020, section 2.1). `parts`: where the layer keeps what; `ValueError` where its Linears are not all among them."""
+    writes, reads = (parts.query, parts.key, parts.value, parts.ffn_in), (parts.attention_out, parts.ffn_out)
+    for name, module in list(view.named_modules()):
+        if isinstance(module, nn.LayerNorm):
+            owner = layer.get_submodule(name)
+            assert isinstance(owner, nn.LayerNorm)
+            view.set_submodule(name, private_norm(owner, owner.normalized_shape[0], norm_init))
+        elif isinstance(module, SlicedLinear):
+            if name not in (*writes, *reads):
+                raise ValueError(f"method.cut=heads_ffn: {type(layer).__name__} cannot be cut so; use method.cut=full")
+            inner = module.in_features if name in reads else module.owner.in_features
+            outer = module.out_features if name in writes else module.owner.out_features
+            view.set_submodule(name, SlicedLinear(module.owner, inner, outer))
+    return view
 
 
 def share_config(view: nn.Module, layer: nn.Module) -> None:

@@ -6,6 +6,7 @@ Dimensions: `B` batch, `L` tokens, `D` hidden, `W` rungs, `C` labels.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -24,7 +25,7 @@ from sharcs_pl.models.layers import (
     SlicedLinear,
     Tail,
     make_reduction,
-    make_view,
+    make_views,
     private_norm,
     run_layers,
 )
@@ -60,11 +61,9 @@ class SharcsForSequenceClassification(PreTrainedModel):
         self.split_layer = config.split_layer
         self.shape = self.family.shape(self.encoder)
         self._check()
-        routed = len(self.ladder) > 1
-        self.router = Router(self.shape.hidden_size, config.router_hidden_size, len(self.ladder)) if routed else None
-        self.cost = CostModel(
-            self.shape, self.ladder, config.split_layer, config.router_hidden_size, config.reduction, routed
-        )
+        units, routed = config.router_hidden_size, len(self.ladder) > 1 and config.router_hidden_size > 0
+        self.router = Router(self.shape.hidden_size, units, len(self.ladder)) if routed else None
+        self.cost = CostModel(self.shape, self.ladder, config.split_layer, units, config.reduction, routed, config.cut)
         self.post_init()
         # After post_init, which would draw every norm it finds afresh: these hold slices of pretrained ones.
         self.tails = nn.ModuleList(self._make_tail(rung) for rung in range(len(self.ladder)))
@@ -83,12 +82,14 @@ class SharcsForSequenceClassification(PreTrainedModel):
         norm_init: str = "pretrained",
         top_rung_norm: bool = False,
         dropout: float | None = None,
+        cut: str = "full",
     ) -> SharcsForSequenceClassification:
         """Surgery on a stock encoder: a folder, a hub id or a model object (which is copied, not changed).
 
         `num_labels` and `dropout` None keep the checkpoint's. What the checkpoint lacks of the head, and the router,
-        are drawn from the global torch generator. The model comes in evaluation mode. `ValueError` names the config key
-        at fault: `encoder.pretrained`, `width.multipliers`, `width.split_layer`, `width.reduction`, `width.norm_init`.
+        are drawn from the global torch generator. The model comes in evaluation mode. `router_hidden_size=0` makes no
+        router; a ladder of one width needs none. `ValueError` names the config key at fault: `encoder.pretrained`,
+        `width.multipliers`, `width.split_layer`, `width.reduction`, `width.norm_init`, `method.cut`.
         """
         labels = WidthLadder.parse(widths).labels()
         stock = load_stock(source, num_labels, dropout)
@@ -103,6 +104,7 @@ class SharcsForSequenceClassification(PreTrainedModel):
             top_rung_norm=top_rung_norm,
             router_hidden_size=router_hidden_size,
             router_threshold=router_threshold,
+            cut=cut,
             id2label=stock.config.id2label,
             label2id=stock.config.label2id,
             problem_type=stock.config.problem_type,
@@ -176,6 +178,22 @@ class SharcsForSequenceClassification(PreTrainedModel):
         logits = router_logits.float()
         return choose_rungs(logits, None if given is None else logits.new_tensor(given))
 
+    def choose(self, logits: Tensor, signals: Tensor | None) -> Tensor:
+        """The rung of each sample [B] long from what `all_rungs` gives: the router's choice, else the widest."""
+        if signals is None:
+            return torch.full(logits.shape[:1], self.ladder.top, device=logits.device)
+        return self.route(signals)
+
+    def new_parameters(self) -> list[nn.Parameter]:
+        """What surgery added to the stock model: the router, the private norms and the learned reductions."""
+        router = [] if self.router is None else list(self.router.parameters())
+        return [*self.tails.parameters(), *router]
+
+    def describe(self) -> str:
+        """The ladder in words."""
+        plural = "s" if len(self.ladder) > 1 else ""
+        return f"width{plural} {' '.join(self.ladder.labels())} after layer {self.split_layer}"
+
     def set_operating_point(self, name: str | None) -> None:
         """Route by a stored operating point from now on, None or "trained" for the rule of training; `ValueError` lists
         the points there are. It is kept by `save_pretrained`."""
@@ -229,26 +247,27 @@ class SharcsForSequenceClassification(PreTrainedModel):
     def _make_tail(self, rung: int) -> Tail:
         config, family, stock = self.config, self.family, self.encoder
         layers, full = family.depth_order(stock), family.size(stock.config)
-        size = LayerSize(*(self.ladder.size(rung, whole) for whole in (full.hidden, full.heads, full.ffn)))
+        cut = LayerSize(*(self.ladder.size(rung, whole) for whole in (full.hidden, full.heads, full.ffn)))
+        size = replace(cut, hidden=self.cost.hidden_size(rung))
         trunk_norm = layers[self.split_layer - 1].get_submodule(family.parts.ffn_norm)
         assert isinstance(trunk_norm, nn.LayerNorm)
-        top = rung == self.ladder.top
-        bare = top and not config.top_rung_norm
+        top = cut == full
+        bare = size.hidden == full.hidden and not config.top_rung_norm
         norm = nn.Identity() if bare else private_norm(trunk_norm, size.hidden, config.norm_init)
         reduction = make_reduction(config.reduction, full.hidden, size.hidden)
         dense = SlicedLinear(family.head(stock).dense, size.hidden, full.hidden)
         after = layers[self.split_layer :]
         if top:
             return Tail(size, reduction, norm, dense, stock=after)
-        narrow = family.resized(stock.config, size)
-        return Tail(size, reduction, norm, dense, [make_view(layer, narrow, config.norm_init) for layer in after])
+        narrow = family.resized(stock.config, cut)
+        return Tail(size, reduction, norm, dense, make_views(after, narrow, config.norm_init, config.cut, family.parts))
 
     def _chosen(self, rungs: int | Tensor | None, state: TrunkState) -> Tensor:
         """The rung of each sample [B] long."""
         size = state.hidden.shape[0]
         if rungs is None and state.router_logits is not None:
             return self.route(state.router_logits)
-        given = torch.as_tensor(0 if rungs is None else rungs)
+        given = torch.as_tensor(self.ladder.top if rungs is None else rungs)
         if given.is_floating_point() or given.shape not in ((), (size,)):
             raise ValueError(
                 f"rungs: {given.dtype} of shape {tuple(given.shape)}; give an int, or one per sample ({size})"

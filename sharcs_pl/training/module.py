@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from sharcs_pl.analysis.evaluation import Predictions
 from sharcs_pl.data.sampler import EvalBatch, MicroBatch, StepBatch
 from sharcs_pl.data.tasks import TaskSpec
-from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.training.metrics import compute_metric
-from sharcs_pl.training.objective import BatchLosses, ObjectiveConfig, batch_losses
+from sharcs_pl.training.objective import BatchLosses, ObjectiveConfig
+from sharcs_pl.training.rules import Progress, TrainingRule
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,6 @@ def anchor(parameters: list[nn.Parameter]) -> Tensor:
     return 0.0 * torch.stack([p.sum() for p in parameters]).sum() if parameters else torch.zeros(())
 
 
-def new_parameters(model: SharcsForSequenceClassification) -> list[nn.Parameter]:
-    """What surgery added to the stock model: the router, the private norms and the learned reductions."""
-    router = [] if model.router is None else list(model.router.parameters())
-    return [*model.tails.parameters(), *router]
-
-
 class SharcsModule(L.LightningModule):
     """Trains a routed (or dense) classifier step by step of an epoch plan.
 
@@ -56,12 +50,13 @@ class SharcsModule(L.LightningModule):
 
     def __init__(
         self,
-        model: SharcsForSequenceClassification,
+        model: Any,
         task: TaskSpec,
         objective: ObjectiveConfig | None = None,
         optimizer: OptimizerSettings | None = None,
         seed: int = 1,
         record: dict[str, Any] | None = None,
+        rule: TrainingRule | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -70,6 +65,7 @@ class SharcsModule(L.LightningModule):
         self.objective = objective or ObjectiveConfig()
         self.optimizer_settings = optimizer or OptimizerSettings()
         self.seed = seed
+        self.rule = rule or TrainingRule()
         self.predictions: dict[str, Predictions] = {}
         self._collected: dict[str, list[tuple[Tensor, ...]]] = {}
 
@@ -90,7 +86,15 @@ class SharcsModule(L.LightningModule):
     def _run(self, batch: MicroBatch, step: StepBatch) -> BatchLosses:
         # Dropout depends on where the batch stands in the plan, not on what ran before: a resumed run goes on exactly.
         torch.manual_seed(derive_seed(self.seed, step.epoch, step.step, batch.slot, batch.shard))
-        return batch_losses(self.model, batch, self.objective)
+        return self.rule.losses(self.model, batch, self.objective, self._progress(step.epoch, step.step))
+
+    def _progress(self, epoch: int, step: int = 0) -> Progress:
+        return Progress(epoch, step, self.trainer.max_epochs or 1, self.rule.stage_epochs)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        # Without a gradient a parameter is left alone; with one of zero, momentum and decay would still move it.
+        for parameter in self.rule.frozen(self.model, self._progress(self.current_epoch)):
+            parameter.grad = None
 
     def _share(self, losses: BatchLosses, batch: MicroBatch) -> Tensor:
         """This batch's part of the step's objective; ranks are averaged by DDP, hence the factor of world size."""
@@ -116,7 +120,7 @@ class SharcsModule(L.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         settings = self.optimizer_settings
-        new = {id(p) for p in new_parameters(self.model)}
+        new = {id(p) for p in self.model.new_parameters()}
         groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
         for p in self.model.parameters():
             groups.setdefault((p.ndim >= 2, id(p) in new), []).append(p)
@@ -147,9 +151,9 @@ class SharcsModule(L.LightningModule):
 
     def validation_step(self, batch: EvalBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         logits, router_logits = self.model.all_rungs(**batch.inputs)
+        rungs = self.model.choose(logits, router_logits)
         router_logits = logits.new_zeros(len(logits), 1) if router_logits is None else router_logits
         difficulty = torch.full_like(batch.uids, -1) if batch.difficulty is None else batch.difficulty
-        rungs = self.model.route(router_logits)
         rows = (batch.uids, logits.float(), router_logits.float(), rungs, batch.labels, batch.lengths, difficulty)
         split = self.task.validation[dataloader_idx]
         self._collected.setdefault(split, []).append(tuple(row.cpu() for row in rows))

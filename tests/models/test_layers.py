@@ -4,12 +4,14 @@ import copy
 import pickle
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from sharcs_pl.models.families import get_family
+from sharcs_pl.core.flops import full_layer_macs, layer_macs
+from sharcs_pl.models.families import FAMILIES, get_family
 from sharcs_pl.models.layers import (
     LayerSize,
     LeadingSlice,
@@ -19,6 +21,7 @@ from sharcs_pl.models.layers import (
     make_view,
     private_norm,
 )
+from sharcs_pl.models.routed import SharcsForSequenceClassification
 
 
 def test_a_slice_reads_its_owner_when_called() -> None:
@@ -136,3 +139,23 @@ def test_a_narrow_bert_layer_by_hand(stock: Any) -> None:
     inner = F.gelu(linear(middle, "intermediate.dense", 32))
     want = norm(linear(inner, "output.dense", 24) + middle, "output.LayerNorm")
     torch.testing.assert_close(view(x), want)
+
+
+@pytest.mark.parametrize("model_type", sorted({*FAMILIES} - {"albert"}))  # its trunk shares the tail's layers
+def test_without_the_cut_heads_and_neurons_the_hidden_dims_stay(model_type: str, stock: Any, batch: Any) -> None:
+    """A cut that keeps the hidden size is the stock model with what the other heads and neurons add set to zero."""
+    whole, inputs = stock(model_type), batch(model_type)
+    model = SharcsForSequenceClassification.from_encoder(whole, widths=[0.5, 1], split_layer=1, cut="heads_ffn")
+    family, silenced = get_family(model_type), copy.deepcopy(whole)
+    layers = {id(layer): layer for layer in family.depth_order(silenced)[1:]}.values()
+    for layer in layers:
+        for name in (family.parts.attention_out, family.parts.ffn_out):
+            weight = layer.get_submodule(name).weight
+            weight.data[:, weight.shape[1] // 2 :] = 0
+    torch.testing.assert_close(model(**inputs, rungs=0).logits, silenced(**inputs).logits, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(model(**inputs, rungs=1).logits, whole(**inputs).logits)
+    cheap, full = model.cost.rung_macs(np.array([9]))[0]
+    layer = layer_macs(model.shape, np.array([9]), hidden=48, heads=2, intermediate=32)
+    dense = full_layer_macs(model.shape, np.array([9]))
+    tail = model.shape.num_layers - 1
+    assert full - cheap == tail * (dense - layer)

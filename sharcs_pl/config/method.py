@@ -1,0 +1,123 @@
+"""The group of the method: what is trained, and by which rule its cost is chosen afterwards."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+from sharcs_pl.config.checks import in_range, one_of
+from sharcs_pl.core.widths import CUTS, WidthLadder
+
+WIDTHS = ("all", "full", "one", "none")
+EXIT_HEADS = ("stock", "linear")
+# Of each stop rule the threshold's range; that of patience is a count.
+THRESHOLDS = {
+    "confidence": (0.0, 1.0),
+    "entropy": (0.0, math.inf),
+    "uncertainty": (0.0, 1.0),
+    "patience": (1.0, math.inf),
+    "learned": (0.0, 1.0),
+}
+FOR_REGRESSION = ("patience", "learned")
+
+
+@dataclass
+class MethodConfig:
+    """What is trained."""
+
+    name: str = MISSING
+    """Its row in the method table; docs/methods.md describes each."""
+    routed: bool = True
+    """Whether hardness deals the training samples to widths; fixed by the method, as are the two below."""
+    widths: str = "all"
+    """The widths that its model has: ``all`` of ``width.multipliers``, ``full``, ``one`` or ``none`` (early exits)."""
+    options: list[str] = field(default_factory=lambda: ["cut"])
+    """The keys below that it reads; every other one stays null."""
+    needs: list[str] = field(default_factory=list)
+    """Those that it cannot do without."""
+    match: str | None = None
+    """Run directory of a sharcs run whose number of steps in each epoch is matched."""
+    width: Any = None
+    """``fixed``: its one width, a number or a fraction such as "1/3"."""
+    cut: str | None = None
+    """``full`` (null) cuts hidden dims, heads and feed-forward neurons, ``heads_ffn`` the latter two (DynaBERT)."""
+    teacher: str | None = None
+    """Run directory or model folder whose logits are learned beside the labels, weighed by ``distill.weight``."""
+    exits: list[int] | None = None
+    """Layers after which a sample may stop, counted from 1, the last layer among them; null: all."""
+    exit_head: str | None = None
+    """``stock`` (null) gives every exit a head like the encoder's own, ``linear`` a linear layer alone."""
+    rule: str | None = None
+    """When a sample stops: by ``confidence``, ``entropy``, ``uncertainty``, ``patience`` or a ``learned`` certainty."""
+    threshold: float | None = None
+    """Where the rule stops by default; all thresholds are swept after training."""
+    tolerance: float | None = None
+    """``patience`` in regression: two answers that differ by at most this agree."""
+    stage_epochs: int | None = None
+    """Epochs that train the last exit alone before the others are trained on it; null: half of them."""
+
+    def __post_init__(self) -> None:
+        one_of("method.widths", self.widths, WIDTHS)
+        self._check_options()
+        self._check_width()
+        self._check_exits()
+
+    def _check_options(self) -> None:
+        given = vars(self)
+        for name in OPTIONS:
+            if given[name] is not None and name not in self.options:
+                reads = ", ".join(self.options) or "none"
+                raise ValueError(f"method.{name} is no option of method={self.name}; its options: {reads}")
+        one_of("method.cut", self.cut or CUTS[0], CUTS)
+        one_of("method.exit_head", self.exit_head or EXIT_HEADS[0], EXIT_HEADS)
+        for name in self.needs:
+            if given[name] is None:
+                raise ValueError(f"method.{name} is missing; method={self.name} needs it")
+        if self.stage_epochs is not None:
+            in_range("method.stage_epochs", self.stage_epochs, 1)
+
+    def _check_width(self) -> None:
+        if self.widths != "one":
+            return
+        try:
+            ladder = WidthLadder.parse([self.width])
+        except ValueError as error:
+            raise ValueError(str(error).replace("width.multipliers", "method.width")) from error
+        (self.width,) = ladder.labels()
+
+    def _check_exits(self) -> None:
+        exits = self.exits
+        if exits is not None and (not exits or exits != sorted(set(exits)) or exits[0] < 1):
+            raise ValueError(f"method.exits={exits} must be layers in increasing order, such as [2,4,6]")
+        if self.rule is None:
+            return
+        one_of("method.rule", self.rule, tuple(THRESHOLDS))
+        if self.threshold is not None:
+            in_range("method.threshold", self.threshold, *THRESHOLDS[self.rule])
+        if self.tolerance is not None:
+            in_range("method.tolerance", self.tolerance, 0)
+
+    def check_layers(self, num_layers: int) -> None:
+        """``ValueError`` unless an encoder of so many layers has these exits."""
+        if self.exits is not None and self.exits[-1] != num_layers:
+            raise ValueError(f"method.exits={self.exits} must end with {num_layers}, the encoder's last layer")
+
+    def check_classes(self, task: str, num_labels: int) -> None:
+        """``ValueError`` unless the stop rule is one for a task of so many outputs; 1 is a regression."""
+        if self.rule is None:
+            return
+        if num_labels == 1 and self.rule not in FOR_REGRESSION:
+            raise ValueError(
+                f"method={self.name} stops by {self.rule}, which needs classes; task={task} is a regression: choose a "
+                "method that stops by patience or a learned certainty, such as pabee or berxit"
+            )
+        if self.rule == "entropy" and self.threshold is not None:
+            in_range("method.threshold", self.threshold, 0, round(math.log(num_labels), 4))
+
+
+OPTIONS = (
+    "match", "width", "cut", "teacher", "exits", "exit_head", "rule", "threshold", "tolerance", "stage_epochs",
+)  # fmt: skip

@@ -1,0 +1,66 @@
+"""The method table: how each model is made and what a training step of it learns (docs/methods.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sharcs_pl.config import RunConfig
+from sharcs_pl.models.pretrained import Source
+from sharcs_pl.models.routed import SharcsForSequenceClassification
+from sharcs_pl.models.saved import load_teacher
+from sharcs_pl.training.rules import TrainingRule, routed_losses
+from sharcs_pl.training.slimmable import Teacher, slimmable_losses
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row. ``model`` makes the model from an encoder and a number of labels; ``rule`` says how a step trains it (the
+    model is given, since a teacher must fit it). Its stop rule and options are in its yaml."""
+
+    model: Callable[[RunConfig, Source, int], Any]
+    rule: Callable[[RunConfig, Any], TrainingRule]
+
+
+def ladder_model(config: RunConfig, source: Source, num_labels: int) -> SharcsForSequenceClassification:
+    """Width surgery; the router only where samples are routed."""
+    return SharcsForSequenceClassification.from_encoder(
+        source,
+        widths=config.widths,
+        split_layer=config.width.split_layer,
+        num_labels=num_labels,
+        reduction=config.width.reduction,
+        norm_init=config.width.norm_init,
+        top_rung_norm=config.width.top_rung_norm,
+        router_hidden_size=config.router.hidden_size if config.method.routed else 0,
+        router_threshold=config.router.threshold,
+        dropout=config.encoder.dropout,
+        cut=config.method.cut or "full",
+    )
+
+
+def _routed(config: RunConfig, model: Any) -> TrainingRule:
+    return TrainingRule(routed_losses)
+
+
+def _taught(config: RunConfig, model: Any) -> TrainingRule:
+    """Every width on every batch, by the teacher's logits where there is a teacher."""
+    path = config.method.teacher
+    return TrainingRule(slimmable_losses(None if path is None else Teacher(load_teacher(path, model))))
+
+
+METHODS = {
+    "sharcs": Method(ladder_model, _routed),
+    "dense": Method(ladder_model, _taught),
+    "fixed": Method(ladder_model, _taught),
+    "distilled": Method(ladder_model, _taught),
+    "slimmable": Method(ladder_model, _taught),
+}
+
+
+def get_method(name: str) -> Method:
+    """The method's row; an unknown name raises ``ValueError`` with the known ones."""
+    if name not in METHODS:
+        raise ValueError(f"method={name} is unknown; choose one of: {', '.join(METHODS)}")
+    return METHODS[name]

@@ -1,0 +1,39 @@
+"""Models that were saved: which class reads a folder, and a fine-tuned one as a teacher."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoModelForSequenceClassification
+
+from sharcs_pl.models.folder import read_json
+from sharcs_pl.models.routed import SharcsConfig, SharcsForSequenceClassification
+from sharcs_pl.models.teachers import teacher_folder
+
+CLASSES: dict[str, Any] = {SharcsConfig.model_type: SharcsForSequenceClassification}
+"""This project's models by the ``model_type`` of their config."""
+
+
+def model_from_settings(settings: dict[str, Any]) -> Any:
+    """A model of this project with fresh weights, from its config as a dict."""
+    found = CLASSES[settings["model_type"]]
+    return found(found.config_class.from_dict(settings))
+
+
+def load_saved(folder: Path) -> Any:
+    """A model of this project, or a stock fine-tuned one, with its weights and in evaluation mode."""
+    model_type = read_json(folder / "config.json").get("model_type")
+    found = CLASSES.get(str(model_type), AutoModelForSequenceClassification)
+    return found.from_pretrained(folder).eval()
+
+
+def load_teacher(path: str, student: Any) -> Any:
+    """The teacher at ``path``; ``ValueError`` unless it reads the student's tokens."""
+    teacher = load_saved(teacher_folder(path))
+    sizes = [model.get_input_embeddings().num_embeddings for model in (teacher, student)]
+    if sizes[0] != sizes[1]:
+        raise ValueError(
+            f"method.teacher={path} knows {sizes[0]:,} tokens, encoder.pretrained {sizes[1]:,}: they need one tokenizer"
+        )
+    return teacher

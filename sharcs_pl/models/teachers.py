@@ -1,0 +1,35 @@
+"""Can a folder teach? Its config is looked at; loads no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sharcs_pl.models.architectures import ARCHITECTURES
+from sharcs_pl.models.folder import read_json
+
+OURS = ("sharcs", "sharcs_exits")  # the model types of this project
+
+
+def teacher_folder(path: str) -> Path:
+    """The folder of a teacher's model: a run directory's ``model/``, or the folder itself."""
+    place = Path(path).expanduser()
+    return place / "model" if (place / "model" / "config.json").is_file() else place
+
+
+def check_teacher(path: str, labels: tuple[str, ...] | None) -> None:
+    """``ValueError`` unless a fine-tuned model for these classes (None: a regression) lies there."""
+    folder = teacher_folder(path)
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"method.teacher={path} holds no model; give a run directory or a model folder")
+    config = read_json(folder / "config.json")
+    if config.get("model_type") not in (*OURS, *ARCHITECTURES):
+        raise ValueError(f"method.teacher={path}: its model_type {config.get('model_type')} is not supported")
+    names = config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
+    found = [str(names[key]) for key in sorted(names, key=int)]
+    nameless = labels is None or all(name == f"LABEL_{i}" for i, name in enumerate(found))
+    if len(found) != len(labels or [""]) or not (nameless or found == list(labels or ())):
+        raise ValueError(f"method.teacher={path} answers with {_shown(found)}; the task needs {_shown(labels or [''])}")
+
+
+def _shown(labels: list[str] | tuple[str, ...]) -> str:
+    return ", ".join(labels) if len(labels) > 1 else "one score"

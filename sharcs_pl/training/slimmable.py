@@ -1,0 +1,56 @@
+"""Every width on every batch, and lessons from a teacher (design legend: B, W, C).
+
+Slimmable Neural Networks (Yu et al., ICLR 2019, arXiv 1812.08928) add up the losses of all widths on each batch;
+DynaBERT (Hou et al., NeurIPS 2020, arXiv 2004.04037, section 2.2) teaches the widths of a transformer by a fine-tuned
+model. With one width it is plain knowledge distillation (Hinton et al. 2015).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sharcs_pl.core.hardness import sample_scores
+from sharcs_pl.data.sampler import MicroBatch
+from sharcs_pl.models.router import task_loss
+from sharcs_pl.training.objective import BatchLosses, ObjectiveConfig, distill_losses
+from sharcs_pl.training.rules import Losses, Progress
+
+
+class Teacher:
+    """A fine-tuned model whose logits are learned. It is no part of the student: neither trained nor saved with it."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model.eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def __call__(self, inputs: dict[str, Tensor]) -> Tensor:
+        """Logits [B, C] of a batch, on the batch's device."""
+        device = inputs["input_ids"].device
+        if self.model.device != device:
+            self.model.to(device)
+        return self.model(**inputs).logits
+
+
+def slimmable_losses(teacher: Teacher | None) -> Losses:
+    """The mean over all widths of their losses on the batch. With a teacher every width learns its logits too; else,
+    where ``distill_weight`` is not 0, each narrow width learns those of the top one."""
+
+    def losses(model: Any, batch: MicroBatch, config: ObjectiveConfig, progress: Progress) -> BatchLosses:
+        state = model.trunk(**batch.inputs)
+        logits = [model.tail(state, rung) for rung in range(len(model.ladder))]
+        weights = config.rung_weights or (1.0,) * len(logits)
+        each = [task_loss(x, batch.labels, x.shape[-1], reduction="none").sum() for x in logits]
+        task = torch.stack([weight * loss for weight, loss in zip(weights, each, strict=True)]).mean()
+        taught = logits if teacher else logits[:-1]
+        distill = task.new_zeros(())
+        if config.distill_weight and taught:
+            lesson = teacher(batch.inputs) if teacher else logits[-1]
+            lessons = [distill_losses(student, lesson, config.temperature).sum() for student in taught]
+            distill = torch.stack(lessons).mean()
+        scores = sample_scores(logits[-1].detach(), batch.labels, config.score, config.label_range)
+        return BatchLosses(task, task.new_zeros(()), distill, scores)
+
+    return losses

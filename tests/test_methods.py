@@ -1,0 +1,122 @@
+"""Every row of the method table trains, evaluates, is saved and read again; what it cannot do is told in one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import RobertaConfig, RobertaForSequenceClassification
+
+from sharcs_pl.config.evaluate import EvaluateConfig
+from sharcs_pl.data.synthetic import word_tokenizer
+from sharcs_pl.evaluate import run as evaluate_run
+from sharcs_pl.inputs import read_inputs
+from sharcs_pl.methods import METHODS, get_method
+from sharcs_pl.models.saved import load_teacher
+from sharcs_pl.rundir import run_config
+from sharcs_pl.train import train
+from tests.conftest import TINY, compose_config
+
+SMALL = (*TINY, "task.train_size=32", "task.dev_size=16", "trainer.max_epochs=2", "checkpoint.save_last=false")
+
+
+def run(directory: Path, *overrides: str) -> dict[str, Any]:
+    cfg = compose_config(*SMALL, *overrides)
+    return train(run_config(cfg), directory, cfg)
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dense run of the embedded task."""
+    folder = tmp_path_factory.mktemp("teacher")
+    run(folder, "method=dense")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def roberta(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny RoBERTa that reads the embedded task's words."""
+    folder, tokenizer = tmp_path_factory.mktemp("roberta"), word_tokenizer()
+    pad = tokenizer.vocab[str(tokenizer.pad_token)]
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 32}
+    config = RobertaConfig(vocab_size=len(tokenizer), pad_token_id=pad, max_position_embeddings=64, **sizes)
+    torch.manual_seed(0)
+    RobertaForSequenceClassification(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("family", ["bert", pytest.param("roberta", marks=pytest.mark.slow)])
+def test_every_method_trains_and_its_saved_model_gives_the_table_again(
+    tmp_path: Path, teacher: Path, roberta: Path, name: str, family: str
+) -> None:
+    options = [f"method={name}"] + [f"method.teacher={teacher}"] * (name == "distilled")
+    options += ["encoder=custom", f"encoder.pretrained={roberta}"] * (family == "roberta")
+    metrics = run(tmp_path, *options)
+    assert metrics["method"] == name
+    assert 0 < metrics["routed"]["macs_fraction"] <= 1.2
+    assert sum(rung["share"] for rung in metrics["rungs"]) == pytest.approx(1)
+    again = evaluate_run(EvaluateConfig(run=str(tmp_path)))
+    assert again is not None
+    for key in ("routed", "rungs", "random", "oracle"):
+        assert json.dumps(again[key]) == json.dumps(metrics[key]), key
+
+
+def test_fixed_has_one_narrow_width(tmp_path: Path) -> None:
+    metrics = run(tmp_path, "method=fixed", "method.width=0.5")
+    assert [rung["width"] for rung in metrics["rungs"]] == [0.5]
+    assert metrics["routed"]["macs_fraction"] < 0.8
+
+
+def test_slimmable_has_every_width_and_no_router(tmp_path: Path, teacher: Path) -> None:
+    metrics = run(tmp_path, "method=slimmable", "method.cut=heads_ffn", f"method.teacher={teacher}")
+    assert [rung["width"] for rung in metrics["rungs"]] == [0.25, 1.0]
+    assert metrics["routed"] == {key: metrics["rungs"][1][key] for key in ("value", "macs", "macs_fraction")}
+    assert metrics["router_auc"] is None
+
+
+def test_unknown_method_lists_the_known() -> None:
+    with pytest.raises(ValueError, match="sharcs, dense"):
+        get_method("pabeee")
+
+
+def test_a_teacher_needs_the_student_s_tokens(teacher: Path) -> None:
+    other = RobertaForSequenceClassification(RobertaConfig(vocab_size=9, hidden_size=4, num_attention_heads=1))
+    with pytest.raises(ValueError, match="they need one tokenizer"):
+        load_teacher(str(teacher), other)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("method=distilled",), "method.teacher is missing"),
+        (("method=fixed", "method.width=null"), "method.width is missing"),
+        (("method=fixed", "method.width=1.5"), "method.width"),
+        (("method=fixed", "method.width=0.3"), "Widths that fit this encoder"),
+        (("method=dense", "method.cut=full"), "method.cut is no option of method=dense"),
+        (("method=slimmable", "method.cut=half"), "full, heads_ffn"),
+    ],
+)
+def test_what_does_not_fit_is_told_by_the_config(overrides: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        run_config(compose_config(*TINY, *overrides))
+
+
+def test_a_teacher_of_another_label_set_is_refused_before_it_is_loaded(tmp_path: Path) -> None:
+    def refuse(message: str, **config: Any) -> None:
+        (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"} | config))
+        given = run_config(compose_config(*TINY, "method=distilled", f"method.teacher={tmp_path}"))
+        with pytest.raises(ValueError, match=message):
+            read_inputs(given, tmp_path)
+
+    refuse("answers with a, b, c; the task needs", id2label={"0": "a", "1": "b", "2": "c"})
+    refuse("answers with yes, no; the task needs", id2label={"0": "yes", "1": "no"})
+    refuse("answers with one score", id2label={"0": "LABEL_0"})
+    refuse("model_type gpt2 is not supported", model_type="gpt2")
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(ValueError, match="holds no model"):
+        read_inputs(run_config(compose_config(*TINY, "method=distilled", f"method.teacher={tmp_path}")), tmp_path)

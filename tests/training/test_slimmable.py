@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from sharcs_pl.training.objective import ObjectiveConfig, distill_losses
+from sharcs_pl.training.rules import Progress
+from sharcs_pl.training.slimmable import Teacher, slimmable_losses
+from tests.conftest import tiny_model
+from tests.training.test_objective import micro_batch
+
+
+def test_every_width_learns_every_batch() -> None:
+    model, batch = tiny_model(), micro_batch(0)
+    config = ObjectiveConfig(rung_weights=(3.0, 1.0))
+    losses = slimmable_losses(None)(model, batch, config, Progress())
+    logits, _ = model.all_rungs(**batch.inputs)
+    each = [F.cross_entropy(logits[:, rung], batch.labels, reduction="sum") for rung in (0, 1)]
+    torch.testing.assert_close(losses.task, (3 * each[0] + each[1]) / 2)
+    assert losses.distill == 0
+    torch.testing.assert_close(losses.scores, logits[:, 1].softmax(-1)[torch.arange(6), batch.labels])
+
+
+def test_without_a_teacher_the_narrow_widths_learn_the_top_one() -> None:
+    model, batch = tiny_model(), micro_batch(0)
+    losses = slimmable_losses(None)(model, batch, ObjectiveConfig(distill_weight=1.0), Progress())
+    logits, _ = model.all_rungs(**batch.inputs)
+    torch.testing.assert_close(losses.distill, distill_losses(logits[:, 0], logits[:, 1], 1.0).sum())
+
+
+@pytest.mark.parametrize("widths", [(1.0,), (0.25, 1.0)])
+def test_a_teacher_teaches_every_width_and_stays_as_it_was(widths: tuple[float, ...]) -> None:
+    model, batch, taught_by = tiny_model(widths=widths), micro_batch(0), tiny_model()
+    teacher = Teacher(taught_by)
+    losses = slimmable_losses(teacher)(model, batch, ObjectiveConfig(distill_weight=1.0, temperature=2.0), Progress())
+    logits, _ = model.all_rungs(**batch.inputs)
+    lesson = taught_by(**batch.inputs).logits
+    want = [distill_losses(logits[:, rung], lesson, 2.0).sum() for rung in range(len(widths))]
+    torch.testing.assert_close(losses.distill, torch.stack(want).mean())
+    losses.distill.backward()
+    assert all(p.grad is None for p in taught_by.parameters())
+
+
+def test_a_teacher_without_weight_teaches_nothing() -> None:
+    losses = slimmable_losses(Teacher(tiny_model()))(
+        tiny_model(), replace(micro_batch(0)), ObjectiveConfig(), Progress()
+    )
+    assert losses.distill == 0
