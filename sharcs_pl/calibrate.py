@@ -72,7 +72,7 @@ def model_folder(config: CalibrateConfig, source: Source) -> Path:
         )
         raise ValueError(f"run={config.run} is a checkpoint, in which no point can be kept; {hint}")
     saved = read_json(folder / "config.json")
-    if len(saved.get("widths", ())) < 2:
+    if len(saved.get("widths", ())) < 2 or not saved.get("router_hidden_size", 1):
         raise ValueError(f"run={config.run} is a model of one width: there is no router to set; give a routed model")
     if config.point in saved.get("operating_points", {}) and not config.overwrite:
         raise ValueError(f"name={config.point}: the model has this point; add overwrite=true, or another name=")

@@ -16,6 +16,7 @@ from sharcs_pl.models.architectures import EncoderSizes, encoder_sizes
 from sharcs_pl.models.configuration import TRAINED
 from sharcs_pl.models.folder import read_json
 from sharcs_pl.models.locate import local_folder
+from sharcs_pl.models.teachers import OURS
 from sharcs_pl.record import FILE
 
 CARD = "README.md"
@@ -45,7 +46,7 @@ class Contents:
         if not (folder / "config.json").is_file():
             raise ValueError(f"{folder} has no config.json; give a saved model's folder")
         config = read_json(folder / "config.json")
-        if config.get("model_type") != "sharcs":
+        if config.get("model_type") not in OURS:
             raise ValueError(f"{folder} holds a model of type {config.get('model_type')!r}, not a routed one")
         record, metrics = (read_json(folder / name) if (folder / name).is_file() else {} for name in (FILE, METRICS))
         return cls(config, record, metrics)
@@ -56,9 +57,24 @@ class Contents:
         return self.metrics.get("task") or self.record.get("task", {}).get("name")
 
     @property
+    def exits(self) -> list[int]:
+        """The layers after which a text may stop, where it may."""
+        return self.config.get("exits", [])
+
+    @property
     def widths(self) -> list[str]:
         """The ladder, narrow first."""
-        return self.config["widths"]
+        return self.config.get("widths", ["1"])
+
+    @property
+    def routed(self) -> bool:
+        """Whether there is a router."""
+        return len(self.widths) > 1 and self.config.get("router_hidden_size", 1) > 0
+
+    @property
+    def rungs(self) -> list[str]:
+        """What the rows of the results are, one for each of its entries."""
+        return [f"at width {x}" for x in self.widths] if not self.exits else [f"after layer {x}" for x in self.exits]
 
     @property
     def sizes(self) -> EncoderSizes:
@@ -122,18 +138,32 @@ def _introduction(found: Contents) -> str:
     encoder, sizes = found.config["encoder"]["model_type"], found.sizes
     about = f" for the task {_text(found.task)}" if found.task not in (None, "own") else ""
     shape = f"{sizes.layers} layers, hidden size {sizes.hidden}, {sizes.heads} heads"
-    how = (
-        f"After layer {found.config['split_layer']} of {sizes.layers} a small router chooses, for every text of a "
-        "batch, how wide the layers above run: easy texts take a narrow slice of the weights, hard ones all of them."
-        if len(found.widths) > 1
-        else "It runs every text at full width: there is one rung and no router."
-    )
     answers = "a score" if found.labels is None else f"one of {', '.join(map(_text, found.labels))}"
     start = f", fine-tuned from {_text(found.base_model)}" if found.base_model else ""
     return (
-        f"# Text classifier of adaptive width{about}\n\nA {encoder} encoder ({shape}){start}. {how}\n\n"
+        f"# Text classifier of adaptive {'depth' if found.exits else 'width'}{about}\n\n"
+        f"A {encoder} encoder ({shape}){start}. {_how(found)}\n\n"
         f"It answers a text with {answers}."
     )
+
+
+def _how(found: Contents) -> str:
+    layers, widths = found.sizes.layers, found.widths
+    if found.exits:
+        places, config = ", ".join(map(str, found.exits)), found.config
+        rule = f"{config['rule']} with the threshold {config['threshold']:g}"
+        return f"After the layers {places} of {layers} a head may answer: each text stops where it is sure, by {rule}."
+    if found.routed:
+        return (
+            f"After layer {found.config['split_layer']} of {layers} a small router chooses, for every text of a batch, "
+            "how wide the layers above run: easy texts take a narrow slice of the weights, hard ones all of them."
+        )
+    if len(widths) > 1:
+        return (
+            f"It has the widths {', '.join(widths)} and no router: it runs at the one it is told, else at full width."
+        )
+    where = "full width" if widths == ["1"] else f"the width {widths[0]}"
+    return f"It runs every text at {where}: there is one rung and no router."
 
 
 def _ladder(found: Contents) -> str:
@@ -151,14 +181,14 @@ def _results(found: Contents) -> str:
     metrics = found.metrics
     if not metrics:
         return ""
-    fixed = zip(found.widths, metrics["rungs"], strict=True)
-    rows = [_result_row(f"every text at width {width}", rung, rung["share"]) for width, rung in fixed]
+    fixed = zip(found.rungs, metrics["rungs"], strict=True)
+    rows = [_result_row(f"every text {name}", rung, rung["share"]) for name, rung in fixed]
     if len(rows) > 1:
         rows.insert(0, _result_row("routed", metrics["routed"]))
     if len(rows) > 1 and metrics["oracle"]["value"] is not None:
         rows.append(_result_row("oracle routing (the cheapest rung that is right)", metrics["oracle"]))
     table = _table(["", metrics["metric"], "million MACs per text", "of dense", "share routed there"], rows)
-    note = "; routed by the rule of training" if len(found.widths) > 1 else ""
+    note = "; routed by the rule of training" if found.routed else ""
     return f"## Results\n\nOn the validation split of {_text(found.task)}{note}. MACs are multiply-adds.\n\n{table}"
 
 
@@ -167,7 +197,7 @@ def _result_row(name: str, at: dict[str, Any], share: float | None = None) -> li
 
 
 def _points(found: Contents) -> str:
-    if len(found.widths) < 2:
+    if not found.routed:
         return ""
     points = {TRAINED: {}} | found.config.get("operating_points", {})
     used = found.config.get("operating_point") or TRAINED
@@ -190,6 +220,8 @@ def _point_cells(found: Contents, point: dict[str, Any]) -> list[str]:
 
 
 def _usage(found: Contents) -> str:
+    if found.exits:
+        return _usage_of_exits()
     points = found.config.get("operating_points", {})
     name = next(iter(points), None)
     dial = f"classify.model.set_operating_point({name!r})  # None: the rule of training\n" if name else ""
@@ -210,6 +242,17 @@ def _usage(found: Contents) -> str:
     )
 
 
+def _usage_of_exits() -> str:
+    return (
+        "## How to use\n\n"
+        "```python\n"
+        "from sharcs_pl.models.exits import ExitsForSequenceClassification\n\n"
+        'model = ExitsForSequenceClassification.from_pretrained("path/to/this/folder")\n'
+        "out = model(**batch)  # out.logits, out.exits: the exit that each text took; threshold=... sets the dial\n"
+        "```"
+    )
+
+
 def _limits(found: Contents) -> str:
     length = found.record.get("task", {}).get("max_length")
     lines = [
@@ -219,7 +262,7 @@ def _limits(found: Contents) -> str:
         "MACs leave out look-ups, norms, activations and the tokenizer; time depends on the machine and the batches.",
         "It has whatever biases the encoder and the training texts have.",
     ]
-    if len(found.widths) < 2:
+    if not found.routed:
         lines[1] = "On texts unlike those of training accuracy may differ: evaluate on your own."
     if length:
         lines.insert(0, f"It was trained on texts cut at {length} tokens.")

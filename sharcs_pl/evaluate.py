@@ -62,6 +62,8 @@ def run(config: EvaluateConfig) -> dict[str, Any] | None:
             f"compare={config.compare} is evaluated on other texts: the files differ, or the seed (a share task.dev is "
             f"drawn with it: {seeds})"
         )
+    if config.cost.audit and one.config.method.widths == "none":
+        raise ValueError("cost.audit=true counts ladders of widths; early exits have none")
     quiet()
     done = evaluate_model(one)
     metrics = present(one, done, config)
@@ -133,6 +135,7 @@ def present(prepared: Prepared, done: Evaluated, config: EvaluateConfig) -> dict
     """The table on the screen and the files of the evaluation."""
     from rich.console import Console
 
+    from sharcs_pl.analysis.curves import Curves, write_curve
     from sharcs_pl.analysis.plots import draw_run
     from sharcs_pl.analysis.table import report_table, shares_table
     from sharcs_pl.results import figure_inputs, report_json, write_predictions
@@ -145,6 +148,9 @@ def present(prepared: Prepared, done: Evaluated, config: EvaluateConfig) -> dict
     if report:
         console.print(report_table(report, config.split))
         write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+        first = done.predictions[task.validation[0]]
+        curves = Curves(prepared.config.method.name, task.metrics[0], done.model, first)
+        write_curve(folder / "curve.csv", curves.rows(prepared.config.seed))
     for number, split in enumerate(task.validation):
         name = "predictions.tsv" if number == 0 else f"predictions_{split}.tsv"
         write_predictions(folder / name, done.predictions[split], done.model.cost, task, prepared.examples[split])

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 from sharcs_pl.commandline import read_command, user_errors
 from sharcs_pl.config.export import ExportConfig
 from sharcs_pl.core.widths import WidthLadder
-from sharcs_pl.models.folder import read_json
-from sharcs_pl.source import Source, load_model, open_source
+from sharcs_pl.source import Source, load_model, model_settings, open_source
 from sharcs_pl.train import quiet, shown
 
 if TYPE_CHECKING:
@@ -78,7 +77,7 @@ def find(run: str) -> Found:
     source = open_source(run, record_needed=False)
     config = source.config
     folder = source.weights if source.weights.is_dir() else source.home / "model"
-    widths = read_json(folder / "config.json")["widths"] if source.weights.is_dir() else config.widths
+    widths = model_settings(source)["widths"] if source.weights.is_dir() else config.widths
     return Found(source, WidthLadder.parse(widths), folder if folder.is_dir() else None)
 
 

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from sharcs_pl.config import RunConfig
+from sharcs_pl.models.exits import ExitsForSequenceClassification
 from sharcs_pl.models.pretrained import Source
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.models.saved import load_teacher
+from sharcs_pl.training import exits
+from sharcs_pl.training.exits import Objective, at_rest, exit_losses
 from sharcs_pl.training.rules import TrainingRule, routed_losses
 from sharcs_pl.training.slimmable import Teacher, slimmable_losses
 
@@ -50,12 +53,43 @@ def _taught(config: RunConfig, model: Any) -> TrainingRule:
     return TrainingRule(slimmable_losses(None if path is None else Teacher(load_teacher(path, model))))
 
 
+def exits_model(config: RunConfig, source: Source, num_labels: int) -> ExitsForSequenceClassification:
+    """A head after every chosen layer."""
+    method = config.method
+    assert method.rule is not None
+    return ExitsForSequenceClassification.from_encoder(
+        source,
+        rule=method.rule,
+        exits=method.exits,
+        exit_head=method.exit_head or "stock",
+        threshold=method.threshold,
+        tolerance=method.tolerance or 0.0,
+        num_labels=num_labels,
+        dropout=config.encoder.dropout,
+    )
+
+
+def _exits(objective: Objective) -> Method:
+    """A method of early exits; its stop rule is ``method.rule``."""
+
+    def rule(config: RunConfig, model: Any) -> TrainingRule:
+        return TrainingRule(exit_losses(objective), at_rest, config.stage_epochs)
+
+    return Method(exits_model, rule)
+
+
 METHODS = {
     "sharcs": Method(ladder_model, _routed),
     "dense": Method(ladder_model, _taught),
     "fixed": Method(ladder_model, _taught),
     "distilled": Method(ladder_model, _taught),
     "slimmable": Method(ladder_model, _taught),
+    "branchynet": _exits(exits.equal),
+    "shallow_deep": _exits(exits.ramped),
+    "deebert": _exits(exits.two_stage),
+    "pabee": _exits(exits.by_depth),
+    "fastbert": _exits(exits.self_distilled),
+    "berxit": _exits(exits.alternating),
 }
 
 

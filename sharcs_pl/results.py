@@ -11,14 +11,15 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from sharcs_pl.analysis.evaluation import Predictions, Report, evaluate
+from sharcs_pl.analysis.curves import Curves, write_curve
+from sharcs_pl.analysis.evaluation import Cost, Predictions, Report, evaluate
 from sharcs_pl.analysis.plots import FigureInputs, draw_run
 from sharcs_pl.analysis.table import report_table
 from sharcs_pl.build import Run
 from sharcs_pl.card import METRICS, write_card
 from sharcs_pl.config import RunConfig
+from sharcs_pl.core.exits import ExitLadder
 from sharcs_pl.core.files import whole_file, whole_folder, write_text
-from sharcs_pl.core.flops import CostModel
 from sharcs_pl.core.widths import WidthLadder
 from sharcs_pl.data.own import imbalance_note
 from sharcs_pl.data.tasks import Examples, TaskSpec
@@ -92,6 +93,8 @@ def write_results(config: RunConfig, run: Run, run_dir: Path, report: Report, me
     predictions, examples = module.predictions[split], run.inputs.examples[split]
     write_text(run_dir / METRICS, json.dumps(metrics, indent=2) + "\n")
     write_predictions(run_dir / "predictions.tsv", predictions, module.model.cost, task, examples)
+    curves = Curves(config.method.name, task.metrics[0], module.model, predictions)
+    write_curve(run_dir / "curve.csv", curves.rows(config.seed))
     with whole_folder(run_dir / "model") as folder:
         module.model.save_pretrained(folder)
         run.tokenizer.model_max_length = config.task.max_length  # where transformers truncates, if asked to
@@ -107,10 +110,13 @@ def write_results(config: RunConfig, run: Run, run_dir: Path, report: Report, me
     console.print(f"results in {run_dir}", soft_wrap=True, highlight=False)
 
 
-def figure_inputs(config: RunConfig, task: TaskSpec, ladder: WidthLadder, run_dir: Path, folder: Path) -> FigureInputs:
+def figure_inputs(
+    config: RunConfig, task: TaskSpec, ladder: WidthLadder | ExitLadder, run_dir: Path, folder: Path
+) -> FigureInputs:
     """What the figures are drawn from beside the predictions; ``folder`` takes them."""
     return FigureInputs(
         folder=folder,
+        routed=config.method.routed,
         widths=ladder.labels(),
         plan_csv=run_dir / "plan.csv",
         history=run_dir / "history.parquet",
@@ -121,9 +127,7 @@ def figure_inputs(config: RunConfig, task: TaskSpec, ladder: WidthLadder, run_di
     )
 
 
-def write_predictions(
-    path: Path, predictions: Predictions, cost: CostModel, task: TaskSpec, examples: Examples
-) -> None:
+def write_predictions(path: Path, predictions: Predictions, cost: Cost, task: TaskSpec, examples: Examples) -> None:
     """One row per sample: uid, label, prediction, confidence (of the predicted class), rung, MACs and its texts.
 
     Tab-separated with CSV's quotes, so that any text comes back unchanged; a label that is not known is left empty.

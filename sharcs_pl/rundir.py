@@ -21,8 +21,8 @@ from sharcs_pl.models.folder import read_json
 
 MARKER = ".hydra/run.json"
 CONTENTS = (
-    ".hydra", "checkpoints", "model", "figures", "metrics.json", "metrics.csv", "history.parquet", "plan.csv",
-    "predictions.tsv", "evaluation", "submission", "tensorboard", "wandb", "mlruns",
+    ".hydra", "checkpoints", "model", "figures", "metrics.json", "metrics.csv", "curve.csv", "history.parquet",
+    "plan.csv", "predictions.tsv", "evaluation", "submission", "tensorboard", "wandb", "mlruns",
 )  # fmt: skip
 
 

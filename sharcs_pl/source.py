@@ -174,6 +174,11 @@ def model_settings(source: Source) -> dict[str, Any]:
 
 def _settings(folder: Path) -> dict[str, Any]:
     found = read_json(folder / "config.json")
+    if found.get("model_type") == "sharcs_exits":
+        raise ValueError(
+            f"run={folder} stops early by depth, this command serves widths; use sharcs evaluate, or "
+            "ExitsForSequenceClassification in Python"
+        )
     if found.get("model_type") != "sharcs" or not isinstance(found.get("encoder"), dict):
         kind = shown(found.get("model_type"))
         raise ValueError(f"run={folder} is no model of this project: its config.json has model_type={kind}")

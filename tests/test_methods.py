@@ -41,7 +41,12 @@ def roberta(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny RoBERTa that reads the embedded task's words."""
     folder, tokenizer = tmp_path_factory.mktemp("roberta"), word_tokenizer()
     pad = tokenizer.vocab[str(tokenizer.pad_token)]
-    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 32}
+    sizes: dict[str, Any] = {
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 32,
+    }
     config = RobertaConfig(vocab_size=len(tokenizer), pad_token_id=pad, max_position_embeddings=64, **sizes)
     torch.manual_seed(0)
     RobertaForSequenceClassification(config).save_pretrained(folder)

@@ -15,10 +15,12 @@ import torch
 from torch import Tensor
 
 from sharcs_pl import __version__
+from sharcs_pl.core.exits import ExitCost
 from sharcs_pl.core.flops import CostModel
 from sharcs_pl.data.tasks import UNKNOWN_LABEL, TaskSpec
 from sharcs_pl.training.metrics import compute_metric, compute_metrics, router_auc
 
+Cost = CostModel | ExitCost
 RANDOM_DRAWS = 100
 PACKAGES = ("torch", "lightning", "transformers", "datasets", "torchmetrics", "hydra-core")
 
@@ -63,7 +65,7 @@ class Predictions:
         """Share of the samples routed to each rung."""
         return (torch.bincount(self.rungs, minlength=num_rungs) / len(self.rungs)).tolist()
 
-    def macs_fraction(self, cost: CostModel) -> float:
+    def macs_fraction(self, cost: Cost) -> float:
         """Mean MACs of the routed model over those of the stock one."""
         lengths = self.lengths.numpy()
         spent = cost.rung_macs(lengths)[np.arange(len(lengths)), self.rungs.numpy()]
@@ -86,10 +88,11 @@ class Point:
 
 @dataclass(frozen=True)
 class RungPoint(Point):
-    """One rung over all samples; ``share`` of them is routed to it."""
+    """One rung over all samples; ``share`` of them is routed to it. ``layer``: where an early exit is, else None."""
 
     width: float = 1.0
     share: float = 0.0
+    layer: int | None = None
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,9 @@ class Report:
     def to_json(self) -> dict[str, Any]:
         """Plain types, rungs narrow first, with the versions of the packages that matter."""
         plain = asdict(self)
+        for rung in plain["rungs"]:
+            if rung["layer"] is None:
+                del rung["layer"]
         oracle = plain.pop("oracle")
         return plain.pop("extra") | {
             **plain,
@@ -119,7 +125,7 @@ class Report:
         }
 
 
-def evaluate(predictions: dict[str, Predictions], task: TaskSpec, cost: CostModel, seed: int) -> Report:
+def evaluate(predictions: dict[str, Predictions], task: TaskSpec, cost: Cost, seed: int) -> Report:
     """Report on the first validation split; ``all_metrics`` covers every split.
 
     Args:
@@ -138,6 +144,7 @@ def evaluate(predictions: dict[str, Predictions], task: TaskSpec, cost: CostMode
     shares = first.shares(macs.shape[1])
     fixed = [point(torch.full_like(first.rungs, rung)) for rung in range(macs.shape[1])]
     widths = cost.ladder.labels()
+    layers = cost.ladder.layers if isinstance(cost, ExitCost) else [None] * len(shares)
     routed = point(first.rungs)
     oracle = point(first.oracle_rungs()) if task.labels else None
     known = bool((first.difficulty >= 0).all()) and cost.has_router
@@ -147,8 +154,8 @@ def evaluate(predictions: dict[str, Predictions], task: TaskSpec, cost: CostMode
         dense_macs=dense,
         routed=routed,
         rungs=[
-            RungPoint(**asdict(p), width=float(w), share=s)
-            for p, w, s in zip(fixed, cost.ladder.widths, shares, strict=True)
+            RungPoint(**asdict(p), width=float(w), share=s, layer=layer)
+            for p, w, s, layer in zip(fixed, cost.ladder.widths, shares, layers, strict=True)
         ],
         random=_random_routing(first, metric, seed),
         oracle=oracle,

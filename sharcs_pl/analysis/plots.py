@@ -42,13 +42,15 @@ BINS = 40
 class FigureInputs:
     """What figures need beside the predictions; a figure whose file is None or missing is left out.
 
-    Attributes: folder, where they go; widths, the rungs' labels, narrow first; plan_csv and history, the run's files;
+    Attributes: folder, where they go; widths, the rungs' labels, narrow first; routed, whether there
+    is a router to draw; plan_csv and history, the run's files;
     bounds, one (lo, hi) of the hardness score per rung; score, its name; labels, the task's classes (None for
     regression, with label_range as its least and greatest score).
     """
 
     folder: Path
     widths: Sequence[str]
+    routed: bool = True
     plan_csv: Path | None = None
     history: Path | None = None
     bounds: Sequence[Sequence[float]] = ()
@@ -74,6 +76,8 @@ def draw_run(
     run.folder.mkdir(parents=True, exist_ok=True)
     names = Names(run.widths, run.labels, run.label_range)
     drawn = [draw_cost(report, run.widths, run.folder / "metric_vs_macs.png")]
+    if not run.routed:
+        return drawn
     if run.plan_csv is not None and run.plan_csv.exists():
         drawn.append(draw_buckets(run.plan_csv, run.folder / "buckets.png"))
     if run.history is not None and run.history.exists():
@@ -87,7 +91,8 @@ def draw_cost(report: Report, widths: Sequence[str], path: Path) -> Path:
     with canvas(path, (WIDTH, 3.9)) as figure:
         axes = figure.subplots()
         x, y = [rung.macs_fraction for rung in report.rungs], [rung.value for rung in report.rungs]
-        axes.plot(x, y, "o-", color=BLUE, label="all at one width")
+        kind = "width" if report.rungs[0].layer is None else "exit"
+        axes.plot(x, y, "o-", color=BLUE, label=f"all at one {kind}")
         _plot_routes(axes, report)
         axes.set(xlabel="multiply-adds per sample, of dense", ylabel=f"{report.task}: {report.metric}")
         axes.set_xlim(0, 1.06 * max(1.0, *x))
@@ -97,7 +102,7 @@ def draw_cost(report: Report, widths: Sequence[str], path: Path) -> Path:
         top = axes.secondary_xaxis("top")
         close = min(b - a for a, b in pairwise(x)) < 0.08
         top.set_xticks(x, list(widths), rotation=90 if close else 0)
-        top.set_xlabel("width")
+        top.set_xlabel(kind)
         legend_below(figure, axes, columns=2)
     return path
 

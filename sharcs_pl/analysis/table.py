@@ -6,8 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from sharcs_pl.analysis.evaluation import Point, Predictions, Report
-from sharcs_pl.core.flops import CostModel
+from sharcs_pl.analysis.evaluation import Cost, Point, Predictions, Report
 
 
 def report_table(report: Report, split: str = "validation") -> RenderableType:
@@ -21,7 +20,8 @@ def report_table(report: Report, split: str = "validation") -> RenderableType:
         table.add_section()
     for rung in report.rungs:
         top = " (full)" if rung.width == 1 else ""
-        _add(table, f"width {rung.width:.3g}{top}", rung, f"{rung.share:.1%}" if routes else "100%")
+        name = f"width {rung.width:.3g}{top}" if rung.layer is None else f"exit after layer {rung.layer}"
+        _add(table, name, rung, f"{rung.share:.1%}" if routes else "100%")
     if routes:
         table.add_section()
         random = Point(report.random["value"], report.routed.macs, report.routed.macs_fraction)
@@ -31,7 +31,7 @@ def report_table(report: Report, split: str = "validation") -> RenderableType:
     return Group(table, *_footnotes(report)) if routes else table
 
 
-def shares_table(task: str, split: str, predictions: Predictions, cost: CostModel) -> RenderableType:
+def shares_table(task: str, split: str, predictions: Predictions, cost: Cost) -> RenderableType:
     """Where the router sends the samples of a split whose labels are hidden, and what that costs."""
     table = Table(title=f"{task}: {len(predictions.rungs):,} predictions, {split} split", title_justify="left")
     for name in ("", "samples", "of dense"):

@@ -32,6 +32,7 @@ from sharcs_pl.models.layers import (
 from sharcs_pl.models.outputs import SharcsOutput, TrunkState
 from sharcs_pl.models.pretrained import Source, align, load_stock, stock_from_dict
 from sharcs_pl.models.router import Router, choose_rungs, router_loss, task_loss
+from sharcs_pl.models.sweeps import SweptPoint, sweep_router
 
 __all__ = ["SharcsConfig", "SharcsForSequenceClassification", "SharcsOutput", "TrunkState"]
 
@@ -183,6 +184,10 @@ class SharcsForSequenceClassification(PreTrainedModel):
         if signals is None:
             return torch.full(logits.shape[:1], self.ladder.top, device=logits.device)
         return self.route(signals)
+
+    def sweep(self, logits: Tensor, signals: Tensor | None) -> list[SweptPoint]:
+        """The router's thresholds that matter, and the rungs they give, from what `all_rungs` gives."""
+        return [] if self.router is None or signals is None else sweep_router(signals)
 
     def new_parameters(self) -> list[nn.Parameter]:
         """What surgery added to the stock model: the router, the private norms and the learned reductions."""

@@ -7,11 +7,15 @@ from typing import Any
 
 from transformers import AutoModelForSequenceClassification
 
+from sharcs_pl.models.exits import ExitsConfig, ExitsForSequenceClassification
 from sharcs_pl.models.folder import read_json
 from sharcs_pl.models.routed import SharcsConfig, SharcsForSequenceClassification
 from sharcs_pl.models.teachers import teacher_folder
 
-CLASSES: dict[str, Any] = {SharcsConfig.model_type: SharcsForSequenceClassification}
+CLASSES: dict[str, Any] = {
+    SharcsConfig.model_type: SharcsForSequenceClassification,
+    ExitsConfig.model_type: ExitsForSequenceClassification,
+}
 """This project's models by the ``model_type`` of their config."""
 
 

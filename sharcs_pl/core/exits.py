@@ -1,0 +1,78 @@
+"""The ladder and the cost of early exits: an exit is to depth what a rung is to width.
+
+Legend: `B` batch, `D` hidden, `C` classes, `E` exits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from sharcs_pl.core.flops import EncoderShape, embedding_macs, full_layer_macs, head_macs
+
+
+@dataclass(frozen=True)
+class ExitLadder:
+    """The layers after which a sample may stop, counted from 1, shallow first; the last is the encoder's."""
+
+    layers: tuple[int, ...]
+
+    @classmethod
+    def of(cls, exits: Sequence[int] | None, num_layers: int) -> ExitLadder:
+        """All layers for None. ``ValueError`` naming ``method.exits`` unless they increase up to the last layer."""
+        layers = tuple(range(1, num_layers + 1)) if exits is None else tuple(exits)
+        if not layers or layers[-1] != num_layers or layers[0] < 1 or list(layers) != sorted(set(layers)):
+            raise ValueError(f"method.exits={list(layers)} must increase and end with {num_layers}, the last layer")
+        return cls(layers)
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    @property
+    def top(self) -> int:
+        """The exit after the last layer."""
+        return len(self.layers) - 1
+
+    @property
+    def widths(self) -> tuple[Fraction, ...]:
+        """The full width at every exit."""
+        return (Fraction(1),) * len(self.layers)
+
+    def labels(self) -> list[str]:
+        """Texts such as "layer_2", for tables and files."""
+        return [f"layer_{layer}" for layer in self.layers]
+
+
+@dataclass(frozen=True)
+class ExitCost:
+    """MACs per sample of an encoder that stops early: the layers run, and every head on the way.
+
+    `linear`: heads of one Linear D -> C; else D -> D -> C. `learned`: a Linear D -> 1 says at each exit but the last
+    whether to stop.
+    """
+
+    shape: EncoderShape
+    ladder: ExitLadder
+    linear: bool = False
+    learned: bool = False
+    has_router: bool = False
+
+    def rung_macs(self, lengths: np.ndarray) -> np.ndarray:
+        """MACs up to and with each exit, int64 [B, E]. `lengths`: tokens, int [B]."""
+        depth = np.array(self.ladder.layers)
+        layers = full_layer_macs(self.shape, lengths)[:, None] * depth
+        return embedding_macs(self.shape, lengths)[:, None] + layers + np.cumsum(self.exit_macs())
+
+    def exit_macs(self) -> list[int]:
+        """MACs of each exit's own head and certainty, E of them; the last head is the encoder's own."""
+        size, whole = self.shape.hidden_size, head_macs(self.shape, self.shape.hidden_size)
+        own = (size * self.shape.num_labels if self.linear else whole) + size * self.learned
+        return [own] * self.ladder.top + [whole]
+
+    def dense_macs(self, lengths: np.ndarray) -> np.ndarray:
+        """MACs of the stock model, int64 [B]."""
+        layers = self.shape.num_layers * full_layer_macs(self.shape, lengths)
+        return embedding_macs(self.shape, lengths) + layers + head_macs(self.shape, self.shape.hidden_size)

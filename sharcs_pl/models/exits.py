@@ -1,0 +1,301 @@
+"""Early exits: a head after every chosen layer of a stock encoder, and samples that leave a batch when they are sure.
+
+The stop rules and their papers are in `stopping`, the losses in `training.exits`.
+
+Dimensions: `B` batch, `b` samples still running, `L` tokens, `D` hidden, `C` labels, `E` exits.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
+from transformers.utils.generic import ModelOutput
+
+from sharcs_pl.core.exits import ExitCost, ExitLadder
+from sharcs_pl.models.families import Family, HeadParts, get_family
+from sharcs_pl.models.layers import run_layers
+from sharcs_pl.models.pretrained import Source, align, load_stock, stock_from_dict
+from sharcs_pl.models.router import task_loss
+from sharcs_pl.models.stopping import RULES, first_stop
+from sharcs_pl.models.sweeps import SweptPoint, sweep_exits
+
+
+class ExitsConfig(PreTrainedConfig):
+    """`encoder`: the stock model's config as a dict. `exits`: layers counted from 1, the last one included.
+    `exit_head`, `rule`, `threshold` and `tolerance`: as the keys `method.*`."""
+
+    model_type = "sharcs_exits"
+    keys_to_ignore_at_inference = ("exits", "certainty")
+
+    def __init__(
+        self,
+        encoder: dict[str, Any] | None = None,
+        exits: Sequence[int] = (1,),
+        exit_head: str = "stock",
+        rule: str = "confidence",
+        threshold: float = 0.9,
+        tolerance: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        self.encoder = dict(encoder or {})
+        self.exits = list(exits)
+        self.exit_head = exit_head
+        self.rule = rule
+        self.threshold = threshold
+        self.tolerance = tolerance
+        super().__init__(**kwargs)
+
+    @property
+    def initializer_range(self) -> float:
+        """Standard deviation of fresh weights: the encoder's."""
+        return self.encoder.get("initializer_range", 0.02)
+
+
+@dataclass
+class ExitsOutput(ModelOutput):
+    """`loss` where labels were given; `logits` [B, C] of the exit that each sample took; `exits` [B]: its index."""
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    exits: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Running:
+    """Samples on their way: `rows` [b] are their places in the batch; `hidden` [b, L, D]; `mask` [b, L]; `logits`
+    [b, E, C] and `certainty` [b, E] (or None) of the exits passed."""
+
+    rows: Tensor
+    hidden: Tensor
+    mask: Tensor
+    logits: Tensor
+    certainty: Tensor | None
+
+    def select(self, keep: Tensor) -> Running:
+        """Those that go on, `keep` bool [b]; padding that none of them needs is cut off at the right."""
+        mask = self.mask[keep]
+        longest = int(mask.any(0).nonzero().max()) + 1 if mask.any() else 1
+        certainty = None if self.certainty is None else self.certainty[keep]
+        hidden = self.hidden[keep, :longest]
+        return Running(self.rows[keep], hidden, mask[:, :longest], self.logits[keep], certainty)
+
+
+class ExitHead(nn.Module):
+    """The head of one exit, [b, D] -> [b, C]: the stock head's layers again, or one Linear."""
+
+    def __init__(self, stock: HeadParts, linear: bool) -> None:
+        super().__init__()
+        self.dense = None if linear else copy.deepcopy(stock.dense)
+        self.output = nn.Linear(stock.dense.in_features, stock.output.out_features)
+
+    def forward(self, first: Tensor, stock: HeadParts) -> Tensor:
+        if self.dense is None:
+            return self.output(stock.dropout(first))
+        return run_head(replace(stock, dense=self.dense, output=self.output), first)
+
+
+def run_head(head: HeadParts, first: Tensor) -> Tensor:
+    """A head on the first token's state, [b, D] -> [b, C]."""
+    return head.output(head.dropout(head.activation(head.dense(head.input_dropout(first)))))
+
+
+class ExitsForSequenceClassification(PreTrainedModel):
+    """A stock encoder with a head after each layer of `config.exits`; that after the last layer is the stock head, so
+    that with a threshold no exit reaches its logits are those of the stock model."""
+
+    config: ExitsConfig
+    config_class = ExitsConfig
+    main_input_name = "input_ids"
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+
+    def __init__(self, config: ExitsConfig, encoder: PreTrainedModel | None = None) -> None:
+        super().__init__(config)
+        assert config.num_labels is not None
+        self.encoder = encoder or stock_from_dict(config.encoder, config.num_labels, config._attn_implementation)
+        self.shape = self.family.shape(self.encoder)
+        self.ladder = ExitLadder.of(config.exits, self.shape.num_layers)
+        linear, learned = config.exit_head == "linear", config.rule == "learned"
+        self.cost = ExitCost(self.shape, self.ladder, linear, learned)
+        head = self.family.head(self.encoder)
+        self.heads = nn.ModuleList(ExitHead(head, linear) for _ in range(self.ladder.top))
+        self.certainty = nn.Linear(self.shape.hidden_size, 1) if learned else None
+        self.rule = RULES[config.rule]
+        self.post_init()
+
+    @classmethod
+    def from_encoder(
+        cls,
+        source: Source,
+        *,
+        rule: str,
+        exits: Sequence[int] | None = None,
+        exit_head: str = "stock",
+        threshold: float | None = None,
+        tolerance: float = 0.0,
+        num_labels: int | None = None,
+        dropout: float | None = None,
+    ) -> ExitsForSequenceClassification:
+        """Exits on a stock encoder: a folder, a hub id or a model object (which is copied). The new heads' first layers
+        start from the stock head's, their outputs from the global torch generator. The model comes in evaluation mode.
+        `ValueError` names `encoder.pretrained` or `method.exits`."""
+        stock = load_stock(source, num_labels, dropout)
+        encoder = stock.config.to_dict()
+        encoder.pop("_name_or_path", None)
+        family = get_family(stock.config.model_type)
+        ladder = ExitLadder.of(exits, len(family.depth_order(stock)))
+        config = ExitsConfig(
+            encoder=encoder,
+            exits=ladder.layers,
+            exit_head=exit_head,
+            rule=rule,
+            threshold=RULES[rule].default if threshold is None else threshold,
+            tolerance=tolerance,
+            id2label=stock.config.id2label,
+            label2id=stock.config.label2id,
+            problem_type=stock.config.problem_type,
+            attn_implementation=stock.config._attn_implementation,
+        )
+        model = cls(config, stock)
+        for head in model.heads:
+            if isinstance(head, ExitHead) and head.dense is not None:
+                head.dense.load_state_dict(family.head(stock).dense.state_dict())
+        return model.eval().to(device=stock.device, dtype=stock.dtype)  # pyright: ignore[reportCallIssue]
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+        """As in transformers; the weights are moved out of the mapped file."""
+        loaded = super().from_pretrained(*args, **kwargs)
+        align(loaded[0] if isinstance(loaded, tuple) else loaded)
+        return loaded
+
+    @property
+    def family(self) -> Family:
+        """The row of the encoder's architecture."""
+        return get_family(self.config.encoder["model_type"])
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        threshold: float | None = None,
+    ) -> ExitsOutput:
+        """One pass in which samples stop: those that are sure leave after their exit, the rest go on without them.
+
+        `input_ids`, `attention_mask`, `token_type_ids`: [B, L] long, the last two optional. `threshold`: of the stop
+        rule, None for `config.threshold`. `labels` [B] add the task loss of the answers.
+        """
+        now = self._start(input_ids, attention_mask, token_type_ids)
+        logits, exits = now.hidden.new_empty(len(input_ids), self.shape.num_labels), torch.zeros_like(now.rows)
+        for exit in range(len(self.ladder)):
+            now = self._advance(now, exit)
+            leaves = self._leaves(now, exit, self.config.threshold if threshold is None else threshold)
+            logits = logits.index_copy(0, now.rows[leaves], now.logits[leaves, -1])
+            exits[now.rows[leaves]] = exit
+            if bool(leaves.all()):
+                break
+            now = now.select(~leaves) if bool(leaves.any()) else now
+        loss = None if labels is None else task_loss(logits, labels, self.shape.num_labels)
+        return ExitsOutput(loss, logits, exits)
+
+    def all_rungs(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Every sample at every exit: logits [B, E, C] and certainties in logits [B, E] (None where not learned)."""
+        return self.exits(input_ids, attention_mask, token_type_ids)
+
+    def exits(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        detach: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """The same; with `detach` the exits' heads but the last send no gradient to the encoder."""
+        now = self._start(input_ids, attention_mask, token_type_ids)
+        for exit in range(len(self.ladder)):
+            now = self._advance(now, exit, detach)
+        return now.logits, now.certainty
+
+    def choose(self, logits: Tensor, signals: Tensor | None, threshold: float | None = None) -> Tensor:
+        """The exit that each sample takes [B] long, from what `all_rungs` gives."""
+        threshold = self.config.threshold if threshold is None else threshold
+        return first_stop(self.rule.stops(logits, signals, self.config.tolerance, threshold))
+
+    def sweep(self, logits: Tensor, signals: Tensor | None) -> list[SweptPoint]:
+        """The thresholds that matter, and the exits they give, from what `all_rungs` gives."""
+        return sweep_exits(self.rule, logits, signals, self.config.tolerance)
+
+    def new_parameters(self) -> list[nn.Parameter]:
+        """What the exits added to the stock model."""
+        return [*self.heads.parameters(), *([] if self.certainty is None else self.certainty.parameters())]
+
+    def private_parameters(self) -> list[nn.Parameter]:
+        """Every parameter that a step may leave without a gradient: a stage trains the exits or the encoder alone."""
+        return list(self.parameters())
+
+    def stock_parameters(self) -> Iterator[nn.Parameter]:
+        """The encoder and its own head."""
+        return self.encoder.parameters()
+
+    def describe(self) -> str:
+        """The exits in words."""
+        return f"exits after layers {' '.join(map(str, self.ladder.layers))}, stopped by {self.config.rule}"
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The encoder's word embeddings."""
+        return self.encoder.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the encoder's word embeddings."""
+        self.encoder.set_input_embeddings(value)
+
+    def _start(self, input_ids: Tensor, attention_mask: Tensor | None, token_type_ids: Tensor | None) -> Running:
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        hidden = self.family.embed(self.family.base_of(self.encoder), input_ids, token_type_ids)
+        size = len(input_ids)
+        certainty = None if self.certainty is None else hidden.new_zeros(size, 0)
+        rows = torch.arange(size, device=input_ids.device)
+        return Running(rows, hidden, mask, hidden.new_zeros(size, 0, self.shape.num_labels), certainty)
+
+    def _advance(self, now: Running, exit: int, detach: bool = False) -> Running:
+        """On to the next exit: its layers, its head, and how certain it is."""
+        family, stock = self.family, self.encoder
+        layers, begin = self.ladder.layers, self.ladder.layers[exit - 1] if exit else 0
+        mask = family.mask(stock, now.hidden, now.mask)
+        extras = family.layer_extras(family.base_of(stock), now.hidden, self.shape.num_heads)
+        hidden = run_layers(family.depth_order(stock)[begin : layers[exit]], now.hidden, mask, extras)
+        first, last = hidden[:, 0], exit == self.ladder.top
+        first = first.detach() if detach and not last else first
+        head = family.head(stock)
+        answer = run_head(head, first) if last else self.heads[exit](first, head)
+        logits = torch.cat([now.logits, answer[:, None].to(now.logits.dtype)], 1)
+        return replace(now, hidden=hidden, logits=logits, certainty=self._certainty(now, first, last))
+
+    def _certainty(self, now: Running, first: Tensor, last: bool) -> Tensor | None:
+        if self.certainty is None or now.certainty is None:
+            return None
+        found = first.new_full((len(first), 1), SURE) if last else self.certainty(first)
+        return torch.cat([now.certainty, found.to(now.certainty.dtype)], 1)
+
+    def _leaves(self, now: Running, exit: int, threshold: float) -> Tensor:
+        """Whether each sample leaves at this exit, bool [b]."""
+        if exit == self.ladder.top:
+            return torch.ones_like(now.rows, dtype=torch.bool)
+        return self.rule.stops(now.logits, now.certainty, self.config.tolerance, threshold)[:, -1]
+
+
+SURE = 1e4  # the certainty of the last exit, in logits
+
+AutoConfig.register(ExitsConfig.model_type, ExitsConfig, exist_ok=True)
+AutoModelForSequenceClassification.register(ExitsConfig, ExitsForSequenceClassification, exist_ok=True)

@@ -1,0 +1,56 @@
+"""The family of operating points that one training leaves: thresholds, and where each sends every sample.
+
+Dimensions: `S` samples, `W` rungs or exits, `C` labels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sharcs_pl.models.router import choose_rungs
+from sharcs_pl.models.stopping import StopRule, first_stop
+
+LEVELS = 25
+
+
+@dataclass(frozen=True)
+class SweptPoint:
+    """A threshold, in the unit of its key in the config, and the rung or exit of each sample, [S] long."""
+
+    threshold: float
+    rungs: Tensor
+
+
+def levels_of(values: Tensor, most: int = LEVELS) -> list[float]:
+    """At most `most` of the different `values` (any shape), evenly by rank, the least and the greatest among them."""
+    seen = values.flatten().double().unique()
+    if len(seen) > most:
+        seen = seen[torch.linspace(0, len(seen) - 1, most).round().long()]
+    return seen.tolist()
+
+
+def sweep_router(router_logits: Tensor) -> list[SweptPoint]:
+    """`router_logits` [S, W] at the values of `router.threshold` that matter: one membership probability for every
+    narrow rung, from that which lets all through to one that nobody reaches."""
+    logits = router_logits.double()
+    levels = [*levels_of(logits[:, :-1].amax(-1)), float("inf")]
+    narrow = logits.shape[1] - 1
+    probabilities = torch.tensor(levels).sigmoid().tolist()
+    found = [choose_rungs(logits, logits.new_full((narrow,), level)) for level in levels]
+    return [SweptPoint(p, rungs) for p, rungs in zip(probabilities, found, strict=True)]
+
+
+def sweep_exits(rule: StopRule, logits: Tensor, certainty: Tensor | None, tolerance: float) -> list[SweptPoint]:
+    """`logits` [S, W, C] at the values of `method.threshold` that matter."""
+    sure = rule.sureness(logits.float(), certainty, tolerance)
+    levels = levels_of(sure[:, :-1])
+    return [SweptPoint(x, first_stop(rule.stops(logits, certainty, tolerance, x))) for x in levels]
+
+
+def cascade(logits: Tensor) -> list[SweptPoint]:
+    """Narrow first, wider while the largest class probability is below the threshold; `logits` [S, W, C]."""
+    confidence = logits.float().softmax(-1).amax(-1)
+    return [SweptPoint(x, first_stop(confidence >= x)) for x in levels_of(confidence[:, :-1])]

@@ -1,0 +1,122 @@
+"""What early exits learn: one function per paper, from every exit's losses to their sum over the batch.
+
+Sums of exits are divided by the sum of their weights, so that the learning rate means what it means for one exit; Adam
+does not see the difference. Legend: `B` batch, `E` exits, `C` labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sharcs_pl.core.hardness import sample_scores
+from sharcs_pl.data.sampler import MicroBatch
+from sharcs_pl.models.router import task_loss
+from sharcs_pl.training.objective import BatchLosses, ObjectiveConfig
+from sharcs_pl.training.rules import Losses, Progress
+
+
+@dataclass(frozen=True)
+class ExitBatch:
+    """A batch at every exit: `losses` [E], each a sum over samples; `logits` [B, E, C]; `certainty` [B, E] or None;
+    `labels` [B]; `layers`: how deep each exit is."""
+
+    losses: Tensor
+    logits: Tensor
+    certainty: Tensor | None
+    labels: Tensor
+    layers: tuple[int, ...]
+
+
+Objective = Callable[[ExitBatch, Progress], Tensor]
+
+
+def weighted(losses: Tensor, weights: Tensor) -> Tensor:
+    """The mean of `losses` [E] by `weights` [E]."""
+    return (losses * weights.to(losses)).sum() / weights.sum()
+
+
+def equal(batch: ExitBatch, progress: Progress) -> Tensor:
+    """BranchyNet (Teerapittayanon et al., ICPR 2016, arXiv 1709.01686, equation 1): every exit, weighed alike."""
+    return batch.losses.mean()
+
+
+def ramped(batch: ExitBatch, progress: Progress) -> Tensor:
+    """Shallow-Deep Networks (Kaya et al., ICML 2019, arXiv 1810.07052, section 4.1): the last exit counts 1, one before
+    it rises over the epochs from 0.01 to its share of the cost, here of the layers."""
+    share = torch.tensor([layer / batch.layers[-1] for layer in batch.layers])
+    weights = 0.01 + (share - 0.01) * progress.epoch / progress.max_epochs
+    weights[-1] = 1.0
+    return weighted(batch.losses, weights)
+
+
+def by_depth(batch: ExitBatch, progress: Progress) -> Tensor:
+    """PABEE (Zhou et al., NeurIPS 2020, arXiv 2006.04152, equation 3): the j-th exit weighs j."""
+    return weighted(batch.losses, torch.arange(1, len(batch.losses) + 1))
+
+
+def two_stage(batch: ExitBatch, progress: Progress) -> Tensor:
+    """DeeBERT (Xin et al., ACL 2020, arXiv 2004.12993, section 3.2): the encoder by its last exit, then the others on
+    the encoder as it is."""
+    return batch.losses[-1] if progress.first_stage else _others(batch.losses)
+
+
+def self_distilled(batch: ExitBatch, progress: Progress) -> Tensor:
+    """FastBERT (Liu et al., ACL 2020, arXiv 2004.02178, section 3.4): the encoder by its last exit, then the others
+    learn what that says, by KL(student || teacher), without labels."""
+    if progress.first_stage:
+        return batch.losses[-1]
+    student, teacher = (
+        batch.logits[:, :-1].float().log_softmax(-1),
+        batch.logits[:, -1:].detach().float().log_softmax(-1),
+    )
+    each = F.kl_div(teacher.expand_as(student), student, log_target=True, reduction="none").sum((0, 2))
+    return each.mean() if len(each) else batch.losses.sum() * 0
+
+
+def alternating(batch: ExitBatch, progress: Progress) -> Tensor:
+    """BERxiT (Xin et al., EACL 2021, sections 3.2 and 3.3): steps of the last exit alone alternate with steps of all,
+    which also teach the certainty, by squared error, whether an exit is right, or 1 - tanh |error| in regression."""
+    if progress.step % 2 == 0:
+        return batch.losses[-1]
+    joint = batch.losses.mean()
+    if batch.certainty is None or len(batch.losses) == 1:
+        return joint
+    answers, labels = batch.logits[:, :-1].detach().float(), batch.labels[:, None]
+    if answers.shape[-1] == 1:
+        truth = 1 - (answers[..., 0] - labels).abs().tanh()
+    else:
+        truth = (answers.argmax(-1) == labels).float()
+    return joint + (batch.certainty[:, :-1].float().sigmoid() - truth).square().mean(1).sum()
+
+
+def _others(losses: Tensor) -> Tensor:
+    """The mean of all exits but the last; nothing where there are no others."""
+    return losses[:-1].mean() if len(losses) > 1 else losses.sum() * 0
+
+
+def exit_losses(objective: Objective) -> Losses:
+    """The objective as the losses of a batch; in a second stage the exits send no gradient to the encoder."""
+
+    def losses(model: Any, batch: MicroBatch, config: ObjectiveConfig, progress: Progress) -> BatchLosses:
+        detach = progress.stage_epochs > 0
+        logits, certainty = model.exits(**batch.inputs, detach=detach)
+        each = [task_loss(x, batch.labels, x.shape[-1], reduction="none").sum() for x in logits.unbind(1)]
+        found = ExitBatch(torch.stack(each), logits, certainty, batch.labels, model.ladder.layers)
+        task = objective(found, progress)
+        scores = sample_scores(logits[:, -1].detach(), batch.labels, config.score, config.label_range)
+        return BatchLosses(task, task.new_zeros(()), task.new_zeros(()), scores)
+
+    return losses
+
+
+def at_rest(model: Any, progress: Progress) -> list[nn.Parameter]:
+    """The encoder in a second stage, the exits in a first."""
+    if not progress.stage_epochs:
+        return []
+    return model.new_parameters() if progress.first_stage else list(model.stock_parameters())
