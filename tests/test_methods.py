@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from sharcs_pl.inputs import read_inputs
 from sharcs_pl.methods import METHODS, get_method
 from sharcs_pl.models.saved import load_teacher
 from sharcs_pl.rundir import run_config
+from sharcs_pl.source import model_settings, open_source
 from sharcs_pl.train import train
 from tests.conftest import TINY, compose_config
 
@@ -125,3 +127,51 @@ def test_a_teacher_of_another_label_set_is_refused_before_it_is_loaded(tmp_path:
     (tmp_path / "config.json").unlink()
     with pytest.raises(ValueError, match="holds no model"):
         read_inputs(run_config(compose_config(*TINY, "method=distilled", f"method.teacher={tmp_path}")), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("method=pabee", "method.exits=[1]"), r"method.exits=\[1\] must end with 2"),
+        (("method=pabee", "method.exits=[2,1]"), "in increasing order"),
+        (("method=pabee", "method.threshold=0"), "method.threshold=0"),
+        (("method=shallow_deep", "method.threshold=1.5"), "between 0 and 1"),
+        (("method=branchynet", "method.threshold=-1"), "method.threshold=-1"),
+        (("method=branchynet", "method.rule=mood"), "confidence, entropy"),
+        (("method=branchynet", "method.stage_epochs=1"), "stage_epochs is no option of method=branchynet"),
+        (("method=deebert", "method.stage_epochs=3"), "leaves no epoch for the exits"),
+        (("method=berxit", "method.exit_head=deep"), "stock, linear"),
+    ],
+)
+def test_an_exit_that_does_not_fit_is_told_by_the_config(overrides: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        run_config(compose_config(*TINY, *overrides))
+
+
+def test_a_stop_rule_that_the_task_cannot_use_is_told_before_anything_loads() -> None:
+    method = run_config(compose_config(*TINY, "method=fastbert")).method
+    with pytest.raises(ValueError, match="task=stsb is a regression: choose"):
+        method.check_classes("stsb", 1)
+    entropy = run_config(compose_config(*TINY, "method=branchynet", "method.threshold=0.7")).method
+    entropy.check_classes("mnli", 3)
+    with pytest.raises(ValueError, match=r"between 0 and 0\.6931"):
+        entropy.check_classes("mrpc", 2)
+    for name in ("pabee", "berxit"):
+        run_config(compose_config(*TINY, f"method={name}")).method.check_classes("stsb", 1)
+
+
+def test_exits_lie_in_the_metrics_by_layer_and_other_commands_say_what_serves_them(tmp_path: Path) -> None:
+    metrics = run(tmp_path, "method=deebert", "method.exits=[1,2]", "method.threshold=0.6")
+    assert [(rung["layer"], rung["width"]) for rung in metrics["rungs"]] == [(1, 1.0), (2, 1.0)]
+    assert "After the layers 1, 2 of 2" in (tmp_path / "model" / "README.md").read_text()
+    with (tmp_path / "curve.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["method"] for row in rows} == {"deebert", "deebert/exit", "deebert/random", "deebert/oracle"}
+    source = open_source(str(tmp_path / "model"), record_needed=False)
+    with pytest.raises(ValueError, match="use sharcs evaluate"):
+        model_settings(source)
+    best = torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)
+    assert best["epoch"] == 1  # the first stage has no exits to choose by
+    again = evaluate_run(EvaluateConfig(run=str(tmp_path / "checkpoints" / "best.ckpt"), output=str(tmp_path / "out")))
+    assert again is not None
+    assert again["rungs"] == metrics["rungs"]

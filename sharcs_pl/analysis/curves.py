@@ -53,7 +53,7 @@ class Curves:
         """All of them; ``seed`` is that of random routing."""
         swept = self.model.sweep(self.predictions.logits, self.predictions.router_logits)
         if not swept:
-            return list(self._fixed(""))
+            return [*self._fixed(""), *(self.controls() if len(self.model.ladder) > 1 else ())]
         found = [self._row("", "trained", None, self.predictions.rungs)]
         found += [self._row("", f"point {i}", x.threshold, x.rungs) for i, x in enumerate(swept)]
         found += self._fixed("/width" if isinstance(self.model.cost, CostModel) else "/exit")
