@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from sharcs_pl.core.files import write_text
-from sharcs_pl.models.architectures import EncoderSizes, encoder_sizes
+from sharcs_pl.models.architectures import OURS, EncoderSizes, encoder_sizes
 from sharcs_pl.models.configuration import TRAINED
 from sharcs_pl.models.folder import read_json
 from sharcs_pl.models.locate import local_folder
-from sharcs_pl.models.teachers import OURS
 from sharcs_pl.record import FILE
 
 CARD = "README.md"

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sharcs_pl.config import RunConfig, TaskConfig
 from sharcs_pl.data.own import OwnSource, load_own
@@ -109,9 +110,25 @@ def check_sizes(config: RunConfig, encoder: EncoderFiles) -> None:
     config.check_fits(
         num_layers=sizes.layers, hidden_size=sizes.hidden, num_heads=sizes.heads, intermediate_size=sizes.ffn
     )
+    if encoder.ladder is not None and config.method.widths == "all":
+        check_ladder(config, encoder.ladder)
     if config.task.max_length > sizes.max_tokens:
         limit = f"this encoder reads at most {sizes.max_tokens} tokens"
         raise ValueError(f"task.max_length={config.task.max_length}: {limit}")
+
+
+def check_ladder(config: RunConfig, ladder: dict[str, Any]) -> None:
+    """A model of several widths goes on with the same ones only: each has norms of its own."""
+    wanted = {
+        "width.multipliers": (config.width.multipliers, ladder["widths"]),
+        "width.split_layer": (config.width.split_layer, ladder["split_layer"]),
+        "width.reduction": (config.width.reduction, ladder["reduction"]),
+        "method.cut": (config.method.cut or "full", ladder.get("cut", "full")),
+    }
+    for key, (asked, found) in wanted.items():
+        if asked != found:
+            shown = f"[{','.join(found)}]" if isinstance(found, list) else found
+            raise ValueError(f"encoder.pretrained={config.encoder.pretrained} has another ladder: give {key}={shown}")
 
 
 def check_disk(config: RunConfig, encoder: EncoderFiles, run_dir: Path) -> None:

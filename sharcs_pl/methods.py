@@ -10,7 +10,7 @@ from sharcs_pl.config import RunConfig
 from sharcs_pl.models.exits import ExitsForSequenceClassification
 from sharcs_pl.models.pretrained import Source
 from sharcs_pl.models.routed import SharcsForSequenceClassification
-from sharcs_pl.models.saved import load_teacher
+from sharcs_pl.models.saved import load_ladder, load_teacher
 from sharcs_pl.training import exits
 from sharcs_pl.training.exits import Objective, at_rest, exit_losses
 from sharcs_pl.training.rules import TrainingRule, routed_losses
@@ -27,9 +27,10 @@ class Method:
 
 
 def ladder_model(config: RunConfig, source: Source, num_labels: int) -> SharcsForSequenceClassification:
-    """Width surgery; the router only where samples are routed."""
-    return SharcsForSequenceClassification.from_encoder(
-        source,
+    """Width surgery; the router only where samples are routed. A model of the same ladder goes on with its norms."""
+    trained = load_ladder(source)
+    model = SharcsForSequenceClassification.from_encoder(
+        source if trained is None else trained.encoder,
         widths=config.widths,
         split_layer=config.width.split_layer,
         num_labels=num_labels,
@@ -41,6 +42,9 @@ def ladder_model(config: RunConfig, source: Source, num_labels: int) -> SharcsFo
         dropout=config.encoder.dropout,
         cut=config.method.cut or "full",
     )
+    if trained is not None and config.method.widths == "all":
+        model.tails.load_state_dict(trained.tails.state_dict())
+    return model
 
 
 def _routed(config: RunConfig, model: Any) -> TrainingRule:
@@ -57,8 +61,9 @@ def exits_model(config: RunConfig, source: Source, num_labels: int) -> ExitsForS
     """A head after every chosen layer."""
     method = config.method
     assert method.rule is not None
+    trained = load_ladder(source)
     return ExitsForSequenceClassification.from_encoder(
-        source,
+        source if trained is None else trained.encoder,
         rule=method.rule,
         exits=method.exits,
         exit_head=method.exit_head or "stock",

@@ -16,6 +16,7 @@ from sharcs_pl.data.synthetic import word_tokenizer
 from sharcs_pl.evaluate import run as evaluate_run
 from sharcs_pl.inputs import read_inputs
 from sharcs_pl.methods import METHODS, get_method
+from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.models.saved import load_teacher
 from sharcs_pl.rundir import run_config
 from sharcs_pl.source import model_settings, open_source
@@ -175,3 +176,24 @@ def test_exits_lie_in_the_metrics_by_layer_and_other_commands_say_what_serves_th
     again = evaluate_run(EvaluateConfig(run=str(tmp_path / "checkpoints" / "best.ckpt"), output=str(tmp_path / "out")))
     assert again is not None
     assert again["rungs"] == metrics["rungs"]
+
+
+def test_sharcs_goes_on_from_a_slimmable_model_of_the_same_ladder(tmp_path: Path) -> None:
+    run(tmp_path / "slim", "method=slimmable", "method.cut=heads_ffn")
+    model = tmp_path / "slim" / "model"
+    options = ["encoder=custom", f"encoder.pretrained={model}", "method.cut=heads_ffn", "task=graded"]
+    config = run_config(compose_config(*SMALL, *options))
+    made = get_method("sharcs").model(config, str(model), 2)
+    trained = SharcsForSequenceClassification.from_pretrained(model)
+    ids = torch.randint(4, 30, (3, 6))
+    for rung in (0, 1):
+        torch.testing.assert_close(made(ids, rungs=rung).logits, trained.eval()(ids, rungs=rung).logits)
+    assert run(tmp_path / "on", *options)["method"] == "sharcs"
+    assert run(tmp_path / "exits", *options[:2], "method=pabee")["method"] == "pabee"
+    for override, message in (
+        ("method.cut=full", "give method.cut=heads_ffn"),
+        ("width.multipliers=[0.5,1]", r"0\.25"),
+    ):
+        other = run_config(compose_config(*SMALL, *options, override))
+        with pytest.raises(ValueError, match=f"has another ladder.*{message}"):
+            read_inputs(other, tmp_path)

@@ -35,6 +35,9 @@ ARCHITECTURES: dict[str, SizeKeys] = {
 }
 
 
+OURS = ("sharcs", "sharcs_exits")  # the model types of this project, whose configs hold an encoder's
+
+
 @dataclass(frozen=True)
 class EncoderSizes:
     """Full sizes of an encoder; `max_tokens` is the longest input it can read."""

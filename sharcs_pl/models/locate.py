@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from sharcs_pl.models.architectures import EncoderSizes, encoder_sizes
+from sharcs_pl.models.architectures import OURS, EncoderSizes, encoder_sizes
 from sharcs_pl.models.folder import check_folder, read_config, read_json
 
 _PROBE_SECONDS = 5.0
@@ -14,11 +15,13 @@ _PROBE_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class EncoderFiles:
-    """A checkpoint that was found: what transformers loads it by, its sizes, and the bytes of its weights."""
+    """A checkpoint that was found: what transformers loads it by, its sizes, and the bytes of its weights. ``ladder``:
+    the config of a model of several widths, None for any other."""
 
     source: str
     sizes: EncoderSizes
     weight_bytes: int
+    ladder: dict[str, Any] | None = None
 
 
 def locate(pretrained: str) -> EncoderFiles:
@@ -49,10 +52,12 @@ def _package_folder(pretrained: str) -> Path:
 
 def _from_folder(folder: Path) -> EncoderFiles:
     try:
-        sizes = encoder_sizes(read_config(folder))
+        config = read_config(folder)
+        sizes = encoder_sizes(config.get("encoder", {}) if config.get("model_type") in OURS else config)
     except ValueError as error:
         raise ValueError(str(error).replace("encoder.pretrained:", f"encoder.pretrained={folder}:")) from error
-    return EncoderFiles(str(folder), sizes, check_folder(folder))
+    ladder = config if len(config.get("widths", ())) > 1 else None
+    return EncoderFiles(str(folder), sizes, check_folder(folder), ladder)
 
 
 def _from_hub(name: str) -> EncoderFiles:

@@ -9,6 +9,7 @@ from transformers import AutoModelForSequenceClassification
 
 from sharcs_pl.models.exits import ExitsConfig, ExitsForSequenceClassification
 from sharcs_pl.models.folder import read_json
+from sharcs_pl.models.pretrained import Source
 from sharcs_pl.models.routed import SharcsConfig, SharcsForSequenceClassification
 from sharcs_pl.models.teachers import teacher_folder
 
@@ -30,6 +31,15 @@ def load_saved(folder: Path) -> Any:
     model_type = read_json(folder / "config.json").get("model_type")
     found = CLASSES.get(str(model_type), AutoModelForSequenceClassification)
     return found.from_pretrained(folder).eval()
+
+
+def load_ladder(source: Source) -> Any:
+    """The model of this project that lies in the folder `source`, whose `encoder` can be trained further; None for a
+    stock checkpoint, a hub id or a model object."""
+    config = Path(source) / "config.json" if isinstance(source, str | Path) else None
+    if config is None or not config.is_file() or read_json(config).get("model_type") not in CLASSES:
+        return None
+    return load_saved(config.parent)
 
 
 def load_teacher(path: str, student: Any) -> Any:

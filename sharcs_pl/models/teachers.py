@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sharcs_pl.models.architectures import ARCHITECTURES
+from sharcs_pl.models.architectures import ARCHITECTURES, OURS
 from sharcs_pl.models.folder import read_json
-
-OURS = ("sharcs", "sharcs_exits")  # the model types of this project
 
 
 def teacher_folder(path: str) -> Path:
