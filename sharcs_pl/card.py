@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sharcs_pl.core.files import write_text
+from sharcs_pl.core.skim import SkimLadder
 from sharcs_pl.models.architectures import OURS, EncoderSizes, encoder_sizes
 from sharcs_pl.models.configuration import TRAINED
 from sharcs_pl.models.folder import read_json
@@ -66,6 +67,11 @@ class Contents:
         return self.config.get("widths", ["1"])
 
     @property
+    def skims(self) -> bool:
+        """Whether tokens are skipped on the way."""
+        return "predictor_size" in self.config
+
+    @property
     def routed(self) -> bool:
         """Whether there is a router."""
         return len(self.widths) > 1 and self.config.get("router_hidden_size", 1) > 0
@@ -73,6 +79,8 @@ class Contents:
     @property
     def rungs(self) -> list[str]:
         """What the rows of the results are, one for each of its entries."""
+        if self.skims:
+            return [f"at threshold {x:g}" for x in SkimLadder().thresholds]
         return [f"at width {x}" for x in self.widths] if not self.exits else [f"after layer {x}" for x in self.exits]
 
     @property
@@ -140,7 +148,7 @@ def _introduction(found: Contents) -> str:
     answers = "a score" if found.labels is None else f"one of {', '.join(map(_text, found.labels))}"
     start = f", fine-tuned from {_text(found.base_model)}" if found.base_model else ""
     return (
-        f"# Text classifier of adaptive {'depth' if found.exits else 'width'}{about}\n\n"
+        f"# Text classifier of adaptive {'depth' if found.exits else 'length' if found.skims else 'width'}{about}\n\n"
         f"A {encoder} encoder ({shape}){start}. {_how(found)}\n\n"
         f"It answers a text with {answers}."
     )
@@ -152,6 +160,8 @@ def _how(found: Contents) -> str:
         places, config = ", ".join(map(str, found.exits)), found.config
         rule = f"{config['rule']} with the threshold {config['threshold']:g}"
         return f"After the layers {places} of {layers} a head may answer: each text stops where it is sure, by {rule}."
+    if found.skims:
+        return "Before every layer it skips the tokens that the layers above do not need."
     if found.routed:
         return (
             f"After layer {found.config['split_layer']} of {layers} a small router chooses, for every text of a batch, "
@@ -219,8 +229,8 @@ def _point_cells(found: Contents, point: dict[str, Any]) -> list[str]:
 
 
 def _usage(found: Contents) -> str:
-    if found.exits:
-        return _usage_of_exits()
+    if found.exits or found.skims:
+        return _usage_of(*("exits", "Exits") if found.exits else ("skim", "Skim"))
     points = found.config.get("operating_points", {})
     name = next(iter(points), None)
     dial = f"classify.model.set_operating_point({name!r})  # None: the rule of training\n" if name else ""
@@ -241,13 +251,13 @@ def _usage(found: Contents) -> str:
     )
 
 
-def _usage_of_exits() -> str:
+def _usage_of(module: str, name: str) -> str:
     return (
         "## How to use\n\n"
         "```python\n"
-        "from sharcs_pl.models.exits import ExitsForSequenceClassification\n\n"
-        'model = ExitsForSequenceClassification.from_pretrained("path/to/this/folder")\n'
-        "out = model(**batch)  # out.logits, out.exits: the exit that each text took; threshold=... sets the dial\n"
+        f"from sharcs_pl.models.{module} import {name}ForSequenceClassification\n\n"
+        f'model = {name}ForSequenceClassification.from_pretrained("path/to/this/folder")\n'
+        "out = model(**batch)  # out.logits; threshold=... sets the dial\n"
         "```"
     )
 

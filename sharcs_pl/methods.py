@@ -11,9 +11,11 @@ from sharcs_pl.models.exits import ExitsForSequenceClassification
 from sharcs_pl.models.pretrained import Source
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.models.saved import load_ladder, load_teacher
+from sharcs_pl.models.skim import SkimForSequenceClassification
 from sharcs_pl.training import exits
 from sharcs_pl.training.exits import Objective, at_rest, exit_losses
 from sharcs_pl.training.rules import TrainingRule, routed_losses
+from sharcs_pl.training.skim import skim_losses
 from sharcs_pl.training.slimmable import Teacher, slimmable_losses
 
 
@@ -83,12 +85,25 @@ def _exits(objective: Objective) -> Method:
     return Method(exits_model, rule)
 
 
+def skim_model(config: RunConfig, source: Source, num_labels: int) -> SkimForSequenceClassification:
+    """A predictor before every layer."""
+    trained = load_ladder(source)
+    return SkimForSequenceClassification.from_encoder(
+        source if trained is None else trained.encoder, num_labels=num_labels, dropout=config.encoder.dropout
+    )
+
+
+def _skimmed(config: RunConfig, model: Any) -> TrainingRule:
+    return TrainingRule(skim_losses(config.method.skim_weight or 0.0))
+
+
 METHODS = {
     "sharcs": Method(ladder_model, _routed),
     "dense": Method(ladder_model, _taught),
     "fixed": Method(ladder_model, _taught),
     "distilled": Method(ladder_model, _taught),
     "slimmable": Method(ladder_model, _taught),
+    "skim": Method(skim_model, _skimmed),
     "branchynet": _exits(exits.equal),
     "shallow_deep": _exits(exits.ramped),
     "deebert": _exits(exits.two_stage),

@@ -20,6 +20,7 @@ from sharcs_pl.card import METRICS, write_card
 from sharcs_pl.config import RunConfig
 from sharcs_pl.core.exits import ExitLadder
 from sharcs_pl.core.files import whole_file, whole_folder, write_text
+from sharcs_pl.core.skim import SkimLadder
 from sharcs_pl.core.widths import WidthLadder
 from sharcs_pl.data.own import imbalance_note
 from sharcs_pl.data.tasks import Examples, TaskSpec
@@ -111,7 +112,7 @@ def write_results(config: RunConfig, run: Run, run_dir: Path, report: Report, me
 
 
 def figure_inputs(
-    config: RunConfig, task: TaskSpec, ladder: WidthLadder | ExitLadder, run_dir: Path, folder: Path
+    config: RunConfig, task: TaskSpec, ladder: WidthLadder | ExitLadder | SkimLadder, run_dir: Path, folder: Path
 ) -> FigureInputs:
     """What the figures are drawn from beside the predictions; ``folder`` takes them."""
     return FigureInputs(
@@ -132,7 +133,7 @@ def write_predictions(path: Path, predictions: Predictions, cost: Cost, task: Ta
 
     Tab-separated with CSV's quotes, so that any text comes back unchanged; a label that is not known is left empty.
     """
-    macs = cost.rung_macs(predictions.lengths.numpy())
+    macs = predictions.rung_macs(cost)
     names = [f"text_{name}" if name in PREDICTION_COLUMNS else name for name in task.text_columns]
     with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")

@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from sharcs_pl.config import RunConfig, TaskConfig
 from sharcs_pl.config.model import EncoderConfig
 from sharcs_pl.data.files import listed, shown
-from sharcs_pl.models.architectures import encoder_sizes
+from sharcs_pl.models.architectures import OURS, encoder_sizes
 from sharcs_pl.models.folder import check_safetensors, check_zip, read_json, weight_files
 from sharcs_pl.models.locate import locate
 from sharcs_pl.record import CHECKPOINT_KEY, FILE, read_record
@@ -174,10 +174,10 @@ def model_settings(source: Source) -> dict[str, Any]:
 
 def _settings(folder: Path) -> dict[str, Any]:
     found = read_json(folder / "config.json")
-    if found.get("model_type") == "sharcs_exits":
+    if found.get("model_type") in OURS[1:]:
         raise ValueError(
-            f"run={folder} stops early by depth, this command serves widths; use sharcs evaluate, or "
-            "ExitsForSequenceClassification in Python"
+            f"run={folder} has no widths but exits or skipped tokens, which this command does not serve; use sharcs "
+            "evaluate, or its class in Python"
         )
     if found.get("model_type") != "sharcs" or not isinstance(found.get("encoder"), dict):
         kind = shown(found.get("model_type"))

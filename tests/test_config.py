@@ -17,7 +17,7 @@ from sharcs_pl.rundir import run_config
 from tests.conftest import compose_config
 
 GROUPS = {
-    "task": 11, "encoder": 10, "width": 1, "router": 1, "hardness": 2, "method": 11, "distill": 3, "optim": 1,
+    "task": 11, "encoder": 10, "width": 1, "router": 1, "hardness": 2, "method": 12, "distill": 3, "optim": 1,
     "trainer": 2, "checkpoint": 1, "logger": 3, "recipe": 5, "experiment": 3,
 }  # fmt: skip
 YAMLS = [(group, path.stem) for group in GROUPS for path in sorted((conf_dir() / group).glob("*.yaml"))]

@@ -169,7 +169,7 @@ def test_exits_lie_in_the_metrics_by_layer_and_other_commands_say_what_serves_th
         rows = list(csv.DictReader(file))
     assert {row["method"] for row in rows} == {"deebert", "deebert/exit", "deebert/random", "deebert/oracle"}
     source = open_source(str(tmp_path / "model"), record_needed=False)
-    with pytest.raises(ValueError, match="use sharcs evaluate"):
+    with pytest.raises(ValueError, match="evaluate, or its class in Python"):
         model_settings(source)
     best = torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)
     assert best["epoch"] == 1  # the first stage has no exits to choose by

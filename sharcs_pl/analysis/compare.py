@@ -225,7 +225,7 @@ CLOSED_FORMS: dict[str, Callable[[Tensor, Tensor], Statistic]] = {
 def _macs(run: Predictions, cost: CostModel) -> np.ndarray:
     """MACs of each sample on its rung and in the stock model, float64 [S, 2]."""
     lengths = run.lengths.numpy()
-    spent = cost.rung_macs(lengths)[np.arange(len(lengths)), run.rungs.numpy()]
+    spent = run.rung_macs(cost)[np.arange(len(lengths)), run.rungs.numpy()]
     return np.stack([spent, cost.dense_macs(lengths)], axis=1).astype(float)
 
 

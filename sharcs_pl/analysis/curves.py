@@ -90,7 +90,7 @@ class Curves:
         self, control: str, point: str, threshold: float | None, rungs: Tensor, macs: np.ndarray | None = None
     ) -> CurveRow:
         lengths, found = self.predictions.lengths.numpy(), self.predictions
-        macs = self.model.cost.rung_macs(lengths) if macs is None else macs
+        macs = found.rung_macs(self.model.cost) if macs is None else macs
         spent = float(macs[np.arange(len(lengths)), rungs.numpy()].mean())
         value = compute_metric(self.metric, found.at(rungs), found.labels)
         fraction = spent / float(self.model.cost.dense_macs(lengths).mean())

@@ -17,10 +17,11 @@ from torch import Tensor
 from sharcs_pl import __version__
 from sharcs_pl.core.exits import ExitCost
 from sharcs_pl.core.flops import CostModel
+from sharcs_pl.core.skim import SkimCost
 from sharcs_pl.data.tasks import UNKNOWN_LABEL, TaskSpec
 from sharcs_pl.training.metrics import compute_metric, compute_metrics, router_auc
 
-Cost = CostModel | ExitCost
+Cost = CostModel | ExitCost | SkimCost
 RANDOM_DRAWS = 100
 PACKAGES = ("torch", "lightning", "transformers", "datasets", "torchmetrics", "hydra-core")
 
@@ -30,7 +31,7 @@ class Predictions:
     """Every rung's answer to every sample of a split, in the order of uids; all on the CPU.
 
     Attributes: uids [S]; logits [S, W, C]; router_logits [S, W]; rungs [S], the router's choice; labels [S];
-    lengths [S] tokens; difficulty [S], -1 where unknown.
+    lengths [S] tokens; difficulty [S], -1 where unknown; macs [S, W] where the length does not tell them.
     """
 
     uids: Tensor
@@ -40,6 +41,7 @@ class Predictions:
     labels: Tensor
     lengths: Tensor
     difficulty: Tensor
+    macs: Tensor | None = None
 
     @classmethod
     def gather(cls, rows: Iterable[tuple[Tensor, ...]]) -> Predictions:
@@ -65,10 +67,14 @@ class Predictions:
         """Share of the samples routed to each rung."""
         return (torch.bincount(self.rungs, minlength=num_rungs) / len(self.rungs)).tolist()
 
+    def rung_macs(self, cost: Cost) -> np.ndarray:
+        """MACs of every sample on every rung [S, W]: as measured, else by its length."""
+        return cost.rung_macs(self.lengths.numpy()) if self.macs is None else self.macs.numpy()
+
     def macs_fraction(self, cost: Cost) -> float:
         """Mean MACs of the routed model over those of the stock one."""
         lengths = self.lengths.numpy()
-        spent = cost.rung_macs(lengths)[np.arange(len(lengths)), self.rungs.numpy()]
+        spent = self.rung_macs(cost)[np.arange(len(lengths)), self.rungs.numpy()]
         return float(spent.sum() / cost.dense_macs(lengths).sum())
 
     def oracle_rungs(self) -> Tensor:
@@ -88,11 +94,13 @@ class Point:
 
 @dataclass(frozen=True)
 class RungPoint(Point):
-    """One rung over all samples; ``share`` of them is routed to it. ``layer``: where an early exit is, else None."""
+    """One rung over all samples; ``share`` of them is routed to it. ``layer``: where an early exit is,
+    ``keep``: the least probability of a token that is not skimmed; None where there is no such thing."""
 
     width: float = 1.0
     share: float = 0.0
     layer: int | None = None
+    keep: float | None = None
 
 
 @dataclass(frozen=True)
@@ -114,9 +122,10 @@ class Report:
     def to_json(self) -> dict[str, Any]:
         """Plain types, rungs narrow first, with the versions of the packages that matter."""
         plain = asdict(self)
-        for rung in plain["rungs"]:
-            if rung["layer"] is None:
-                del rung["layer"]
+        optional = ("layer", "keep")
+        plain["rungs"] = [
+            {key: x for key, x in rung.items() if key not in optional or x is not None} for rung in plain["rungs"]
+        ]
         oracle = plain.pop("oracle")
         return plain.pop("extra") | {
             **plain,
@@ -135,7 +144,7 @@ def evaluate(predictions: dict[str, Predictions], task: TaskSpec, cost: Cost, se
     first = predictions[task.validation[0]]
     metric, labels = task.metrics[0], first.labels
     lengths = first.lengths.numpy()
-    macs, dense = cost.rung_macs(lengths), float(cost.dense_macs(lengths).mean())
+    macs, dense = first.rung_macs(cost), float(cost.dense_macs(lengths).mean())
 
     def point(rungs: Tensor) -> Point:
         spent = float(macs[np.arange(len(rungs)), rungs.numpy()].mean())
@@ -145,6 +154,7 @@ def evaluate(predictions: dict[str, Predictions], task: TaskSpec, cost: Cost, se
     fixed = [point(torch.full_like(first.rungs, rung)) for rung in range(macs.shape[1])]
     widths = cost.ladder.labels()
     layers = cost.ladder.layers if isinstance(cost, ExitCost) else [None] * len(shares)
+    keeps = cost.ladder.thresholds if isinstance(cost, SkimCost) else [None] * len(shares)
     routed = point(first.rungs)
     oracle = point(first.oracle_rungs()) if task.labels else None
     known = bool((first.difficulty >= 0).all()) and cost.has_router
@@ -154,8 +164,8 @@ def evaluate(predictions: dict[str, Predictions], task: TaskSpec, cost: Cost, se
         dense_macs=dense,
         routed=routed,
         rungs=[
-            RungPoint(**asdict(p), width=float(w), share=s, layer=layer)
-            for p, w, s, layer in zip(fixed, cost.ladder.widths, shares, layers, strict=True)
+            RungPoint(**asdict(p), width=float(w), share=s, layer=layer, keep=keep)
+            for p, w, s, layer, keep in zip(fixed, cost.ladder.widths, shares, layers, keeps, strict=True)
         ],
         random=_random_routing(first, metric, seed),
         oracle=oracle,

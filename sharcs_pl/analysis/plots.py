@@ -92,6 +92,7 @@ def draw_cost(report: Report, widths: Sequence[str], path: Path) -> Path:
         axes = figure.subplots()
         x, y = [rung.macs_fraction for rung in report.rungs], [rung.value for rung in report.rungs]
         kind = "width" if report.rungs[0].layer is None else "exit"
+        kind = kind if report.rungs[0].keep is None else "threshold"
         axes.plot(x, y, "o-", color=BLUE, label=f"all at one {kind}")
         _plot_routes(axes, report)
         axes.set(xlabel="multiply-adds per sample, of dense", ylabel=f"{report.task}: {report.metric}")

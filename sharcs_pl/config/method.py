@@ -56,6 +56,8 @@ class MethodConfig:
     """Where the rule stops by default; all thresholds are swept after training."""
     tolerance: float | None = None
     """``patience`` in regression: two answers that differ by at most this agree."""
+    skim_weight: float | None = None
+    """``skim``: weight of the share of tokens that run, the mean over layers, beside the task loss."""
     stage_epochs: int | None = None
     """Epochs that train the last exit alone before the others are trained on it; null: half of them."""
 
@@ -76,6 +78,8 @@ class MethodConfig:
         for name in self.needs:
             if given[name] is None:
                 raise ValueError(f"method.{name} is missing; method={self.name} needs it")
+        if self.skim_weight is not None:
+            in_range("method.skim_weight", self.skim_weight, 0)
         if self.stage_epochs is not None:
             in_range("method.stage_epochs", self.stage_epochs, 1)
 
@@ -119,5 +123,6 @@ class MethodConfig:
 
 
 OPTIONS = (
-    "match", "width", "cut", "teacher", "exits", "exit_head", "rule", "threshold", "tolerance", "stage_epochs",
+    "match", "width", "cut", "teacher", "exits", "exit_head", "rule", "threshold", "tolerance", "skim_weight",
+    "stage_epochs",
 )  # fmt: skip

@@ -35,7 +35,7 @@ ARCHITECTURES: dict[str, SizeKeys] = {
 }
 
 
-OURS = ("sharcs", "sharcs_exits")  # the model types of this project, whose configs hold an encoder's
+OURS = ("sharcs", "sharcs_exits", "sharcs_skim")  # the model types of this project, whose configs hold an encoder's
 
 
 @dataclass(frozen=True)

@@ -112,6 +112,7 @@ class ExitsForSequenceClassification(PreTrainedModel):
     config: ExitsConfig
     config_class = ExitsConfig
     main_input_name = "input_ids"
+    measures_macs = False  # whether the signals of `all_rungs` are MACs
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True

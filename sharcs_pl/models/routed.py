@@ -47,6 +47,7 @@ class SharcsForSequenceClassification(PreTrainedModel):
     config: SharcsConfig
     config_class = SharcsConfig
     main_input_name = "input_ids"
+    measures_macs = False  # whether the signals of `all_rungs` are MACs
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _supports_flash_attn = True

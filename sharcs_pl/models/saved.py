@@ -11,11 +11,13 @@ from sharcs_pl.models.exits import ExitsConfig, ExitsForSequenceClassification
 from sharcs_pl.models.folder import read_json
 from sharcs_pl.models.pretrained import Source
 from sharcs_pl.models.routed import SharcsConfig, SharcsForSequenceClassification
+from sharcs_pl.models.skim import SkimConfig, SkimForSequenceClassification
 from sharcs_pl.models.teachers import teacher_folder
 
 CLASSES: dict[str, Any] = {
     SharcsConfig.model_type: SharcsForSequenceClassification,
     ExitsConfig.model_type: ExitsForSequenceClassification,
+    SkimConfig.model_type: SkimForSequenceClassification,
 }
 """This project's models by the ``model_type`` of their config."""
 

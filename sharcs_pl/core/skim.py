@@ -1,0 +1,68 @@
+"""The ladder and the cost of token skimming: a rung is a threshold on a token's probability to be kept.
+
+Legend: `B` batch, `L` tokens, `D` hidden, `K` layers, `W` thresholds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from sharcs_pl.core.flops import EncoderShape, embedding_macs, full_layer_macs, head_macs
+
+THRESHOLDS = (0.95, 0.8, 0.5, 0.2, 0.0)  # the last keeps every token
+TRAINED = 2  # 0.5: what training decides by
+
+
+@dataclass(frozen=True)
+class SkimLadder:
+    """Thresholds from the one that keeps the fewest tokens to 0, which keeps all."""
+
+    thresholds: tuple[float, ...] = THRESHOLDS
+
+    def __len__(self) -> int:
+        return len(self.thresholds)
+
+    @property
+    def top(self) -> int:
+        """Every token kept."""
+        return len(self.thresholds) - 1
+
+    @property
+    def widths(self) -> tuple[Fraction, ...]:
+        """The full width at every threshold."""
+        return (Fraction(1),) * len(self.thresholds)
+
+    def labels(self) -> list[str]:
+        """Texts such as "keep_0.5", for tables and files."""
+        return [f"keep_{threshold:g}" for threshold in self.thresholds]
+
+
+@dataclass(frozen=True)
+class SkimCost:
+    """MACs per sample of an encoder that skims. `predictor_size`: hidden units of each layer's predictor."""
+
+    shape: EncoderShape
+    ladder: SkimLadder
+    predictor_size: int
+    has_router: bool = False
+
+    def macs(self, lengths: np.ndarray, kept: np.ndarray) -> np.ndarray:
+        """MACs of a pass, int64 [B]: `lengths` tokens [B] come in, `kept` [B, K] run in each layer. Every layer's
+        predictor (D -> units -> 1) reads the tokens that the layer below ran on."""
+        entering = np.concatenate([np.asarray(lengths)[:, None], kept[:, :-1]], axis=1).sum(1).astype(np.int64)
+        predictors = entering * self.predictor_size * (self.shape.hidden_size + 1)
+        layers = sum(full_layer_macs(self.shape, column) for column in kept.T)
+        return embedding_macs(self.shape, lengths) + predictors + layers + head_macs(self.shape, self.shape.hidden_size)
+
+    def rung_macs(self, lengths: np.ndarray) -> np.ndarray:
+        """The most that a pass at each threshold can cost, int64 [B, W]: nothing skipped."""
+        kept = np.repeat(np.asarray(lengths)[:, None], self.shape.num_layers, axis=1)
+        return np.repeat(self.macs(lengths, kept)[:, None], len(self.ladder), axis=1)
+
+    def dense_macs(self, lengths: np.ndarray) -> np.ndarray:
+        """MACs of the stock model, int64 [B]."""
+        layers = self.shape.num_layers * full_layer_macs(self.shape, lengths)
+        return embedding_macs(self.shape, lengths) + layers + head_macs(self.shape, self.shape.hidden_size)

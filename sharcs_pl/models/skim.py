@@ -1,0 +1,258 @@
+"""Token skimming: before every layer a small predictor says which tokens go on (Transkimmer, Guan et al., ACL 2022,
+arXiv 2205.07324). Skipped tokens keep the state they have; the layers above never see them again.
+
+Dimensions: `B` batch, `L` tokens, `l` of them still running at most, `D` hidden, `C` labels, `K` layers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
+from transformers.utils.generic import ModelOutput
+
+from sharcs_pl.core.skim import TRAINED, SkimCost, SkimLadder
+from sharcs_pl.models.exits import run_head
+from sharcs_pl.models.families import FAMILIES, Family, get_family
+from sharcs_pl.models.layers import run_layers
+from sharcs_pl.models.pretrained import Source, align, load_stock, stock_from_dict
+from sharcs_pl.models.router import task_loss
+from sharcs_pl.models.sweeps import SweptPoint
+
+KEPT_AT_FIRST = 5.0  # logit of the chance to be kept before training: as good as always
+
+
+class SkimConfig(PreTrainedConfig):
+    """`encoder`: the stock model's config as a dict. `threshold`: a token goes on where its probability to be kept
+    reaches it. `predictor_size`: hidden units of each layer's predictor."""
+
+    model_type = "sharcs_skim"
+
+    def __init__(
+        self, encoder: dict[str, Any] | None = None, threshold: float = 0.5, predictor_size: int = 64, **kwargs: Any
+    ) -> None:
+        self.encoder = dict(encoder or {})
+        self.threshold = threshold
+        self.predictor_size = predictor_size
+        super().__init__(**kwargs)
+
+    @property
+    def initializer_range(self) -> float:
+        """Standard deviation of fresh weights: the encoder's."""
+        return self.encoder.get("initializer_range", 0.02)
+
+
+@dataclass
+class SkimOutput(ModelOutput):
+    """`loss` where labels were given; `logits` [B, C]; `last_states` [B, L, D]: a token's state where it was skipped,
+    else after the last layer; `kept` [B, K] long: the tokens that each layer ran on."""
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    last_states: Tensor | None = None
+    kept: Tensor | None = None
+
+
+class SkimPredictor(nn.Module):
+    """The logit of each token's probability to be kept, [B, l, D] -> [B, l]: Linear, norm, GELU, Linear."""
+
+    def __init__(self, hidden_size: int, size: int) -> None:
+        super().__init__()
+        self.dense, self.norm = nn.Linear(hidden_size, size), nn.LayerNorm(size)
+        self.output = nn.Linear(size, 1)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return self.output(F.gelu(self.norm(self.dense(hidden)))).squeeze(-1)
+
+
+class SkimForSequenceClassification(PreTrainedModel):
+    """A stock encoder whose layers run on ever fewer tokens; the first token, which the head reads, always stays."""
+
+    config: SkimConfig
+    config_class = SkimConfig
+    main_input_name = "input_ids"
+    measures_macs = True  # whether the signals of `all_rungs` are MACs
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+
+    def __init__(self, config: SkimConfig, encoder: PreTrainedModel | None = None) -> None:
+        super().__init__(config)
+        assert config.num_labels is not None
+        self.encoder = encoder or stock_from_dict(config.encoder, config.num_labels, config._attn_implementation)
+        check_family(self.family)
+        self.shape, self.ladder = self.family.shape(self.encoder), SkimLadder()
+        self.cost = SkimCost(self.shape, self.ladder, config.predictor_size)
+        sizes = self.shape.hidden_size, config.predictor_size
+        self.predictors = nn.ModuleList(SkimPredictor(*sizes) for _ in range(self.shape.num_layers))
+        self.post_init()
+
+    @classmethod
+    def from_encoder(
+        cls,
+        source: Source,
+        *,
+        num_labels: int | None = None,
+        dropout: float | None = None,
+        predictor_size: int | None = None,
+    ) -> SkimForSequenceClassification:
+        """Predictors on a stock encoder, which at first keep all: a folder, a hub id or a model object (copied).
+        `predictor_size` None: a quarter of the hidden size, at most 64."""
+        stock = load_stock(source, num_labels, dropout)
+        hidden = get_family(stock.config.model_type).size(stock.config).hidden
+        encoder = stock.config.to_dict()
+        encoder.pop("_name_or_path", None)
+        config = SkimConfig(
+            encoder=encoder,
+            predictor_size=predictor_size or max(1, min(64, hidden // 4)),
+            id2label=stock.config.id2label,
+            label2id=stock.config.label2id,
+            problem_type=stock.config.problem_type,
+            attn_implementation=stock.config._attn_implementation,
+        )
+        model = cls(config, stock).eval()
+        for predictor in model.predictors:
+            nn.init.constant_(predictor.output.bias, KEPT_AT_FIRST)  # pyright: ignore[reportArgumentType]
+        return model.to(device=stock.device, dtype=stock.dtype)  # pyright: ignore[reportCallIssue]
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+        """As in transformers; the weights are moved out of the mapped file."""
+        loaded = super().from_pretrained(*args, **kwargs)
+        align(loaded[0] if isinstance(loaded, tuple) else loaded)
+        return loaded
+
+    @property
+    def family(self) -> Family:
+        """The row of the encoder's architecture."""
+        return get_family(self.config.encoder["model_type"])
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        threshold: float | None = None,
+    ) -> SkimOutput:
+        """One pass in which skipped tokens are removed; nothing is random.
+
+        `input_ids`, `attention_mask`, `token_type_ids`: [B, L] long, the last two optional. `threshold`: None for
+        `config.threshold`; 0 keeps every token. `labels` [B] add the task loss.
+        """
+        threshold = self.config.threshold if threshold is None else threshold
+        hidden, valid = self._embed(input_ids, attention_mask, token_type_ids)
+        last, kept = hidden.clone(), []
+        places = torch.arange(hidden.shape[1], device=hidden.device).expand(hidden.shape[:2])
+        for layer, predictor in zip(self._layers(), self.predictors, strict=True):
+            keep = (predictor(hidden).sigmoid() >= threshold) & valid
+            keep[:, 0] = True
+            order = (~keep).int().argsort(dim=1, stable=True)[:, : int(keep.sum(1).max())]
+            hidden, places, valid = _take(hidden, order), places.gather(1, order), keep.gather(1, order)
+            hidden = run_layers([layer], hidden, self._mask(hidden, valid), {})
+            last = _put(last, places, valid, hidden)
+            kept.append(valid.sum(1))
+        logits = run_head(self.family.head(self.encoder), hidden[:, 0])
+        loss = None if labels is None else task_loss(logits, labels, self.shape.num_labels)
+        return SkimOutput(loss, logits, last, torch.stack(kept, 1))
+
+    def soft(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Training's pass: logits [B, C], and the share of each sample's tokens that ran, the mean over layers [B].
+
+        Which tokens go on is drawn by Gumbel-softmax, hard in the forward pass and soft in the backward one (section
+        3.3). Skipped tokens are hidden from attention and carried along, so that gradients reach the predictors.
+        """
+        hidden, valid = self._embed(input_ids, attention_mask, token_type_ids)
+        alive, lengths, shares = valid.to(hidden.dtype), valid.sum(1).clamp(min=1), []
+        first = torch.zeros_like(alive)
+        first[:, 0] = 1.0
+        for layer, predictor in zip(self._layers(), self.predictors, strict=True):
+            logit = predictor(hidden).float()
+            gate = F.gumbel_softmax(torch.stack([logit, torch.zeros_like(logit)], -1), hard=True)[..., 0]
+            alive = alive * (first + (1 - first) * gate.to(hidden.dtype))
+            after = run_layers([layer], hidden, self._mask(hidden, alive.detach() > 0), {})
+            hidden = hidden + alive.unsqueeze(-1) * (after - hidden)
+            shares.append(alive.float().sum(1) / lengths)
+        return run_head(self.family.head(self.encoder), hidden[:, 0]), torch.stack(shares, 1).mean(1)
+
+    def all_rungs(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Every sample at every threshold of the ladder: logits [B, W, C] and the MACs that each pass took [B, W]."""
+        outs = [self(input_ids, attention_mask, token_type_ids, threshold=x) for x in self.ladder.thresholds]
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        lengths = mask.sum(1).cpu().numpy()
+        macs = np.stack([self.cost.macs(lengths, out.kept.cpu().numpy()) for out in outs], axis=1)
+        return torch.stack([out.logits for out in outs], 1), torch.from_numpy(macs).double()
+
+    def choose(self, logits: Tensor, signals: Tensor | None) -> Tensor:
+        """The threshold that training decides by, for every sample [B] long."""
+        return torch.full(logits.shape[:1], TRAINED, device=logits.device)
+
+    def sweep(self, logits: Tensor, signals: Tensor | None) -> list[SweptPoint]:
+        """None: the thresholds are the rungs."""
+        return []
+
+    def new_parameters(self) -> list[nn.Parameter]:
+        """The predictors."""
+        return list(self.predictors.parameters())
+
+    def private_parameters(self) -> list[nn.Parameter]:
+        """None: every step runs all of them."""
+        return []
+
+    def describe(self) -> str:
+        """What is skimmed, in words."""
+        return "tokens skimmed before every layer"
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The encoder's word embeddings."""
+        return self.encoder.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the encoder's word embeddings."""
+        self.encoder.set_input_embeddings(value)
+
+    def _embed(
+        self, input_ids: Tensor, attention_mask: Tensor | None, token_type_ids: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """States [B, L, D], and which tokens are real, bool [B, L]."""
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        return self.family.embed(self.family.base_of(self.encoder), input_ids, token_type_ids), mask > 0
+
+    def _layers(self) -> list[nn.Module]:
+        return self.family.depth_order(self.encoder)
+
+    def _mask(self, hidden: Tensor, valid: Tensor) -> Any:
+        return self.family.mask(self.encoder, hidden, valid.long())
+
+
+def check_family(family: Family) -> None:
+    """``ValueError`` for an encoder whose layers look at positions: a removed token would move the others."""
+    plain = FAMILIES["bert"].layer_extras  # of a row whose layers take hidden states and a mask alone
+    if family.layer_extras is not plain:
+        fits = ", ".join(sorted(name for name, row in FAMILIES.items() if row.layer_extras is plain))
+        raise ValueError(f"method=skim cannot remove tokens of a {family.model_type} encoder; what fits: {fits}")
+
+
+def _take(states: Tensor, order: Tensor) -> Tensor:
+    """[B, l, D] at `order` [B, m] -> [B, m, D]."""
+    return states.gather(1, order.unsqueeze(-1).expand(-1, -1, states.shape[-1]))
+
+
+def _put(last: Tensor, places: Tensor, valid: Tensor, states: Tensor) -> Tensor:
+    """`last` [B, L, D] with the valid `states` [B, m, D] at their `places` [B, m]."""
+    index = places.unsqueeze(-1).expand(-1, -1, last.shape[-1])
+    return last.scatter(1, index, torch.where(valid.unsqueeze(-1), states, last.gather(1, index)))
+
+
+AutoConfig.register(SkimConfig.model_type, SkimConfig, exist_ok=True)
+AutoModelForSequenceClassification.register(SkimConfig, SkimForSequenceClassification, exist_ok=True)

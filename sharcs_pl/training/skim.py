@@ -1,0 +1,24 @@
+"""What token skimming learns: the task, and to keep few tokens (Transkimmer, arXiv 2205.07324, section 3.4)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sharcs_pl.core.hardness import sample_scores
+from sharcs_pl.data.sampler import MicroBatch
+from sharcs_pl.models.router import task_loss
+from sharcs_pl.training.objective import BatchLosses, ObjectiveConfig
+from sharcs_pl.training.rules import Losses, Progress
+
+
+def skim_losses(weight: float) -> Losses:
+    """The task loss, plus ``weight`` times the share of tokens that ran, the mean over layers (equation 6)."""
+
+    def losses(model: Any, batch: MicroBatch, config: ObjectiveConfig, progress: Progress) -> BatchLosses:
+        logits, shares = model.soft(**batch.inputs)
+        task = task_loss(logits, batch.labels, logits.shape[-1], reduction="none") + weight * shares
+        scores = sample_scores(logits.detach(), batch.labels, config.score, config.label_range)
+        total = task.sum()
+        return BatchLosses(total, total.new_zeros(()), total.new_zeros(()), scores)
+
+    return losses
