@@ -118,7 +118,8 @@ class SkimForSequenceClassification(PreTrainedModel):
         )
         model = cls(config, stock).eval()
         for predictor in model.predictors:
-            nn.init.constant_(predictor.output.bias, KEPT_AT_FIRST)  # pyright: ignore[reportArgumentType]
+            assert isinstance(predictor, SkimPredictor)
+            nn.init.constant_(predictor.output.bias, KEPT_AT_FIRST)
         return model.to(device=stock.device, dtype=stock.dtype)  # pyright: ignore[reportCallIssue]
 
     @classmethod
