@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.strategies import DDPStrategy
 from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
 from sharcs_pl.config import RunConfig, check_logger
@@ -29,6 +31,7 @@ from sharcs_pl.training.callbacks import (
     CurveFiles,
     EpochFractionSchedule,
     HardnessHistory,
+    RankAgreement,
     SharcsProgressBar,
 )
 from sharcs_pl.training.logging import LoggerSettings, RunLogger
@@ -71,7 +74,7 @@ def get_method(name: str) -> Method:
 def build_run(config: RunConfig, inputs: Inputs, run_dir: Path, extra_callbacks: Sequence[Callback] = ()) -> Run:
     """Tokenise the texts, load the model and wire both to a trainer; nothing is written but the token cache."""
     method = get_method(config.method.name)
-    check_world(_world_size(config), len(config.width.multipliers))
+    check_world(world_size(config), len(config.width.multipliers))
     L.seed_everything(config.seed, verbose=False)
     tokenizer = build_tokenizer(inputs)
     datamodule = build_datamodule(config, method, inputs, tokenizer)
@@ -81,10 +84,15 @@ def build_run(config: RunConfig, inputs: Inputs, run_dir: Path, extra_callbacks:
     return Run(inputs, tokenizer, module, datamodule, trainer)
 
 
-def _world_size(config: RunConfig) -> int:
+def world_size(config: RunConfig) -> int:
+    """Number of processes of the run."""
     devices = config.trainer.devices
-    per_node = len(devices) if isinstance(devices, list) else int(devices) if str(devices).isdigit() else 1
-    return per_node * config.trainer.num_nodes
+    if isinstance(devices, list):
+        return len(devices) * config.trainer.num_nodes
+    if str(devices) in ("auto", "-1"):
+        gpus = torch.cuda.device_count() if config.trainer.accelerator in ("auto", "gpu", "cuda") else 0
+        return max(1, gpus) * config.trainer.num_nodes
+    return int(devices) * config.trainer.num_nodes
 
 
 def build_tokenizer(inputs: Inputs) -> PreTrainedTokenizerFast:
@@ -210,6 +218,10 @@ def build_module(
 def build_trainer(config: RunConfig, run_dir: Path, callbacks: list[Callback]) -> L.Trainer:
     """Lightning's trainer with the given callbacks."""
     arguments = asdict(config.trainer)
+    timeout = timedelta(minutes=arguments.pop("timeout_minutes"))
+    if world_size(config) > 1:
+        # Buffers are constants; sent around, they would make ranks wait that have fewer validation batches.
+        arguments["strategy"] = DDPStrategy(timeout=timeout, gradient_as_bucket_view=True, broadcast_buffers=False)
     return L.Trainer(
         **arguments,
         default_root_dir=run_dir,
@@ -225,6 +237,7 @@ def build_trainer(config: RunConfig, run_dir: Path, callbacks: list[Callback]) -
 def build_callbacks(config: RunConfig, method: Method, module: SharcsModule, run_dir: Path) -> list[Callback]:
     """History first, checkpoints last: a checkpoint of an epoch's end must hold its closed history."""
     callbacks: list[Callback] = [
+        RankAgreement(config.digest()),
         EpochFractionSchedule(config.optim.warmup_fraction),
         CurveFiles(run_dir, module.model.ladder.labels()),
         HardnessHistory(run_dir if method.routed else None),
