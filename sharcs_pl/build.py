@@ -212,6 +212,8 @@ def build_module(
     optimizer = OptimizerSettings(
         optim.lr, optim.weight_decay, (optim.beta1, optim.beta2), optim.eps, optim.new_lr_scale
     )
+    if str(config.trainer.precision).startswith("64"):
+        model.double()  # Lightning does so after it has loaded a checkpoint, which would round its weights
     return SharcsModule(model, task, objective, optimizer, config.seed, make_record(config, task))
 
 

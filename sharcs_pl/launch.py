@@ -30,6 +30,11 @@ class Refused(SystemExit):
     """The first process refused to run, and has said why."""
 
 
+def is_alone(env: Mapping[str, str] = os.environ) -> bool:
+    """Whether no launcher has started several processes at once: a mistake can then be told before torch is here."""
+    return not {"RANK", "LOCAL_RANK"} & set(env) and int(env.get("SLURM_NTASKS", 1)) == 1
+
+
 def is_lost_peer(error: RuntimeError) -> bool:
     """Whether a collective failed because another process of the run is gone, or did not come in time."""
     return any(sign in str(error) for sign in _LOST)

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from sharcs_pl.commandline import user_errors
 from sharcs_pl.config import RunConfig, check_logger, conf_dir
 from sharcs_pl.core.files import write_text
-from sharcs_pl.launch import is_main
+from sharcs_pl.launch import is_alone, is_main
 from sharcs_pl.models.folder import read_json
 
 MARKER = ".hydra/run.json"
@@ -124,9 +124,9 @@ class CheckRun(Callback):
         with user_errors(RunConfig):  # here, since Hydra turns a callback's exception into a warning
             check_recipe(config.hydra.overrides.task)
             checked = run_config(config)
-            if is_main():
+            if is_alone():
                 decide(checked, Path(config.hydra.run.dir))
-            else:  # the first process decides, and tells which directory; none of its own is made here
+            if not is_main():  # the first process decides, and tells which directory; none of its own is made here
                 with read_write(config.hydra.run):
                     config.hydra.run.dir = "."
 

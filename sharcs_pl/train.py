@@ -24,7 +24,7 @@ from sharcs_pl.config import RunConfig, conf_dir
 from sharcs_pl.core.files import write_text
 from sharcs_pl.data.own import save_task
 from sharcs_pl.inputs import read_inputs
-from sharcs_pl.launch import decided_by_main, is_lost_peer, is_main
+from sharcs_pl.launch import decided_by_main, is_alone, is_lost_peer, is_main
 from sharcs_pl.rundir import RunState, claim, decide, drop_empty, run_config
 
 ConfigStore.instance().store(name="run_schema", node=RunConfig)
@@ -73,7 +73,7 @@ def train(config: RunConfig, run_dir: Path, cfg: DictConfig, hydra_cfg: DictConf
         ValueError: before a model is loaded, for data, an encoder or a folder that cannot serve.
         SystemExit: 130 when interrupted, after ``last.ckpt`` was saved.
     """
-    if is_main():
+    if is_alone():
         decide(config, run_dir)
     inputs = read_inputs(config, run_dir)
     if config.task.save_as and is_main():
