@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.strategies import DDPStrategy
 from transformers import (
     AutoTokenizer,
     BertConfig,
@@ -35,6 +37,7 @@ from sharcs_pl.training.callbacks import (
     CurveFiles,
     EpochFractionSchedule,
     HardnessHistory,
+    RankAgreement,
     SharcsProgressBar,
 )
 from sharcs_pl.training.logging import LoggerSettings, RunLogger
@@ -57,7 +60,7 @@ class Run:
 def build_run(config: RunConfig, inputs: Inputs, run_dir: Path, extra_callbacks: Sequence[Callback] = ()) -> Run:
     """Tokenise the texts, load the model and wire both to a trainer; nothing is written but the token cache."""
     method = get_method(config.method.name)
-    check_world(_world_size(config), len(config.width.multipliers))
+    check_world(world_size(config), len(config.width.multipliers))
     L.seed_everything(config.seed, verbose=False)
     tokenizer = build_tokenizer(inputs)
     datamodule = build_datamodule(config, inputs, tokenizer)
@@ -67,10 +70,15 @@ def build_run(config: RunConfig, inputs: Inputs, run_dir: Path, extra_callbacks:
     return Run(inputs, tokenizer, module, datamodule, trainer)
 
 
-def _world_size(config: RunConfig) -> int:
+def world_size(config: RunConfig) -> int:
+    """Number of processes of the run."""
     devices = config.trainer.devices
-    per_node = len(devices) if isinstance(devices, list) else int(devices) if str(devices).isdigit() else 1
-    return per_node * config.trainer.num_nodes
+    if isinstance(devices, list):
+        return len(devices) * config.trainer.num_nodes
+    if str(devices) in ("auto", "-1"):
+        gpus = torch.cuda.device_count() if config.trainer.accelerator in ("auto", "gpu", "cuda") else 0
+        return max(1, gpus) * config.trainer.num_nodes
+    return int(devices) * config.trainer.num_nodes
 
 
 def build_tokenizer(inputs: Inputs) -> PreTrainedTokenizerFast:
@@ -177,12 +185,18 @@ def build_module(config: RunConfig, task: TaskSpec, model: Any, rule: TrainingRu
     optimizer = OptimizerSettings(
         optim.lr, optim.weight_decay, (optim.beta1, optim.beta2), optim.eps, optim.new_lr_scale
     )
+    if str(config.trainer.precision).startswith("64"):
+        model.double()  # Lightning does so after it has loaded a checkpoint, which would round its weights
     return SharcsModule(model, task, objective, optimizer, config.seed, make_record(config, task), rule)
 
 
 def build_trainer(config: RunConfig, run_dir: Path, callbacks: list[Callback]) -> L.Trainer:
     """Lightning's trainer with the given callbacks."""
     arguments = asdict(config.trainer)
+    timeout = timedelta(minutes=arguments.pop("timeout_minutes"))
+    if world_size(config) > 1:
+        # Buffers are constants; sent around, they would make ranks wait that have fewer validation batches.
+        arguments["strategy"] = DDPStrategy(timeout=timeout, gradient_as_bucket_view=True, broadcast_buffers=False)
     return L.Trainer(
         **arguments,
         default_root_dir=run_dir,
@@ -198,6 +212,7 @@ def build_trainer(config: RunConfig, run_dir: Path, callbacks: list[Callback]) -
 def build_callbacks(config: RunConfig, module: SharcsModule, run_dir: Path) -> list[Callback]:
     """History first, checkpoints last: a checkpoint of an epoch's end must hold its closed history."""
     callbacks: list[Callback] = [
+        RankAgreement(config.digest()),
         EpochFractionSchedule(config.optim.warmup_fraction),
         CurveFiles(run_dir, config.width.multipliers if config.method.routed else ["1"]),
         HardnessHistory(run_dir if config.method.routed else None),

@@ -12,11 +12,12 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from sharcs_pl.commandline import user_errors
 from sharcs_pl.config import RunConfig, check_logger, conf_dir
 from sharcs_pl.core.files import write_text
+from sharcs_pl.launch import is_alone, is_main
 from sharcs_pl.models.folder import read_json
 
 MARKER = ".hydra/run.json"
@@ -122,7 +123,12 @@ class CheckRun(Callback):
         HydraConfig.instance().set_config(config)  # the run directory's name may ask for hydra's own keys
         with user_errors(RunConfig):  # here, since Hydra turns a callback's exception into a warning
             check_recipe(config.hydra.overrides.task)
-            decide(run_config(config), Path(config.hydra.run.dir))
+            checked = run_config(config)
+            if is_alone():
+                decide(checked, Path(config.hydra.run.dir))
+            if not is_main():  # the first process decides, and tells which directory; none of its own is made here
+                with read_write(config.hydra.run):
+                    config.hydra.run.dir = "."
 
 
 def check_recipe(overrides: Sequence[str]) -> None:

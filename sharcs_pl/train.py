@@ -24,6 +24,7 @@ from sharcs_pl.config import RunConfig, conf_dir
 from sharcs_pl.core.files import write_text
 from sharcs_pl.data.own import save_task
 from sharcs_pl.inputs import read_inputs
+from sharcs_pl.launch import decided_by_main, is_alone, is_lost_peer, is_main
 from sharcs_pl.rundir import RunState, claim, decide, drop_empty, run_config
 
 ConfigStore.instance().store(name="run_schema", node=RunConfig)
@@ -72,9 +73,10 @@ def train(config: RunConfig, run_dir: Path, cfg: DictConfig, hydra_cfg: DictConf
         ValueError: before a model is loaded, for data, an encoder or a folder that cannot serve.
         SystemExit: 130 when interrupted, after ``last.ckpt`` was saved.
     """
-    decide(config, run_dir)
+    if is_alone():
+        decide(config, run_dir)
     inputs = read_inputs(config, run_dir)
-    if config.task.save_as:
+    if config.task.save_as and is_main():
         keep_task(config, Path("conf"))
     quiet()
     from sharcs_pl.build import build_run
@@ -82,16 +84,29 @@ def train(config: RunConfig, run_dir: Path, cfg: DictConfig, hydra_cfg: DictConf
     from sharcs_pl.training.interrupt import GracefulStop, Interrupted
 
     last = run_dir / "checkpoints" / "last.ckpt"
+
+    def start() -> list[str | None]:
+        state = claim(config, run_dir, cfg, hydra_cfg, run.module.record)
+        headline(config, run)
+        found = checkpoint(config, last, state)
+        return [str(run_dir.absolute()), None if found is None else str(found)]
+
     with GracefulStop(last) as stop:
         try:
             run = build_run(config, inputs, run_dir, [stop])
-            state = claim(config, run_dir, cfg, hydra_cfg, run.module.record)
-            headline(config, run)
-            run.trainer.fit(run.module, datamodule=run.datamodule, ckpt_path=checkpoint(config, last, state))
-            return finish(config, run, run_dir)
+            # torchrun and srun give every process a directory of its own name: the first one's is the run's.
+            directory, ckpt_path = decided_by_main(run.trainer, start)
+            run.trainer.fit(run.module, datamodule=run.datamodule, ckpt_path=ckpt_path)
+            return finish(config, run, Path(directory) if run.trainer.world_size > 1 else run_dir)
         except Interrupted:
-            print(f"interrupted{how_to_go_on(last, hydra_cfg)}", file=sys.stderr)
+            if is_main():
+                print(f"interrupted{how_to_go_on(last, hydra_cfg)}", file=sys.stderr)
             raise SystemExit(INTERRUPTED) from None
+        except RuntimeError as error:
+            if not is_lost_peer(error):
+                raise
+            print(f"error: a process of the run ended early, its own error is above: {error}", file=sys.stderr)
+            raise SystemExit(1) from None
 
 
 def keep_task(config: RunConfig, folder: Path) -> None:
@@ -136,8 +151,9 @@ def quiet() -> None:
     import lightning  # noqa: F401  (sets the level of its logger when imported)
     from transformers.utils.logging import disable_progress_bar
 
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", module=r"lightning\.pytorch\..*")
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module=r"lightning\.(pytorch|fabric)\..*")
     disable_progress_bar()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 

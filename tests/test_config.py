@@ -38,8 +38,13 @@ def test_every_yaml_composes_and_binds(group: str, name: str) -> None:
     extra += ["task.text=a", "task.label=b"] if name == "own" else []
     extra += ["method.teacher=some/folder"] if name == "distilled" else []
     cfg = compose_config(f"{group}={name}", *extra)
-    config = run_config(cfg)
-    inspect.signature(L.Trainer).bind_partial(**asdict(config.trainer))
+    if (group, name) == ("trainer", "fsdp"):
+        with pytest.raises(ValueError, match="slices of whole weights; use trainer=ddp"):
+            run_config(cfg)
+        return
+    arguments = asdict(run_config(cfg).trainer)
+    arguments.pop("timeout_minutes")
+    inspect.signature(L.Trainer).bind_partial(**arguments)
 
 
 def test_the_tables_in_the_code_and_the_yamls_name_the_same_choices() -> None:

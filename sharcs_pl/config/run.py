@@ -119,8 +119,9 @@ class RunConfig:
         for key in ("ckpt_path", "overwrite", "logger", "checkpoint"):
             kept.pop(key)
         kept["task"].pop("save_as")
-        kept["trainer"] = {k: v for k, v in kept["trainer"].items() if k not in DISPLAY_KEYS}
+        kept["trainer"] = {k: v for k, v in kept["trainer"].items() if k not in DISPLAY_KEYS + PROCESS_KEYS}
         return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 DISPLAY_KEYS = ("enable_progress_bar", "enable_model_summary", "log_every_n_steps", "profiler", "max_time")
+PROCESS_KEYS = ("devices", "num_nodes", "strategy", "timeout_minutes")  # a run goes on on another number of processes

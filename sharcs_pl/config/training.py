@@ -41,7 +41,7 @@ class OptimConfig:
 
 @dataclass
 class TrainerConfig:
-    """Arguments of ``lightning.Trainer``, under its own names."""
+    """Arguments of ``lightning.Trainer``, under its own names, and how long its processes wait for each other."""
 
     max_epochs: int = 6
     """Epochs to train; must exceed ``hardness.window``."""
@@ -52,7 +52,9 @@ class TrainerConfig:
     num_nodes: int = 1
     """Machines in a distributed run."""
     strategy: str = "auto"
-    """Distributed strategy."""
+    """``ddp`` for several processes; ``auto`` chooses it by itself."""
+    timeout_minutes: float = 10.0
+    """How long a process waits for the others before the run ends in an error."""
     precision: Any = "32-true"
     """``32-true``, ``bf16-mixed``, ``64-true``."""
     gradient_clip_val: float | None = 1.0
@@ -88,7 +90,13 @@ class TrainerConfig:
             _optional_number(f"trainer.{name}", getattr(self, name))
         one_of("trainer.precision", str(self.precision), PRECISIONS)
         one_of("trainer.accelerator", self.accelerator, ("auto", "cpu", "gpu", "cuda", "mps"))
-        one_of("trainer.strategy", self.strategy, ("auto", "ddp", "ddp_find_unused_parameters_true"))
+        if self.strategy.startswith(("fsdp", "deepspeed")):
+            raise ValueError(
+                f"trainer.strategy={self.strategy} cannot serve: it splits each weight over the processes, and a rung "
+                "reads slices of whole weights; use trainer=ddp"
+            )
+        one_of("trainer.strategy", self.strategy, ("auto", "ddp"))
+        in_range("trainer.timeout_minutes", self.timeout_minutes, 0.1)
         if self.profiler is not None:
             one_of("trainer.profiler", self.profiler, ("simple", "advanced"))
         if self.max_time is not None and not re.fullmatch(r"\d+:\d\d:\d\d:\d\d", self.max_time):

@@ -9,7 +9,7 @@ Legend: `B` batch, `C` classes, `W` rungs, `S` samples, `K` window, `R` samples 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -101,9 +101,11 @@ class HardnessBuffer:
         columns = uids, self._scores[uids], self._rungs[uids], self._steps[uids]
         return Recorded(*map(torch.from_numpy, columns))
 
-    def merge(self, recorded: Sequence[Any]) -> None:
-        """Adds another rank's `recorded()`; merge in the order of ranks, on every rank."""
-        self.record(*recorded)
+    def merge(self, tables: Iterable[Sequence[Any]]) -> None:
+        """Makes the current epoch's table anew from every rank's `recorded()`, in the order of ranks."""
+        self._open_epoch()
+        for table in tables:
+            self.record(*table)
 
     def close_epoch(self) -> None:
         """Ends the epoch: its scores take the place of the oldest in the window."""

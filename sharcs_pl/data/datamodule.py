@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from sharcs_pl.core.hardness import HardnessBuffer
 from sharcs_pl.core.plan import EpochPlan, PlanConfig, make_plan
+from sharcs_pl.core.ranks import all_ranks
 from sharcs_pl.data.sampler import EvalBatch, PlanLoader, eval_loader
 from sharcs_pl.data.table import TokenTable
 
@@ -86,13 +87,20 @@ class SharcsDataModule(L.LightningDataModule):
         """Keep the scores [B] of a step just trained, by uid; a repeated sample keeps its first."""
         self.history.record(uids, scores, rungs, step)
 
+    def merge_ranks(self) -> None:
+        """Bring the scores that every process recorded in this epoch together, on every process (a collective)."""
+        if self.world > 1:
+            self.history.merge(all_ranks(self.history.recorded()))
+
     def close_epoch(self) -> dict[str, np.ndarray]:
-        """End the epoch being recorded; its (uid, score, rung) columns are returned."""
+        """End the epoch being recorded; its (uid, score, rung) columns are returned. A collective."""
+        self.merge_ranks()
         table = self.history.epoch_table()
         self.history.close_epoch()
         return table
 
     def state_dict(self) -> dict[str, Any]:
+        self.merge_ranks()  # every process takes part in a checkpoint, one of them writes it
         return {"history": self.history.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

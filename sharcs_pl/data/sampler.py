@@ -20,7 +20,8 @@ from sharcs_pl.data.table import TokenTable
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, eq=False)
+# The batches are not frozen: Lightning's whole-model precisions (64-true, bf16-true) convert a copy field by field.
+@dataclass(eq=False)
 class MicroBatch:
     """This rank's part of one planned batch.
 
@@ -48,7 +49,7 @@ class MicroBatch:
         return _map_tensors(self, Tensor.pin_memory)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class StepBatch:
     """This rank's work in one optimizer step; `batches` is empty when the step has none for it."""
 
@@ -63,7 +64,7 @@ class StepBatch:
         return replace(self, batches=tuple(batch.pin_memory() for batch in self.batches))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class EvalBatch:
     """Samples to evaluate: `inputs` [B, L] each, `labels` [B], `uids` [B] long, `lengths` [B] long (real tokens of each
     sample), `difficulty` [B] long where it is planted and known."""
@@ -189,7 +190,8 @@ class EvalDataset(Dataset[EvalBatch]):
         # The longest come first: memory peaks at once or never. Every world-th batch, so ranks get similar lengths.
         order = np.argsort(-self.lengths, kind="stable")
         starts = range(rank * batch_size, len(table), world * batch_size)
-        self.batches = [order[start : start + batch_size] for start in starts]
+        # A rank left without any has one empty batch: Lightning would leave out its validation, and the others wait.
+        self.batches = [order[start : start + batch_size] for start in starts] or [order[:0]]
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -223,7 +225,7 @@ def _as_it_is(batch: T) -> T:
 
 
 def _map_tensors(batch: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """A copy of a frozen batch with every tensor changed, those in `inputs` included."""
+    """A copy of a batch with every tensor changed, those in `inputs` included."""
     fields = {name: value for name, value in vars(batch).items() if isinstance(value, Tensor)}
     inputs = {name: change(tensor) for name, tensor in batch.inputs.items()}
     return replace(batch, inputs=inputs, **{name: change(tensor) for name, tensor in fields.items()})

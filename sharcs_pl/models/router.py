@@ -57,13 +57,18 @@ def choose_rungs(router_logits: Tensor, thresholds: Tensor | None = None) -> Ten
     return rungs
 
 
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """Half precision made float32, as losses want it; float64 stays."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
 def router_loss(router_logits: Tensor, memberships: Tensor, reduction: Reduction = "mean") -> Tensor:
     """Multi-label binary cross-entropy of `router_logits` [B, W] against `memberships` [B, W] (0 or 1).
 
     The mean is taken over the rungs, then over the batch; `reduction="none"` gives the batch's losses [B].
     """
-    target = memberships.to(torch.float32)
-    loss = F.binary_cross_entropy_with_logits(router_logits.float(), target, reduction="none").mean(-1)
+    scores = at_least_float32(router_logits)
+    loss = F.binary_cross_entropy_with_logits(scores, memberships.to(scores.dtype), reduction="none").mean(-1)
     return loss.mean() if reduction == "mean" else loss
 
 
@@ -71,5 +76,6 @@ def task_loss(logits: Tensor, labels: Tensor, num_labels: int, reduction: Reduct
     """Cross-entropy of `logits` [B, C] against class indices [B], or squared error against values [B] when
     `num_labels` is 1 (a regression task). `reduction="none"` gives the batch's losses [B]."""
     if num_labels == 1:
-        return F.mse_loss(logits.float().squeeze(-1), labels.float().view(-1), reduction=reduction)
-    return F.cross_entropy(logits.float(), labels.view(-1).long(), reduction=reduction)
+        scores = at_least_float32(logits).squeeze(-1)
+        return F.mse_loss(scores, labels.to(scores.dtype).view(-1), reduction=reduction)
+    return F.cross_entropy(at_least_float32(logits), labels.view(-1).long(), reduction=reduction)

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
 
 from sharcs_pl.core.plan import EpochPlan
+from sharcs_pl.core.ranks import all_ranks, this_rank
 from sharcs_pl.data.datamodule import SharcsDataModule
 from sharcs_pl.training.schedule import epoch_fraction, linear_warmup_decay
 
@@ -66,11 +67,33 @@ class HardnessHistory(Callback):
             append_epoch(self.path, pa.table({"epoch": epoch, **columns}), trainer.current_epoch)
 
 
+class RankAgreement(Callback):
+    """Stops a run whose processes were started with different configs, or have planned different epochs."""
+
+    def __init__(self, config_digest: str) -> None:
+        self.config_digest = config_digest
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        check_agreement("config", self.config_digest)
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.world_size > 1:
+            check_agreement("epoch plan", current_plan(trainer).digest())
+
+
+def check_agreement(name: str, digest: str) -> None:
+    """``RuntimeError`` listing the ranks' digests unless they are the same; a collective."""
+    found = all_ranks(digest)
+    if len(set(found)) > 1:
+        listed = ", ".join(f"rank {rank}: {text}" for rank, text in enumerate(found))
+        raise RuntimeError(f"the processes differ in their {name}: {listed}")
+
+
 class CurveFiles(Callback):
     """Writes ``metrics.csv`` (one row per epoch) and ``plan.csv`` (bucket sizes and steps per epoch).
 
-    A logger gets the same, the bucket sizes as ``plan/width_…``. The running mean of the loss is checkpointed, so that
-    a run resumed in mid-epoch writes what a whole one would.
+    A logger gets the same, the bucket sizes as ``plan/width_…``. The running sum of every rank's loss is checkpointed,
+    so that a run resumed in mid-epoch writes what a whole one would.
     """
 
     def __init__(self, folder: Path, widths: Iterable[str]) -> None:
@@ -93,7 +116,8 @@ class CurveFiles(Callback):
         self._steps += 1
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        loss = {"train/loss": self._loss_sum / max(1, self._steps)}
+        # A rank's loss counts for all ranks: their mean is the objective.
+        loss = {"train/loss": float(np.mean(all_ranks(self._loss_sum))) / max(1, self._steps)}
         pl_module.log_dict(loss | self._plan_curves(trainer))
         if trainer.is_global_zero:
             row = {"epoch": trainer.current_epoch, "step": trainer.global_step}
@@ -106,10 +130,12 @@ class CurveFiles(Callback):
         return {f"plan/width_{width.replace('/', '_')}": float(size) for width, size in sizes}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"loss_sum": self._loss_sum, "steps": self._steps}
+        return {"loss_sums": all_ranks(self._loss_sum), "steps": self._steps}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._loss_sum, self._steps = state_dict["loss_sum"], state_dict["steps"]
+        sums, self._steps = state_dict["loss_sums"], state_dict["steps"]
+        same_world = len(sums) == len(all_ranks(0))
+        self._loss_sum = sums[this_rank()] if same_world else float(np.mean(sums))
 
 
 class BestCheckpoint(ModelCheckpoint):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sharcs_pl.analysis.evaluation import Predictions
+from sharcs_pl.core.ranks import all_ranks
 from sharcs_pl.data.sampler import EvalBatch, MicroBatch, StepBatch
 from sharcs_pl.data.tasks import TaskSpec
 from sharcs_pl.training.metrics import compute_metric
@@ -70,15 +71,16 @@ class SharcsModule(L.LightningModule):
         self._collected: dict[str, list[tuple[Tensor, ...]]] = {}
 
     def training_step(self, step: StepBatch, batch_idx: int) -> dict[str, Any]:
-        losses = [self._run(batch, step) for batch in step.batches]
-        shares = [self._share(loss, batch) for loss, batch in zip(losses, step.batches, strict=True)]
+        batches = [batch for batch in step.batches if len(batch.uids)]  # a rank's part of a small batch may be empty
+        losses = [self._run(batch, step) for batch in batches]
+        shares = [self._share(loss, batch) for loss, batch in zip(losses, batches, strict=True)]
         unused = self.model.private_parameters() if losses else list(self.model.parameters())
         loss = sum(shares, anchor(unused))
-        rungs = [torch.full_like(batch.uids, batch.rung) for batch in step.batches]
+        rungs = [torch.full_like(batch.uids, batch.rung) for batch in batches]
         empty = torch.zeros(0, dtype=torch.long, device=self.device)
         return {
             "loss": loss,
-            "uids": torch.cat([batch.uids for batch in step.batches] or [empty]),
+            "uids": torch.cat([batch.uids for batch in batches] or [empty]),
             "scores": torch.cat([loss.scores for loss in losses] or [empty.float()]),
             "rungs": torch.cat([*rungs] or [empty]),
         }
@@ -150,6 +152,8 @@ class SharcsModule(L.LightningModule):
         self._collected = {}
 
     def validation_step(self, batch: EvalBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        if not len(batch.uids):
+            return
         logits, signals = self.model.all_rungs(**batch.inputs)
         rungs = self.model.choose(logits, signals)
         router_logits = logits.new_zeros(len(logits), 1) if signals is None else signals
@@ -160,8 +164,10 @@ class SharcsModule(L.LightningModule):
         self._collected.setdefault(split, []).append(tuple(row.cpu() for row in (*rows, *measured)))
 
     def on_validation_epoch_end(self) -> None:
-        self.predictions = {split: Predictions.gather(rows) for split, rows in self._collected.items()}
+        everywhere = all_ranks(self._collected)  # each rank has run batches of its own
         self._collected = {}
+        rows = {split: [row for rank in everywhere for row in rank.get(split, ())] for split in self.task.validation}
+        self.predictions = {split: Predictions.gather(found) for split, found in rows.items() if found}
         if not self.predictions[self.task.validation[0]].labelled:
             return
         for name, value in self.validation_metrics().items():

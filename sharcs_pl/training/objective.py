@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from sharcs_pl.core.hardness import sample_scores
 from sharcs_pl.data.sampler import MicroBatch
 from sharcs_pl.models.routed import SharcsForSequenceClassification, TrunkState
-from sharcs_pl.models.router import router_loss, task_loss
+from sharcs_pl.models.router import at_least_float32, router_loss, task_loss
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,9 @@ def distill_losses(student: Tensor, teacher: Tensor, temperature: float) -> Tens
     column means regression and gives the squared difference. The teacher [B, C] gets no gradient."""
     teacher = teacher.detach()
     if student.shape[-1] == 1:
-        return (student - teacher).squeeze(-1).float().square()
-    log_q = F.log_softmax(student.float() / temperature, -1)
-    log_p = F.log_softmax(teacher.float() / temperature, -1)
+        return at_least_float32(student - teacher).squeeze(-1).square()
+    log_q = F.log_softmax(at_least_float32(student) / temperature, -1)
+    log_p = F.log_softmax(at_least_float32(teacher) / temperature, -1)
     return F.kl_div(log_q, log_p, log_target=True, reduction="none").sum(-1) * temperature**2
 
 
