@@ -66,8 +66,8 @@ def explain_failure(path: Path, error: OSError | RuntimeError) -> Exception:
     cause = error if isinstance(error, OSError) else error.__context__
     if not isinstance(cause, OSError):
         return error
-    then = "make room, then ckpt_path=last goes on from the last good one"
-    reason = f"the checkpoint cannot be saved: {cause.strerror}; {then}"
+    kept = "the last good one is kept, and ckpt_path=last goes on from it"
+    reason = f"the checkpoint cannot be saved: {cause.strerror}; {kept}"
     return OSError(cause.errno, reason, str(path))
 
 
