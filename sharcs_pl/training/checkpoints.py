@@ -80,7 +80,7 @@ def save_together(trainer: L.Trainer, path: Path) -> None:
     """
     failure: OSError | None = None
     try:
-        trainer.save_checkpoint(path)
+        trainer.save_checkpoint(path, weights_only=False)
     except OSError as error:
         failure = error
         trainer.strategy.barrier("Trainer.save_checkpoint")  # where the others wait

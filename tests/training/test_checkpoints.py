@@ -174,14 +174,14 @@ class Strategy:
 
 
 def test_a_process_that_cannot_write_stops_the_others_too(tmp_path: Path) -> None:
-    def full(path: Path) -> None:
+    def full(path: Path, weights_only: bool) -> None:
         raise OSError(28, "No space left on device")
 
     first: Any = SimpleNamespace(save_checkpoint=full, strategy=Strategy(other=False))
     with pytest.raises(OSError, match="No space"):
         save_together(first, tmp_path)
     assert first.strategy.barriers == 1  # the one in which the others wait
-    second: Any = SimpleNamespace(save_checkpoint=lambda path: None, strategy=Strategy(other=True))
+    second: Any = SimpleNamespace(save_checkpoint=lambda path, weights_only: None, strategy=Strategy(other=True))
     with pytest.raises(SystemExit) as left:
         save_together(second, tmp_path)
     assert left.value.code == 2
@@ -191,7 +191,7 @@ def moments(callback: LastCheckpoint, batches: int, epochs: int, accumulate: int
     """When it saves: (global step, hook)."""
     found: list[tuple[int, str]] = []
     trainer: Any = SimpleNamespace(accumulate_grad_batches=accumulate, strategy=Strategy(other=False), global_step=0)
-    trainer.save_checkpoint = lambda path: found.append((trainer.global_step, hook))
+    trainer.save_checkpoint = lambda path, weights_only: found.append((trainer.global_step, hook))
     callback.on_train_start(trainer, MODULE)
     for trainer.current_epoch in range(epochs):
         hook = "step"
@@ -231,7 +231,7 @@ def best_of(tmp_path: Path, rows: list[tuple[int, float, float]], **settings: An
     callback = BestCheckpoint(tmp_path, **settings)
     found: list[int] = []
     trainer: Any = SimpleNamespace(strategy=Strategy(other=True))
-    trainer.save_checkpoint = lambda path: found.append(trainer.current_epoch)
+    trainer.save_checkpoint = lambda path, weights_only: found.append(trainer.current_epoch)
     trainer.strategy.reduce_boolean_decision = lambda decision, all=True: decision
     for trainer.current_epoch, routed, macs in rows:
         trainer.callback_metrics = {"val/routed": torch.tensor(routed), "val/macs_fraction": torch.tensor(macs)}

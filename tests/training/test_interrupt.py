@@ -71,9 +71,10 @@ def test_ctrl_c_saves_and_the_printed_command_goes_on_exactly(tmp_path: Path) ->
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
 
-def send(*numbers: signal.Signals) -> None:
-    for number in numbers:
-        os.kill(os.getpid(), number)
+def send(number: signal.Signals) -> None:
+    """To this process; Lightning's own handler, which has processes wait for each other, must not be in the way."""
+    assert getattr(signal.getsignal(number), "__name__", "") == "_on_signal"
+    os.kill(os.getpid(), number)
 
 
 @pytest.fixture
@@ -125,7 +126,12 @@ def test_sigterm_does_not_requeue_since_scancel_sends_it_too(tmp_path: Path, job
     assert not job.exists()
 
 
-def test_the_handler_that_was_there_requeues_instead(tmp_path: Path, job: Path) -> None:
+@pytest.mark.parametrize(
+    ("hook", "epoch", "step", "saved"), [("on_train_batch_start", 0, 1, 2), ("on_train_end", 3, None, 11)]
+)
+def test_the_handler_that_was_there_requeues_instead(
+    tmp_path: Path, job: Path, hook: str, epoch: int, step: int | None, saved: int
+) -> None:
     steps = []
 
     def submitit(number: int, frame: object) -> None:
@@ -136,11 +142,11 @@ def test_the_handler_that_was_there_requeues_instead(tmp_path: Path, job: Path) 
     before = signal.signal(signal.SIGUSR2, submitit)
     try:
         with pytest.raises(SystemExit) as left:
-            run_with(tmp_path / "run", at("on_train_batch_start", 0, lambda: send(signal.SIGUSR2), step=1))
+            run_with(tmp_path / "run", at(hook, epoch, lambda: send(signal.SIGUSR2), step))
         assert signal.getsignal(signal.SIGUSR2) is submitit
     finally:
         signal.signal(signal.SIGUSR2, before)
-    assert steps == [2]
+    assert steps == [saved]
     assert left.value.code == -1
     assert not job.exists()
 
@@ -154,7 +160,7 @@ def test_before_the_first_step_there_is_nothing_to_save(tmp_path: Path, job: Pat
 
 
 class InFinalEvaluation(Callback):
-    """Sends SIGTERM once training is over; Lightning's own handler for it must not be in the way."""
+    """Sends SIGTERM once training is over."""
 
     def on_validation_batch_start(self, trainer: L.Trainer, *args: object) -> None:
         if trainer.state.fn == "validate":
@@ -226,3 +232,13 @@ def test_lightning_requeues_nothing(job: Path, monkeypatch: pytest.MonkeyPatch) 
     assert not slurm.auto_requeue
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
     assert len(build_plugins()) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_processes_that_differ_leave_at_the_same_step(tmp_path: Path, number: signal.Signals) -> None:
+    line = [sys.executable, "-m", "tests.training.unequal", str(tmp_path), number.name]
+    done = subprocess.run(line, capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=200)
+    assert done.returncode == 128 + number, done.stderr
+    assert [(tmp_path / f"rank{i}").read_text() for i in range(2)] == [f"6 {128 + number}"] * 2
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 6
