@@ -1,4 +1,4 @@
-"""Two processes, one of which gets a signal while the other is slower: ``python -m tests.training.unequal FOLDER SIGNAL``.
+"""Two processes: one gets a signal, the other is slower. Called as ``python -m tests.training.unequal FOLDER SIGNAL``.
 
 A plain model, so that nothing but the callbacks is at work. Each process writes down its last step and its exit code.
 """
