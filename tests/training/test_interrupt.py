@@ -127,7 +127,7 @@ def test_sigterm_does_not_requeue_since_scancel_sends_it_too(tmp_path: Path, job
 
 
 @pytest.mark.parametrize(
-    ("hook", "epoch", "step", "saved"), [("on_train_batch_start", 0, 1, 2), ("on_train_end", 3, None, 11)]
+    ("hook", "epoch", "step", "saved"), [("on_train_batch_start", 0, 1, 2), ("on_train_end", 3, None, 10)]
 )
 def test_the_handler_that_was_there_requeues_instead(
     tmp_path: Path, job: Path, hook: str, epoch: int, step: int | None, saved: int
@@ -205,7 +205,7 @@ def test_the_second_ctrl_c_does_not_wait(tmp_path: Path, capfd: pytest.CaptureFi
 def test_what_slurm_sends_twice_waits_and_a_requeue_outweighs_the_rest(tmp_path: Path) -> None:
     with GracefulStop(tmp_path / "last.ckpt") as stop:
         stop.training = True
-        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGTERM, signal.SIGUSR1):
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR1, signal.SIGTERM):
             os.kill(os.getpid(), number)
         assert interrupt.SIGNALS[stop.asked - 1] == signal.SIGUSR1
         with pytest.raises(Interrupted):
