@@ -12,12 +12,15 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies import DDPStrategy
 from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
 from sharcs_pl.config import RunConfig, check_logger
 from sharcs_pl.core.plan import PlanConfig, check_world
+from sharcs_pl.core.slurm import slurm_job
 from sharcs_pl.data.datamodule import SharcsDataModule
 from sharcs_pl.data.synthetic import word_tokenizer
 from sharcs_pl.data.table import TokenTable, tokenize
@@ -27,13 +30,13 @@ from sharcs_pl.models.pretrained import align
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.record import make_record
 from sharcs_pl.training.callbacks import (
-    BestCheckpoint,
     CurveFiles,
     EpochFractionSchedule,
     HardnessHistory,
     RankAgreement,
     SharcsProgressBar,
 )
+from sharcs_pl.training.checkpoints import BestCheckpoint, DurableCheckpointIO, LastCheckpoint
 from sharcs_pl.training.logging import LoggerSettings, RunLogger
 from sharcs_pl.training.module import OptimizerSettings, SharcsModule
 from sharcs_pl.training.objective import ObjectiveConfig
@@ -229,6 +232,7 @@ def build_trainer(config: RunConfig, run_dir: Path, callbacks: list[Callback]) -
         default_root_dir=run_dir,
         logger=False,  # opened by its callback, once the run directory is this run's own
         callbacks=callbacks,
+        plugins=build_plugins(),
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
         reload_dataloaders_every_n_epochs=1,
@@ -237,37 +241,35 @@ def build_trainer(config: RunConfig, run_dir: Path, callbacks: list[Callback]) -
 
 
 def build_callbacks(config: RunConfig, method: Method, module: SharcsModule, run_dir: Path) -> list[Callback]:
-    """History first, checkpoints last: a checkpoint of an epoch's end must hold its closed history."""
+    """History first, then the best checkpoint, then the last: that of an epoch's end must hold the closed history and
+    what is the best so far."""
     callbacks: list[Callback] = [
         RankAgreement(config.digest()),
         EpochFractionSchedule(config.optim.warmup_fraction),
         CurveFiles(run_dir, module.model.ladder.labels()),
         HardnessHistory(run_dir if method.routed else None),
         *build_logger(config, run_dir, module.record),
-        *_last_checkpoints(config, run_dir / "checkpoints"),
     ]
     if config.trainer.enable_progress_bar:
         callbacks.append(SharcsProgressBar())
-    if config.checkpoint.save_best:
-        budget = config.checkpoint.max_macs_fraction if method.routed else None
-        callbacks.append(BestCheckpoint(run_dir / "checkpoints", config.first_routed_epoch, budget))
+    keep, folder = config.checkpoint, run_dir / "checkpoints"
+    if keep.save_best:
+        budget = keep.max_macs_fraction if method.routed else None
+        callbacks.append(BestCheckpoint(folder, config.first_routed_epoch, budget))
+    if keep.save_last:
+        callbacks.append(LastCheckpoint(folder, keep.every_n_epochs, keep.every_n_steps, keep.every_n_minutes))
     return callbacks
 
 
-def _last_checkpoints(config: RunConfig, folder: Path) -> list[Callback]:
-    keep = config.checkpoint
-    if not keep.save_last:
-        return []
-    common: dict[str, Any] = {"dirpath": folder, "filename": "last", "enable_version_counter": False}
-    found: list[Callback] = [
-        ModelCheckpoint(**common, every_n_epochs=keep.every_n_epochs, save_on_train_epoch_end=True)
-    ]
-    if keep.every_n_steps:
-        found.append(ModelCheckpoint(**common, every_n_train_steps=keep.every_n_steps))
-    if keep.every_n_minutes:
-        interval = timedelta(minutes=keep.every_n_minutes)
-        found.append(ModelCheckpoint(**common, train_time_interval=interval))
-    return found
+def build_plugins() -> list[Any]:
+    """Durable checkpoints; under SLURM also its environment without Lightning's requeueing, which hangs when a process
+    is slower than another. ``GracefulStop`` has the job requeued."""
+    plugins: list[Any] = [DurableCheckpointIO()]
+    # As Lightning decides it; its own detect() also advises to use srun wherever that is installed.
+    started_by_slurm = slurm_job(os.environ) is not None and "SLURM_NTASKS" in os.environ
+    if started_by_slurm and not TorchElasticEnvironment.detect():
+        plugins.append(SLURMEnvironment(auto_requeue=False))
+    return plugins
 
 
 def build_logger(config: RunConfig, run_dir: Path, record: dict[str, Any] | None) -> list[Callback]:
