@@ -13,6 +13,7 @@ from tests.slurm.jobs import wait_for_epoch as trained
 
 pytestmark = pytest.mark.slow
 SCRIPT = ("--cpus-per-task=1", str(ROOT / "slurm" / "train.sbatch"))
+ARRAY = ("--array=1-2", "--cpus-per-task=1", str(ROOT / "slurm" / "sweep.sbatch"))
 DDP = ("trainer=ddp", "trainer.devices=2")
 
 
@@ -53,7 +54,7 @@ def test_two_nodes_of_two_processes_train_what_one_process_trains(cluster: Clust
 
 def test_the_sweep_script_runs_each_line_in_a_directory_of_its_own(cluster: Cluster, folder: Path) -> None:
     (folder / "sweep.txt").write_text("seed=1\nseed=2 'width.bounds=[[0.5, 1], [0, 0.5]]'\n")
-    job = submit(cluster, folder, "--array=1-2", "--cpus-per-task=1", str(ROOT / "slurm" / "sweep.sbatch"), "sweep.txt", *TINY)
+    job = submit(cluster, folder, *ARRAY, "sweep.txt", *TINY)
     for task in ("1", "2"):
         Job(cluster, f"{job.id}_{task}", folder).wait()
     assert run_dirs(folder) == [f"runs/sweeps/{job.id}/{task}" for task in ("1", "2")]
