@@ -14,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from sharcs_pl.cluster import check_started, check_sweep
 from sharcs_pl.commandline import user_errors
 from sharcs_pl.config import RunConfig, check_logger, conf_dir
 from sharcs_pl.core.files import write_text
@@ -147,11 +148,16 @@ class CheckRun(Callback):
         with user_errors(RunConfig):  # here, since Hydra turns a callback's exception into a warning
             check_recipe(config.hydra.overrides.task)
             checked = run_config(config)
+            check_started(checked)
             if is_alone():
                 decide(checked, Path(config.hydra.run.dir), slurm_job(os.environ))
             if not is_main():  # the first process decides, and tells which directory; none of its own is made here
                 with read_write(config.hydra.run):
                     config.hydra.run.dir = "."
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        with user_errors(RunConfig):
+            check_sweep(config)
 
 
 def check_recipe(overrides: Sequence[str]) -> None:

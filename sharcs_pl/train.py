@@ -7,7 +7,6 @@ import shlex
 import signal
 import sys
 import warnings
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from sharcs_pl.cluster import check_started, join_submitit, readable_elsewhere
 from sharcs_pl.commandline import hydra_raises, user_errors
 from sharcs_pl.config import RunConfig, conf_dir
 from sharcs_pl.core.files import previous, write_text
@@ -58,9 +58,12 @@ def run_job(cfg: DictConfig) -> float:
     run_dir = Path(hydra_cfg.runtime.output_dir)
     # A sweep collects the exceptions of its jobs and goes on; alone, the process ends here.
     sweeping = hydra_cfg.mode == RunMode.MULTIRUN
+    join_submitit()
     try:
-        with nullcontext() if sweeping else user_errors(RunConfig):
-            return train(run_config(cfg), run_dir, cfg, hydra_cfg)["routed"]["value"]
+        with readable_elsewhere() if sweeping else user_errors(RunConfig):
+            config = run_config(cfg)
+            check_started(config, sweeping)
+            return train(config, run_dir, cfg, hydra_cfg)["routed"]["value"]
     finally:
         drop_empty(run_dir)
 

@@ -24,7 +24,8 @@ FLOORS = {
     "commandline": {"config", "data"},
     "inputs": {"core", "config", "models", "data"},
     "record": {"config", "models", "data"},
-    "rundir": {"commandline", "core", "config", "models"},
+    "cluster": {"commandline", "config"},
+    "rundir": {"cluster", "commandline", "core", "config", "models"},
     "build": {"core", "config", "models", "data", "training", "analysis", "inputs", "record"},
 }
 
