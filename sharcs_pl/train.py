@@ -6,9 +6,10 @@ import os
 import shlex
 import sys
 import warnings
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.config_search_path import ConfigSearchPath
@@ -26,6 +27,9 @@ from sharcs_pl.data.own import save_task
 from sharcs_pl.inputs import read_inputs
 from sharcs_pl.launch import decided_by_main, is_alone, is_lost_peer, is_main
 from sharcs_pl.rundir import RunState, claim, decide, drop_empty, run_config
+
+if TYPE_CHECKING:
+    from sharcs_pl.build import Run
 
 ConfigStore.instance().store(name="run_schema", node=RunConfig)
 
@@ -60,7 +64,13 @@ def run_job(cfg: DictConfig) -> float:
         drop_empty(run_dir)
 
 
-def train(config: RunConfig, run_dir: Path, cfg: DictConfig, hydra_cfg: DictConfig | None = None) -> dict[str, Any]:
+def train(
+    config: RunConfig,
+    run_dir: Path,
+    cfg: DictConfig,
+    hydra_cfg: DictConfig | None = None,
+    build: Callable[..., Run] | None = None,
+) -> dict[str, Any]:
     """Train, evaluate the best checkpoint, print the table and fill the run directory; returns ``metrics.json``.
 
     Args:
@@ -68,6 +78,7 @@ def train(config: RunConfig, run_dir: Path, cfg: DictConfig, hydra_cfg: DictConf
         run_dir: where everything goes.
         cfg: the same config as composed, stored under ``.hydra/``.
         hydra_cfg: Hydra's own config, stored beside it.
+        build: in place of ``build_run``, with its arguments.
 
     Raises:
         ValueError: before a model is loaded, for data, an encoder or a folder that cannot serve.
@@ -93,7 +104,7 @@ def train(config: RunConfig, run_dir: Path, cfg: DictConfig, hydra_cfg: DictConf
 
     with GracefulStop(last) as stop:
         try:
-            run = build_run(config, inputs, run_dir, [stop])
+            run = (build or build_run)(config, inputs, run_dir, [stop])
             # torchrun and srun give every process a directory of its own name: the first one's is the run's.
             directory, ckpt_path = decided_by_main(run.trainer, start)
             run.trainer.fit(run.module, datamodule=run.datamodule, ckpt_path=ckpt_path)
