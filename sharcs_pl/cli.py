@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.util
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from sharcs_pl.commandline import explain, is_user_error, user_errors, wants_traceback
 from sharcs_pl.config import RunConfig, conf_dir
@@ -38,6 +37,13 @@ _SECTIONS = {
     "overwrite": "overwrite",
     "ckpt_path": "ckpt_path",
     "seed": "seed_everything",
+}
+# What else the other commands' messages name, and what it is here.
+_WORDS = {
+    "hydra.run.dir": "trainer.default_root_dir",
+    "run": "ckpt_path",
+    "recipe": "preset.recipe",
+    "experiment": "preset.experiment",
 }
 
 
@@ -74,20 +80,20 @@ def place(name: str) -> str:
 
 def typed(message: str) -> str:
     """A message about Hydra's keys, in the words of this command."""
-    message = message.replace("hydra.run.dir=", "trainer.default_root_dir=")
-    names = "|".join(place for place in [*groups(), "batch_size", "eval_batch_size", "seed"])
+    names = "|".join(map(re.escape, [*groups(), *_WORDS, "batch_size", "eval_batch_size", "seed"]))
 
     def words(found: re.Match[str]) -> str:
         name, after = found.groups()
-        return f"preset.{name}=" if after == "=" and name in groups() else place(name) + after
+        here = f"preset.{name}" if after == "=" and name in groups() else _WORDS.get(name) or place(name)
+        return here + after
 
     return re.sub(rf"(?<![\w./-])({names})([.=])", words, message)
 
 
-def to_sections(config: RunConfig) -> dict[str, Any]:
-    """The config as values of the dotted keys of the typed sections."""
+def to_sections(config: dict[str, Any]) -> dict[str, Any]:
+    """A config of Hydra's keys as values of the dotted keys of the typed sections."""
     found = {}
-    for name, value in asdict(config).items():
+    for name, value in config.items():
         rows = {f".{key}": inner for key, inner in value.items()} if name in groups() else {"": value}
         found |= {place(name) + key: inner for key, inner in rows.items()}
     found.pop("ckpt_path")  # an argument of the subcommand, which knows no presets
@@ -104,20 +110,24 @@ def from_sections(values: dict[str, Any]) -> RunConfig:
         plain[field.name] = found
     known = {field.name for field in fields(groups()["trainer"])}
     plain["trainer"] = {key: value for key, value in plain["trainer"].items() if key in known}
+    devices = plain["trainer"]["devices"]
+    if isinstance(devices, str):  # as Lightning's types read the 2 of a command line
+        plain["trainer"]["devices"] = yaml.safe_load(devices)
     return run_config(DictConfig(plain))
 
 
-def preset_config(choices: dict[str, str]) -> RunConfig:
-    """What Hydra composes from a choice per group, the recipe of the pair included."""
+def preset_config(choices: dict[str, str]) -> dict[str, Any]:
+    """What Hydra composes from a choice per group, with the pair's recipe. Not checked: a key may be typed yet."""
     overrides = [f"{group}={choice}" for group, choice in choices.items()]
     check_recipe(overrides)
     Plugins.instance().register(OwnConf)
     ConfigStore.instance().store(name="run_schema", node=RunConfig)
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return run_config(compose("train", overrides=overrides))
+        plain: Any = OmegaConf.to_container(compose("train", overrides=overrides), resolve=True)
+    return plain
 
 
-def base_config(arguments: Sequence[str]) -> RunConfig:
+def base_config(arguments: Sequence[str]) -> dict[str, Any]:
     """What the typed keys stand on: the presets, or for an evaluation what its checkpoint was trained with."""
     subcommand = next((word for word in arguments if word in SUBCOMMANDS), None)
     given = peek(arguments, subcommand)
@@ -125,7 +135,7 @@ def base_config(arguments: Sequence[str]) -> RunConfig:
         config = open_source(str(given["ckpt_path"])).config
         # In one process, as `sharcs evaluate` does: every sample counts once whatever the number of devices.
         trainer = replace(config.trainer, devices=1, num_nodes=1, strategy="auto")
-        return replace(config, trainer=trainer, ckpt_path=None, overwrite=False)
+        return asdict(replace(config, trainer=trainer, ckpt_path=None, overwrite=False))
     return preset_config(given["preset"])
 
 
@@ -133,7 +143,7 @@ def peek(arguments: Sequence[str], subcommand: str | None) -> dict[str, Any]:
     """``preset`` and ``ckpt_path`` as the files and the command line give them, later beating earlier."""
     found: dict[str, Any] = {"preset": {}, "ckpt_path": None}
     for content in map(_content, arguments, [*arguments[1:], ""]):
-        content = content.get(subcommand, content)
+        content = content.get(subcommand or "", content)
         preset = content.get("preset") or {}
         if not isinstance(preset, dict):
             raise ValueError(f"preset={preset} must name a choice per group, such as preset.task=cola")

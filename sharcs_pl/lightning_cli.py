@@ -22,9 +22,10 @@ from sharcs_pl.cli import SUBCOMMANDS, base_config, from_sections, groups, place
 from sharcs_pl.commandline import BAD_INPUT, INTERRUPTED, shorten
 from sharcs_pl.config import RunConfig
 from sharcs_pl.config.evaluate import EvaluateConfig
-from sharcs_pl.config.help import field_texts
+from sharcs_pl.config.help import field_texts, show_default
 from sharcs_pl.data.datamodule import SharcsDataModule
 from sharcs_pl.data.spec import UNKNOWN_LABEL
+from sharcs_pl.data.tasks import GRADED
 from sharcs_pl.evaluate import Prepared, evaluate_model, present, splits_of
 from sharcs_pl.inputs import Inputs, read_inputs, read_task
 from sharcs_pl.rundir import decide
@@ -76,6 +77,8 @@ class SharcsCLI(LightningCLI):
     datamodule: SharcsDataModule
 
     def __init__(self, args: list[str] | None = None, run: bool = True) -> None:
+        self.given = sys.argv[1:] if args is None else list(args)
+        self.base = to_sections(base_config(self.given))  # first: it answers sooner than a parser is built
         super().__init__(
             SharcsModule,
             SharcsDataModule,
@@ -97,22 +100,21 @@ class SharcsCLI(LightningCLI):
         parser.add_argument("--preset", type=dict[str, str], default={}, help=PRESET)
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        lightnings = set(inspect.signature(L.Trainer).parameters)
         for name, schema in groups().items():
-            if name != "trainer":
-                add_keys(parser, schema, f"{place(name)}.", [field.name for field in fields(schema)])
+            names = [field.name for field in fields(schema)]
+            ours = [key for key in names if name != "trainer" or key not in lightnings]
+            add_keys(parser, schema, f"{place(name)}.", ours)
         for name in ("batch_size", "eval_batch_size", "overwrite"):
             add_keys(parser, RunConfig, place(name).removesuffix(name), [name])
-        not_typed: Any = NOT_TYPED & set(inspect.signature(L.Trainer).parameters)
+        not_typed: Any = NOT_TYPED & lightnings
         parser.add_class_arguments(L.Trainer, "trainer", instantiate=False, fail_untyped=False, skip=not_typed)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse what is typed over the presets, or over what the checkpoint was trained with."""
-        given = sys.argv[1:] if args is None else list(args)
-        parsers = getattr(self, "_subcommand_parsers", {"": parser})
-        defaults = to_sections(base_config(given))
-        for each in parsers.values():
-            each.set_defaults(defaults)
-        self.config = parser.parse_args(given)
+        for each in getattr(self, "_subcommand_parsers", {"": parser}).values():
+            each.set_defaults(self.base)
+        self.config = parser.parse_args(self.given)
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: a checkpoint of this project is opened by ``base_config``."""
@@ -122,7 +124,7 @@ class SharcsCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Check the config; what it builds follows once the run directory is known to be free."""
-        self.config_init = self.parser.instantiate_classes(self.config)
+        self.config_init = self.parser.instantiate(self.config)
         values = self.config_init.get(str(self.subcommand), self.config_init).as_dict()
         self.ckpt_path: str | None = values.setdefault("ckpt_path", None)
         self.run_config = from_sections(values)
@@ -131,6 +133,7 @@ class SharcsCLI(LightningCLI):
         known = asdict(self.run_config.trainer)
         self.trainer_arguments = {key: value for key, value in values["trainer"].items() if key not in known}
         if self.subcommand is None:
+            quiet()
             decide(self.run_config, self.run_dir)
             self.build(self.run_config, read_inputs(self.run_config, self.run_dir), self.run_dir)
 
@@ -165,7 +168,7 @@ class SharcsCLI(LightningCLI):
     def how_to_go_on(self) -> str:
         """The command that resumes the run."""
         again = [f"--trainer.default_root_dir={shown(self.run_dir)}", "--ckpt_path=last", "--overwrite=false"]
-        return shlex.join(["python", "-m", "sharcs_pl.cli", *sys.argv[1:], *again])
+        return shlex.join(["python", "-m", "sharcs_pl.cli", *self.given, *again])
 
     def validate(self) -> None:
         """The table of a trained model on the validation split, as ``sharcs evaluate`` gives it."""
@@ -176,8 +179,10 @@ class SharcsCLI(LightningCLI):
         self.evaluate("test", labels_needed=True)
 
     def predict(self) -> None:
-        """``predictions.tsv`` of the test split, which needs no labels."""
-        self.evaluate("test")
+        """``predictions.tsv`` of the test split, which needs no labels; of the validation split where there is none."""
+        task = self.run_config.task
+        untested = task.name == GRADED.name or (task.is_own and task.test is None)
+        self.evaluate("validation" if untested else "test")
 
     def evaluate(self, split: str, labels_needed: bool = False) -> None:
         """Run every rung on every sample of the split and write what is found under ``evaluation/<split>``."""
@@ -220,7 +225,7 @@ def check_same_model(config: RunConfig, source: Source) -> None:
     """``ValueError`` for a key that would ask for another model than the checkpoint holds."""
     for group, names in SHAPE.items():
         for name in names:
-            asked, held = (getattr(getattr(c, group), name) for c in (config, source.config))
+            asked, held = (show_default(getattr(getattr(c, group), name)) for c in (config, source.config))
             if asked != held:
                 raise ValueError(
                     f"{group}.{name}={asked}: the checkpoint was trained with {held} and is evaluated as it is; leave "
