@@ -49,8 +49,9 @@ TYPED = [typed(override) for override in TINY]
 
 
 def command(*arguments: str) -> None:
-    """What ``python -m sharcs_pl.cli`` does, in this process."""
+    """What ``python -m sharcs_pl.cli`` does, in this process, but for the figures."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sharcs_pl.analysis.plots.have_matplotlib", lambda: False)
         patch.setattr(sys, "argv", ["cli", *arguments])
         cli.main()
 
@@ -88,13 +89,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-def hydra_run(directory: Path, *overrides: str) -> dict[str, Any]:
-    cfg = compose_config(*TINY, *overrides)
-    return train(run_config(cfg), directory, cfg)
-
-
 def test_the_same_seed_gives_what_the_hydra_entry_gives(trained: Path, tmp_path: Path) -> None:
-    metrics = hydra_run(tmp_path)
+    cfg = compose_config(*TINY)
+    metrics = train(run_config(cfg), tmp_path, cfg)
     assert json.loads((trained / "metrics.json").read_text()) == metrics
     for name in ("metrics.csv", "plan.csv", "predictions.tsv", "model/config.json"):
         assert (trained / name).read_text() == (tmp_path / name).read_text()
