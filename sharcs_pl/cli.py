@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib.util
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, fields, is_dataclass, replace
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -132,10 +132,7 @@ def base_config(arguments: Sequence[str]) -> dict[str, Any]:
     subcommand = next((word for word in arguments if word in SUBCOMMANDS), None)
     given = peek(arguments, subcommand)
     if subcommand in EVALUATIONS and given["ckpt_path"]:
-        config = open_source(str(given["ckpt_path"])).config
-        # In one process, as `sharcs evaluate` does: every sample counts once whatever the number of devices.
-        trainer = replace(config.trainer, devices=1, num_nodes=1, strategy="auto")
-        return asdict(replace(config, trainer=trainer, ckpt_path=None, overwrite=False))
+        return asdict(open_source(str(given["ckpt_path"])).config) | {"overwrite": False}
     return preset_config(given["preset"])
 
 

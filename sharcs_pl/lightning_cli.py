@@ -28,6 +28,7 @@ from sharcs_pl.data.spec import UNKNOWN_LABEL
 from sharcs_pl.data.tasks import GRADED
 from sharcs_pl.evaluate import Prepared, evaluate_model, present, splits_of
 from sharcs_pl.inputs import Inputs, read_inputs, read_task
+from sharcs_pl.launch import is_main
 from sharcs_pl.rundir import decide
 from sharcs_pl.source import Source, open_source
 from sharcs_pl.train import quiet, shown, train
@@ -164,7 +165,7 @@ class SharcsCLI(LightningCLI):
         try:
             train(config, self.run_dir, DictConfig(asdict(config)), build=self.build)
         except SystemExit as end:
-            if end.code == INTERRUPTED and (self.run_dir / "checkpoints" / "last.ckpt").exists():
+            if end.code == INTERRUPTED and is_main() and (self.run_dir / "checkpoints" / "last.ckpt").exists():
                 print(f"to go on:\n{self.how_to_go_on()}", file=sys.stderr)
             raise
 
@@ -202,7 +203,9 @@ class SharcsCLI(LightningCLI):
 
     def prepare(self, split: str) -> Prepared:
         """The checkpoint and the split's texts; no model is loaded yet."""
-        config = self.run_config
+        # In one process, as `sharcs evaluate` does: every sample counts once, whatever the run was trained on.
+        alone = replace(self.run_config.trainer, devices=1, num_nodes=1, strategy="auto")
+        config = replace(self.run_config, trainer=alone)
         if self.ckpt_path is None:
             raise ValueError("ckpt_path is missing; give a checkpoint, a run directory or a saved model's folder")
         source = open_source(self.ckpt_path)

@@ -6,6 +6,7 @@ import csv
 import importlib
 import importlib.util
 import json
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -24,6 +25,7 @@ from sharcs_pl.rundir import MARKER, run_config
 from sharcs_pl.train import train
 from sharcs_pl.training.module import SharcsModule
 from tests.conftest import TINY, compose_config
+from tests.processes import run_ranks
 
 pytest.importorskip("jsonargparse")  # of the extra [cli]
 lightning_cli: Any = importlib.import_module("sharcs_pl.lightning_cli")
@@ -34,7 +36,7 @@ HYDRA: dict[str, list[str]] = {
     "graded": [],
     "cola_minilm": ["task=cola", "encoder=minilm"],
     "mnli_roberta": ["experiment=mnli_roberta"],
-    "ddp": ["trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy=ddp"],
+    "ddp": ["trainer=ddp", "trainer.accelerator=cpu"],
 }
 
 
@@ -118,6 +120,25 @@ def test_a_printed_config_gives_the_same_config_and_the_same_result(
 def test_a_run_keeps_the_config_that_repeats_it(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     kept = printed(capsys, "fit", f"--config={trained / lightning_cli.SAVED}")
     assert config_of(kept).digest() == json.loads((trained / MARKER).read_text())["digest"]
+
+
+def fit_in_two(rank: int, folder: Path) -> None:
+    os.chdir(folder)
+    os.environ["SHARCS_CACHE"] = str(folder / "cache")
+    command("fit", f"--config={LIGHTNING / 'ddp.yaml'}", *TYPED)
+
+
+def test_two_processes_train_what_one_does_into_one_directory(trained: Path, tmp_path: Path) -> None:
+    run_ranks(2, fit_in_two, tmp_path)
+    (found,) = (tmp_path / "runs" / "graded-tiny-sharcs").iterdir()
+    assert (found / lightning_cli.SAVED).exists()
+    one, two = (csv.DictReader((folder / "metrics.csv").read_text().splitlines()) for folder in (trained, found))
+    losses = [[float(row["train/loss"]) for row in rows] for rows in (one, two)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    # Two processes were asked for, and one evaluates: no sample is counted twice.
+    command("validate", f"--ckpt_path={found}", "--trainer.devices=2")
+    rows = (found / "evaluation" / "validation" / "predictions.tsv").read_text().splitlines()
+    assert len(rows) == 1 + 24
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in LIGHTNING.glob("*.yaml")))
