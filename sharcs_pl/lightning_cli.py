@@ -41,8 +41,6 @@ NOT_TYPED = {
     "limit_test_batches", "limit_predict_batches", "overfit_batches", "fast_dev_run", "barebones", "model_registry",
     "sync_batchnorm", "plugins",
 }  # fmt: skip
-
-
 # What makes a trained model what it is: an evaluation cannot change it.
 SHAPE = {
     "task": ("name",),
@@ -109,7 +107,7 @@ class SharcsCLI(LightningCLI):
             names = [field.name for field in fields(schema)]
             ours = [key for key in names if name != "trainer" or key not in lightnings]
             add_keys(parser, schema, f"{place(name)}.", ours)
-        for name in ("batch_size", "eval_batch_size", "overwrite"):
+        for name in [field.name for field in fields(RunConfig) if field.name not in {*groups(), "seed", "ckpt_path"}]:
             add_keys(parser, RunConfig, place(name).removesuffix(name), [name])
         not_typed: Any = NOT_TYPED & lightnings
         parser.add_class_arguments(L.Trainer, "trainer", instantiate=False, fail_untyped=False, skip=not_typed)
