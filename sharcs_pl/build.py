@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -74,8 +74,17 @@ def get_method(name: str) -> Method:
     return METHODS[name]
 
 
-def build_run(config: RunConfig, inputs: Inputs, run_dir: Path, extra_callbacks: Sequence[Callback] = ()) -> Run:
-    """Tokenise the texts, load the model and wire both to a trainer; nothing is written but the token cache."""
+def build_run(
+    config: RunConfig,
+    inputs: Inputs,
+    run_dir: Path,
+    extra_callbacks: Sequence[Callback] = (),
+    more: Mapping[str, Any] | None = None,
+) -> Run:
+    """Tokenise the texts, load the model and wire both to a trainer; nothing is written but the token cache.
+
+    ``more``: arguments of the trainer that the config does not have.
+    """
     method = get_method(config.method.name)
     check_world(world_size(config), len(config.width.multipliers))
     L.seed_everything(config.seed, verbose=False)
@@ -83,7 +92,8 @@ def build_run(config: RunConfig, inputs: Inputs, run_dir: Path, extra_callbacks:
     datamodule = build_datamodule(config, method, inputs, tokenizer)
     model = build_model(config, method, inputs, tokenizer)
     module = build_module(config, method, inputs.task, model)
-    trainer = build_trainer(config, run_dir, [*build_callbacks(config, method, module, run_dir), *extra_callbacks])
+    callbacks = [*build_callbacks(config, method, module, run_dir), *extra_callbacks]
+    trainer = build_trainer(config, run_dir, callbacks, more)
     return Run(inputs, tokenizer, module, datamodule, trainer)
 
 
@@ -220,14 +230,17 @@ def build_module(
     return SharcsModule(model, task, objective, optimizer, config.seed, make_record(config, task))
 
 
-def build_trainer(config: RunConfig, run_dir: Path, callbacks: list[Callback]) -> L.Trainer:
-    """Lightning's trainer with the given callbacks."""
+def build_trainer(
+    config: RunConfig, run_dir: Path, callbacks: list[Callback], more: Mapping[str, Any] | None = None
+) -> L.Trainer:
+    """Lightning's trainer with the given callbacks; ``more``: arguments that the config does not have."""
     arguments = asdict(config.trainer)
     timeout = timedelta(minutes=arguments.pop("timeout_minutes"))
     if world_size(config) > 1:
         # Buffers are constants; sent around, they would make ranks wait that have fewer validation batches.
         arguments["strategy"] = DDPStrategy(timeout=timeout, gradient_as_bucket_view=True, broadcast_buffers=False)
     return L.Trainer(
+        **(more or {}),
         **arguments,
         default_root_dir=run_dir,
         logger=False,  # opened by its callback, once the run directory is this run's own

@@ -7,6 +7,7 @@ import shlex
 import signal
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ from sharcs_pl.launch import decided_by_main, is_alone, is_lost_peer, is_main
 from sharcs_pl.rundir import RunState, claim, decide, drop_empty, run_config
 
 if TYPE_CHECKING:
+    from sharcs_pl.build import Run
     from sharcs_pl.training.interrupt import Interrupted
 
 ConfigStore.instance().store(name="run_schema", node=RunConfig)
@@ -68,7 +70,13 @@ def run_job(cfg: DictConfig) -> float:
         drop_empty(run_dir)
 
 
-def train(config: RunConfig, run_dir: Path, cfg: DictConfig, hydra_cfg: DictConfig | None = None) -> dict[str, Any]:
+def train(
+    config: RunConfig,
+    run_dir: Path,
+    cfg: DictConfig,
+    hydra_cfg: DictConfig | None = None,
+    build: Callable[..., Run] | None = None,
+) -> dict[str, Any]:
     """Train, evaluate the best checkpoint, print the table and fill the run directory; returns ``metrics.json``.
 
     Args:
@@ -76,6 +84,7 @@ def train(config: RunConfig, run_dir: Path, cfg: DictConfig, hydra_cfg: DictConf
         run_dir: where everything goes.
         cfg: the same config as composed, stored under ``.hydra/``.
         hydra_cfg: Hydra's own config, stored beside it.
+        build: in place of ``build_run``, with its arguments.
 
     Raises:
         ValueError: before a model is loaded, for data, an encoder or a folder that cannot serve.
@@ -101,7 +110,7 @@ def train(config: RunConfig, run_dir: Path, cfg: DictConfig, hydra_cfg: DictConf
 
     with GracefulStop(last, job) as stop:
         try:
-            run = build_run(config, inputs, run_dir, [stop])
+            run = (build or build_run)(config, inputs, run_dir, [stop])
             # torchrun and srun give every process a directory of its own name: the first one's is the run's.
             directory, ckpt_path = decided_by_main(run.trainer, start)
             run.trainer.fit(run.module, datamodule=run.datamodule, ckpt_path=ckpt_path)

@@ -63,7 +63,7 @@ def loaded_after(statement: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "module", ["", ".__main__", ".train", ".evaluate", ".predict", ".calibrate", ".export", ".bench"]
+    "module", ["", ".__main__", ".train", ".evaluate", ".predict", ".calibrate", ".export", ".bench", ".cli"]
 )
 def test_importing_an_entry_loads_no_heavy_library(module: str) -> None:
     assert not loaded_after(f"import sharcs_pl{module}") & {"torch", "transformers", "lightning", "datasets"}
