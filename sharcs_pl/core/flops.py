@@ -6,8 +6,8 @@ reduction. Look-ups of embeddings, norms, activations, softmax and biases are no
 of an encoder of base size.
 
 Attention is counted as dense kernels compute it, L x L in every layer, also where a layer masks all but a window
-(ModernBERT). Relative positions are projected once per pass, whatever its batch size; a sample is charged for all of it,
-as if it ran alone.
+(ModernBERT). Relative positions are projected once per pass, whatever its batch size; a sample is charged for all of
+it, as if it ran alone.
 
 Legend: `B` batch, `L` tokens, `D` hidden, `N` heads, `H` head size, `F` feed-forward, `E` embedding, `P` relative
 positions, `W` rungs, `C` classes. A suffix i is rung i's size, r_i times the full one.

@@ -2,8 +2,7 @@
 
 A new backbone is a new row. Everything else in `models` knows an encoder only through its row.
 
-Dimensions: `B` batch, `L` tokens, `D` hidden, `E` embedding, `N` heads, `F` feed-forward, `P` relative positions,
-`C` labels; with an index `i`, the same at rung i.
+Dimensions: `B` batch, `L` tokens, `D` hidden, `E` embedding, `N` heads, `F` feed-forward, `C` labels.
 """
 
 from __future__ import annotations
@@ -16,12 +15,13 @@ from typing import Any
 import torch
 import transformers
 from torch import Tensor, nn
-from transformers.activations import ACT2FN
-from transformers.masking_utils import create_bidirectional_mask, create_bidirectional_sliding_window_mask
+from transformers.masking_utils import create_bidirectional_mask
 
 from sharcs_pl.core.flops import EncoderShape
+from sharcs_pl.models import deberta, modernbert
 from sharcs_pl.models.architectures import ARCHITECTURES, SizeKeys, check_architecture
-from sharcs_pl.models.layers import ByKind, LayerSize, Tail, make_view
+from sharcs_pl.models.head import HeadParts
+from sharcs_pl.models.layers import LayerSize, Tail, make_view
 from sharcs_pl.models.parts import (
     ALBERT_PARTS,
     BERT_PARTS,
@@ -31,28 +31,6 @@ from sharcs_pl.models.parts import (
     MPNET_PARTS,
     LayerParts,
 )
-
-
-def first_token(hidden: Tensor, attention_mask: Tensor) -> Tensor:
-    """[B, L, D_i] -> [B, D_i]: what most heads read."""
-    return hidden[:, 0]
-
-
-def mean_token(hidden: Tensor, attention_mask: Tensor) -> Tensor:
-    """[B, L, D_i] -> [B, D_i], the mean over real tokens."""
-    return (hidden * attention_mask.unsqueeze(-1)).sum(dim=1) / attention_mask.sum(dim=1, keepdim=True)
-
-
-@dataclass(frozen=True)
-class HeadParts:
-    """The stock head: one vector per text (`pool`), input dropout, dense D -> D, activation, dropout, output D -> C."""
-
-    input_dropout: nn.Module
-    dense: nn.Linear
-    activation: Callable[[Tensor], Tensor]
-    dropout: nn.Module
-    output: nn.Linear
-    pool: Callable[[Tensor, Tensor], Tensor] = first_token
 
 
 def _no_extras(base: Any, hidden: Tensor, heads: int, tail: Tail | None = None) -> dict[str, Any]:
@@ -75,8 +53,8 @@ def _no_costs(config: Any) -> dict[str, int]:
 class Family:
     """One architecture: `model_type` of its config, its stock class, and where that class keeps what.
 
-    `embed` gives the first layer's input [B, L, D] from (base model, input_ids [B, L], token_type_ids [B, L] or None) and,
-    where padding is embedded otherwise than as its id, the attention mask [B, L].
+    `embed` gives the first layer's input [B, L, D] from (base model, input_ids [B, L], token_type_ids [B, L] or None)
+    and, where padding is embedded otherwise than as its id, the attention mask [B, L].
     `layers` lists the base model's layers in depth order; a layer may occur more than once. `parts`: what is in one.
     `layer_extras` gives what the layers take besides hidden state and mask, from (base model, hidden, heads) and, for a
     rung, its tail. `layer_mask` gives the mask they take, from (stock model, hidden, attention mask [B, L]). Either may
@@ -189,13 +167,6 @@ def _embed_albert(
     return base.encoder.embedding_hidden_mapping_in(hidden)
 
 
-def _embed_masked(
-    base: Any, input_ids: Tensor, token_type_ids: Tensor | None, attention_mask: Tensor | None = None
-) -> Tensor:
-    """DeBERTa starts padding at zero; that shows where the first token, which the head reads, is padding."""
-    return base.embeddings(input_ids=input_ids, token_type_ids=token_type_ids, mask=attention_mask)
-
-
 def _encoder_layers(base: Any) -> list[nn.Module]:
     return list(base.encoder.layer)
 
@@ -212,73 +183,9 @@ def _albert_layers(base: Any) -> list[nn.Module]:
     return [layer for group in groups for layer in group.albert_layers]
 
 
-def _modernbert_layers(base: Any) -> list[nn.Module]:
-    return list(base.layers)
-
-
 def _position_bias(base: Any, hidden: Tensor, heads: int, tail: Tail | None = None) -> dict[str, Any]:
     """MPNet adds a learned bias per head, [B, N, L, L]; a narrow rung keeps that of its leading heads."""
     return {"position_bias": base.encoder.compute_position_bias(hidden)[:, :heads]}
-
-
-def _local_and_global(stock: Any, hidden: Tensor, attention_mask: Tensor) -> ByKind:
-    """ModernBERT's layers see either every token or a window around each."""
-    given = {"config": stock.config, "inputs_embeds": hidden, "attention_mask": attention_mask}
-    masks = {
-        "full_attention": create_bidirectional_mask(**given),
-        "sliding_attention": create_bidirectional_sliding_window_mask(**given),
-    }
-    return ByKind("attention_type", masks)
-
-
-def _rotary(base: Any, hidden: Tensor, heads: int, tail: Tail | None = None) -> dict[str, Any]:
-    """Cosines and sines [1, L, H] that turn queries and keys; the head size is the same at every rung."""
-    places = torch.arange(hidden.shape[1], device=hidden.device).unsqueeze(0)
-    turns = {kind: base.rotary_emb(hidden, places, kind) for kind in base.rotary_emb.layer_types}
-    return {"position_embeddings": ByKind("attention_type", turns)}
-
-
-def _relative_positions(base: Any, hidden: Tensor, heads: int, tail: Tail | None = None) -> dict[str, Any]:
-    """The distances [1, L, L] and a table of their embeddings [P, D_i]: a narrow rung reads its leading dims, normalised
-    by a norm of its own."""
-    encoder = base.encoder
-    if not encoder.relative_attention:
-        return {}
-    table, norm = encoder.rel_embeddings.weight, _table_norm(base).get("positions")
-    if tail is not None and tail.size.hidden < table.shape[1]:
-        table, norm = table[:, : tail.size.hidden], tail.outer_norm("positions")
-    return {"relative_pos": encoder.get_rel_pos(hidden), "rel_embeddings": table if norm is None else norm(table)}
-
-
-def _pairs_of_real_tokens(stock: Any, hidden: Tensor, attention_mask: Tensor) -> Tensor:
-    return stock.deberta.encoder.get_attention_mask(attention_mask)
-
-
-def _last_norm(base: Any) -> dict[str, nn.LayerNorm]:
-    return {"final": base.final_norm}
-
-
-def _table_norm(base: Any) -> dict[str, nn.LayerNorm]:
-    encoder = base.encoder
-    normed = encoder.relative_attention and "layer_norm" in encoder.norm_rel_ebd
-    return {"positions": encoder.LayerNorm} if normed else {}
-
-
-def _gated(config: Any) -> dict[str, int]:
-    return {"ffn_matrices": 3}
-
-
-def _disentangled(config: Any) -> dict[str, int]:
-    """As the stock attention decides it: a shared key projects positions to keys and to queries in any case."""
-    kinds = config.pos_att_type or []
-    terms = len({"c2p", "p2c"} & set(kinds))
-    if not config.relative_attention:
-        return {}
-    longest = config.max_relative_positions if config.max_relative_positions > 0 else config.max_position_embeddings
-    buckets = getattr(config, "position_buckets", -1)
-    span = buckets if buckets > 0 else longest
-    projections = 2 if getattr(config, "share_att_key", False) else terms
-    return {"relative_positions": 2 * span, "position_terms": terms, "position_projections": projections}
 
 
 def _bert_head(stock: Any) -> HeadParts:
@@ -303,16 +210,6 @@ def _tanh_head(stock: Any) -> HeadParts:
 def _electra_head(stock: Any) -> HeadParts:
     head = stock.classifier
     return HeadParts(head.dropout, head.dense, head.activation, head.dropout, head.out_proj)
-
-
-def _modernbert_head(stock: Any) -> HeadParts:
-    head, pool = stock.head, mean_token if stock.config.classifier_pooling == "mean" else first_token
-    return HeadParts(nn.Identity(), head.dense, nn.Sequential(head.act, head.norm), stock.drop, stock.classifier, pool)
-
-
-def _deberta_head(stock: Any) -> HeadParts:
-    pooler, activation = stock.pooler, ACT2FN[stock.config.pooler_hidden_act]
-    return HeadParts(pooler.dropout, pooler.dense, activation, stock.dropout, stock.classifier)
 
 
 _BERT = Family(
@@ -385,14 +282,14 @@ _ROWS = (
         stock_class_name="ModernBertForSequenceClassification",
         base="model",
         embed=_embed_without_types,
-        layers=_modernbert_layers,
-        head=_modernbert_head,
+        layers=modernbert.layers,
+        head=modernbert.head,
         parts=MODERNBERT_PARTS,
         head_prefixes=("head.", "classifier."),
-        layer_extras=_rotary,
-        layer_mask=_local_and_global,
-        outer_norms=_last_norm,
-        costs=_gated,
+        layer_extras=modernbert.rotary,
+        layer_mask=modernbert.masks,
+        outer_norms=modernbert.final_norm,
+        costs=modernbert.costs,
         dropouts=("embedding_dropout", "attention_dropout", "mlp_dropout", "classifier_dropout"),
     ),
     replace(
@@ -400,14 +297,14 @@ _ROWS = (
         model_type="deberta-v2",
         stock_class_name="DebertaV2ForSequenceClassification",
         base="deberta",
-        embed=_embed_masked,
-        head=_deberta_head,
+        embed=deberta.embed,
+        head=deberta.head,
         parts=DEBERTA_PARTS,
         head_prefixes=("classifier.", "pooler."),
-        layer_extras=_relative_positions,
-        layer_mask=_pairs_of_real_tokens,
-        outer_norms=_table_norm,
-        costs=_disentangled,
+        layer_extras=deberta.relative_positions,
+        layer_mask=deberta.pairs,
+        outer_norms=deberta.table_norm,
+        costs=deberta.costs,
         dropouts=("hidden_dropout_prob", "attention_probs_dropout_prob", "pooler_dropout", "cls_dropout"),
     ),
 )

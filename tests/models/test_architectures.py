@@ -38,7 +38,7 @@ def test_what_cannot_serve_is_named() -> None:
 
 def test_a_part_that_is_not_cut_is_refused() -> None:
     config = json.loads(AutoConfig.for_model("deberta-v2", conv_kernel_size=3).to_json_string())
-    with pytest.raises(ValueError, match="config.json has conv_kernel_size=3, which is not supported"):
+    with pytest.raises(ValueError, match=r"config\.json has conv_kernel_size=3, which is not supported"):
         encoder_sizes(config)
     assert encoder_sizes(config | {"conv_kernel_size": 0}).max_tokens == 512
 
