@@ -83,11 +83,15 @@ def test_compiled_parts_agree(model: SharcsForSequenceClassification) -> None:
     check(model, [Engine(model, compile=True, compile_backend="eager").answer(batch(), RUNGS)], RUNGS)
 
 
+@pytest.mark.parametrize("model_type", PLAIN)
 @torch.no_grad()
-def test_the_predictor_answers_as_the_model_does(model: SharcsForSequenceClassification) -> None:
+def test_the_predictor_answers_as_the_model_does(stock: Any, model_type: str) -> None:
+    tokenizer = word_tokenizer()
+    model = surgery(stock(model_type, vocab_size=len(tokenizer)))
+    spread_router(model)
     source = random.Random(0)
     texts = [" ".join(source.choices(WORDS, k=source.randint(0, 30))) for _ in range(40)]
-    predictor = RoutedPredictor(model, word_tokenizer(), batch_size=8, max_length=24, window=2)
+    predictor = RoutedPredictor(model, tokenizer, batch_size=8, max_length=24, window=2)
     found = predictor.predict(texts)
     assert len({each.rung for each in found}) > 1
     for text, each, streamed in zip(texts, found, predictor.stream(texts), strict=True):

@@ -67,11 +67,10 @@ def stock() -> Stock:
     def make(
         model_type: str = "bert", num_labels: int = 3, attention: str | None = None, seed: int = 0, **values: Any
     ) -> PreTrainedModel:
-        sizes = {**({} if model_type == "distilbert" else BERT_SIZES), **SIZES.get(model_type, {}), **values}
+        sizes = {"vocab_size": 60, **({} if model_type == "distilbert" else BERT_SIZES), **SIZES.get(model_type, {}), **values}
         pad = PAD.get(model_type, 0)
         config = AutoConfig.for_model(
             model_type,
-            vocab_size=60,
             max_position_embeddings=40,
             pad_token_id=pad,
             bos_token_id=2,
