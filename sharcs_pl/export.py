@@ -79,12 +79,19 @@ def find(run: str) -> Found:
     folder = source.weights if source.weights.is_dir() else source.home / "model"
     saved = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
     if "encoder" in saved:
-        check_written_out(saved["encoder"]["model_type"])
+        _check_architecture(run, saved["encoder"]["model_type"])
     if source.weights.is_dir():
         widths = saved["widths"]
     else:
         widths = [1] if config.method.name == "dense" else config.width.multipliers
     return Found(source, WidthLadder.parse(widths), folder if folder.is_dir() else None)
+
+
+def _check_architecture(run: str, model_type: str) -> None:
+    try:
+        check_written_out(model_type)
+    except ValueError as error:
+        raise ValueError(f"run={run}: {error}") from error
 
 
 def rung_of(text: str, ladder: WidthLadder) -> int:

@@ -67,7 +67,8 @@ def stock() -> Stock:
     def make(
         model_type: str = "bert", num_labels: int = 3, attention: str | None = None, seed: int = 0, **values: Any
     ) -> PreTrainedModel:
-        sizes = {"vocab_size": 60, **({} if model_type == "distilbert" else BERT_SIZES), **SIZES.get(model_type, {}), **values}
+        usual = {} if model_type == "distilbert" else BERT_SIZES
+        sizes = {"vocab_size": 60, **usual, **SIZES.get(model_type, {}), **values}
         pad = PAD.get(model_type, 0)
         config = AutoConfig.for_model(
             model_type,
