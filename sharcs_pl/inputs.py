@@ -17,6 +17,7 @@ from sharcs_pl.data.own import OwnSource, load_own
 from sharcs_pl.data.spec import DataWarning
 from sharcs_pl.data.synthetic import graded_examples
 from sharcs_pl.data.tasks import GRADED, Examples, TaskSpec, get_task, load_examples, subset_examples
+from sharcs_pl.models.architectures import check_norm_after_cut
 from sharcs_pl.models.folder import check_zip
 from sharcs_pl.models.locate import EncoderFiles, locate
 
@@ -114,6 +115,7 @@ def check_sizes(config: RunConfig, encoder: EncoderFiles) -> None:
     config.width.check_fits(
         num_layers=sizes.layers, hidden_size=sizes.hidden, num_heads=sizes.heads, intermediate_size=sizes.ffn
     )
+    check_norm_after_cut(config.width.top_rung_norm, sizes.pre_norm)
     if config.task.max_length > sizes.max_tokens:
         limit = f"this encoder reads at most {sizes.max_tokens} tokens"
         raise ValueError(f"task.max_length={config.task.max_length}: {limit}")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedModel
 from transformers.utils import logging as hf_logging
 
+from sharcs_pl.models.architectures import check_absent
 from sharcs_pl.models.families import Family, get_family
 
 Source = str | Path | PreTrainedModel
@@ -64,7 +65,7 @@ def _from_object(source: PreTrainedModel, num_labels: int | None, dropout: float
     family = get_family(source.config.model_type)
     config = copy.deepcopy(source.config)
     _adapt(family, config, num_labels, dropout)
-    model = family.stock_class(config).to(device=source.device, dtype=source.dtype)
+    model = cast(family.stock_class(config), source.dtype, source.device)
     missing = _copy_weights(source, model, family)
     _check_complete(family, type(source).__name__, missing)
     return model.eval()
@@ -97,9 +98,19 @@ def align(model: nn.Module) -> None:
             parameter.data = parameter.data.clone()
 
 
+def cast(model: Any, dtype: torch.dtype, device: torch.device | None = None) -> Any:
+    """`model` on `device`, its parameters in `dtype`. Buffers keep theirs, as when transformers loads in a lower
+    precision: the frequencies of rotary positions lose their meaning in bfloat16."""
+    model.to(device)
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
+    return model
+
+
 def _adapt(family: Family, config: Any, num_labels: int | None, dropout: float | None) -> None:
     if getattr(config, "is_decoder", False):
         raise ValueError("encoder.pretrained: a decoder (is_decoder in its config) cannot be routed")
+    check_absent(family.keys, config.to_dict())
     if num_labels is not None:
         config.num_labels = num_labels
     if dropout is not None:
