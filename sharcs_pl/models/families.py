@@ -38,6 +38,10 @@ def _no_extras(base: Any, hidden: Tensor, heads: int) -> dict[str, Tensor]:
     return {}
 
 
+def _no_tables(base: Any) -> list[nn.Embedding]:
+    return []
+
+
 @dataclass(frozen=True)
 class Family:
     """One architecture: `model_type` of its config, its stock class, and where that class keeps what.
@@ -45,6 +49,7 @@ class Family:
     `embed` gives the first layer's input [B, L, D] from (base model, input_ids [B, L], token_type_ids [B, L] or None).
     `layers` lists the base model's layers in depth order; a layer may occur more than once. `parts`: what is in one.
     `layer_extras` gives what the layers take besides hidden state and mask, from (base model, hidden, heads).
+    `head_tables` lists the base model's embeddings [any, N] with an entry per head that all layers share.
     `always_projects`: the embeddings pass a Linear even where they have the hidden size.
     `head_prefixes` begin the names of parameters that a checkpoint may lack: they are then drawn afresh.
     """
@@ -58,6 +63,7 @@ class Family:
     parts: LayerParts
     head_prefixes: tuple[str, ...]
     layer_extras: Callable[[Any, Tensor, int], dict[str, Tensor]] = _no_extras
+    head_tables: Callable[[Any], list[nn.Embedding]] = _no_tables
     dropouts: tuple[str, ...] = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
     always_projects: bool = False
 
@@ -156,6 +162,10 @@ def _position_bias(base: Any, hidden: Tensor, heads: int) -> dict[str, Tensor]:
     return {"position_bias": base.encoder.compute_position_bias(hidden)[:, :heads]}
 
 
+def _bias_table(base: Any) -> list[nn.Embedding]:
+    return [base.encoder.relative_attention_bias]
+
+
 def _bert_head(stock: Any) -> HeadParts:
     pooler = stock.bert.pooler
     return HeadParts(nn.Identity(), pooler.dense, pooler.activation, stock.dropout, stock.classifier)
@@ -220,6 +230,7 @@ _ROWS = (
         embed=_embed_without_types,
         parts=MPNET_PARTS,
         layer_extras=_position_bias,
+        head_tables=_bias_table,
         dropouts=("hidden_dropout_prob", "attention_probs_dropout_prob"),
     ),
     Family(
