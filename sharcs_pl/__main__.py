@@ -12,6 +12,7 @@ COMMANDS = {
     "calibrate": "set the budget of a trained model: a cost, a latency or a largest drop in accuracy",
     "export": "write a trained model as one file for onnxruntime or torch",
     "bench": "measure the speed of a trained model, or of a shape, beside what its multiply-adds promise",
+    "reorder": "put an encoder's important heads and neurons first, where narrow widths find them",
 }
 
 

@@ -41,8 +41,8 @@ def measure(stock: Any, batches: Iterable[dict[str, Tensor]]) -> Importance:
     """Importance of every head and neuron of a stock model, in evaluation mode, over batches with `labels`.
 
     For a head's output h of one sample, [L, H], it is the mean over samples of |sum(h * dloss/dh)|; for a neuron's
-    output, [L], likewise. The absolute value is taken per sample, so the batch size does not matter; gradients are taken
-    of activations alone, so none is left from one batch to the next.
+    output, [L], likewise. The absolute value is taken per sample, so the batch size does not matter; gradients are
+    taken of activations alone, so none is left from one batch to the next.
     """
     size = get_family(stock.config.model_type).size(stock.config)
     depths = len(get_family(stock.config.model_type).depth_order(stock))

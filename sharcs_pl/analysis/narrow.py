@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from sharcs_pl.core.widths import WidthLadder
-from sharcs_pl.models.families import get_family
 from sharcs_pl.models.order import watching
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 
@@ -50,8 +49,8 @@ def narrow_logits(stock: Any, batches: Iterable[dict[str, Tensor]], ladder: Widt
 
 
 def hidden_kept(stock: Any, inputs: dict[str, Tensor], ladder: WidthLadder, rung: int, split: int) -> Tensor:
-    """Logits [S, C] of the stock model whose layers after `split` keep their leading heads and neurons only: the others'
-    outputs are set to nought, which is what cutting them gives."""
+    """Logits [S, C] of the stock model whose layers after `split` keep their leading heads and neurons only: the
+    others' outputs are set to nought, which is what cutting them gives."""
 
     def cut(depth: int, value: Tensor) -> Tensor:
         if depth < split:

@@ -35,8 +35,8 @@ class Order:
 def leading_order(stock: Any, heads: Tensor, neurons: Tensor) -> Order:
     """The order in which the most important come first, from importances `heads` [n, N] and `neurons` [n, F].
 
-    Depths that share one layer's weights (ALBERT) get one order, by the sum of their importances; where all layers share
-    a table with an entry per head (MPNet's position bias), the heads get one order for all.
+    Depths that share one layer's weights (ALBERT) get one order, by the sum of their importances; where all layers
+    share a table with an entry per head (MPNet's position bias), the heads get one order for all.
     """
     family = get_family(stock.config.model_type)
     groups = list(_owners(family, stock).values())
@@ -91,9 +91,7 @@ def _reorder_layer(family: Family, layer: nn.Module, size: LayerSize, heads: Ten
 def _head_sources(family: Family, layer: nn.Module) -> list[nn.Linear]:
     """Every Linear that gives a value per head: the projections, those of relative positions among them."""
     others = {family.parts.attention_out, family.parts.ffn_in, family.parts.ffn_out}
-    return [
-        module for name, module in layer.named_modules() if isinstance(module, nn.Linear) and name not in others
-    ]
+    return [module for name, module in layer.named_modules() if isinstance(module, nn.Linear) and name not in others]
 
 
 def _permute_rows(linear: Any, index: Tensor) -> None:
@@ -112,8 +110,9 @@ def _check(family: Family, layer: nn.Module, size: LayerSize) -> None:
     """Every weight of the layer must be one of those whose place in the order is known."""
     parts, sources = family.parts, _head_sources(family, layer)
     hidden, ffn = size.hidden, size.ffn
-    out, first, last = (layer.get_submodule(name) for name in (parts.attention_out, parts.ffn_in, parts.ffn_out))
-    linears: list[Any] = [*sources, out, first, last]
+    named: list[Any] = [layer.get_submodule(name) for name in (parts.attention_out, parts.ffn_in, parts.ffn_out)]
+    out, first, last = named
+    linears = [*sources, *named]
     fits = all(linear.out_features % hidden == 0 for linear in sources) and out.in_features == hidden
     fits &= first.out_features % ffn == 0 and last.in_features == ffn
     known = {id(parameter) for linear in linears for parameter in linear.parameters()}
