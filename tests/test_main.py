@@ -23,6 +23,7 @@ SET = {
     "export": ["run=r", "output=m.onnx", "opset=7"],
     "bench": ["samples=7"],
     "reorder": ["output=o", "samples=7"],
+    "report": ["runs=[r]", "draws=700"],
 }
 
 

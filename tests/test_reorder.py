@@ -111,7 +111,13 @@ def test_the_runs_order_can_go_to_the_weights_it_started_from(dense: Path, bare:
     torch.testing.assert_close(features(tmp_path / "b"), features(bare), rtol=1e-6, atol=1e-6)
     assert (tmp_path / "a" / "importance.parquet").read_bytes() == (tmp_path / "b" / "importance.parquet").read_bytes()
     assert record["narrow"] == trained["narrow"]
-    assert not any("classifier" in name for name in load_file(tmp_path / "b" / "model.safetensors"))
+    new, old = load_file(tmp_path / "b" / "model.safetensors"), load_file(bare / "model.safetensors")
+    assert not any("classifier" in name for name in new)
+    name = "encoder.layer.1.intermediate.dense.weight"
+    rows = pq.read_table(tmp_path / "b" / "importance.parquet").to_pylist()
+    place = {row["index"]: row["place"] for row in rows if (row["part"], row["layer"]) == ("neuron", 1)}
+    assert not torch.equal(new[f"bert.{name}"], old[name])
+    assert all(torch.equal(new[f"bert.{name}"][place[i]], old[name][i]) for i in place)
 
 
 def test_what_is_written_trains(dense: Path, tmp_path: Path) -> None:

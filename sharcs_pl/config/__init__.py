@@ -10,6 +10,7 @@ from sharcs_pl.config.evaluate import EvaluateConfig
 from sharcs_pl.config.export import ExportConfig
 from sharcs_pl.config.predict import PredictConfig
 from sharcs_pl.config.reorder import ReorderConfig
+from sharcs_pl.config.report import ReportConfig
 from sharcs_pl.config.run import RunConfig
 from sharcs_pl.config.task import TaskConfig
 from sharcs_pl.config.training import LoggerConfig, check_logger
@@ -22,6 +23,7 @@ COMMAND_SCHEMAS: dict[str, type] = {
     "export": ExportConfig,
     "bench": BenchConfig,
     "reorder": ReorderConfig,
+    "report": ReportConfig,
 }
 
 __all__ = [
