@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sharcs_pl.analysis.comparison_runs import RunResult
 
 PAGE = "report.html"
+FILES = {PAGE, "report.md", "report.tex", "summary.csv", "points.csv", "figures"}
 
 
 def main() -> None:
@@ -38,13 +39,13 @@ def run(config: ReportConfig) -> list[Comparison]:
 
 
 def check_output(output: str) -> Path:
-    """The folder to write; ``ValueError`` when it holds something that is not an earlier report."""
+    """The folder to write; ``ValueError`` when it holds what no report writes."""
     folder = Path(output).expanduser()
     try:
         check_writable(folder)
     except ValueError as error:
         raise ValueError(str(error).replace("hydra.run.dir=", "output=")) from error
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / PAGE).is_file():
+    if folder.is_dir() and {path.name for path in folder.iterdir()} - FILES:
         raise ValueError(f"output={output} holds other files; give a new folder")
     return folder
 
@@ -64,10 +65,12 @@ def read_runs(config: ReportConfig) -> list[tuple[str | None, RunResult]]:
 
 
 def check_tasks(config: ReportConfig, runs: Sequence[RunResult]) -> None:
-    """With ``task=`` every run must be of it."""
+    """With ``only_task=`` every run must be of it."""
     for run in runs:
-        if config.task is not None and run.task != config.task:
-            raise ValueError(f"runs: {run.path} is of task={run.task}, not of task={config.task}; leave it out")
+        if config.only_task is not None and run.task != config.only_task:
+            raise ValueError(
+                f"runs: {run.path} is of task={run.task}, which only_task={config.only_task} excludes; leave it out"
+            )
 
 
 def check_figures() -> None:
@@ -113,10 +116,10 @@ def present(comparisons: Sequence[Comparison], folder: Path) -> None:
     for found in comparisons:
         grid = summary(found)
         table = Table(title=grid.title)
-        for name in grid.head[:7]:
+        for name in grid.head:
             table.add_column(name, justify="left" if name == "method" else "right")
         for row in grid.rows:
-            table.add_row(*row[:7])
+            table.add_row(*row)
         console.print(table)
     console.print(f"the page: {shown((folder / PAGE).absolute())}", soft_wrap=True)
 

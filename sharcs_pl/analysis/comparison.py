@@ -225,4 +225,4 @@ def _difference(run: RunResult, same: Sequence[RunResult]) -> str:
     differing = [key for key in differing if not key.startswith(("task.", "trainer."))] or differing
     if not differing or len(differing) > 4:
         return run.path.name
-    return ", ".join(f"{key}={run.settings.get(key, '-')}" for key in differing)
+    return ", ".join(f"{key.removesuffix('.name')}={run.settings.get(key, '-')}" for key in differing)

@@ -41,7 +41,8 @@ def look(number: int) -> dict[str, Any]:
 
 def draw_comparison(found: Comparison, folder: Path) -> list[Path]:
     """Both figures of a task in both formats; the second only where a method has controls. Returns the images."""
-    drawn = _saved(folder / found.task, (7.2, 4.8), lambda figure: _methods(figure, found))
+    height = 3.9 + 0.2 * -(-(len(found.standings) + 1) // _columns(found))  # the legend's rows come on top
+    drawn = _saved(folder / found.task, (7.2, height), lambda figure: _methods(figure, found))
     controlled = [row for row in found.standings if _control_names(row)]
     if controlled:
         columns = min(3, len(controlled))
@@ -91,7 +92,7 @@ def _methods(figure: Any, found: Comparison) -> None:
 
 def _columns(found: Comparison) -> int:
     longest = max(len(row.method.name) for row in found.standings)
-    return 4 if longest < 16 else 3 if longest < 26 else 2 if longest < 46 else 1
+    return 4 if longest < 14 else 3 if longest < 24 else 2 if longest < 44 else 1
 
 
 def _dense(axes: Axes, row: Standing) -> None:

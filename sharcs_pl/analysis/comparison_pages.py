@@ -28,10 +28,7 @@ class Grid:
 
 def summary(found: Comparison) -> Grid:
     """A row per method, best at the budget first."""
-    head = (
-        "method", "seeds", found.metric, "MACs, of dense", f"at {found.budget:g}x MACs", "area", "oracle",
-        "minus dense [95 %]", "minus best at no more MACs [95 %]",
-    )  # fmt: skip
+    head = ("method", "seeds", found.metric, "MACs, of dense", f"at {found.budget:g}x MACs", "area", "oracle")
     rows = tuple(_row(row) for row in found.standings)
     marked: set[tuple[int, int]] = set()
     for column, values in ((4, [r.at_budget for r in found.standings]), (5, [r.area for r in found.standings])):
@@ -44,8 +41,24 @@ def _row(row: Standing) -> tuple[str, ...]:
     oracle = NONE if row.oracle is None else f"{row.oracle.value.mean:.4f} at {row.oracle.cost.mean:.2f}"
     return (
         row.method.name, str(len(row.method.runs)), shown(row.value), shown(row.cost, 3), shown(row.at_budget),
-        shown(row.area), oracle, versus(row.to_dense), versus(row.to_best, named=True),
+        shown(row.area), oracle,
     )  # fmt: skip
+
+
+def differences(found: Comparison) -> Grid | None:
+    """Each method against the dense model and against the best that costs no more; None without answers."""
+    rows = [
+        (row.method.name, versus(row.to_dense), versus(row.to_best), row.to_best.name if row.to_best else NONE)
+        for row in found.standings
+        if row.to_dense or row.to_best
+    ]
+    head = ("method", "minus dense [95 %]", "minus the best at no more MACs [95 %]", "which is")
+    return Grid(f"{found.task}: differences in {found.metric}, paired bootstrap", head, tuple(rows)) if rows else None
+
+
+def grids(found: Comparison) -> list[Grid]:
+    """All tables of a task."""
+    return [grid for grid in (summary(found), differences(found), timings(found)) if grid]
 
 
 def shown(value: Spread | None, digits: int = 4) -> str:
@@ -55,12 +68,9 @@ def shown(value: Spread | None, digits: int = 4) -> str:
     return f"{value.mean:.{digits}f}" + (f" ± {value.std:.{digits}f}" if value.std is not None else "")
 
 
-def versus(found: Versus | None, named: bool = False) -> str:
+def versus(found: Versus | None) -> str:
     """A difference with its interval."""
-    if found is None:
-        return NONE
-    name = f" ({found.name})" if named else ""
-    return f"{found.difference:+.4f} [{found.low:+.4f}, {found.high:+.4f}]{name}"
+    return NONE if found is None else f"{found.difference:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"
 
 
 def timings(found: Comparison) -> Grid | None:
@@ -113,7 +123,7 @@ def markdown(sections: Sequence[tuple[Comparison, Sequence[Path]]], title: str) 
     for found, figures in sections:
         lines += [f"## {found.task}", ""]
         lines += [f"![{path.stem}](figures/{path.name})" for path in figures if path.suffix == ".png"]
-        for grid in filter(None, (summary(found), timings(found))):
+        for grid in grids(found):
             lines += ["", *_markdown_table(grid)]
         lines += ["", *(f"- {note}" for note in notes(found)), ""]
     return "\n".join(lines)
@@ -132,8 +142,8 @@ def _markdown_table(grid: Grid) -> list[str]:
 
 
 def latex(sections: Sequence[tuple[Comparison, Sequence[Path]]]) -> str:
-    """A `tabular` per task for ``\\input``; it needs the package booktabs."""
-    return "\n".join(_latex_table(summary(found)) for found, _ in sections)
+    """A `tabular` per table for ``\\input``; it needs the package booktabs."""
+    return "\n".join(_latex_table(grid) for found, _ in sections for grid in grids(found))
 
 
 def _latex_table(grid: Grid) -> str:
@@ -151,7 +161,7 @@ def _latex_table(grid: Grid) -> str:
 
 _TEX = {
     "\\": r"\textbackslash{}", "_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", 
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$",
 }  # fmt: skip
 
 
@@ -212,11 +222,11 @@ def page(sections: Sequence[tuple[Comparison, Sequence[Path]]], title: str) -> s
 
 def _section(found: Comparison, figures: Sequence[Path]) -> str:
     images = "".join(_image(path, found) for path in figures if path.suffix == ".svg")
-    grids = "".join(_table(grid) for grid in (summary(found), timings(found)) if grid)
+    tables = "".join(_table(grid) for grid in grids(found))
     listed = "".join(f"<li>{html.escape(note)}</li>" for note in notes(found))
     lead = html.escape(_lead(found))
     return (
-        f'<section id="{html.escape(found.task)}"><h2>{html.escape(found.task)}</h2><p>{lead}</p>{images}{grids}'
+        f'<section id="{html.escape(found.task)}"><h2>{html.escape(found.task)}</h2><p>{lead}</p>{images}{tables}'
         f"<details><summary>How to read this</summary><ul>{listed}</ul></details></section>"
     )
 
@@ -279,7 +289,7 @@ th, td { padding: 0.35rem 0.6rem; text-align: right; border-bottom: 1px solid va
 td { white-space: nowrap; } th { vertical-align: bottom; background: var(--pale); font-weight: 600; }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: #fff; }
 th:first-child { background: var(--pale); }
-td:first-child { white-space: normal; min-width: 8rem; max-width: 16rem; overflow-wrap: anywhere; }
+td:first-child { white-space: normal; min-width: min(13rem, 45vw); overflow-wrap: break-word; }
 td.best { font-weight: 700; text-decoration: underline; text-underline-offset: 3px; }
 details { font-size: 0.9rem; } summary { cursor: pointer; color: var(--mark); } li { margin: 0.3rem 0; }
 @media print { body { max-width: none; font-size: 10pt; } .wide { overflow: visible; } td { white-space: normal; }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -33,6 +34,10 @@ class CurvePoint:
     name: str
     value: float
     macs: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.value) and math.isfinite(self.macs) and self.macs >= 0):
+            raise ValueError(f"point {self.name!r} has value {self.value} at {self.macs} multiply-adds")
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ class ReportConfig:
     names: list[str] = field(default_factory=list)
     """One name for each entry of ``runs``, whose runs are then seeds of one method; empty: named by method, and by the
     keys in which runs of one method differ."""
-    task: str | None = None
+    only_task: str | None = None
     """Refuse runs of any other task; null: a section per task."""
     unfinished: str = "refuse"
     """Runs without results: ``refuse`` or ``skip`` them."""
