@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 OWN = ""  # the control's name of a method's own rule
+_WHOLE = 0.98  # of the stock model's cost
 RESULTS, MARKER = "metrics.json", ".hydra/run.json"
 _NOT_PART = {
     "seed",
@@ -129,7 +130,8 @@ def _result(path: Path, metrics: Mapping[str, Any], config: Mapping[str, Any]) -
         curves=read or _from_metrics(own, rungs),
         oracle=_oracle(oracle, float(metrics["dense_macs"])),
         static=len(rungs) == 1,
-        full=len(rungs) == 1 and rungs[0]["width"] == 1,
+        # Not by the method's name: one rung may also be one exit, or skip tokens.
+        full=len(rungs) == 1 and rungs[0]["width"] == 1 and routed["macs"] > _WHOLE * metrics["dense_macs"],
         answers=read_answers(path / "predictions.tsv"),
         classes=tuple(classes) if classes else None,
         settings=_flat(config),

@@ -91,6 +91,7 @@ def test_without_a_curve_the_points_are_those_of_the_results(tmp_path: Path) -> 
     dense = read_run(make_run(tmp_path / "b", "dense", widths=(1.0,), cost=1.0))
     assert (dense.full, list(dense.curves)) == (True, [OWN])
     assert not read_run(make_run(tmp_path / "c", "fixed", widths=(0.25,))).full
+    assert not read_run(make_run(tmp_path / "d", "skim", widths=(1.0,), cost=0.6)).full
 
 
 @pytest.mark.parametrize(
