@@ -22,6 +22,8 @@ SET = {
     "calibrate": ["run=r", "budget=0.5", "eval_batch_size=7"],
     "export": ["run=r", "output=m.onnx", "opset=7"],
     "bench": ["samples=7"],
+    "reorder": ["output=o", "samples=7"],
+    "report": ["runs=[r]", "draws=700"],
 }
 
 

@@ -49,6 +49,10 @@ def _no_costs(config: Any) -> dict[str, int]:
     return {}
 
 
+def _no_tables(base: Any) -> list[nn.Embedding]:
+    return []
+
+
 @dataclass(frozen=True)
 class Family:
     """One architecture: `model_type` of its config, its stock class, and where that class keeps what.
@@ -61,6 +65,7 @@ class Family:
     hold a `ByKind`. `outer_norms`: the base model's norms outside its layers, of which every rung has its own: "final"
     runs after the last layer, "positions" on embeddings of relative positions, which the trunk reads too.
     `costs` gives, from the config, fields of `EncoderShape` beyond the sizes that every row has.
+    `head_tables` lists the base model's embeddings [any, N] with an entry per head that all layers share.
     `always_projects`: the embeddings pass a Linear even where they have the hidden size.
     `head_prefixes` begin the names of parameters that a checkpoint may lack: they are then drawn afresh.
     """
@@ -77,6 +82,7 @@ class Family:
     layer_mask: Callable[[Any, Tensor, Tensor], Any] = _one_mask
     outer_norms: Callable[[Any], dict[str, nn.LayerNorm]] = _no_norms
     costs: Callable[[Any], dict[str, int]] = _no_costs
+    head_tables: Callable[[Any], list[nn.Embedding]] = _no_tables
     dropouts: tuple[str, ...] = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
     always_projects: bool = False
 
@@ -188,6 +194,10 @@ def _position_bias(base: Any, hidden: Tensor, heads: int, tail: Tail | None = No
     return {"position_bias": base.encoder.compute_position_bias(hidden)[:, :heads]}
 
 
+def _bias_table(base: Any) -> list[nn.Embedding]:
+    return [base.encoder.relative_attention_bias]
+
+
 def _bert_head(stock: Any) -> HeadParts:
     pooler = stock.bert.pooler
     return HeadParts(nn.Identity(), pooler.dense, pooler.activation, stock.dropout, stock.classifier)
@@ -252,6 +262,7 @@ _ROWS = (
         embed=_embed_without_types,
         parts=MPNET_PARTS,
         layer_extras=_position_bias,
+        head_tables=_bias_table,
         dropouts=("hidden_dropout_prob", "attention_probs_dropout_prob"),
     ),
     Family(

@@ -32,7 +32,7 @@ def load_stock(source: Source, num_labels: int | None = None, dropout: float | N
     """
     if isinstance(source, PreTrainedModel):
         return _from_object(source, num_labels, dropout)
-    return _from_checkpoint(str(source), num_labels, dropout)
+    return load_checkpoint(str(source), num_labels, dropout)[0]
 
 
 def stock_from_dict(encoder: dict[str, Any], num_labels: int, attention: str | None) -> PreTrainedModel:
@@ -46,7 +46,10 @@ def stock_from_dict(encoder: dict[str, Any], num_labels: int, attention: str | N
     return family.stock_class(config)
 
 
-def _from_checkpoint(source: str, num_labels: int | None, dropout: float | None) -> PreTrainedModel:
+def load_checkpoint(
+    source: str, num_labels: int | None = None, dropout: float | None = None
+) -> tuple[PreTrainedModel, set[str]]:
+    """`load_stock` of a folder or a hub id, and the names of the head's parameters that were drawn afresh."""
     try:
         config = AutoConfig.from_pretrained(source)
     except OSError as error:
@@ -57,8 +60,9 @@ def _from_checkpoint(source: str, num_labels: int | None, dropout: float | None)
         model, report = family.stock_class.from_pretrained(
             source, config=config, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
         )
-    _check_complete(family, source, [*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])])
-    return model.eval()
+    drawn = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
+    _check_complete(family, source, drawn)
+    return model.eval(), drawn
 
 
 def _from_object(source: PreTrainedModel, num_labels: int | None, dropout: float | None) -> PreTrainedModel:
