@@ -1,4 +1,4 @@
-"""Hydra's basic sweep, in which a bad job is named and the others run.
+"""Hydra's basic sweep, in which a bad job is named and the others run, with any launcher.
 
 A Hydra plugin must lie in the namespace ``hydra_plugins``. It is chosen by ``conf/train.yaml`` and leaves other
 applications alone. Hydra runs it before the module is registered, so that a dataclass here may not postpone its
@@ -15,9 +15,11 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
-from sharcs_pl.commandline import BAD_INPUT, USER_ERRORS, explain, is_user_error
+from hydra_plugins.sharcs_launcher import job_folder, routed_value
+from sharcs_pl.cluster import check_tasks
+from sharcs_pl.commandline import BAD_INPUT, USER_ERRORS, explain, is_user_error, shorten
 from sharcs_pl.config import RunConfig
 from sharcs_pl.rundir import check_recipe, run_config
 
@@ -62,10 +64,10 @@ class SharcsSweeper(BasicSweeper):
     def _fault(self, job: Sequence[str]) -> str | None:
         """Why a job cannot run, as far as its config tells."""
         assert self.config is not None
-        assert self.hydra_context is not None
         try:
             check_recipe(job)
-            run_config(self.hydra_context.config_loader.load_sweep_config(self.config, list(job)))
+            config = run_config(self._compose(job))
+            check_tasks(self.config.hydra.launcher, config.trainer.devices, config.trainer.num_nodes)
         except USER_ERRORS as error:
             return explain(error, RunConfig)
         return None
@@ -80,8 +82,38 @@ class SharcsSweeper(BasicSweeper):
         assert self.launcher is not None
         returns: list[JobReturn] = []
         for batch in self.split_overrides_to_chunks(jobs, self.max_batch_size):
-            returns += self.launcher.launch(batch, initial_job_idx=len(returns))
+            try:
+                returns += self.launcher.launch(batch, initial_job_idx=len(returns))
+            except Exception as error:
+                if not is_lost_job(error):
+                    raise
+                print(f"error: {shorten(str(error))}", file=sys.stderr)
+                returns += [self._look(job, number) for number, job in enumerate(batch, len(returns))]
         return returns
+
+    def _look(self, job: Sequence[str], number: int) -> JobReturn:
+        """What a job left in its directory, where the launcher knows of none because one of them was lost."""
+        config = self._compose(job)
+        with open_dict(config):
+            config.hydra.job.id = config.hydra.job.num = number
+        folder = job_folder(config)
+        done = JobReturn(overrides=list(job), status=JobStatus.COMPLETED)
+        try:
+            done.return_value = routed_value(folder)
+        except OSError:
+            done.status = JobStatus.FAILED
+            done.return_value = RuntimeError(f"no result; its log is under {folder.parent / '.submitit'}")
+        return done
+
+    def _compose(self, job: Sequence[str]) -> DictConfig:
+        assert self.config is not None
+        assert self.hydra_context is not None
+        return self.hydra_context.config_loader.load_sweep_config(self.config, list(job))
+
+
+def is_lost_job(error: Exception) -> bool:
+    """Whether submitit says that a job was cancelled, killed, or ended without a result; told by name, not imported."""
+    return type(error).__module__.startswith("submitit.")
 
 
 def finish(returns: Sequence[JobReturn], left_out: int) -> None:

@@ -11,7 +11,10 @@ COMMANDS = {
     "predict": "answer the texts of a file or a pipe with a trained model",
     "calibrate": "set the budget of a trained model: a cost, a latency or a largest drop in accuracy",
     "export": "write a trained model as one file for onnxruntime or torch",
+    "cli": "Lightning's own command line: fit, validate, test, predict, with --config and --help",
     "bench": "measure the speed of a trained model, or of a shape, beside what its multiply-adds promise",
+    "reorder": "put an encoder's important heads and neurons first, where narrow widths find them",
+    "report": "compare finished runs: accuracy against compute, in figures, tables and one page",
 }
 
 

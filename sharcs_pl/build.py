@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -12,7 +12,9 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies import DDPStrategy
 from transformers import (
     AutoTokenizer,
@@ -24,6 +26,7 @@ from transformers import (
 
 from sharcs_pl.config import RunConfig, check_logger
 from sharcs_pl.core.plan import PlanConfig, check_world
+from sharcs_pl.core.slurm import slurm_job
 from sharcs_pl.data.datamodule import SharcsDataModule
 from sharcs_pl.data.synthetic import word_tokenizer
 from sharcs_pl.data.table import TokenTable, tokenize
@@ -33,13 +36,13 @@ from sharcs_pl.methods import Method, get_method
 from sharcs_pl.models.pretrained import align
 from sharcs_pl.record import make_record
 from sharcs_pl.training.callbacks import (
-    BestCheckpoint,
     CurveFiles,
     EpochFractionSchedule,
     HardnessHistory,
     RankAgreement,
     SharcsProgressBar,
 )
+from sharcs_pl.training.checkpoints import BestCheckpoint, DurableCheckpointIO, LastCheckpoint
 from sharcs_pl.training.logging import LoggerSettings, RunLogger
 from sharcs_pl.training.module import OptimizerSettings, SharcsModule
 from sharcs_pl.training.objective import ObjectiveConfig
@@ -57,8 +60,17 @@ class Run:
     trainer: L.Trainer
 
 
-def build_run(config: RunConfig, inputs: Inputs, run_dir: Path, extra_callbacks: Sequence[Callback] = ()) -> Run:
-    """Tokenise the texts, load the model and wire both to a trainer; nothing is written but the token cache."""
+def build_run(
+    config: RunConfig,
+    inputs: Inputs,
+    run_dir: Path,
+    extra_callbacks: Sequence[Callback] = (),
+    more: Mapping[str, Any] | None = None,
+) -> Run:
+    """Tokenise the texts, load the model and wire both to a trainer; nothing is written but the token cache.
+
+    ``more``: arguments of the trainer that the config does not have.
+    """
     method = get_method(config.method.name)
     check_world(world_size(config), len(config.width.multipliers))
     L.seed_everything(config.seed, verbose=False)
@@ -66,7 +78,8 @@ def build_run(config: RunConfig, inputs: Inputs, run_dir: Path, extra_callbacks:
     datamodule = build_datamodule(config, inputs, tokenizer)
     model = build_model(config, method, inputs, tokenizer)
     module = build_module(config, inputs.task, model, method.rule(config, model))
-    trainer = build_trainer(config, run_dir, [*build_callbacks(config, module, run_dir), *extra_callbacks])
+    callbacks = [*build_callbacks(config, module, run_dir), *extra_callbacks]
+    trainer = build_trainer(config, run_dir, callbacks, more)
     return Run(inputs, tokenizer, module, datamodule, trainer)
 
 
@@ -190,18 +203,22 @@ def build_module(config: RunConfig, task: TaskSpec, model: Any, rule: TrainingRu
     return SharcsModule(model, task, objective, optimizer, config.seed, make_record(config, task), rule)
 
 
-def build_trainer(config: RunConfig, run_dir: Path, callbacks: list[Callback]) -> L.Trainer:
-    """Lightning's trainer with the given callbacks."""
+def build_trainer(
+    config: RunConfig, run_dir: Path, callbacks: list[Callback], more: Mapping[str, Any] | None = None
+) -> L.Trainer:
+    """Lightning's trainer with the given callbacks; ``more``: arguments that the config does not have."""
     arguments = asdict(config.trainer)
     timeout = timedelta(minutes=arguments.pop("timeout_minutes"))
     if world_size(config) > 1:
         # Buffers are constants; sent around, they would make ranks wait that have fewer validation batches.
         arguments["strategy"] = DDPStrategy(timeout=timeout, gradient_as_bucket_view=True, broadcast_buffers=False)
     return L.Trainer(
+        **(more or {}),
         **arguments,
         default_root_dir=run_dir,
         logger=False,  # opened by its callback, once the run directory is this run's own
         callbacks=callbacks,
+        plugins=build_plugins(),
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
         reload_dataloaders_every_n_epochs=1,
@@ -210,38 +227,36 @@ def build_trainer(config: RunConfig, run_dir: Path, callbacks: list[Callback]) -
 
 
 def build_callbacks(config: RunConfig, module: SharcsModule, run_dir: Path) -> list[Callback]:
-    """History first, checkpoints last: a checkpoint of an epoch's end must hold its closed history."""
+    """History first, then the best checkpoint, then the last: that of an epoch's end must hold the closed history and
+    what is the best so far."""
     callbacks: list[Callback] = [
         RankAgreement(config.digest()),
         EpochFractionSchedule(config.optim.warmup_fraction),
         CurveFiles(run_dir, config.width.multipliers if config.method.routed else ["1"]),
         HardnessHistory(run_dir if config.method.routed else None),
         *build_logger(config, run_dir, module.record),
-        *_last_checkpoints(config, run_dir / "checkpoints"),
     ]
     if config.trainer.enable_progress_bar:
         callbacks.append(SharcsProgressBar())
-    if config.checkpoint.save_best:
-        budget = config.checkpoint.max_macs_fraction if config.method.routed else None
+    keep, folder = config.checkpoint, run_dir / "checkpoints"
+    if keep.save_best:
+        budget = keep.max_macs_fraction if config.method.routed else None
         first = max(config.first_routed_epoch, config.stage_epochs)
-        callbacks.append(BestCheckpoint(run_dir / "checkpoints", first, budget))
+        callbacks.append(BestCheckpoint(folder, first, budget))
+    if keep.save_last:
+        callbacks.append(LastCheckpoint(folder, keep.every_n_epochs, keep.every_n_steps, keep.every_n_minutes))
     return callbacks
 
 
-def _last_checkpoints(config: RunConfig, folder: Path) -> list[Callback]:
-    keep = config.checkpoint
-    if not keep.save_last:
-        return []
-    common: dict[str, Any] = {"dirpath": folder, "filename": "last", "enable_version_counter": False}
-    found: list[Callback] = [
-        ModelCheckpoint(**common, every_n_epochs=keep.every_n_epochs, save_on_train_epoch_end=True)
-    ]
-    if keep.every_n_steps:
-        found.append(ModelCheckpoint(**common, every_n_train_steps=keep.every_n_steps))
-    if keep.every_n_minutes:
-        interval = timedelta(minutes=keep.every_n_minutes)
-        found.append(ModelCheckpoint(**common, train_time_interval=interval))
-    return found
+def build_plugins() -> list[Any]:
+    """Durable checkpoints; under SLURM also its environment without Lightning's requeueing, which hangs when a process
+    is slower than another. ``GracefulStop`` has the job requeued."""
+    plugins: list[Any] = [DurableCheckpointIO()]
+    # As Lightning decides it; its own detect() also advises to use srun wherever that is installed.
+    started_by_slurm = slurm_job(os.environ) is not None and "SLURM_NTASKS" in os.environ
+    if started_by_slurm and not TorchElasticEnvironment.detect():
+        plugins.append(SLURMEnvironment(auto_requeue=False))
+    return plugins
 
 
 def build_logger(config: RunConfig, run_dir: Path, record: dict[str, Any] | None) -> list[Callback]:

@@ -19,6 +19,8 @@ from sharcs_pl.source import Source, load_model, load_tokenizer, open_source
 from sharcs_pl.train import quiet, shown
 
 if TYPE_CHECKING:
+    import lightning as L
+
     from sharcs_pl.analysis.evaluation import Predictions, Report
     from sharcs_pl.models.routed import SharcsForSequenceClassification
 
@@ -103,8 +105,11 @@ def splits_of(config: RunConfig, split: str) -> list[str | None]:
     return [n for n in names if n != "test_ax" or folder is None or list(Path(folder).glob(f"**/{known[n]}"))]
 
 
-def evaluate_model(prepared: Prepared) -> Evaluated:
-    """Run every rung on every sample, in the way and in the batches of training's own validation."""
+def evaluate_model(prepared: Prepared, trainer: L.Trainer | None = None) -> Evaluated:
+    """Run every rung on every sample, in the way and in the batches of training's own validation.
+
+    ``trainer``: of one process; None makes one from the config.
+    """
     import lightning as L
 
     from sharcs_pl.analysis.evaluation import evaluate
@@ -115,7 +120,7 @@ def evaluate_model(prepared: Prepared) -> Evaluated:
     tokenizer, model = load_tokenizer(prepared.source), load_model(prepared.source)
     tables = [build_table(config, examples, tokenizer) for examples in prepared.examples.values()]
     module = build_module(config, task, model)
-    trainer = L.Trainer(
+    trainer = trainer or L.Trainer(
         accelerator=config.trainer.accelerator,
         devices=1,
         precision=config.trainer.precision,

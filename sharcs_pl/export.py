@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 from sharcs_pl.commandline import read_command, user_errors
 from sharcs_pl.config.export import ExportConfig
 from sharcs_pl.core.widths import WidthLadder
-from sharcs_pl.source import Source, load_model, model_settings, open_source
+from sharcs_pl.models.architectures import check_written_out
+from sharcs_pl.models.folder import read_json
+from sharcs_pl.source import Source, load_model, open_source
 from sharcs_pl.train import quiet, shown
 
 if TYPE_CHECKING:
@@ -77,8 +79,18 @@ def find(run: str) -> Found:
     source = open_source(run, record_needed=False)
     config = source.config
     folder = source.weights if source.weights.is_dir() else source.home / "model"
-    widths = model_settings(source)["widths"] if source.weights.is_dir() else config.widths
+    saved = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
+    if "encoder" in saved:
+        _check_architecture(run, saved["encoder"]["model_type"])
+    widths = saved["widths"] if source.weights.is_dir() else config.widths
     return Found(source, WidthLadder.parse(widths), folder if folder.is_dir() else None)
+
+
+def _check_architecture(run: str, model_type: str) -> None:
+    try:
+        check_written_out(model_type)
+    except ValueError as error:
+        raise ValueError(f"run={run}: {error}") from error
 
 
 def rung_of(text: str, ladder: WidthLadder) -> int:

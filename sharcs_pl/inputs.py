@@ -6,49 +6,59 @@ Loads no torch, so that a mistake in the data or a folder answers within a secon
 from __future__ import annotations
 
 import shutil
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sharcs_pl.config import RunConfig, TaskConfig
+from sharcs_pl.core.files import previous
 from sharcs_pl.data.own import OwnSource, load_own
+from sharcs_pl.data.spec import DataWarning
 from sharcs_pl.data.synthetic import graded_examples
 from sharcs_pl.data.tasks import GRADED, Examples, TaskSpec, get_task, load_examples, subset_examples
+from sharcs_pl.models.architectures import check_norm_after_cut
 from sharcs_pl.models.folder import check_zip
 from sharcs_pl.models.locate import EncoderFiles, locate
 from sharcs_pl.models.teachers import check_teacher
 
-# Files of a run, in copies of the weights: last.ckpt and best.ckpt hold them with two moments of Adam, model/ once;
-# a checkpoint is written beside its predecessor before it replaces it.
-_COPIES = {"save_last": 3, "save_best": 3}
+# Files of a run, in copies of the weights: last.ckpt, the one before it and best.ckpt hold them with two moments of
+# Adam, model/ once; a checkpoint is written beside its predecessor before it replaces it.
+_COPIES = {"save_last": 6, "save_best": 3}
 _COPIES_ALWAYS = 1 + 3
+_OTHER = "another checkpoint with ckpt_path=<file> hydra.run.dir=<another folder>"
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """The task's row, its splits in memory, and the encoder's files (None for an encoder from scratch)."""
+    """The task's row, its splits in memory, the encoder's files (None for an encoder from scratch), and the checkpoint
+    to go on from, if any."""
 
     task: TaskSpec
     examples: dict[str, Examples]
     encoder: EncoderFiles | None
+    checkpoint: Path | None = None
 
 
-def read_inputs(config: RunConfig, run_dir: Path) -> Inputs:
-    """Read and check all that a training run starts from; ``ValueError`` names the key, file or line at fault."""
+def read_inputs(config: RunConfig, run_dir: Path, resumes: bool = False) -> Inputs:
+    """Read and check all that a training run starts from; ``ValueError`` names the key, file or line at fault.
+
+    ``resumes``: whether ``run_dir`` holds this run, to be gone on with.
+    """
     check_reader(config)
     encoder = locate(config.encoder.pretrained) if config.encoder.pretrained else None
     if encoder is not None:
         check_sizes(config, encoder)
         check_disk(config, encoder, run_dir)
-    check_checkpoint(config, run_dir)
+    checkpoint = find_checkpoint(config, run_dir, resumes)
     task, examples = read_task(config.task, ("train", None), config.seed)
     config.method.check_classes(task.name, task.num_labels)
     if config.method.teacher is not None:
         check_teacher(config.method.teacher, task.labels)
     if task.labels is None and config.hardness.score == "entropy":
         raise ValueError(f"hardness.score=entropy needs classes, task={task.name} is a regression; use confidence")
-    return Inputs(task, examples, encoder)
+    return Inputs(task, examples, encoder, checkpoint)
 
 
 def read_task(config: TaskConfig, splits: Sequence[str | None], seed: int) -> tuple[TaskSpec, dict[str, Examples]]:
@@ -110,6 +120,7 @@ def check_sizes(config: RunConfig, encoder: EncoderFiles) -> None:
     config.check_fits(
         num_layers=sizes.layers, hidden_size=sizes.hidden, num_heads=sizes.heads, intermediate_size=sizes.ffn
     )
+    check_norm_after_cut(config.width.top_rung_norm, sizes.pre_norm)
     if encoder.ladder is not None and config.method.widths == "all":
         check_ladder(config, encoder.ladder)
     if config.task.max_length > sizes.max_tokens:
@@ -147,11 +158,34 @@ def existing_parent(path: Path) -> Path:
     return next(folder for folder in (path, *path.absolute().parents) if folder.is_dir())
 
 
-def check_checkpoint(config: RunConfig, run_dir: Path) -> None:
-    """A checkpoint to go on from must be a whole file."""
-    if config.ckpt_path is None:
-        return
-    last = run_dir / "checkpoints" / "last.ckpt"
-    path = last if config.ckpt_path == "last" else Path(config.ckpt_path)
-    if path.exists():
-        check_zip(path, "go on from another checkpoint, or begin again with overwrite=true")
+def find_checkpoint(config: RunConfig, run_dir: Path, resumes: bool) -> Path | None:
+    """The checkpoint to go on from: the run's own last one if it has got that far, or the one named; None: afresh.
+
+    ``ValueError`` when it is damaged; for a run's own only when the one before it is damaged too.
+    """
+    own = last_whole(run_dir / "checkpoints" / "last.ckpt") if resumes else None
+    if own is not None or config.ckpt_path in (None, "last"):
+        return own
+    named = Path(config.ckpt_path)
+    check_zip(named, "go on from another checkpoint, or begin again with overwrite=true")
+    return named
+
+
+def last_whole(last: Path) -> Path | None:
+    """``last``, or with a warning the one before it when ``last`` is damaged or lost; None where neither exists."""
+    faults = []
+    for path in (last, previous(last)):
+        if not path.exists():
+            continue
+        try:
+            check_zip(path, f"so is the one before it: begin again with overwrite=true, or go on from {_OTHER}")
+        except ValueError as error:
+            faults.append(error)
+            continue
+        if path != last:
+            why = "is damaged" if faults else "was lost"
+            warnings.warn(f"{last} {why}: going on from the one before it, {path.name}", DataWarning, stacklevel=2)
+        return path
+    if faults:
+        raise faults[0]
+    return None

@@ -24,6 +24,7 @@ from sharcs_pl.core.skim import SkimLadder
 from sharcs_pl.core.widths import WidthLadder
 from sharcs_pl.data.own import imbalance_note
 from sharcs_pl.data.tasks import Examples, TaskSpec
+from sharcs_pl.models.folder import check_zip
 from sharcs_pl.record import FILE
 from sharcs_pl.training.logging import log_results
 
@@ -83,6 +84,7 @@ def load_best(run: Run, path: Path) -> bool:
     """Put the best checkpoint's weights into the module; without one the last weights stay and the answer is False."""
     if not path.exists():
         return False
+    check_zip(path, "remove it and add ckpt_path=last, and the last weights are evaluated")
     run.module.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
     return True
 

@@ -14,9 +14,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from sharcs_pl.cluster import check_started, check_sweep
 from sharcs_pl.commandline import user_errors
 from sharcs_pl.config import RunConfig, check_logger, conf_dir
 from sharcs_pl.core.files import write_text
+from sharcs_pl.core.slurm import SlurmJob, slurm_job
 from sharcs_pl.launch import is_alone, is_main
 from sharcs_pl.models.folder import read_json
 
@@ -48,8 +50,12 @@ def run_config(cfg: DictConfig) -> RunConfig:
     return config
 
 
-def decide(config: RunConfig, directory: Path) -> RunState:
-    """What to do with ``directory``; ``ValueError`` when it holds a run that this one may not touch."""
+def decide(config: RunConfig, directory: Path, job: SlurmJob | None = None) -> RunState:
+    """What to do with ``directory``; ``ValueError`` when it holds a run that this one may not touch.
+
+    A SLURM job that was requeued goes on with the run that it has begun there, whatever ``ckpt_path`` and ``overwrite``
+    say: they were meant for its first start.
+    """
     if config.ckpt_path not in (None, "last") and not Path(config.ckpt_path).is_file():
         raise ValueError(f"ckpt_path={config.ckpt_path} does not exist; give a checkpoint file, or ckpt_path=last")
     check_writable(directory)
@@ -57,7 +63,10 @@ def decide(config: RunConfig, directory: Path) -> RunState:
     marker = directory / MARKER
     if not marker.exists():
         return RunState.FRESH
+    if job is not None and job.restarts and _begun_by(job, config, marker):
+        return RunState.RESUME
     if config.overwrite:
+        _check_kept(config, directory)
         return RunState.REPLACE
     same = read_json(marker).get("digest") == config.digest()
     if config.ckpt_path == "last" and same:
@@ -65,6 +74,20 @@ def decide(config: RunConfig, directory: Path) -> RunState:
     why = "" if same else " with another config"
     hint = "ckpt_path=last to go on with it" if same else "hydra.run.dir=<another folder>"
     raise ValueError(f"{directory} holds a run{why}; add {hint}, or overwrite=true to replace it")
+
+
+def _begun_by(job: SlurmJob, config: RunConfig, marker: Path) -> bool:
+    found = read_json(marker)
+    return found.get("job") == job.id and found.get("digest") == config.digest()
+
+
+def _check_kept(config: RunConfig, directory: Path) -> None:
+    if config.ckpt_path in (None, "last"):
+        return
+    if Path(config.ckpt_path).resolve().is_relative_to(directory.resolve()):
+        raise ValueError(
+            f"ckpt_path={config.ckpt_path} lies in the run that overwrite=true removes; give another hydra.run.dir"
+        )
 
 
 def check_writable(directory: Path) -> None:
@@ -82,9 +105,10 @@ def claim(
     cfg: DictConfig,
     hydra: DictConfig | None,
     record: dict[str, Any] | None = None,
+    job: SlurmJob | None = None,
 ) -> RunState:
     """Make the directory this run's own: clear a replaced run, write ``.hydra/`` and the marker with the record."""
-    state = decide(config, directory)
+    state = decide(config, directory, job)
     if state is RunState.REPLACE:
         clear(directory)
     folder = directory / ".hydra"
@@ -93,7 +117,7 @@ def claim(
     if hydra is not None:
         OmegaConf.save(hydra, folder / "hydra.yaml")
         OmegaConf.save(hydra.overrides.task, folder / "overrides.yaml")
-    marker = {"digest": config.digest(), "config": record}
+    marker = {"digest": config.digest(), "job": job.id if job else None, "config": record}
     write_text(directory / MARKER, json.dumps(marker, indent=2) + "\n")
     return state
 
@@ -124,11 +148,16 @@ class CheckRun(Callback):
         with user_errors(RunConfig):  # here, since Hydra turns a callback's exception into a warning
             check_recipe(config.hydra.overrides.task)
             checked = run_config(config)
+            check_started(checked)
             if is_alone():
-                decide(checked, Path(config.hydra.run.dir))
+                decide(checked, Path(config.hydra.run.dir), slurm_job(os.environ))
             if not is_main():  # the first process decides, and tells which directory; none of its own is made here
                 with read_write(config.hydra.run):
                     config.hydra.run.dir = "."
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        with user_errors(RunConfig):
+            check_sweep(config)
 
 
 def check_recipe(overrides: Sequence[str]) -> None:

@@ -67,7 +67,8 @@ def open_source(path: str, record_needed: bool = True) -> Source:
 
 def _run_directory(place: Path) -> Source:
     config = _config(read_json(place / MARKER).get("config"), place)
-    candidates = [place / "model", *(place / "checkpoints" / name for name in ("best.ckpt", "last.ckpt"))]
+    checkpoints = [place / "checkpoints" / name for name in ("best.ckpt", "last.ckpt", "last.prev.ckpt")]
+    candidates = [place / "model", *checkpoints]
     for weights in candidates:
         if weights.exists():
             _check_weights(weights)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import sys
 import warnings
-from contextlib import nullcontext
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.config_search_path import ConfigSearchPath
@@ -19,13 +20,19 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from sharcs_pl.commandline import INTERRUPTED, hydra_raises, user_errors
+from sharcs_pl.cluster import check_started, join_submitit, readable_elsewhere
+from sharcs_pl.commandline import hydra_raises, user_errors
 from sharcs_pl.config import RunConfig, conf_dir
-from sharcs_pl.core.files import write_text
+from sharcs_pl.core.files import previous, write_text
+from sharcs_pl.core.slurm import slurm_job
 from sharcs_pl.data.own import save_task
-from sharcs_pl.inputs import read_inputs
+from sharcs_pl.inputs import find_checkpoint, read_inputs
 from sharcs_pl.launch import decided_by_main, is_alone, is_lost_peer, is_main
 from sharcs_pl.rundir import RunState, claim, decide, drop_empty, run_config
+
+if TYPE_CHECKING:
+    from sharcs_pl.build import Run
+    from sharcs_pl.training.interrupt import Interrupted
 
 ConfigStore.instance().store(name="run_schema", node=RunConfig)
 
@@ -40,7 +47,7 @@ class OwnConf(SearchPathPlugin):
 
 
 def main() -> None:
-    """The command: one line and exit code 2 for a mistake, 130 for Ctrl-C."""
+    """The command: one line and exit code 2 for a mistake, 128 + signal for a signal."""
     Plugins.instance().register(OwnConf)
     with user_errors(RunConfig), hydra_raises():
         run_job()
@@ -53,14 +60,23 @@ def run_job(cfg: DictConfig) -> float:
     run_dir = Path(hydra_cfg.runtime.output_dir)
     # A sweep collects the exceptions of its jobs and goes on; alone, the process ends here.
     sweeping = hydra_cfg.mode == RunMode.MULTIRUN
+    join_submitit()
     try:
-        with nullcontext() if sweeping else user_errors(RunConfig):
-            return train(run_config(cfg), run_dir, cfg, hydra_cfg)["routed"]["value"]
+        with readable_elsewhere() if sweeping else user_errors(RunConfig):
+            config = run_config(cfg)
+            check_started(config, sweeping)
+            return train(config, run_dir, cfg, hydra_cfg)["routed"]["value"]
     finally:
         drop_empty(run_dir)
 
 
-def train(config: RunConfig, run_dir: Path, cfg: DictConfig, hydra_cfg: DictConfig | None = None) -> dict[str, Any]:
+def train(
+    config: RunConfig,
+    run_dir: Path,
+    cfg: DictConfig,
+    hydra_cfg: DictConfig | None = None,
+    build: Callable[..., Run] | None = None,
+) -> dict[str, Any]:
     """Train, evaluate the best checkpoint, print the table and fill the run directory; returns ``metrics.json``.
 
     Args:
@@ -68,40 +84,41 @@ def train(config: RunConfig, run_dir: Path, cfg: DictConfig, hydra_cfg: DictConf
         run_dir: where everything goes.
         cfg: the same config as composed, stored under ``.hydra/``.
         hydra_cfg: Hydra's own config, stored beside it.
+        build: in place of ``build_run``, with its arguments.
 
     Raises:
         ValueError: before a model is loaded, for data, an encoder or a folder that cannot serve.
-        SystemExit: 130 when interrupted, after ``last.ckpt`` was saved.
+        SystemExit: 128 + signal when one came, after ``last.ckpt`` was saved; ``GracefulStop`` has the details.
     """
-    if is_alone():
-        decide(config, run_dir)
-    inputs = read_inputs(config, run_dir)
+    job, alone = slurm_job(os.environ), is_alone()
+    resumes = alone and decide(config, run_dir, job) is RunState.RESUME
+    inputs = read_inputs(config, run_dir, resumes)
     if config.task.save_as and is_main():
         keep_task(config, Path("conf"))
     quiet()
     from sharcs_pl.build import build_run
     from sharcs_pl.results import finish, headline
-    from sharcs_pl.training.interrupt import GracefulStop, Interrupted
+    from sharcs_pl.training.interrupt import GracefulStop, Interrupted, tell
 
     last = run_dir / "checkpoints" / "last.ckpt"
 
     def start() -> list[str | None]:
-        state = claim(config, run_dir, cfg, hydra_cfg, run.module.record)
+        state = claim(config, run_dir, cfg, hydra_cfg, run.module.record, job)
         headline(config, run)
-        found = checkpoint(config, last, state)
+        found = inputs.checkpoint if alone else find_checkpoint(config, run_dir, state is RunState.RESUME)
         return [str(run_dir.absolute()), None if found is None else str(found)]
 
-    with GracefulStop(last) as stop:
+    with GracefulStop(last, job) as stop:
         try:
-            run = build_run(config, inputs, run_dir, [stop])
+            run = (build or build_run)(config, inputs, run_dir, [stop])
             # torchrun and srun give every process a directory of its own name: the first one's is the run's.
             directory, ckpt_path = decided_by_main(run.trainer, start)
             run.trainer.fit(run.module, datamodule=run.datamodule, ckpt_path=ckpt_path)
             return finish(config, run, Path(directory) if run.trainer.world_size > 1 else run_dir)
-        except Interrupted:
+        except Interrupted as stopped:
             if is_main():
-                print(f"interrupted{how_to_go_on(last, hydra_cfg)}", file=sys.stderr)
-            raise SystemExit(INTERRUPTED) from None
+                tell(f"{outcome(stopped, last, hydra_cfg)}\n")
+            raise SystemExit(stopped.code) from None
         except RuntimeError as error:
             if not is_lost_peer(error):
                 raise
@@ -120,18 +137,15 @@ def keep_task(config: RunConfig, folder: Path) -> None:
     print(f"{saved} is written; from now on task={name} is enough", file=sys.stderr)
 
 
-def checkpoint(config: RunConfig, last: Path, state: RunState) -> Path | None:
-    """The checkpoint to go on from: the run's own last one if it has got that far, or the one named."""
-    if config.ckpt_path is None:
-        return None
-    if config.ckpt_path != "last":
-        return Path(config.ckpt_path)
-    return last if state is RunState.RESUME and last.exists() else None
+def outcome(stopped: Interrupted, last: Path, hydra_cfg: DictConfig | None) -> str:
+    """What is said of a run that a signal ended."""
+    what = "interrupted" if stopped.signal == signal.SIGINT else f"stopped by {stopped.signal.name}"
+    return f"{what}, and requeued" if stopped.requeued else what + how_to_go_on(last, hydra_cfg)
 
 
 def how_to_go_on(last: Path, hydra_cfg: DictConfig | None) -> str:
     """The command that resumes the run, where there is something to resume."""
-    if not last.exists() or hydra_cfg is None:
+    if not (last.exists() or previous(last).exists()) or hydra_cfg is None:
         return ""
     overrides = [o for o in hydra_cfg.overrides.task if not o.startswith(("ckpt_path=", "overwrite="))]
     words = [*overrides, f"hydra.run.dir={shown(last.parent.parent)}", "ckpt_path=last"]
@@ -154,6 +168,7 @@ def quiet() -> None:
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module=r"lightning\.(pytorch|fabric)\..*")
+    warnings.filterwarnings("ignore", message="The `srun` command is available")  # Lightning's, on any login node
     disable_progress_bar()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 

@@ -209,6 +209,10 @@ def _row(text: str) -> Callable[[Place], None]:
         (lambda place: place.write("enc/config.json", "{"), ["config.json is not valid JSON"]),
         (lambda place: place.write("a.csv", "review,stars,review\n"), ["a.csv, line 1", "more than one column"]),
         (lambda place: place.encoder(hidden_size="many"), ["config.json has hidden_size=many"]),
+        (
+            lambda place: place.encoder(model_type="deberta-v2", conv_kernel_size=3),
+            ["=enc: its config.json has conv_kernel_size=3, which is not supported"],
+        ),
         (_header(b"no JSON"), ["model.safetensors is damaged", "header cannot be read"]),
         (_header(b'{"weight": {"shape": [4], "data_offsets": [0, 16]}}', 15), ["damaged: 74 bytes", "says 75"]),
         (_shard_gone, ["enc lacks one.safetensors"]),
@@ -217,6 +221,11 @@ def _row(text: str) -> Callable[[Place], None]:
 def test_data_and_encoders(place: Place, spoil: Callable[[Place], None], pieces: list[str]) -> None:
     spoil(place)
     place.refuse(OWN, *pieces)
+
+
+def test_a_norm_that_the_encoder_has_at_no_rung(place: Place) -> None:
+    place.encoder(model_type="modernbert")
+    place.refuse(f"{OWN} width.top_rung_norm=true", "width.top_rung_norm=true does not fit an encoder", "modernbert")
 
 
 def test_an_encoder_folder_that_is_not_there(place: Place) -> None:

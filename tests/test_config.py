@@ -27,7 +27,7 @@ def test_every_group_has_its_yamls() -> None:
     found = {group: sum(1 for g, _ in YAMLS if g == group) for group in GROUPS}
     assert all(found[group] >= least for group, least in GROUPS.items()), found
     folders = {path.name for path in conf_dir().iterdir() if path.is_dir()}
-    assert folders - set(GROUPS) == {"hydra"}
+    assert folders - set(GROUPS) == {"hydra", "lightning"}
 
 
 @pytest.mark.parametrize(("group", "name"), YAMLS)

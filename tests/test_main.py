@@ -22,14 +22,27 @@ SET = {
     "calibrate": ["run=r", "budget=0.5", "eval_batch_size=7"],
     "export": ["run=r", "output=m.onnx", "opset=7"],
     "bench": ["samples=7"],
+    "reorder": ["output=o", "samples=7"],
+    "report": ["runs=[r]", "draws=700"],
 }
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", SET)
 def test_a_command_gets_its_overrides(command: str) -> None:
     done = sharcs(command, *SET[command], "--cfg", "job")
     assert done.returncode == 0, done.stderr
     assert f"\n{SET[command][-1].replace('=', ': ')}\n" in f"\n{done.stdout}"
+
+
+def test_lightnings_command_line_gets_its_arguments() -> None:
+    pytest.importorskip("jsonargparse")
+    done = sharcs("cli", "fit", "--data.eval_batch_size=7", "--print_config")
+    assert done.returncode == 0, done.stderr
+    assert "\n  eval_batch_size: 7\n" in done.stdout
+
+
+def test_every_command_is_run() -> None:
+    assert {*SET, "cli"} == set(COMMANDS)
 
 
 def test_help_lists_the_commands_and_an_unknown_one_is_refused() -> None:

@@ -24,7 +24,8 @@ FLOORS = {
     "commandline": {"config", "data"},
     "inputs": {"core", "config", "models", "data"},
     "record": {"config", "models", "data"},
-    "rundir": {"commandline", "core", "config", "models"},
+    "cluster": {"commandline", "config"},
+    "rundir": {"cluster", "commandline", "core", "config", "launch", "models"},
     "methods": {"core", "config", "models", "training"},
     "build": {"core", "config", "models", "data", "training", "analysis", "inputs", "record", "methods"},
 }
@@ -63,7 +64,7 @@ def loaded_after(statement: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "module", ["", ".__main__", ".train", ".evaluate", ".predict", ".calibrate", ".export", ".bench"]
+    "module", ["", ".__main__", ".train", ".evaluate", ".predict", ".calibrate", ".export", ".bench", ".cli"]
 )
 def test_importing_an_entry_loads_no_heavy_library(module: str) -> None:
     assert not loaded_after(f"import sharcs_pl{module}") & {"torch", "transformers", "lightning", "datasets"}

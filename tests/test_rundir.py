@@ -5,14 +5,15 @@ from pathlib import Path
 import pytest
 
 from sharcs_pl.config import RunConfig
+from sharcs_pl.core.slurm import SlurmJob
 from sharcs_pl.rundir import RunState, claim, clear, decide, run_config
 from tests.conftest import compose_config
 
 
-def claimed(directory: Path, *overrides: str) -> RunConfig:
+def claimed(directory: Path, *overrides: str, job: SlurmJob | None = None) -> RunConfig:
     cfg = compose_config(*overrides)
     config = run_config(cfg)
-    claim(config, directory, cfg, None)
+    claim(config, directory, cfg, None, job=job)
     return config
 
 
@@ -46,3 +47,28 @@ def test_overwrite_removes_the_run_and_nothing_else(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == [".hydra", "mine.txt"]
     clear(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize("overrides", [(), ("overwrite=true",), ("ckpt_path=last",)])
+def test_a_requeued_job_goes_on_with_its_own_run_unasked(tmp_path: Path, overrides: tuple[str, ...]) -> None:
+    config = claimed(tmp_path, *overrides, job=SlurmJob("5_3"))
+    assert decide(config, tmp_path, SlurmJob("5_3", restarts=1)) is RunState.RESUME
+
+
+def test_only_a_requeued_job_does_and_only_with_its_own_run(tmp_path: Path) -> None:
+    config = claimed(tmp_path, job=SlurmJob("7"))
+    for job in (None, SlurmJob("7"), SlurmJob("8", restarts=1)):
+        with pytest.raises(ValueError, match="ckpt_path=last"):
+            decide(config, tmp_path, job)
+    with pytest.raises(ValueError, match="another config"):
+        decide(run_config(compose_config("seed=2")), tmp_path, SlurmJob("7", restarts=1))
+
+
+def test_a_checkpoint_to_go_on_from_is_not_removed_with_its_run(tmp_path: Path) -> None:
+    claimed(tmp_path)
+    path = tmp_path / "checkpoints" / "best.ckpt"
+    path.parent.mkdir()
+    path.write_text("x")
+    with pytest.raises(ValueError, match="lies in the run that overwrite=true removes"):
+        decide(run_config(compose_config(f"ckpt_path={path}", "overwrite=true")), tmp_path)
+    assert decide(run_config(compose_config(f"ckpt_path={path}")), tmp_path / "new") is RunState.FRESH

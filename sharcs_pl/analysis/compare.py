@@ -101,7 +101,7 @@ def compare(
         b=_side(b, metric, costs[1]),
         agreement=None if logits_a.shape[1] == 1 else _agreement(logits_a.argmax(-1), logits_b.argmax(-1), labels),
         value_difference=paired_bootstrap(logits_a, logits_b, labels, metric, draws, seed),
-        cost_difference=_bootstrap(lambda n: _fraction(n, macs_a) - _fraction(n, macs_b), len(labels), draws, seed),
+        cost_difference=bootstrap(lambda n: _fraction(n, macs_a) - _fraction(n, macs_b), len(labels), draws, seed),
     )
 
 
@@ -112,10 +112,11 @@ def paired_bootstrap(a: Tensor, b: Tensor, labels: Tensor, metric: str, draws: i
     costs `draws` calls of `compute_metric` for each run.
     """
     value_a, value_b = resampled_metric(metric, a, labels), resampled_metric(metric, b, labels)
-    return _bootstrap(lambda counts: value_a(counts) - value_b(counts), len(labels), draws, seed)
+    return bootstrap(lambda counts: value_a(counts) - value_b(counts), len(labels), draws, seed)
 
 
-def _bootstrap(difference: Statistic, size: int, draws: int, seed: int) -> Bootstrap:
+def bootstrap(difference: Statistic, size: int, draws: int, seed: int) -> Bootstrap:
+    """Any difference, as a function of counts, over `draws` resamples of `size` samples."""
     assert draws > 0, draws
     found = np.concatenate([difference(counts) for counts in _resamples(size, draws, seed)])
     low, high = np.quantile(found, (0.025, 0.975)).tolist()

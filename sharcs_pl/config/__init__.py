@@ -9,6 +9,8 @@ from sharcs_pl.config.checks import conf_dir, in_range, one_of
 from sharcs_pl.config.evaluate import EvaluateConfig
 from sharcs_pl.config.export import ExportConfig
 from sharcs_pl.config.predict import PredictConfig
+from sharcs_pl.config.reorder import ReorderConfig
+from sharcs_pl.config.report import ReportConfig
 from sharcs_pl.config.run import RunConfig
 from sharcs_pl.config.task import TaskConfig
 from sharcs_pl.config.training import LoggerConfig, check_logger
@@ -20,6 +22,8 @@ COMMAND_SCHEMAS: dict[str, type] = {
     "calibrate": CalibrateConfig,
     "export": ExportConfig,
     "bench": BenchConfig,
+    "reorder": ReorderConfig,
+    "report": ReportConfig,
 }
 
 __all__ = [

@@ -7,6 +7,7 @@ import inspect
 import textwrap
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
+from functools import cache
 from typing import Any
 
 
@@ -22,6 +23,7 @@ def describe(schema: type, prefix: str = "") -> Iterator[tuple[str, str, str]]:
         yield prefix + field.name, show_default(default), texts.get(field.name, "")
 
 
+@cache
 def field_texts(schema: type) -> dict[str, str]:
     """Help text by field name: the string literal that follows the field in the source."""
     body = ast.parse(textwrap.dedent(inspect.getsource(schema))).body[0]

@@ -133,7 +133,7 @@ class CheckpointConfig:
     every_n_minutes: float | None = None
     """Write ``last.ckpt`` every so many minutes as well."""
     save_last: bool = True
-    """Keep ``last.ckpt``, from which a run goes on."""
+    """Keep ``last.ckpt``, from which a run goes on, and the one before it, ``last.prev.ckpt``."""
     save_best: bool = True
     """Keep ``best.ckpt``, by the routed metric, counted from the first routed epoch."""
     max_macs_fraction: float | None = None

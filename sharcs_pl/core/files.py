@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -34,6 +34,21 @@ def whole_folder(path: Path) -> Iterator[Path]:
         os.replace(part, path)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def previous(path: Path) -> Path:
+    """Where the file that ``path`` replaced is kept: ``last.prev.ckpt`` beside ``last.ckpt``."""
+    return path.with_name(f"{path.stem}.prev{path.suffix}")
+
+
+def sync_folder(folder: Path) -> None:
+    """Force renames in a folder to the disk, where the file system can."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def write_text(path: Path, text: str) -> None:

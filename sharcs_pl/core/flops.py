@@ -5,8 +5,12 @@ Linear layers and the two products of attention (scores, and scores by values), 
 reduction. Look-ups of embeddings, norms, activations, softmax and biases are not counted; together they are about 0.1 %
 of an encoder of base size.
 
-Legend: `B` batch, `L` tokens, `D` hidden, `N` heads, `H` head size, `F` feed-forward, `E` embedding, `W` rungs, `C`
-classes. A suffix i is rung i's size, r_i times the full one.
+Attention is counted as dense kernels compute it, L x L in every layer, also where a layer masks all but a window
+(ModernBERT). Relative positions are projected once per pass, whatever its batch size; a sample is charged for all of
+it, as if it ran alone.
+
+Legend: `B` batch, `L` tokens, `D` hidden, `N` heads, `H` head size, `F` feed-forward, `E` embedding, `P` relative
+positions, `W` rungs, `C` classes. A suffix i is rung i's size, r_i times the full one.
 """
 
 from __future__ import annotations
@@ -24,6 +28,9 @@ class EncoderShape:
 
     `embedding_size`: where a Linear E -> D follows the embeddings (ALBERT, ELECTRA); None where there is none.
     `ffn_matrices`: D x F matrices of a feed-forward block: 2, or 3 where it is gated (ModernBERT).
+    `relative_positions`: rows P of a table of embeddings [P, D] that every layer's attention reads (DeBERTa), with
+    `position_projections` Linears that take the table to keys or queries, and `position_terms` products of it with the
+    tokens' queries or keys (content to position, position to content).
     """
 
     hidden_size: int
@@ -34,6 +41,9 @@ class EncoderShape:
     num_labels: int
     embedding_size: int | None = None
     ffn_matrices: int = 2
+    relative_positions: int = 0
+    position_projections: int = 0
+    position_terms: int = 0
 
 
 def embedding_macs(shape: EncoderShape, lengths: np.ndarray) -> np.ndarray:
@@ -44,11 +54,13 @@ def embedding_macs(shape: EncoderShape, lengths: np.ndarray) -> np.ndarray:
 def layer_macs(shape: EncoderShape, lengths: np.ndarray, *, hidden: int, heads: int, intermediate: int) -> np.ndarray:
     """MACs of one layer at the given sizes, int64 [B].
 
-    Query, key, value and output: 4*L*D_i*N_i*H; attention: 2*L*L*N_i*H; feed-forward: 2*L*D_i*F_i (3 if gated).
+    Query, key, value and output: 4*L*D_i*N_i*H; attention: 2*L*L*N_i*H; feed-forward: 2*L*D_i*F_i (3 if gated);
+    relative positions: P*D_i*N_i*H for each projection of them and L*P*N_i*H for each term.
     """
     tokens, inner = _tokens(lengths), heads * shape.head_size
     linears = 4 * hidden * inner + shape.ffn_matrices * hidden * intermediate
-    return tokens * linears + 2 * tokens**2 * inner
+    positions = shape.relative_positions * inner * (shape.position_projections * hidden + shape.position_terms * tokens)
+    return tokens * linears + 2 * tokens**2 * inner + positions
 
 
 def full_layer_macs(shape: EncoderShape, lengths: np.ndarray) -> np.ndarray:

@@ -16,9 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sharcs_pl.inference.fused import FusedModel, FusedTail
+from sharcs_pl.inference.fused import FusedModel
 from sharcs_pl.inference.layout import Layout, layout_of, real_tokens
+from sharcs_pl.inference.plain import RungTail
 from sharcs_pl.inference.pools import Group, RungPool
+from sharcs_pl.models.pretrained import cast
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.models.router import choose_rungs
 
@@ -72,7 +74,7 @@ class Engine:
         compile_backend: str | Callable[..., Any] = "inductor",
     ) -> None:
         dtype = PRECISIONS[precision]
-        self.model = model.eval() if model.dtype == dtype else copy.deepcopy(model).eval().to(dtype)  # pyright: ignore
+        self.model = model.eval() if model.dtype == dtype else cast(copy.deepcopy(model).eval(), dtype)
         self.thresholds = _thresholds(model, point)
         self.fused = FusedModel(self.model, pack_narrow).eval()
         self.compiled = compile
@@ -137,9 +139,9 @@ class Engine:
     def _layout(self, lengths: Tensor) -> Layout:
         return layout_of(lengths, self.pack_above, self.compiled, self.model.device)
 
-    def _rung(self, rung: int) -> FusedTail:
+    def _rung(self, rung: int) -> RungTail:
         tail = self.fused.tails[rung]
-        assert isinstance(tail, FusedTail)
+        assert isinstance(tail, RungTail)
         return tail
 
 

@@ -2,7 +2,8 @@
 
 A layer is written out as its products: intermediate results are overwritten in place (allocation is dear on CPUs), no
 mask is built where a batch has no padding, and a narrow rung's weights lie contiguous, query, key and value as one
-product. The trunk and the top rung read the model's own weights.
+product. The trunk and the top rung read the model's own weights. Families whose layers are of another kind run as they
+are (`sharcs_pl.inference.plain`).
 
 Dimensions: `B` batch, `L` tokens of a row, `T` real tokens of all samples, `D` hidden, `N` heads, `H` head size,
 `F` feed-forward, `W` rungs, `C` labels; with an index `i`, the same at rung i.
@@ -19,7 +20,8 @@ from torch.nn import functional as F
 from transformers import activations
 
 from sharcs_pl.inference.layout import Layout
-from sharcs_pl.models.layers import SlicedLinear, Tail
+from sharcs_pl.inference.plain import PlainTail, PlainTrunk, RungTail
+from sharcs_pl.models.layers import SlicedLinear
 from sharcs_pl.models.parts import LayerParts
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 
@@ -139,25 +141,18 @@ class FusedTrunk(nn.Module):
         return self.router.output(F.relu(self.router.dense(pooled))).float()
 
 
-class FusedTail(nn.Module):
-    """What one rung runs after the trunk: `enter` cuts and normalises, `forward` runs the layers and the head."""
+class FusedTail(RungTail):
+    """A rung's layers written out."""
 
     def __init__(self, model: SharcsForSequenceClassification, rung: int, weights: Weights) -> None:
-        super().__init__()
-        tail = model.tails[rung]
-        assert isinstance(tail, Tail)
-        self.size = tail.size
-        self.reduction, self.norm = tail.reduction, tail.norm
+        super().__init__(model, rung)
+        (tail,) = self._tail
         parts = model.family.parts
         self.layers = nn.ModuleList(FusedLayer(x, parts, tail.size.heads, weights) for x in tail.layers)
         self.head_dense = Product(*weights.of(tail.head_dense))
         self.activation = model.family.head(model.encoder).activation
         self.output = model.family.head(model.encoder).output
         self.bias = AttentionBias(model, tail.size.heads)
-
-    def enter(self, hidden: Tensor) -> Tensor:
-        """The trunk's output [.., D] -> [.., D_i]."""
-        return self.norm(self.reduction(hidden))
 
     def forward(self, hidden: Tensor, layout: Layout) -> Tensor:
         """[B, L, D_i] or [T, D_i] from `enter`, as `layout` says -> logits [B, C]."""
@@ -191,13 +186,18 @@ class AttentionBias(nn.Module):
 class FusedModel(nn.Module):
     """Trunk and tails of a routed model for inference. The model's weights must not be replaced afterwards.
 
+    Layers are written out where the family's are of that kind, else they run as they are, and nothing is packed.
     `pack_narrow` False lets the narrow rungs read slices of the shared weights: no copy (`packed_bytes` is 0), slower.
     """
 
     def __init__(self, model: SharcsForSequenceClassification, pack_narrow: bool = True) -> None:
         super().__init__()
-        shared = Weights(packed=False)
+        shared, rungs = Weights(packed=False), range(len(model.ladder))
         narrow = [Weights(packed=pack_narrow) for _ in range(model.ladder.top)]
-        self.trunk = FusedTrunk(model, shared)
-        self.tails = nn.ModuleList(FusedTail(model, rung, weights) for rung, weights in enumerate([*narrow, shared]))
+        if model.family.keys.written_out:
+            self.trunk = FusedTrunk(model, shared)
+            self.tails = nn.ModuleList(FusedTail(model, *each) for each in zip(rungs, [*narrow, shared], strict=True))
+        else:
+            self.trunk = PlainTrunk(model)
+            self.tails = nn.ModuleList(PlainTail(model, rung) for rung in rungs)
         self.packed_bytes = sum(weights.nbytes for weights in narrow)

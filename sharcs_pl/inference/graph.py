@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sharcs_pl.models.architectures import encoder_sizes
+from sharcs_pl.models.architectures import check_written_out, encoder_sizes
 from sharcs_pl.models.layers import SlicedLinear, Tail
 from sharcs_pl.models.parts import LayerParts
 from sharcs_pl.models.routed import SharcsForSequenceClassification
@@ -163,12 +163,13 @@ class RoutedGraph(nn.Module):
 
     `rung`: None for every rung behind the router; an index for that sub-network alone, whose weights are then cut to
     what it uses. A model of one rung has no router. The graph shares embeddings, norms and router with the model and
-    holds copies of its Linears, each once.
+    holds copies of its Linears, each once. `ValueError` for an architecture whose layers cannot be written out.
     """
 
     def __init__(self, model: SharcsForSequenceClassification, rung: int | None = None) -> None:
         super().__init__()
         family, stock = model.family, model.encoder
+        check_written_out(family.model_type)
         order, parts = family.depth_order(stock), family.parts
         chosen = range(len(model.ladder)) if rung is None else [rung]
         tails = [tail for i, tail in enumerate(model.tails) if i in chosen and isinstance(tail, Tail)]

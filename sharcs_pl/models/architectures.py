@@ -14,7 +14,12 @@ _LARGEST = 1_000_000  # of any size a transformer has
 
 @dataclass(frozen=True)
 class SizeKeys:
-    """Names of the sizes in a config; `positions_used` of the position table no text can take."""
+    """Names of the sizes in a config; `positions_used` of the position table no text can take.
+
+    `pre_norm`: norms run before their blocks, on a residual stream that is normalised after the last layer only.
+    `written_out`: its layers are of the kind that inference and export write out as products (`LayerParts`); the others
+    run as they are, and cannot be exported. `absent`: keys that must be 0 or missing, since what they add is not cut.
+    """
 
     hidden: str = "hidden_size"
     heads: str = "num_attention_heads"
@@ -22,6 +27,9 @@ class SizeKeys:
     layers: str = "num_hidden_layers"
     inner_layers: str | None = None
     positions_used: int = 0
+    pre_norm: bool = False
+    written_out: bool = True
+    absent: tuple[str, ...] = ()
 
 
 ARCHITECTURES: dict[str, SizeKeys] = {
@@ -32,6 +40,8 @@ ARCHITECTURES: dict[str, SizeKeys] = {
     "mpnet": SizeKeys(positions_used=2),
     "distilbert": SizeKeys(hidden="dim", heads="n_heads", ffn="hidden_dim", layers="n_layers"),
     "albert": SizeKeys(inner_layers="inner_group_num"),
+    "modernbert": SizeKeys(pre_norm=True, written_out=False),
+    "deberta-v2": SizeKeys(written_out=False, absent=("conv_kernel_size",)),
 }
 
 
@@ -40,13 +50,14 @@ OURS = ("sharcs", "sharcs_exits", "sharcs_skim")  # the model types of this proj
 
 @dataclass(frozen=True)
 class EncoderSizes:
-    """Full sizes of an encoder; `max_tokens` is the longest input it can read."""
+    """Full sizes of an encoder; `max_tokens` is the longest input it can read. `pre_norm` as in `SizeKeys`."""
 
     hidden: int
     heads: int
     ffn: int
     layers: int
     max_tokens: int
+    pre_norm: bool = False
 
 
 def check_architecture(model_type: str | None) -> None:
@@ -56,11 +67,35 @@ def check_architecture(model_type: str | None) -> None:
         raise ValueError(f"encoder.pretrained: architecture {model_type!r} is not supported; supported: {supported}")
 
 
+def check_absent(keys: SizeKeys, config: Mapping[str, Any]) -> None:
+    """``ValueError`` for a config that asks for a part which surgery does not cut."""
+    for name in keys.absent:
+        if config.get(name):
+            raise ValueError(f"encoder.pretrained: its config.json has {name}={config[name]}, which is not supported")
+
+
+def check_norm_after_cut(top_rung_norm: bool, pre_norm: bool) -> None:
+    """``ValueError`` when a norm is asked for that the architecture has at no rung."""
+    if top_rung_norm and pre_norm:
+        raise ValueError(
+            "width.top_rung_norm=true does not fit an encoder whose layers begin with their norms (modernbert): "
+            "no rung has a norm of its own between the cut and the first layer's"
+        )
+
+
+def check_written_out(model_type: str) -> None:
+    """``ValueError`` listing the architectures that can be exported unless ``model_type`` is one of them."""
+    if not ARCHITECTURES[model_type].written_out:
+        fitting = ", ".join(sorted(name for name, keys in ARCHITECTURES.items() if keys.written_out))
+        raise ValueError(f"a model of architecture {model_type!r} cannot be exported; those that can: {fitting}")
+
+
 def encoder_sizes(config: Mapping[str, Any]) -> EncoderSizes:
     """Sizes from a parsed ``config.json``; ``ValueError`` for an unsupported architecture or a missing size."""
     model_type = config.get("model_type")
     check_architecture(model_type)
     keys = ARCHITECTURES[str(model_type)]
+    check_absent(keys, config)
 
     def size(name: str) -> int:
         value = config.get(name)
@@ -70,4 +105,5 @@ def encoder_sizes(config: Mapping[str, Any]) -> EncoderSizes:
 
     inner = size(keys.inner_layers) if keys.inner_layers and keys.inner_layers in config else 1
     positions = size("max_position_embeddings") - keys.positions_used
-    return EncoderSizes(size(keys.hidden), size(keys.heads), size(keys.ffn), size(keys.layers) * inner, positions)
+    hidden, heads, ffn, layers = map(size, (keys.hidden, keys.heads, keys.ffn, keys.layers))
+    return EncoderSizes(hidden, heads, ffn, layers * inner, positions, keys.pre_norm)

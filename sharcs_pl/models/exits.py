@@ -18,9 +18,10 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 from transformers.utils.generic import ModelOutput
 
 from sharcs_pl.core.exits import ExitCost, ExitLadder
-from sharcs_pl.models.families import Family, HeadParts, get_family
+from sharcs_pl.models.families import Family, get_family
+from sharcs_pl.models.head import HeadParts
 from sharcs_pl.models.layers import run_layers
-from sharcs_pl.models.pretrained import Source, align, load_stock, stock_from_dict
+from sharcs_pl.models.pretrained import Source, align, cast, load_stock, stock_from_dict
 from sharcs_pl.models.router import task_loss
 from sharcs_pl.models.stopping import RULES, first_stop
 from sharcs_pl.models.sweeps import SweptPoint, sweep_exits
@@ -87,22 +88,33 @@ class Running:
 
 
 class ExitHead(nn.Module):
-    """The head of one exit, [b, D] -> [b, C]: the stock head's layers again, or one Linear."""
+    """The head of one exit: the stock head's layers again, or one Linear. `final`: the encoder's norm after its last
+    layer, where it has one; every exit has its own."""
 
-    def __init__(self, stock: HeadParts, linear: bool) -> None:
+    def __init__(self, stock: HeadParts, linear: bool, final: nn.Module | None) -> None:
         super().__init__()
+        self.norm = nn.Identity() if final is None else copy.deepcopy(final)
         self.dense = None if linear else copy.deepcopy(stock.dense)
+        self.activation = copy.deepcopy(stock.activation)
         self.output = nn.Linear(stock.dense.in_features, stock.output.out_features)
 
-    def forward(self, first: Tensor, stock: HeadParts) -> Tensor:
+    def start(self, stock: HeadParts, final: nn.Module | None) -> None:
+        """Its layers as the stock head has them, but the output."""
+        for own, owner in ((self.norm, final), (self.dense, stock.dense), (self.activation, stock.activation)):
+            if isinstance(own, nn.Module) and isinstance(owner, nn.Module):
+                own.load_state_dict(owner.state_dict())
+
+    def forward(self, pooled: Tensor, stock: HeadParts) -> Tensor:
+        """[b, D] -> [b, C]."""
         if self.dense is None:
-            return self.output(stock.dropout(first))
-        return run_head(replace(stock, dense=self.dense, output=self.output), first)
+            return self.output(stock.dropout(pooled))
+        own = replace(stock, dense=self.dense, activation=self.activation, output=self.output)
+        return run_head(own, pooled)
 
 
-def run_head(head: HeadParts, first: Tensor) -> Tensor:
-    """A head on the first token's state, [b, D] -> [b, C]."""
-    return head.output(head.dropout(head.activation(head.dense(head.input_dropout(first)))))
+def run_head(head: HeadParts, pooled: Tensor) -> Tensor:
+    """A head on one vector per text, [b, D] -> [b, C]."""
+    return head.output(head.dropout(head.activation(head.dense(head.input_dropout(pooled)))))
 
 
 class ExitsForSequenceClassification(PreTrainedModel):
@@ -127,7 +139,7 @@ class ExitsForSequenceClassification(PreTrainedModel):
         linear, learned = config.exit_head == "linear", config.rule == "learned"
         self.cost = ExitCost(self.shape, self.ladder, linear, learned)
         head = self.family.head(self.encoder)
-        self.heads = nn.ModuleList(ExitHead(head, linear) for _ in range(self.ladder.top))
+        self.heads = nn.ModuleList(ExitHead(head, linear, self._final) for _ in range(self.ladder.top))
         self.certainty = nn.Linear(self.shape.hidden_size, 1) if learned else None
         self.rule = RULES[config.rule]
         self.post_init()
@@ -167,9 +179,9 @@ class ExitsForSequenceClassification(PreTrainedModel):
         )
         model = cls(config, stock)
         for head in model.heads:
-            if isinstance(head, ExitHead) and head.dense is not None:
-                head.dense.load_state_dict(family.head(stock).dense.state_dict())
-        return model.eval().to(device=stock.device, dtype=stock.dtype)  # pyright: ignore[reportCallIssue]
+            assert isinstance(head, ExitHead)
+            head.start(family.head(stock), model._final)
+        return cast(model.eval(), stock.dtype, stock.device)
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
@@ -182,6 +194,15 @@ class ExitsForSequenceClassification(PreTrainedModel):
     def family(self) -> Family:
         """The row of the encoder's architecture."""
         return get_family(self.config.encoder["model_type"])
+
+    @property
+    def _base(self) -> Any:
+        return self.family.base_of(self.encoder)
+
+    @property
+    def _final(self) -> nn.Module | None:
+        """The encoder's norm after its last layer, where it has one."""
+        return self.family.outer_norms(self._base).get("final")
 
     def forward(
         self,
@@ -263,7 +284,7 @@ class ExitsForSequenceClassification(PreTrainedModel):
 
     def _start(self, input_ids: Tensor, attention_mask: Tensor | None, token_type_ids: Tensor | None) -> Running:
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        hidden = self.family.embed(self.family.base_of(self.encoder), input_ids, token_type_ids)
+        hidden = self.family.embed(self._base, input_ids, token_type_ids, mask)
         size = len(input_ids)
         certainty = None if self.certainty is None else hidden.new_zeros(size, 0)
         rows = torch.arange(size, device=input_ids.device)
@@ -274,14 +295,19 @@ class ExitsForSequenceClassification(PreTrainedModel):
         family, stock = self.family, self.encoder
         layers, begin = self.ladder.layers, self.ladder.layers[exit - 1] if exit else 0
         mask = family.mask(stock, now.hidden, now.mask)
-        extras = family.layer_extras(family.base_of(stock), now.hidden, self.shape.num_heads)
+        extras = family.layer_extras(self._base, now.hidden, self.shape.num_heads)
         hidden = run_layers(family.depth_order(stock)[begin : layers[exit]], now.hidden, mask, extras)
-        first, last = hidden[:, 0], exit == self.ladder.top
-        first = first.detach() if detach and not last else first
-        head = family.head(stock)
-        answer = run_head(head, first) if last else self.heads[exit](first, head)
+        head, last = family.head(stock), exit == self.ladder.top
+        pooled = self._pooled(hidden.detach() if detach and not last else hidden, now.mask, exit)
+        answer = run_head(head, pooled) if last else self.heads[exit](pooled, head)
         logits = torch.cat([now.logits, answer[:, None].to(now.logits.dtype)], 1)
-        return replace(now, hidden=hidden, logits=logits, certainty=self._certainty(now, first, last))
+        return replace(now, hidden=hidden, logits=logits, certainty=self._certainty(now, pooled, last))
+
+    def _pooled(self, hidden: Tensor, mask: Tensor, exit: int) -> Tensor:
+        """What the exit's head reads, [b, D], through its norm after the last layer where the encoder has one."""
+        norm = self._final if exit == self.ladder.top else self.heads[exit].norm
+        states = hidden if norm is None else norm(hidden)
+        return self.family.head(self.encoder).pool(states, mask)
 
     def _certainty(self, now: Running, first: Tensor, last: bool) -> Tensor | None:
         if self.certainty is None or now.certainty is None:

@@ -18,33 +18,54 @@ from torch import Tensor, nn
 from transformers.masking_utils import create_bidirectional_mask
 
 from sharcs_pl.core.flops import EncoderShape
+from sharcs_pl.models import deberta, modernbert
 from sharcs_pl.models.architectures import ARCHITECTURES, SizeKeys, check_architecture
-from sharcs_pl.models.layers import LayerSize
-from sharcs_pl.models.parts import ALBERT_PARTS, BERT_PARTS, DISTILBERT_PARTS, MPNET_PARTS, LayerParts
+from sharcs_pl.models.head import HeadParts
+from sharcs_pl.models.layers import LayerSize, Tail, keep_hidden, make_view
+from sharcs_pl.models.parts import (
+    ALBERT_PARTS,
+    BERT_PARTS,
+    DEBERTA_PARTS,
+    DISTILBERT_PARTS,
+    MODERNBERT_PARTS,
+    MPNET_PARTS,
+    LayerParts,
+)
 
 
-@dataclass(frozen=True)
-class HeadParts:
-    """The stock head on the first token: input dropout, dense D -> D, activation, dropout, output D -> C."""
-
-    input_dropout: nn.Module
-    dense: nn.Linear
-    activation: Callable[[Tensor], Tensor]
-    dropout: nn.Module
-    output: nn.Linear
-
-
-def _no_extras(base: Any, hidden: Tensor, heads: int) -> dict[str, Tensor]:
+def _no_extras(base: Any, hidden: Tensor, heads: int, tail: Tail | None = None) -> dict[str, Any]:
     return {}
+
+
+def _one_mask(stock: Any, hidden: Tensor, attention_mask: Tensor) -> Any:
+    return create_bidirectional_mask(config=stock.config, inputs_embeds=hidden, attention_mask=attention_mask)
+
+
+def _no_norms(base: Any) -> dict[str, nn.LayerNorm]:
+    return {}
+
+
+def _no_costs(config: Any) -> dict[str, int]:
+    return {}
+
+
+def _no_tables(base: Any) -> list[nn.Embedding]:
+    return []
 
 
 @dataclass(frozen=True)
 class Family:
     """One architecture: `model_type` of its config, its stock class, and where that class keeps what.
 
-    `embed` gives the first layer's input [B, L, D] from (base model, input_ids [B, L], token_type_ids [B, L] or None).
+    `embed` gives the first layer's input [B, L, D] from (base model, input_ids [B, L], token_type_ids [B, L] or None)
+    and, where padding is embedded otherwise than as its id, the attention mask [B, L].
     `layers` lists the base model's layers in depth order; a layer may occur more than once. `parts`: what is in one.
-    `layer_extras` gives what the layers take besides hidden state and mask, from (base model, hidden, heads).
+    `layer_extras` gives what the layers take besides hidden state and mask, from (base model, hidden, heads) and, for a
+    rung, its tail. `layer_mask` gives the mask they take, from (stock model, hidden, attention mask [B, L]). Either may
+    hold a `ByKind`. `outer_norms`: the base model's norms outside its layers, of which every rung has its own: "final"
+    runs after the last layer, "positions" on embeddings of relative positions, which the trunk reads too.
+    `costs` gives, from the config, fields of `EncoderShape` beyond the sizes that every row has.
+    `head_tables` lists the base model's embeddings [any, N] with an entry per head that all layers share.
     `always_projects`: the embeddings pass a Linear even where they have the hidden size.
     `head_prefixes` begin the names of parameters that a checkpoint may lack: they are then drawn afresh.
     """
@@ -52,12 +73,16 @@ class Family:
     model_type: str
     stock_class_name: str
     base: str
-    embed: Callable[[Any, Tensor, Tensor | None], Tensor]
+    embed: Callable[..., Tensor]
     layers: Callable[[Any], list[nn.Module]]
     head: Callable[[Any], HeadParts]
     parts: LayerParts
     head_prefixes: tuple[str, ...]
-    layer_extras: Callable[[Any, Tensor, int], dict[str, Tensor]] = _no_extras
+    layer_extras: Callable[..., dict[str, Any]] = _no_extras
+    layer_mask: Callable[[Any, Tensor, Tensor], Any] = _one_mask
+    outer_norms: Callable[[Any], dict[str, nn.LayerNorm]] = _no_norms
+    costs: Callable[[Any], dict[str, int]] = _no_costs
+    head_tables: Callable[[Any], list[nn.Embedding]] = _no_tables
     dropouts: tuple[str, ...] = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
     always_projects: bool = False
 
@@ -99,7 +124,12 @@ class Family:
 
     def mask(self, stock: Any, hidden: Tensor, attention_mask: Tensor) -> Any:
         """The mask that the stock model hands its layers, for hidden states [B, L, any] and a mask [B, L]."""
-        return create_bidirectional_mask(config=stock.config, inputs_embeds=hidden, attention_mask=attention_mask)
+        return self.layer_mask(stock, hidden, attention_mask)
+
+    def view(self, layer: nn.Module, narrow_config: Any, norm_init: str, cut: str = "full") -> nn.Module:
+        """A narrower run of one of the family's layers (`make_view`); `cut` "heads_ffn" keeps all hidden dims."""
+        view = make_view(layer, narrow_config, norm_init, self.parts.chunks)
+        return view if cut == "full" else keep_hidden(view, layer, self.parts, norm_init)
 
     def shape(self, stock: Any) -> EncoderShape:
         """What the cost model needs to know of the encoder."""
@@ -114,23 +144,32 @@ class Family:
             num_layers=len(self.depth_order(stock)),
             num_labels=stock.config.num_labels,
             embedding_size=embedding if projected else None,
+            **self.costs(stock.config),
         )
 
 
-def _embed_with_types(base: Any, input_ids: Tensor, token_type_ids: Tensor | None) -> Tensor:
+def _embed_with_types(
+    base: Any, input_ids: Tensor, token_type_ids: Tensor | None, attention_mask: Tensor | None = None
+) -> Tensor:
     return base.embeddings(input_ids=input_ids, token_type_ids=token_type_ids)
 
 
-def _embed_without_types(base: Any, input_ids: Tensor, token_type_ids: Tensor | None) -> Tensor:
+def _embed_without_types(
+    base: Any, input_ids: Tensor, token_type_ids: Tensor | None, attention_mask: Tensor | None = None
+) -> Tensor:
     return base.embeddings(input_ids=input_ids)
 
 
-def _embed_electra(base: Any, input_ids: Tensor, token_type_ids: Tensor | None) -> Tensor:
+def _embed_electra(
+    base: Any, input_ids: Tensor, token_type_ids: Tensor | None, attention_mask: Tensor | None = None
+) -> Tensor:
     hidden = _embed_with_types(base, input_ids, token_type_ids)  # [B, L, E]
     return base.embeddings_project(hidden) if hasattr(base, "embeddings_project") else hidden
 
 
-def _embed_albert(base: Any, input_ids: Tensor, token_type_ids: Tensor | None) -> Tensor:
+def _embed_albert(
+    base: Any, input_ids: Tensor, token_type_ids: Tensor | None, attention_mask: Tensor | None = None
+) -> Tensor:
     hidden = _embed_with_types(base, input_ids, token_type_ids)  # [B, L, E]
     return base.encoder.embedding_hidden_mapping_in(hidden)
 
@@ -151,9 +190,13 @@ def _albert_layers(base: Any) -> list[nn.Module]:
     return [layer for group in groups for layer in group.albert_layers]
 
 
-def _position_bias(base: Any, hidden: Tensor, heads: int) -> dict[str, Tensor]:
+def _position_bias(base: Any, hidden: Tensor, heads: int, tail: Tail | None = None) -> dict[str, Any]:
     """MPNet adds a learned bias per head, [B, N, L, L]; a narrow rung keeps that of its leading heads."""
     return {"position_bias": base.encoder.compute_position_bias(hidden)[:, :heads]}
+
+
+def _bias_table(base: Any) -> list[nn.Embedding]:
+    return [base.encoder.relative_attention_bias]
 
 
 def _bert_head(stock: Any) -> HeadParts:
@@ -220,6 +263,7 @@ _ROWS = (
         embed=_embed_without_types,
         parts=MPNET_PARTS,
         layer_extras=_position_bias,
+        head_tables=_bias_table,
         dropouts=("hidden_dropout_prob", "attention_probs_dropout_prob"),
     ),
     Family(
@@ -244,6 +288,36 @@ _ROWS = (
         head_prefixes=("classifier.", "albert.pooler."),
         dropouts=("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout_prob"),
         always_projects=True,
+    ),
+    Family(
+        model_type="modernbert",
+        stock_class_name="ModernBertForSequenceClassification",
+        base="model",
+        embed=_embed_without_types,
+        layers=modernbert.layers,
+        head=modernbert.head,
+        parts=MODERNBERT_PARTS,
+        head_prefixes=("head.", "classifier."),
+        layer_extras=modernbert.rotary,
+        layer_mask=modernbert.masks,
+        outer_norms=modernbert.final_norm,
+        costs=modernbert.costs,
+        dropouts=("embedding_dropout", "attention_dropout", "mlp_dropout", "classifier_dropout"),
+    ),
+    replace(
+        _BERT,
+        model_type="deberta-v2",
+        stock_class_name="DebertaV2ForSequenceClassification",
+        base="deberta",
+        embed=deberta.embed,
+        head=deberta.head,
+        parts=DEBERTA_PARTS,
+        head_prefixes=("classifier.", "pooler."),
+        layer_extras=deberta.relative_positions,
+        layer_mask=deberta.pairs,
+        outer_norms=deberta.table_norm,
+        costs=deberta.costs,
+        dropouts=("hidden_dropout_prob", "attention_probs_dropout_prob", "pooler_dropout", "cls_dropout"),
     ),
 )
 

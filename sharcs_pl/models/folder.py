@@ -9,12 +9,12 @@ import json
 import math
 import zipfile
 import zlib
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-TOKENIZER_FILES = (
-    "tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model",
-)  # fmt: skip
+SENTENCEPIECE_FILES = ("spiece.model", "sentencepiece.bpe.model", "spm.model")
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", *SENTENCEPIECE_FILES)
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
 PICKLED_WEIGHTS = "pytorch_model.bin"
@@ -44,9 +44,14 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def check_folder(folder: Path) -> int:
     """Refuse a folder without tokenizer or weights, or with damaged ones; returns the bytes of its weights."""
-    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+    found = {name for name in TOKENIZER_FILES if (folder / name).is_file()}
+    if not found:
         names = ", ".join(TOKENIZER_FILES[:3])
         raise ValueError(f"encoder.pretrained={folder} has no tokenizer ({names}, …); save it there beside the weights")
+    if found <= set(SENTENCEPIECE_FILES) and not find_spec("sentencepiece"):
+        raise ValueError(
+            f"encoder.pretrained={folder} has its tokenizer as {found.pop()} only: pip install sentencepiece protobuf"
+        )
     files = weight_files(folder)
     for path in files:
         check_safetensors(path) if path.suffix == ".safetensors" else check_zip(path, "download it again")

@@ -9,7 +9,7 @@ Dimensions: `B` batch, `L` tokens, `D` hidden, `N` heads, `F` feed-forward; with
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,15 +39,20 @@ class SlicedLinear(nn.Module):
     `state_dict` and `parameters()`, under the owner's own name, while `copy.deepcopy` and pickling still carry the
     reference over to the copy's owner. Since the owner (not its weight) is held, whatever replaces the weight
     (`.to()`, loading onto a meta device) is followed.
+
+    `chunks`: the owner's outputs are that many blocks one below the other (ModernBERT's query, key and value), and of
+    each the leading part is kept.
     """
 
-    def __init__(self, owner: nn.Linear, in_features: int, out_features: int) -> None:
+    def __init__(self, owner: nn.Linear, in_features: int, out_features: int, chunks: int = 1) -> None:
         super().__init__()
         assert 0 < in_features <= owner.in_features, (in_features, owner)
         assert 0 < out_features <= owner.out_features, (out_features, owner)
+        assert out_features % chunks == owner.out_features % chunks == 0, (chunks, out_features, owner)
         self._owner = (owner,)
         self.in_features = in_features
         self.out_features = out_features
+        self.chunks = chunks
 
     @property
     def owner(self) -> nn.Linear:
@@ -57,12 +62,19 @@ class SlicedLinear(nn.Module):
     @property
     def weight(self) -> Tensor:
         """The slice [out_features, in_features]; gradients reach the owner's weight."""
-        return self.owner.weight[: self.out_features, : self.in_features]
+        return self._leading(self.owner.weight)[:, : self.in_features]
 
     @property
     def bias(self) -> Tensor | None:
         """The slice [out_features], or None where the owner has none."""
-        return None if self.owner.bias is None else self.owner.bias[: self.out_features]
+        return None if self.owner.bias is None else self._leading(self.owner.bias)
+
+    def _leading(self, rows: Tensor) -> Tensor:
+        """The leading rows, of each chunk: [owner's outputs, ..] -> [out_features, ..]."""
+        if self.chunks == 1:
+            return rows[: self.out_features]
+        blocks = rows.unflatten(0, (self.chunks, -1))
+        return blocks[:, : self.out_features // self.chunks].flatten(0, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.weight, self.bias)
@@ -110,27 +122,33 @@ def private_norm(owner: nn.LayerNorm, size: int, norm_init: str) -> nn.LayerNorm
     `norm_init` "pretrained" starts it from the leading slice of the owner's weight and bias, "scratch" from 1 and 0.
     """
     assert norm_init in NORM_INITS, norm_init
-    norm = nn.LayerNorm(size, eps=owner.eps, device=owner.weight.device, dtype=owner.weight.dtype)
+    like = {"device": owner.weight.device, "dtype": owner.weight.dtype}
+    norm = nn.LayerNorm(size, eps=owner.eps, bias=owner.bias is not None, **like)
     if norm_init == "pretrained":
         with torch.no_grad():
-            norm.weight.copy_(owner.weight[:size])
-            norm.bias.copy_(owner.bias[:size])
+            for name, parameter in norm.named_parameters():
+                parameter.copy_(owner.get_parameter(name)[:size])
     return norm
 
 
-def make_view(layer: nn.Module, narrow_config: Any, norm_init: str) -> nn.Module:
+def make_view(
+    layer: nn.Module, narrow_config: Any, norm_init: str, chunks: Mapping[str, int] | None = None
+) -> nn.Module:
     """A narrower run of `layer`: its class built from `narrow_config`, its Linears cut from `layer`'s when called.
 
     The new layer's norms are its only parameters (`norm_init` as in `private_norm`). Its dropouts are its own and
-    follow the config. `layer` itself is left as it is.
+    follow the config. `layer` itself is left as it is. `chunks`: by name, the Linears that hold several blocks.
     """
+    chunks = chunks or {}
+    depth = vars(layer).get("layer_idx")  # set where layers differ by depth: the view is to be of the same kind
     with torch.device("meta"):  # weights that are replaced below are never allocated, and no random number is drawn
-        view = type(layer)(narrow_config)
+        view = type(layer)(narrow_config) if depth is None else type(layer)(narrow_config, depth)
     for name, module in list(view.named_modules()):
         owner = layer.get_submodule(name)
         if isinstance(module, nn.Linear):
             assert isinstance(owner, nn.Linear)
-            view.set_submodule(name, SlicedLinear(owner, module.in_features, module.out_features))
+            cut = SlicedLinear(owner, module.in_features, module.out_features, chunks.get(name, 1))
+            view.set_submodule(name, cut)
         elif isinstance(module, nn.LayerNorm):
             assert isinstance(owner, nn.LayerNorm)
             view.set_submodule(name, private_norm(owner, module.normalized_shape[0], norm_init))
@@ -138,31 +156,22 @@ def make_view(layer: nn.Module, narrow_config: Any, norm_init: str) -> nn.Module
     return view.train(layer.training)
 
 
-def make_views(
-    layers: Iterable[nn.Module], narrow_config: Any, norm_init: str, cut: str, parts: LayerParts
-) -> list[nn.Module]:
-    """A view of each layer; `cut` "heads_ffn" keeps all hidden dims, whose `parts` say where a layer has which."""
-    pairs = [(make_view(layer, narrow_config, norm_init), layer) for layer in layers]
-    if cut == "full":
-        return [view for view, _ in pairs]
-    return [keep_hidden(view, layer, parts, norm_init) for view, layer in pairs]
-
-
 def keep_hidden(view: nn.Module, layer: nn.Module, parts: LayerParts, norm_init: str) -> nn.Module:
     """The same view with all of the hidden dims: only heads and feed-forward neurons are cut (DynaBERT, Hou et al.
     2020, section 2.1). `parts`: where the layer keeps what; `ValueError` where its Linears are not all among them."""
-    writes, reads = (parts.query, parts.key, parts.value, parts.ffn_in), (parts.attention_out, parts.ffn_out)
+    writes = {parts.query, parts.key, parts.value, parts.ffn_in, *parts.position_projections}
+    reads = {parts.attention_out, parts.ffn_out}
     for name, module in list(view.named_modules()):
         if isinstance(module, nn.LayerNorm):
             owner = layer.get_submodule(name)
             assert isinstance(owner, nn.LayerNorm)
             view.set_submodule(name, private_norm(owner, owner.normalized_shape[0], norm_init))
         elif isinstance(module, SlicedLinear):
-            if name not in (*writes, *reads):
+            if name not in writes | reads:
                 raise ValueError(f"method.cut=heads_ffn: {type(layer).__name__} cannot be cut so; use method.cut=full")
             inner = module.in_features if name in reads else module.owner.in_features
             outer = module.out_features if name in writes else module.owner.out_features
-            view.set_submodule(name, SlicedLinear(module.owner, inner, outer))
+            view.set_submodule(name, SlicedLinear(module.owner, inner, outer, module.chunks))
     return view
 
 
@@ -182,11 +191,24 @@ def make_reduction(reduction: str, full: int, size: int) -> nn.Module:
     return LearnedPooling(full, size) if reduction == "learned" else LeadingSlice(size)
 
 
+@dataclass(frozen=True)
+class ByKind:
+    """What layers of several kinds are handed, each its own: `values` by what a layer has as its `attribute`."""
+
+    attribute: str
+    values: Mapping[str, Any]
+
+    def of(self, layer: nn.Module) -> Any:
+        """The value for one layer."""
+        return self.values[getattr(layer, self.attribute)]
+
+
 class Tail(nn.Module):
     """What a rung runs after the trunk: reduction, private norm, layers, and the head's first dense layer cut to D_i.
 
     `views` are registered (their norms are this rung's own parameters). At the top rung there are none and `stock` are
-    the encoder's own layers, held unregistered as in `SlicedLinear`.
+    the encoder's own layers, held unregistered as in `SlicedLinear`. `outer`: the rung's own of the norms that an
+    encoder has outside its layers, by name ("final" runs after the last layer); at the top, `stock_outer` instead.
     """
 
     def __init__(
@@ -197,6 +219,8 @@ class Tail(nn.Module):
         head_dense: SlicedLinear,
         views: Iterable[nn.Module] = (),
         stock: Sequence[nn.Module] = (),
+        outer: Mapping[str, nn.Module] | None = None,
+        stock_outer: Mapping[str, nn.Module] | None = None,
     ) -> None:
         super().__init__()
         self.size = size
@@ -204,22 +228,43 @@ class Tail(nn.Module):
         self.norm = norm
         self.head_dense = head_dense
         self.views = nn.ModuleList(views)
+        self.outer = nn.ModuleDict(outer or {})
         self._stock = tuple(stock)
+        self._stock_outer = dict(stock_outer or {})
 
     @property
     def layers(self) -> tuple[nn.Module, ...]:
         """The layers of this rung in depth order."""
         return (*self.views, *self._stock)
 
-    def forward(self, hidden: Tensor, mask: Any, **extras: Tensor) -> Tensor:
+    def outer_norm(self, name: str) -> nn.Module | None:
+        """The norm of that name as this rung has it; None where the encoder has none."""
+        return self.outer[name] if name in self.outer else self._stock_outer.get(name)
+
+    def enter(self, hidden: Tensor) -> Tensor:
+        """The trunk's output cut and normalised, [.., D] -> [.., D_i]."""
+        return self.norm(self.reduction(hidden))
+
+    def run(self, hidden: Tensor, mask: Any, extras: Mapping[str, Any]) -> Tensor:
+        """[B, L, D_i] from `enter` through the layers, and through the norm after the last where there is one."""
+        hidden = run_layers(self.layers, hidden, mask, extras)
+        final = self.outer_norm("final")
+        return hidden if final is None else final(hidden)
+
+    def forward(self, hidden: Tensor, mask: Any, **extras: Any) -> Tensor:
         """[B, L, D] from the trunk -> [B, L, D_i] after the last layer; `mask`, `extras` as the stock layers take."""
-        hidden = self.norm(self.reduction(hidden))
-        return run_layers(self.layers, hidden, mask, extras)
+        return self.run(self.enter(hidden), mask, extras)
 
 
-def run_layers(layers: Iterable[nn.Module], hidden: Tensor, mask: Any, extras: dict[str, Tensor]) -> Tensor:
-    """`hidden` through `layers`, [B, L, D] -> [B, L, D]. Some stock layers give a tensor, MPNet's a tuple."""
+def run_layers(layers: Iterable[nn.Module], hidden: Tensor, mask: Any, extras: Mapping[str, Any]) -> Tensor:
+    """`hidden` through `layers`, [B, L, D] -> [B, L, D]. A `mask` or extra that is `ByKind` is picked per layer. Some
+    stock layers give a tensor, MPNet's and DeBERTa's a tuple."""
     for layer in layers:
-        output = layer(hidden, mask, **extras)
+        given = {name: _for_layer(value, layer) for name, value in extras.items()}
+        output = layer(hidden, _for_layer(mask, layer), **given)
         hidden = output[0] if isinstance(output, tuple) else output
     return hidden
+
+
+def _for_layer(value: Any, layer: nn.Module) -> Any:
+    return value.of(layer) if isinstance(value, ByKind) else value

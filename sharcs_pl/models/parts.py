@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True)
 class LayerParts:
-    """Names of a layer's submodules, in the order in which they run. `ffn_norm` is the last of the layer: the norm
-    after the cut starts from it."""
+    """Names of a layer's submodules, in the order in which they run; where norms run first (`SizeKeys.pre_norm`), each
+    before its block. `ffn_norm` is the last of the layer: where norms run last, the norm after the cut starts from it.
+
+    `chunks`: the Linears that hold several blocks of outputs one below the other, with their number. A projection to
+    query, key and value at once goes by one name three times; a gated feed-forward block has two blocks in `ffn_in`.
+    `position_projections`: Linears from hidden dims to heads that a table of relative positions passes, where there are
+    any.
+    """
 
     query: str
     key: str
@@ -19,6 +26,8 @@ class LayerParts:
     activation: str
     ffn_out: str
     ffn_norm: str
+    chunks: Mapping[str, int] = field(default_factory=dict)
+    position_projections: tuple[str, ...] = ()
 
 
 BERT_PARTS = LayerParts(
@@ -31,6 +40,14 @@ BERT_PARTS = LayerParts(
     activation="intermediate.intermediate_act_fn",
     ffn_out="output.dense",
     ffn_norm="output.LayerNorm",
+)
+
+DEBERTA_PARTS = replace(
+    BERT_PARTS,
+    query="attention.self.query_proj",
+    key="attention.self.key_proj",
+    value="attention.self.value_proj",
+    position_projections=("attention.self.pos_key_proj", "attention.self.pos_query_proj"),
 )
 
 MPNET_PARTS = LayerParts(
@@ -67,4 +84,17 @@ ALBERT_PARTS = LayerParts(
     activation="activation",
     ffn_out="ffn_output",
     ffn_norm="full_layer_layer_norm",
+)
+
+MODERNBERT_PARTS = LayerParts(
+    query="attn.Wqkv",
+    key="attn.Wqkv",
+    value="attn.Wqkv",
+    attention_out="attn.Wo",
+    attention_norm="attn_norm",
+    ffn_in="mlp.Wi",
+    activation="mlp.act",
+    ffn_out="mlp.Wo",
+    ffn_norm="mlp_norm",
+    chunks={"attn.Wqkv": 3, "mlp.Wi": 2},
 )

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedModel
 from transformers.utils import logging as hf_logging
 
+from sharcs_pl.models.architectures import check_absent
 from sharcs_pl.models.families import Family, get_family
 
 Source = str | Path | PreTrainedModel
@@ -31,7 +32,7 @@ def load_stock(source: Source, num_labels: int | None = None, dropout: float | N
     """
     if isinstance(source, PreTrainedModel):
         return _from_object(source, num_labels, dropout)
-    return _from_checkpoint(str(source), num_labels, dropout)
+    return load_checkpoint(str(source), num_labels, dropout)[0]
 
 
 def stock_from_dict(encoder: dict[str, Any], num_labels: int, attention: str | None) -> PreTrainedModel:
@@ -45,7 +46,10 @@ def stock_from_dict(encoder: dict[str, Any], num_labels: int, attention: str | N
     return family.stock_class(config)
 
 
-def _from_checkpoint(source: str, num_labels: int | None, dropout: float | None) -> PreTrainedModel:
+def load_checkpoint(
+    source: str, num_labels: int | None = None, dropout: float | None = None
+) -> tuple[PreTrainedModel, set[str]]:
+    """`load_stock` of a folder or a hub id, and the names of the head's parameters that were drawn afresh."""
     try:
         config = AutoConfig.from_pretrained(source)
     except OSError as error:
@@ -56,15 +60,16 @@ def _from_checkpoint(source: str, num_labels: int | None, dropout: float | None)
         model, report = family.stock_class.from_pretrained(
             source, config=config, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
         )
-    _check_complete(family, source, [*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])])
-    return model.eval()
+    drawn = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
+    _check_complete(family, source, drawn)
+    return model.eval(), drawn
 
 
 def _from_object(source: PreTrainedModel, num_labels: int | None, dropout: float | None) -> PreTrainedModel:
     family = get_family(source.config.model_type)
     config = copy.deepcopy(source.config)
     _adapt(family, config, num_labels, dropout)
-    model = family.stock_class(config).to(device=source.device, dtype=source.dtype)
+    model = cast(family.stock_class(config), source.dtype, source.device)
     missing = _copy_weights(source, model, family)
     _check_complete(family, type(source).__name__, missing)
     return model.eval()
@@ -97,9 +102,19 @@ def align(model: nn.Module) -> None:
             parameter.data = parameter.data.clone()
 
 
+def cast(model: Any, dtype: torch.dtype, device: torch.device | None = None) -> Any:
+    """`model` on `device`, its parameters in `dtype`. Buffers keep theirs, as when transformers loads in a lower
+    precision: the frequencies of rotary positions lose their meaning in bfloat16."""
+    model.to(device)
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
+    return model
+
+
 def _adapt(family: Family, config: Any, num_labels: int | None, dropout: float | None) -> None:
     if getattr(config, "is_decoder", False):
         raise ValueError("encoder.pretrained: a decoder (is_decoder in its config) cannot be routed")
+    check_absent(family.keys, config.to_dict())
     if num_labels is not None:
         config.num_labels = num_labels
     if dropout is not None:

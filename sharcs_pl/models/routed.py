@@ -16,6 +16,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from sharcs_pl.core.flops import CostModel
 from sharcs_pl.core.widths import WidthLadder, check_split
+from sharcs_pl.models.architectures import check_norm_after_cut
 from sharcs_pl.models.configuration import TRAINED, SharcsConfig
 from sharcs_pl.models.families import Family, get_family
 from sharcs_pl.models.layers import (
@@ -25,12 +26,11 @@ from sharcs_pl.models.layers import (
     SlicedLinear,
     Tail,
     make_reduction,
-    make_views,
     private_norm,
     run_layers,
 )
 from sharcs_pl.models.outputs import SharcsOutput, TrunkState
-from sharcs_pl.models.pretrained import Source, align, load_stock, stock_from_dict
+from sharcs_pl.models.pretrained import Source, align, cast, load_stock, stock_from_dict
 from sharcs_pl.models.router import Router, choose_rungs, router_loss, task_loss
 from sharcs_pl.models.sweeps import SweptPoint, sweep_router
 
@@ -112,8 +112,7 @@ class SharcsForSequenceClassification(PreTrainedModel):
             problem_type=stock.config.problem_type,
             attn_implementation=stock.config._attn_implementation,
         )
-        model = cls(config, stock).eval()
-        return model.to(device=stock.device, dtype=stock.dtype)  # pyright: ignore[reportCallIssue]
+        return cast(cls(config, stock).eval(), stock.dtype, stock.device)
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
@@ -126,6 +125,10 @@ class SharcsForSequenceClassification(PreTrainedModel):
     def family(self) -> Family:
         """The row of the encoder's architecture."""
         return get_family(self.config.encoder["model_type"])
+
+    @property
+    def _base(self) -> Any:
+        return self.family.base_of(self.encoder)
 
     def forward(
         self,
@@ -155,7 +158,7 @@ class SharcsForSequenceClassification(PreTrainedModel):
         family, stock = self.family, self.encoder
         base = family.base_of(stock)
         attention_mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        hidden = family.embed(base, input_ids, token_type_ids)
+        hidden = family.embed(base, input_ids, token_type_ids, attention_mask)
         extras = family.layer_extras(base, hidden, self.shape.num_heads)
         layers = family.depth_order(stock)[: self.split_layer]
         hidden = run_layers(layers, hidden, family.mask(stock, hidden, attention_mask), extras)
@@ -166,12 +169,16 @@ class SharcsForSequenceClassification(PreTrainedModel):
         """The logits [B, C] of every sample of `state` at one rung."""
         tail = self.tails[rung]
         assert isinstance(tail, Tail)
-        mask = self.family.mask(self.encoder, state.hidden, state.attention_mask)
-        extras = self.family.layer_extras(self.family.base_of(self.encoder), state.hidden, tail.size.heads)
-        hidden = tail(state.hidden, mask, **extras)
-        head = self.family.head(self.encoder)
-        first = head.activation(tail.head_dense(head.input_dropout(hidden[:, 0])))
-        return head.output(head.dropout(first))
+        return self.after_cut(tail, tail.enter(state.hidden), state.attention_mask)
+
+    def after_cut(self, tail: Tail, hidden: Tensor, attention_mask: Tensor) -> Tensor:
+        """The rest of the way at one rung: [B, L, D_i] from `Tail.enter` and a mask [B, L] -> logits [B, C]."""
+        family, stock = self.family, self.encoder
+        extras = family.layer_extras(family.base_of(stock), hidden, tail.size.heads, tail)
+        hidden = tail.run(hidden, family.mask(stock, hidden, attention_mask), extras)
+        head = family.head(stock)
+        pooled = head.input_dropout(head.pool(hidden, attention_mask))
+        return head.output(head.dropout(head.activation(tail.head_dense(pooled))))
 
     def route(self, router_logits: Tensor, thresholds: Sequence[float] | None = None) -> Tensor:
         """The rung of each sample [B] long, from `router_logits` [B, W]: `choose_rungs` with these `thresholds` [W-1]
@@ -218,10 +225,11 @@ class SharcsForSequenceClassification(PreTrainedModel):
     def private_parameters(self) -> list[nn.Parameter]:
         """Every parameter that a step may leave without a gradient, depending on the rungs it holds: the tails' own
         norms and reductions, the stock norms that only the top rung's tail runs, and the router."""
-        layers = self.family.depth_order(self.encoder)
+        layers, outer = self.family.depth_order(self.encoder), self.family.outer_norms(self._base)
         shared = {id(layer) for layer in layers[: self.split_layer]}
         tops = [layer for layer in layers[self.split_layer :] if id(layer) not in shared]
         norms = [module for layer in tops for module in layer.modules() if isinstance(module, nn.LayerNorm)]
+        norms += [norm for name, norm in outer.items() if name == "final"]
         owners = [self.tails, *norms, *([] if self.router is None else [self.router])]
         return list({id(p): p for owner in owners for p in owner.parameters()}.values())
 
@@ -249,24 +257,34 @@ class SharcsForSequenceClassification(PreTrainedModel):
             intermediate_size=shape.intermediate_size,
             reduction=config.reduction,
         )
+        check_norm_after_cut(config.top_rung_norm, self.family.keys.pre_norm)
 
     def _make_tail(self, rung: int) -> Tail:
         config, family, stock = self.config, self.family, self.encoder
         layers, full = family.depth_order(stock), family.size(stock.config)
         cut = LayerSize(*(self.ladder.size(rung, whole) for whole in (full.hidden, full.heads, full.ffn)))
-        size = replace(cut, hidden=self.cost.hidden_size(rung))
-        trunk_norm = layers[self.split_layer - 1].get_submodule(family.parts.ffn_norm)
-        assert isinstance(trunk_norm, nn.LayerNorm)
-        top = cut == full
-        bare = size.hidden == full.hidden and not config.top_rung_norm
-        norm = nn.Identity() if bare else private_norm(trunk_norm, size.hidden, config.norm_init)
+        size, after = replace(cut, hidden=self.cost.hidden_size(rung)), layers[self.split_layer :]
+        norm = self._norm_after_cut(layers[self.split_layer - 1], size.hidden, full.hidden)
         reduction = make_reduction(config.reduction, full.hidden, size.hidden)
         dense = SlicedLinear(family.head(stock).dense, size.hidden, full.hidden)
-        after = layers[self.split_layer :]
-        if top:
-            return Tail(size, reduction, norm, dense, stock=after)
+        outer = family.outer_norms(self._base)
+        if cut == full:
+            return Tail(size, reduction, norm, dense, stock=after, stock_outer=outer)
         narrow = family.resized(stock.config, cut)
-        return Tail(size, reduction, norm, dense, make_views(after, narrow, config.norm_init, config.cut, family.parts))
+        views = [family.view(layer, narrow, config.norm_init, config.cut) for layer in after]
+        own = {name: private_norm(owner, size.hidden, config.norm_init) for name, owner in outer.items()}
+        return Tail(size, reduction, norm, dense, views, outer=own)
+
+    def _norm_after_cut(self, last: nn.Module, size: int, full: int) -> nn.Module:
+        """The rung's norm of the trunk's output, started from that of its `last` layer. None where all hidden dims
+        stay, unless asked for; and none where the stock layers normalise what they read: their own first norm then
+        follows the cut."""
+        config = self.config
+        if self.family.keys.pre_norm or (size == full and not config.top_rung_norm):
+            return nn.Identity()
+        norm = last.get_submodule(self.family.parts.ffn_norm)
+        assert isinstance(norm, nn.LayerNorm)
+        return private_norm(norm, size, config.norm_init)
 
     def _chosen(self, rungs: int | Tensor | None, state: TrunkState) -> Tensor:
         """The rung of each sample [B] long."""

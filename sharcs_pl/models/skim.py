@@ -20,7 +20,7 @@ from sharcs_pl.core.skim import TRAINED, SkimCost, SkimLadder
 from sharcs_pl.models.exits import run_head
 from sharcs_pl.models.families import FAMILIES, Family, get_family
 from sharcs_pl.models.layers import run_layers
-from sharcs_pl.models.pretrained import Source, align, load_stock, stock_from_dict
+from sharcs_pl.models.pretrained import Source, align, cast, load_stock, stock_from_dict
 from sharcs_pl.models.router import task_loss
 from sharcs_pl.models.sweeps import SweptPoint
 
@@ -120,7 +120,7 @@ class SkimForSequenceClassification(PreTrainedModel):
         for predictor in model.predictors:
             assert isinstance(predictor, SkimPredictor)
             nn.init.constant_(predictor.output.bias, KEPT_AT_FIRST)
-        return model.to(device=stock.device, dtype=stock.dtype)  # pyright: ignore[reportCallIssue]
+        return cast(model, stock.dtype, stock.device)
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
@@ -159,7 +159,7 @@ class SkimForSequenceClassification(PreTrainedModel):
             hidden = run_layers([layer], hidden, self._mask(hidden, valid), {})
             last = _put(last, places, valid, hidden)
             kept.append(valid.sum(1))
-        logits = run_head(self.family.head(self.encoder), hidden[:, 0])
+        logits = self._answer(hidden, valid)
         loss = None if labels is None else task_loss(logits, labels, self.shape.num_labels)
         return SkimOutput(loss, logits, last, torch.stack(kept, 1))
 
@@ -182,7 +182,7 @@ class SkimForSequenceClassification(PreTrainedModel):
             after = run_layers([layer], hidden, self._mask(hidden, alive.detach() > 0), {})
             hidden = hidden + alive.unsqueeze(-1) * (after - hidden)
             shares.append(alive.float().sum(1) / lengths)
-        return run_head(self.family.head(self.encoder), hidden[:, 0]), torch.stack(shares, 1).mean(1)
+        return self._answer(hidden, valid), torch.stack(shares, 1).mean(1)
 
     def all_rungs(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
@@ -227,7 +227,12 @@ class SkimForSequenceClassification(PreTrainedModel):
     ) -> tuple[Tensor, Tensor]:
         """States [B, L, D], and which tokens are real, bool [B, L]."""
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        return self.family.embed(self.family.base_of(self.encoder), input_ids, token_type_ids), mask > 0
+        return self.family.embed(self.family.base_of(self.encoder), input_ids, token_type_ids, mask), mask > 0
+
+    def _answer(self, hidden: Tensor, valid: Tensor) -> Tensor:
+        """The stock head on what is left, [B, l, D] -> [B, C]."""
+        head = self.family.head(self.encoder)
+        return run_head(head, head.pool(hidden, valid))
 
     def _layers(self) -> list[nn.Module]:
         return self.family.depth_order(self.encoder)

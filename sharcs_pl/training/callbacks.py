@@ -1,9 +1,8 @@
-"""Callbacks: the schedule, hardness history, best and last checkpoints, the run directory's files and the bar."""
+"""Callbacks: the schedule, hardness history, the run directory's files and the bar."""
 
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,9 @@ import lightning as L
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import Callback, RichProgressBar
 
+from sharcs_pl.core.files import whole_file
 from sharcs_pl.core.plan import EpochPlan
 from sharcs_pl.core.ranks import all_ranks, this_rank
 from sharcs_pl.data.datamodule import SharcsDataModule
@@ -138,33 +138,6 @@ class CurveFiles(Callback):
         self._loss_sum = sums[this_rank()] if same_world else float(np.mean(sums))
 
 
-class BestCheckpoint(ModelCheckpoint):
-    """Keeps ``best.ckpt`` by the routed metric, counted from ``first_epoch`` on: before it nothing is routed.
-
-    With ``max_macs_fraction`` only epochs count whose routing costs at most that fraction of dense.
-    """
-
-    def __init__(self, folder: Path, first_epoch: int, max_macs_fraction: float | None = None) -> None:
-        super().__init__(
-            dirpath=folder,
-            filename="best",
-            monitor="val/routed",
-            mode="max",
-            save_on_train_epoch_end=True,
-            enable_version_counter=False,
-        )
-        self.first_epoch = first_epoch
-        self.max_macs_fraction = max_macs_fraction
-
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.current_epoch >= self.first_epoch and self._affordable(trainer):
-            super().on_train_epoch_end(trainer, pl_module)
-
-    def _affordable(self, trainer: L.Trainer) -> bool:
-        limit = self.max_macs_fraction
-        return limit is None or float(trainer.callback_metrics["val/macs_fraction"]) <= limit
-
-
 class SharcsProgressBar(RichProgressBar):
     """Lightning's bar with the loss, the routed metric and the epoch's bucket sizes, narrow to full."""
 
@@ -192,12 +165,10 @@ def append_row(path: Path, row: dict[str, Any]) -> None:
         with path.open(newline="") as file:
             rows = [old for old in csv.DictReader(file) if int(old["epoch"]) < row["epoch"]]
     rows.append(row)
-    part = path.with_suffix(".part")
-    with part.open("w", newline="") as file:
+    with whole_file(path) as part, part.open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(dict.fromkeys(name for r in rows for name in r)))
         writer.writeheader()
         writer.writerows(rows)
-    os.replace(part, path)
 
 
 def append_epoch(path: Path, rows: pa.Table, epoch: int) -> None:
@@ -205,6 +176,5 @@ def append_epoch(path: Path, rows: pa.Table, epoch: int) -> None:
     if path.exists():
         old = pq.read_table(path)
         rows = pa.concat_tables([old.filter(old["epoch"].to_numpy() < epoch), rows])
-    part = path.with_suffix(".part")
-    pq.write_table(rows, part)
-    os.replace(part, path)
+    with whole_file(path) as part:
+        pq.write_table(rows, part)

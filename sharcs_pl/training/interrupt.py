@@ -1,67 +1,176 @@
-"""Ctrl-C ends a run at a step's end, with a checkpoint from which it goes on exactly."""
+"""Signals end a run at a step's end, with a checkpoint from which it goes on exactly; under SLURM it is requeued."""
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.utilities import rank_zero_only
+
+from sharcs_pl.core.slurm import SlurmJob
+from sharcs_pl.training.checkpoints import LastCheckpoint, can_go_on, save_together
+
+REQUEUEING = (signal.SIGUSR1, signal.SIGUSR2)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, *REQUEUEING)  # where several came, the later in this row counts
+_SECONDS = 60.0  # for scontrol to answer
 
 
 class Interrupted(BaseException):
-    """The user stopped the run. Not a KeyboardInterrupt, which Lightning answers by leaving the process."""
+    """A signal stopped the run. Not a KeyboardInterrupt, which Lightning answers by leaving the process, and no
+    Exception, which launchers take for the job's result.
+
+    Attributes: signal; code: the exit code to leave with; requeued: whether SLURM starts the job again.
+    """
+
+    def __init__(self, number: int, code: int | None = None, requeued: bool = False) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.signal = signal.Signals(number)
+        self.code = 128 + number if code is None else code
+        self.requeued = requeued
 
 
 class GracefulStop(Checkpoint):
-    """Within ``with``, the first Ctrl-C in training saves ``path`` at the next step's end and raises ``Interrupted``.
+    """Within ``with``, signals end a run so that it can go on.
 
-    In the last step of an epoch it waits for validation and the epoch's own files. A second Ctrl-C, or one outside
-    training, raises at once. Among the callbacks it stands with the checkpoints: after the history is closed.
+    ``path`` is the checkpoint that is written; ``job`` the SLURM job, if the run is one.
+
+    In training a signal sets a flag. At the end of the step (of the epoch, after validation, in its last step) the
+    processes compare flags, save one checkpoint together and raise ``Interrupted``, with the exit code 128 + signal. So
+    a process that lags behind, or that got no signal, takes part.
+
+    - SIGINT, Ctrl-C: a second one raises at once, wherever it finds the run.
+    - SIGTERM: never requeues, since ``scancel`` sends it too; ``scontrol requeue`` and preemption, which also send it,
+      start the job again by themselves.
+    - SIGUSR1 and SIGUSR2: the first process then calls the handler that it found, such as submitit's, which requeues,
+      or has SLURM requeue the job. All wait for it: a process that left early might take the first one with it.
+
+    Outside training (before the first step, in the final evaluation) there is nothing to save: a signal raises at once,
+    SIGUSR1 and SIGUSR2 after requeueing. Among the callbacks it stands last.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, job: SlurmJob | None = None) -> None:
         self.path = path
-        self.asked = False
+        self.job = job
+        self.asked = 0  # place in SIGNALS, from 1
         self.training = False
-        self._previous: Any = None
+        self.leaving = False
+        self._found: dict[int, Any] = {}
 
     def __enter__(self) -> GracefulStop:
         if threading.current_thread() is threading.main_thread():
-            self._previous = signal.signal(signal.SIGINT, self._on_signal)
+            self._found = {number: signal.getsignal(number) for number in SIGNALS}
+            self._install()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if self._previous is not None:
-            signal.signal(signal.SIGINT, self._previous)
+        for number, handler in self._found.items():
+            signal.signal(number, handler)
+        self._found = {}
+
+    def _install(self) -> None:
+        for number in self._found or ():
+            signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self.asked or not self.training:
-            raise Interrupted
-        self.asked = True
-        print("\nstopping at the end of this step; Ctrl-C again to stop at once", file=sys.stderr)
+        insists = number == signal.SIGINT and (self.asked or self.leaving)
+        if insists or not (self.training or self.leaving):
+            self._leave_at_once(number)
+        if not self.leaving:
+            self.asked = max(self.asked, SIGNALS.index(number) + 1)
+            again = "; Ctrl-C again to stop at once" if number == signal.SIGINT else ""
+            tell(f"\n{signal.Signals(number).name}: stopping at the end of this step{again}\n")
+
+    def _leave_at_once(self, number: int) -> None:
+        self.leaving = True
+        if rank_zero_only.rank == 0:
+            self._hand_on(number)
+        raise Interrupted(number)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._install()  # over Lightning's own for SIGTERM, which has processes wait for each other inside the handler
         self.training = True
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._install()  # for the final evaluation
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.training = False
+        self._stop_if_asked(trainer, save=False)  # it came after the last epoch's checkpoint
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if not trainer.is_last_batch:
+        if can_go_on(trainer, batch_idx):
             self._stop_if_asked(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._stop_if_asked(trainer)
 
-    def _stop_if_asked(self, trainer: L.Trainer) -> None:
-        # Every rank gets the signal, but perhaps not in the same step.
-        if trainer.strategy.reduce_boolean_decision(self.asked, all=False):
-            trainer.save_checkpoint(self.path)
-            raise Interrupted
+    def _stop_if_asked(self, trainer: L.Trainer, save: bool = True) -> None:
+        number = self._agreed(trainer)
+        if number is None:
+            return
+        if save and not saved_now(trainer):
+            save_together(trainer, self.path)
+        self.leaving = True  # what else SLURM sends meanwhile, and requeueing sends SIGTERM, must not cut this short
+        try:
+            if trainer.is_global_zero:
+                self._hand_on(number)
+        finally:
+            trainer.strategy.barrier("requeued")
+        raise Interrupted(number)
+
+    def _agreed(self, trainer: L.Trainer) -> signal.Signals | None:
+        """The strongest signal that any process has got."""
+        if not trainer.strategy.reduce_boolean_decision(self.asked > 0, all=False):
+            return None
+        asked = [trainer.strategy.reduce_boolean_decision(self.asked == i + 1, all=False) for i in range(len(SIGNALS))]
+        return [number for number, any_asked in zip(SIGNALS, asked, strict=True) if any_asked][-1]
+
+    def _hand_on(self, number: int) -> None:
+        """In the first process: have the job requeued, where this signal asks for it and somebody can."""
+        if number not in REQUEUEING:
+            return
+        found = self._found.get(number)
+        if callable(found):
+            try:
+                found(number, None)
+            except SystemExit as done:  # submitit's, after it has requeued; the code may tell its launcher so
+                raise Interrupted(number, done.code if isinstance(done.code, int) else None, requeued=True) from None
+        elif self.job is not None and requeue(self.job):
+            raise Interrupted(number, requeued=True)
+
+
+def saved_now(trainer: L.Trainer) -> bool:
+    """Whether ``last.ckpt`` holds this very moment."""
+    callbacks = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
+    return any(isinstance(callback, LastCheckpoint) and callback.saved_now for callback in callbacks)
+
+
+def requeue(job: SlurmJob) -> bool:
+    """Ask SLURM to start the job again; False, and a line on stderr, when it does not."""
+    command = ["scontrol", "requeue", job.id]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
+        fault = done.stderr.strip() or f"exit code {done.returncode}" if done.returncode else None
+    except (OSError, subprocess.TimeoutExpired) as error:
+        fault = str(error)
+    if fault:
+        print(f"warning: job {job.id} is not requeued: {fault}", file=sys.stderr)
+    return fault is None
+
+
+@rank_zero_only
+def tell(text: str) -> None:
+    """Write to stderr from a signal handler: print may have been what the signal interrupted."""
+    with suppress(OSError):
+        os.write(2, text.encode())

@@ -16,23 +16,15 @@ from sharcs_pl.analysis.audit import AuditRow, audit, audit_table
 from sharcs_pl.core.flops import CostModel, EncoderShape
 from sharcs_pl.models.families import FAMILIES, get_family
 from sharcs_pl.models.routed import SharcsForSequenceClassification
+from tests.models.conftest import BERT_SIZES, PAD, SIZES
 from tests.models.surgery import surgery
-
-SIZES: dict[str, dict[str, Any]] = {
-    "distilbert": {"dim": 48, "n_heads": 4, "hidden_dim": 64, "n_layers": 3},
-    "electra": {"embedding_size": 20},
-    "albert": {"embedding_size": 20},
-}
-BERT_SIZES = {"hidden_size": 48, "num_attention_heads": 4, "intermediate_size": 64, "num_hidden_layers": 3}
-PAD = {"roberta": 1, "xlm-roberta": 1, "mpnet": 1}
 
 
 def stock(model_type: str = "bert", attention: str | None = None, **values: Any) -> PreTrainedModel:
     """A tiny random encoder: hidden 48, 4 heads, feed-forward 64, 3 layers, 3 labels."""
     sizes = {**({} if model_type == "distilbert" else BERT_SIZES), **SIZES.get(model_type, {}), **values}
-    config = AutoConfig.for_model(
-        model_type, vocab_size=60, max_position_embeddings=40, pad_token_id=PAD.get(model_type, 0), **sizes
-    )
+    special = {"pad_token_id": PAD.get(model_type, 0), "bos_token_id": 2, "eos_token_id": 3}
+    config = AutoConfig.for_model(model_type, vocab_size=60, max_position_embeddings=40, **special, **sizes)
     config.num_labels = 3
     config._attn_implementation = attention
     return get_family(model_type).stock_class(config).eval()
@@ -83,7 +75,15 @@ def test_a_learned_reduction_is_counted() -> None:
 
 @pytest.mark.parametrize(
     "fault",
-    [{"intermediate_size": 128}, {"num_layers": 4}, {"ffn_matrices": 3}, {"num_heads": 8}, {"embedding_size": 20}],
+    [
+        {"intermediate_size": 128},
+        {"num_layers": 4},
+        {"ffn_matrices": 3},
+        {"num_heads": 8},
+        {"embedding_size": 20},
+        {"relative_positions": 8, "position_terms": 1},
+        {"relative_positions": 8, "position_projections": 1},
+    ],
 )
 def test_a_wrong_size_in_the_cost_model_is_found(fault: dict[str, Any]) -> None:
     model = surgery(stock())

@@ -59,6 +59,7 @@ def test_a_cascade_pays_for_every_width_it_tries() -> None:
     assert tried_macs(cost, lengths)[:, 1].tolist() == both.tolist()
     confidence = found.logits[:, 0].softmax(-1).amax(-1)
     for row in rows:
+        assert row.threshold is not None
         wide = (confidence < row.threshold).numpy()
         spent = np.where(wide, both, trunk + cost.tail_macs(lengths, 0))
         assert row.macs == pytest.approx(spent.mean())

@@ -69,6 +69,17 @@ def test_a_gated_feed_forward_has_three_matrices() -> None:
     assert extra.tolist() == [8 * 16 * n for n in LENGTHS.tolist()]
 
 
+def test_relative_positions_are_projected_once_and_multiplied_with_every_token() -> None:
+    # 6 distances; at full width a projection is 6*8*8 and a term 6*8 per token, at 0.25 6*2*2 and 6*2.
+    shape = replace(TINY, relative_positions=6, position_projections=2, position_terms=1)
+    extra = full_layer_macs(shape, LENGTHS) - full_layer_macs(TINY, LENGTHS)
+    assert extra.tolist() == [2 * 384 + 48 * n for n in LENGTHS.tolist()]
+    dense = cost(shape).dense_macs(LENGTHS) - cost().dense_macs(LENGTHS)
+    assert dense.tolist() == (3 * extra).tolist()
+    narrow = cost(shape).rung_macs(LENGTHS)[:, 0] - cost().rung_macs(LENGTHS)[:, 0]
+    assert narrow.tolist() == (extra + 2 * np.array([2 * 24 + 12 * n for n in LENGTHS.tolist()])).tolist()
+
+
 def test_long_texts_do_not_overflow() -> None:
     macs = cost(ROBERTA_BASE).dense_macs(np.array([60_000], dtype=np.int32))
     assert macs.item() > 12 * 2 * 60_000**2 * 768

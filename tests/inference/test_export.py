@@ -29,6 +29,7 @@ from sharcs_pl.inference.export import (
 )
 from sharcs_pl.inference.graph import Product, RoutedGraph
 from sharcs_pl.models.configuration import NEVER
+from sharcs_pl.models.families import FAMILIES
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from tests.conftest import tiny_bert
 from tests.inference.conftest import spread_router
@@ -42,6 +43,7 @@ pytest.importorskip("onnxscript")
 LAYERS = {"distilbert": {"n_layers": 2}}
 FAST = ("bert", "mpnet", "albert")
 SLOW = ("roberta", "xlm-roberta", "electra", "distilbert")
+REFUSED = ("deberta-v2", "modernbert")
 
 
 @pytest.fixture
@@ -104,6 +106,18 @@ def test_every_family_as_a_program(stock: Stock, tmp_path: Path, model_type: str
     model = family_model(stock, model_type)
     done = export_torch(model, tmp_path / "model.pt2")
     assert compare(model, torch_answer(done.path)) > 0
+
+
+@pytest.mark.parametrize("export", [export_onnx, export_torch])
+@pytest.mark.parametrize("model_type", REFUSED)
+def test_what_is_not_written_out_is_refused_and_nothing_is_left(
+    stock: Stock, tmp_path: Path, model_type: str, export: Callable[..., object]
+) -> None:
+    assert {*FAST, *SLOW, *REFUSED} == set(FAMILIES)
+    model = surgery(stock(model_type), widths=(0.25, 1))
+    with pytest.raises(ValueError, match=f"'{model_type}' cannot be exported; those that can: albert, bert, distil"):
+        export(model, tmp_path / "model")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("model_type", ["bert", "albert"])

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from sharcs_pl.inference.fused import FusedModel, FusedTail
+from sharcs_pl.inference.fused import FusedModel
 from sharcs_pl.inference.layout import layout_of
+from sharcs_pl.inference.plain import RungTail
 from sharcs_pl.models.families import FAMILIES
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from tests.models.surgery import surgery
@@ -23,9 +24,9 @@ def inputs(pad: int, lengths: tuple[int, ...]) -> dict[str, Tensor]:
     return {"input_ids": ids.masked_fill(mask == 0, pad), "attention_mask": mask}
 
 
-def tail_of(fused: FusedModel, rung: int) -> FusedTail:
+def tail_of(fused: FusedModel, rung: int) -> RungTail:
     tail = fused.tails[rung]
-    assert isinstance(tail, FusedTail)
+    assert isinstance(tail, RungTail)
     return tail
 
 

@@ -22,6 +22,22 @@ SIZES: dict[str, dict[str, Any]] = {
     "distilbert": {"dim": 48, "n_heads": 4, "hidden_dim": 64, "n_layers": 3},
     "electra": {"embedding_size": 20},
     "albert": {"embedding_size": 20},
+    # Windows of two tokens to either side, in one of the two layers after the split and in one before.
+    "modernbert": {
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+        "local_attention": 4,
+        "cls_token_id": 2,
+        "sep_token_id": 3,
+    },
+    # As DeBERTa-v3: more distances in a text than buckets, so that some share one.
+    "deberta-v2": {
+        "relative_attention": True,
+        "pos_att_type": ["p2c", "c2p"],
+        "share_att_key": True,
+        "position_buckets": 4,
+        "norm_rel_ebd": "layer_norm",
+        "position_biased_input": False,
+    },
 }
 BERT_SIZES = {"hidden_size": 48, "num_attention_heads": 4, "intermediate_size": 64, "num_hidden_layers": 3}
 PAD = {"roberta": 1, "xlm-roberta": 1, "mpnet": 1}
@@ -51,11 +67,11 @@ def stock() -> Stock:
     def make(
         model_type: str = "bert", num_labels: int = 3, attention: str | None = None, seed: int = 0, **values: Any
     ) -> PreTrainedModel:
-        sizes = {**({} if model_type == "distilbert" else BERT_SIZES), **SIZES.get(model_type, {}), **values}
+        usual = {} if model_type == "distilbert" else BERT_SIZES
+        sizes = {"vocab_size": 60, **usual, **SIZES.get(model_type, {}), **values}
         pad = PAD.get(model_type, 0)
         config = AutoConfig.for_model(
             model_type,
-            vocab_size=60,
             max_position_embeddings=40,
             pad_token_id=pad,
             bos_token_id=2,

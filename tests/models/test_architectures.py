@@ -5,7 +5,7 @@ import json
 import pytest
 from transformers import AutoConfig
 
-from sharcs_pl.models.architectures import ARCHITECTURES, encoder_sizes
+from sharcs_pl.models.architectures import ARCHITECTURES, check_written_out, encoder_sizes
 from sharcs_pl.models.families import FAMILIES
 from tests.models.conftest import Stock
 
@@ -30,7 +30,23 @@ def test_the_longest_input_leaves_out_what_padding_takes(model_type: str, positi
 
 
 def test_what_cannot_serve_is_named() -> None:
-    with pytest.raises(ValueError, match="'gpt2' is not supported; supported: albert, bert"):
+    with pytest.raises(ValueError, match="'gpt2' is not supported; supported: albert, bert, deberta-v2"):
         encoder_sizes({"model_type": "gpt2"})
     with pytest.raises(ValueError, match="num_attention_heads=0"):
         encoder_sizes({"model_type": "bert", "hidden_size": 8, "num_attention_heads": 0, "max_position_embeddings": 9})
+
+
+def test_a_part_that_is_not_cut_is_refused() -> None:
+    config = json.loads(AutoConfig.for_model("deberta-v2", conv_kernel_size=3).to_json_string())
+    with pytest.raises(ValueError, match=r"config\.json has conv_kernel_size=3, which is not supported"):
+        encoder_sizes(config)
+    assert encoder_sizes(config | {"conv_kernel_size": 0}).max_tokens == 512
+
+
+@pytest.mark.parametrize("model_type", ARCHITECTURES)
+def test_only_what_is_written_out_can_be_exported(model_type: str) -> None:
+    if ARCHITECTURES[model_type].written_out:
+        check_written_out(model_type)
+        return
+    with pytest.raises(ValueError, match=f"'{model_type}' cannot be exported; those that can: albert, bert, distil"):
+        check_written_out(model_type)

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from sharcs_pl.models.exits import ExitsForSequenceClassification
+from sharcs_pl.models.exits import ExitHead, ExitsForSequenceClassification
 from sharcs_pl.models.families import FAMILIES
+from sharcs_pl.models.layers import run_layers
 from sharcs_pl.models.stopping import RULES
 
 LENGTHS = (9, 4, 7, 1, 9, 3, 8)
@@ -40,16 +42,19 @@ def one_by_one(model: Any, inputs: dict[str, Tensor], threshold: float) -> tuple
     for row in range(len(inputs["input_ids"])):
         length = int(inputs["attention_mask"][row].sum())
         ids = inputs["input_ids"][row : row + 1, :length]
-        hidden = family.embed(family.base_of(stock), ids, None)
-        extras = family.layer_extras(family.base_of(stock), hidden, model.shape.num_heads)
-        mask, answers, sure = family.mask(stock, hidden, torch.ones_like(ids)), [], 0
+        real, base = torch.ones_like(ids), family.base_of(stock)
+        hidden = family.embed(base, ids, None, real)
+        extras = family.layer_extras(base, hidden, model.shape.num_heads)
+        mask, answers, sure = family.mask(stock, hidden, real), [], 0
         for depth, layer in enumerate(family.depth_order(stock), 1):
-            hidden = layer(hidden, mask, **extras)
-            hidden = hidden[0] if isinstance(hidden, tuple) else hidden
+            hidden = run_layers([layer], hidden, mask, extras)
             if depth not in model.ladder.layers:
                 continue
             index = model.ladder.layers.index(depth)
-            head, first, last = family.head(stock), hidden[:, 0], index == model.ladder.top
+            head, last = family.head(stock), index == model.ladder.top
+            final = family.outer_norms(base).get("final")
+            states = hidden if final is None else (final if last else model.heads[index].norm)(hidden)
+            first = states.mean(1) if getattr(stock.config, "classifier_pooling", "cls") == "mean" else states[:, 0]
             answers.append(head.output(head.activation(head.dense(first))) if last else model.heads[index](first, head))
             p = answers[-1].softmax(-1)[0]
             entropy = float(-(p * p.log()).sum())
@@ -100,6 +105,35 @@ def test_every_family_stops_as_one_by_one(model_type: str, stock: Any, batch: An
 
 
 @torch.no_grad()
+def test_exits_pool_real_tokens_only_where_the_stock_head_takes_the_mean(stock: Any, batch: Any) -> None:
+    whole, inputs = stock("modernbert", classifier_pooling="mean"), batch("modernbert", LENGTHS, extra=2)
+    model = exits_of(whole, exits=[1, 3])
+    assert agrees_with_the_slow_way(model, inputs, threshold_between(model, inputs)) == {0, 1}
+    torch.testing.assert_close(model.all_rungs(**inputs)[0][:, -1], whole(**inputs).logits)
+
+
+@pytest.mark.parametrize("model_type", sorted(FAMILIES))
+@torch.no_grad()
+def test_an_exit_starts_as_the_stock_model_cut_after_its_layer(model_type: str, stock: Any, batch: Any) -> None:
+    """All but the head's output, which is drawn: with the stock one's in its place nothing differs."""
+    whole, inputs = stock(model_type), batch(model_type, LENGTHS)
+    model = ExitsForSequenceClassification.from_encoder(whole, rule="confidence", exits=[2, 3])
+    exit = model.heads[0]
+    assert isinstance(exit, ExitHead)
+    exit.output.load_state_dict(model.family.head(model.encoder).output.state_dict())
+    shorter, base = copy.deepcopy(whole), model.family.base
+    logits = model.all_rungs(**inputs)[0]
+    torch.testing.assert_close(logits[:, 1], whole(**inputs).logits, rtol=1e-5, atol=1e-5)
+    for name, layers in getattr(shorter, base).named_modules():
+        if isinstance(layers, nn.ModuleList) and len(layers) == 3:
+            getattr(shorter, base).set_submodule(name, layers[:2])
+    for name in ("num_hidden_layers", "n_layers"):
+        if hasattr(shorter.config, name):
+            setattr(shorter.config, name, 2)
+    torch.testing.assert_close(logits[:, 0], shorter(**inputs).logits, rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
 def test_the_last_exit_is_the_stock_model_and_layers_after_the_last_leaver_do_not_run(stock: Any, batch: Any) -> None:
     whole, inputs = stock("bert"), batch("bert", LENGTHS)
     model = exits_of(whole)
@@ -129,6 +163,8 @@ def test_it_is_saved_and_read_again(stock: Any, batch: Any, tmp_path: Path) -> N
     model.save_pretrained(tmp_path)
     twin, inputs = ExitsForSequenceClassification.from_pretrained(tmp_path).eval(), batch("roberta")
     for one, other in zip(model.all_rungs(**inputs), twin.all_rungs(**inputs), strict=True):
+        assert one is not None
+        assert other is not None
         assert torch.equal(one, other)
     assert (twin.ladder.layers, twin.config.threshold, twin.config.rule) == ((2, 3), 0.6, "learned")
 

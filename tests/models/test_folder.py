@@ -30,6 +30,21 @@ def test_what_is_missing_is_named(folder: Path, name: str) -> None:
         check_folder(folder)
 
 
+@pytest.mark.parametrize("installed", [False, True])
+def test_a_tokenizer_that_needs_a_package_says_so(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, installed: bool
+) -> None:
+    monkeypatch.setattr("sharcs_pl.models.folder.find_spec", lambda name: object() if installed else None)
+    (folder / "spm.model").write_text("")
+    check_folder(folder)
+    (folder / "tokenizer.json").unlink()
+    if installed:
+        check_folder(folder)
+        return
+    with pytest.raises(ValueError, match=r"spm\.model only: pip install sentencepiece protobuf"):
+        check_folder(folder)
+
+
 def test_shards_must_all_be_there(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "one.safetensors")
     index = {"weight_map": {"a": "one.safetensors", "b": "two.safetensors"}}

@@ -150,7 +150,7 @@ def test_without_the_cut_heads_and_neurons_the_hidden_dims_stay(model_type: str,
     layers = {id(layer): layer for layer in family.depth_order(silenced)[1:]}.values()
     for layer in layers:
         for name in (family.parts.attention_out, family.parts.ffn_out):
-            weight = layer.get_submodule(name).weight
+            weight = layer.get_parameter(f"{name}.weight")
             weight.data[:, weight.shape[1] // 2 :] = 0
     torch.testing.assert_close(model(**inputs, rungs=0).logits, silenced(**inputs).logits, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(model(**inputs, rungs=1).logits, whole(**inputs).logits)

@@ -12,7 +12,7 @@ from transformers import AutoModel, AutoModelForMaskedLM, GPT2Config, GPT2Model
 from sharcs_pl.models.pretrained import load_stock
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 
-FAMILIES = ["bert", "roberta", "electra", "distilbert", "mpnet", "albert"]
+FAMILIES = ["bert", "roberta", "electra", "distilbert", "mpnet", "albert", "modernbert", "deberta-v2"]
 
 
 @pytest.mark.parametrize("model_type", FAMILIES)
@@ -118,6 +118,8 @@ def test_sources_that_cannot_be_used(stock: Any, tmp_path: Path) -> None:
     gpt.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="'gpt2' is not supported"):
         load_stock(tmp_path)
+    with pytest.raises(ValueError, match="conv_kernel_size=3, which is not supported"):
+        load_stock(stock("deberta-v2", conv_kernel_size=3))
     with pytest.raises(ValueError, match="is_decoder"):
         load_stock(stock("bert", is_decoder=True))
 
@@ -131,6 +133,16 @@ def test_the_object_is_copied(stock: Any, batch: Any) -> None:
         parameter.zero_()
     assert torch.equal(plain(**inputs).logits, before)
     assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+@torch.no_grad()
+def test_rotary_frequencies_keep_their_precision(stock: Any, batch: Any, tmp_path: Path) -> None:
+    stock("modernbert").save_pretrained(tmp_path)
+    half = type(stock("modernbert")).from_pretrained(tmp_path, dtype=torch.bfloat16)
+    model = SharcsForSequenceClassification.from_encoder(half, widths=[0.5, 1], split_layer=1)
+    inputs = batch("modernbert")
+    assert torch.equal(model(**inputs, rungs=1).logits, half(**inputs).logits)
+    assert {buffer.dtype for buffer in model.buffers()} == {torch.float32}
 
 
 def test_the_dtype_of_an_object_is_kept_and_a_checkpoint_is_float32(stock: Any, tmp_path: Path) -> None:

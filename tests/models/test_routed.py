@@ -24,9 +24,10 @@ def rows(batch: dict[str, Tensor], row: int) -> dict[str, Tensor]:
 # Routing
 
 
+@pytest.mark.parametrize("model_type", ["bert", "modernbert", "deberta-v2"])
 @torch.no_grad()
-def test_a_mixed_batch_is_each_sample_alone(model: SharcsForSequenceClassification, batch: Any) -> None:
-    inputs = batch()
+def test_a_mixed_batch_is_each_sample_alone(stock: Any, batch: Any, model_type: str) -> None:
+    model, inputs = surgery(stock(model_type)), batch(model_type)
     out = model(**inputs, rungs=MIXED)
     assert out.rungs.tolist() == MIXED.tolist()
     for row, rung in enumerate(MIXED.tolist()):
@@ -136,15 +137,15 @@ def test_gradients_reach_what_a_rung_uses(model: SharcsForSequenceClassification
     assert owner.weight.grad[12:].abs().max() == 0
 
 
-def test_private_parameters_are_all_that_some_step_leaves_out(stock: Any, batch: Any) -> None:
-    for model_type in ("bert", "albert", "distilbert"):
-        model = surgery(stock(model_type), reduction="learned", top_rung_norm=True)
-        unused: set[int] = set()
-        for rung in range(3):
-            model.zero_grad(set_to_none=True)
-            model(**batch(model_type), labels=LABELS, rungs=rung).loss.backward()
-            unused |= {id(p) for p in model.parameters() if p.grad is None}
-        assert unused == {id(p) for p in model.private_parameters()}
+@pytest.mark.parametrize("model_type", ["bert", "albert", "distilbert", "modernbert", "deberta-v2"])
+def test_private_parameters_are_all_that_some_step_leaves_out(stock: Any, batch: Any, model_type: str) -> None:
+    model = surgery(stock(model_type), reduction="learned", top_rung_norm=model_type != "modernbert")
+    unused: set[int] = set()
+    for rung in range(3):
+        model.zero_grad(set_to_none=True)
+        model(**batch(model_type), labels=LABELS, rungs=rung).loss.backward()
+        unused |= {id(p) for p in model.parameters() if p.grad is None}
+    assert unused == {id(p) for p in model.private_parameters()}
 
 
 def test_albert_rungs_train_the_one_shared_layer(stock: Any, batch: Any) -> None:
@@ -162,7 +163,7 @@ def test_albert_rungs_train_the_one_shared_layer(stock: Any, batch: Any) -> None
     assert all(name.startswith("tails.0.") for name in names)
 
 
-@pytest.mark.parametrize("model_type", ["bert", "mpnet", "electra"])
+@pytest.mark.parametrize("model_type", ["bert", "mpnet", "electra", "modernbert", "deberta-v2"])
 def test_bf16_autocast_runs_and_trains(stock: Any, batch: Any, model_type: str) -> None:
     model = surgery(stock(model_type)).train()
     with torch.autocast("cpu", torch.bfloat16):
@@ -178,8 +179,9 @@ def test_bf16_autocast_runs_and_trains(stock: Any, batch: Any, model_type: str) 
 
 
 @pytest.mark.filterwarnings("ignore:.gradient_checkpointing_enable:FutureWarning")
-def test_gradient_checkpointing_gives_the_same_gradients(stock: Any, batch: Any) -> None:
-    model = surgery(stock("bert", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)).train()
+@pytest.mark.parametrize("model_type", ["bert", "modernbert", "deberta-v2"])
+def test_gradient_checkpointing_gives_the_same_gradients(stock: Any, batch: Any, model_type: str) -> None:
+    model = surgery(stock(model_type), dropout=0.0).train()
     model(**batch(), labels=LABELS, rungs=MIXED).loss.backward()
     want = {name: p.grad for name, p in model.named_parameters()}
     model.zero_grad(set_to_none=True)

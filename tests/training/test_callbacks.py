@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sharcs_pl.training.callbacks import BestCheckpoint, EpochFractionSchedule, append_epoch, append_row
+from sharcs_pl.training.callbacks import EpochFractionSchedule, append_epoch, append_row
 
 MODULE = L.LightningModule()
 
@@ -19,7 +19,6 @@ def fake_trainer(epoch: int = 0, steps: int = 10, epochs: int = 4) -> Any:
     groups = [{"lr": 0.0, "peak_lr": 1.0}, {"lr": 0.0, "peak_lr": 10.0}]
     optimizer = SimpleNamespace(param_groups=groups)
     return SimpleNamespace(
-        callback_metrics={"val/macs_fraction": 0.7},
         current_epoch=epoch,
         num_training_batches=steps,
         max_epochs=epochs,
@@ -52,15 +51,3 @@ def test_epochs_of_the_history_are_replaced_alike(tmp_path: Path) -> None:
     for epoch, score in ((0, 0.1), (1, 0.2), (1, 0.3)):
         append_epoch(path, pa.table({"epoch": [epoch], "score": [score]}), epoch)
     assert pq.read_table(path).to_pydict() == {"epoch": [0, 1], "score": [0.1, 0.3]}
-
-
-@pytest.mark.parametrize(
-    ("epoch", "limit", "saves"), [(1, None, 0), (2, None, 1), (3, None, 1), (1, 0.7, 0), (2, 0.7, 1), (2, 0.69, 0)]
-)
-def test_best_waits_for_the_first_routed_epoch_within_the_budget(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epoch: int, limit: float | None, saves: int
-) -> None:
-    calls = []
-    monkeypatch.setattr("lightning.pytorch.callbacks.ModelCheckpoint.on_train_epoch_end", lambda *a: calls.append(a))
-    BestCheckpoint(tmp_path, 2, limit).on_train_epoch_end(fake_trainer(epoch), MODULE)
-    assert len(calls) == saves

@@ -1,4 +1,4 @@
-"""Ctrl-C through the real command line: a checkpoint at a step's end, the command to go on, and the same result."""
+"""Signals: a checkpoint at a step's end, the command to go on or a requeued job, and the same result."""
 
 from __future__ import annotations
 
@@ -11,11 +11,19 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import lightning as L
 import pytest
 import torch
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.pytorch.callbacks import Callback
 
-from sharcs_pl.training.interrupt import GracefulStop, Interrupted
+from sharcs_pl.build import build_plugins
+from sharcs_pl.core.slurm import SlurmJob
+from sharcs_pl.training import interrupt
+from sharcs_pl.training.checkpoints import DurableCheckpointIO
+from sharcs_pl.training.interrupt import GracefulStop, Interrupted, requeue
 from tests.conftest import TINY
+from tests.training.survival import assert_same_end, at, checkpoint, run, run_with
 
 COMMAND = [sys.executable, "-m", "sharcs_pl.train", *TINY, "task.train_size=400", "trainer.max_epochs=5"]
 
@@ -45,7 +53,7 @@ def test_ctrl_c_saves_and_the_printed_command_goes_on_exactly(tmp_path: Path) ->
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "Traceback" not in err
-    assert "stopping at the end of this step" in err
+    assert "SIGINT: stopping at the end of this step; Ctrl-C again to stop at once" in err
     command = err.strip().splitlines()[-1]
     assert command.startswith("python -m sharcs_pl.train ")
     assert command.endswith("ckpt_path=last")
@@ -63,17 +71,174 @@ def test_ctrl_c_saves_and_the_printed_command_goes_on_exactly(tmp_path: Path) ->
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
 
+def send(number: signal.Signals) -> None:
+    """To this process; Lightning's own handler, which has processes wait for each other, must not be in the way."""
+    assert getattr(signal.getsignal(number), "__name__", "") == "_on_signal"
+    os.kill(os.getpid(), number)
+
+
+@pytest.fixture
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """This process is a task of job array 5; what scontrol is asked for stands in the returned file."""
+    asked, tool = tmp_path / "asked", tmp_path / "bin" / "scontrol"
+    tool.parent.mkdir()
+    tool.write_text(f'#!/bin/sh\necho "$@" >> {asked}\n')
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tool.parent}:{os.environ['PATH']}")
+    for name, value in (("JOB_ID", "6"), ("ARRAY_JOB_ID", "5"), ("ARRAY_TASK_ID", "3"), ("JOB_NAME", "train")):
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    return asked
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
+def test_a_signal_in_a_step_saves_at_its_end_and_the_run_goes_on_exactly(
+    tmp_path: Path, whole: Path, capfd: pytest.CaptureFixture[str], number: signal.Signals
+) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(SystemExit) as left:
+        run_with(tmp_path, at("on_train_batch_start", 1, lambda: send(number), step=4), "checkpoint.every_n_steps=null")
+    assert left.value.code == 128 + number
+    assert signal.getsignal(number) == before
+    assert checkpoint(tmp_path)["global_step"] == 5
+    assert f"stopped by {number.name}" in capfd.readouterr().err
+    run(tmp_path, "ckpt_path=last")
+    assert_same_end(whole, tmp_path)
+
+
+def test_a_slurm_job_is_requeued_and_goes_on_unasked(
+    tmp_path: Path, whole: Path, job: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SystemExit) as left:  # in validation: it waits for the epoch's end
+        run_with(tmp_path / "run", at("on_validation_start", 1, lambda: send(signal.SIGUSR1)))
+    assert left.value.code == 138
+    assert job.read_text() == "requeue 5_3\n"
+    assert len((tmp_path / "run/metrics.csv").read_text().splitlines()) == 3
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    run(tmp_path / "run")
+    assert_same_end(whole, tmp_path / "run")
+
+
+def test_sigterm_does_not_requeue_since_scancel_sends_it_too(tmp_path: Path, job: Path) -> None:
+    with pytest.raises(SystemExit) as left:
+        run_with(tmp_path / "run", at("on_train_batch_start", 0, lambda: send(signal.SIGTERM), step=1))
+    assert left.value.code == 143
+    assert checkpoint(tmp_path / "run")["global_step"] == 2
+    assert not job.exists()
+
+
+@pytest.mark.parametrize(
+    ("hook", "epoch", "step", "saved"), [("on_train_batch_start", 0, 1, 2), ("on_train_end", 3, None, 10)]
+)
+def test_the_handler_that_was_there_requeues_instead(
+    tmp_path: Path, job: Path, hook: str, epoch: int, step: int | None, saved: int
+) -> None:
+    steps = []
+
+    def submitit(number: int, frame: object) -> None:
+        steps.append(checkpoint(tmp_path / "run")["global_step"])
+        os.kill(os.getpid(), signal.SIGTERM)  # what SLURM sends to a job that is requeued
+        sys.exit(-1)
+
+    before = signal.signal(signal.SIGUSR2, submitit)
+    try:
+        with pytest.raises(SystemExit) as left:
+            run_with(tmp_path / "run", at(hook, epoch, lambda: send(signal.SIGUSR2), step))
+        assert signal.getsignal(signal.SIGUSR2) is submitit
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert steps == [saved]
+    assert left.value.code == -1
+    assert not job.exists()
+
+
+def test_before_the_first_step_there_is_nothing_to_save(tmp_path: Path, job: Path) -> None:
+    with pytest.raises(SystemExit) as left:
+        run_with(tmp_path / "run", at("on_fit_start", 0, lambda: send(signal.SIGUSR1)))
+    assert left.value.code == 138
+    assert job.read_text() == "requeue 5_3\n"
+    assert not (tmp_path / "run/checkpoints").exists()
+
+
+class InFinalEvaluation(Callback):
+    """Sends SIGTERM once training is over."""
+
+    def on_validation_batch_start(self, trainer: L.Trainer, *args: object) -> None:
+        if trainer.state.fn == "validate":
+            send(signal.SIGTERM)
+
+
+def test_in_the_final_evaluation_the_next_start_evaluates_again(tmp_path: Path, whole: Path) -> None:
+    with pytest.raises(SystemExit) as left:
+        run_with(tmp_path, InFinalEvaluation())
+    assert left.value.code == 143
+    assert not (tmp_path / "metrics.json").exists()
+    run(tmp_path, "ckpt_path=last")
+    assert_same_end(whole, tmp_path)
+
+
+def test_one_after_the_last_checkpoint_stops_before_the_evaluation(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as left:
+        run_with(tmp_path, at("on_train_end", 3, lambda: send(signal.SIGTERM)))
+    assert left.value.code == 143
+    assert not (tmp_path / "metrics.json").exists()
+
+
 def test_outside_training_it_stops_at_once(tmp_path: Path) -> None:
-    with pytest.raises(Interrupted), GracefulStop(tmp_path / "last.ckpt"):
-        os.kill(os.getpid(), signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    for number in interrupt.SIGNALS:
+        before = signal.getsignal(number)
+        with pytest.raises(Interrupted) as stopped, GracefulStop(tmp_path / "last.ckpt"):
+            os.kill(os.getpid(), number)
+        assert (stopped.value.signal, stopped.value.code) == (number, 128 + number)
+        assert signal.getsignal(number) == before
 
 
-def test_the_second_one_does_not_wait(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_second_ctrl_c_does_not_wait(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with GracefulStop(tmp_path / "last.ckpt") as stop:
         stop.training = True
         os.kill(os.getpid(), signal.SIGINT)
         assert stop.asked
-        assert "Ctrl-C again" in capsys.readouterr().err
+        assert "Ctrl-C again" in capfd.readouterr().err
         with pytest.raises(Interrupted):
             os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_what_slurm_sends_twice_waits_and_a_requeue_outweighs_the_rest(tmp_path: Path) -> None:
+    with GracefulStop(tmp_path / "last.ckpt") as stop:
+        stop.training = True
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR1, signal.SIGTERM):
+            os.kill(os.getpid(), number)
+        assert interrupt.SIGNALS[stop.asked - 1] == signal.SIGUSR1
+        with pytest.raises(Interrupted):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_job_that_cannot_be_requeued_says_why(
+    tmp_path: Path, job: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert requeue(SlurmJob("7"))
+    (tmp_path / "bin/scontrol").write_text("#!/bin/sh\necho 'Requested operation is disabled' >&2\nexit 1\n")
+    assert not requeue(SlurmJob("7"))
+    assert capsys.readouterr().err == "warning: job 7 is not requeued: Requested operation is disabled\n"
+    monkeypatch.setenv("PATH", str(tmp_path / "nowhere"))
+    assert not requeue(SlurmJob("7"))
+    assert "scontrol" in capsys.readouterr().err
+
+
+def test_lightning_requeues_nothing(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [type(plugin) for plugin in build_plugins()] == [DurableCheckpointIO]  # a script that srun did not start
+    monkeypatch.setenv("SLURM_NTASKS", "1")
+    _, slurm = build_plugins()
+    assert isinstance(slurm, SLURMEnvironment)
+    assert not slurm.auto_requeue
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    assert len(build_plugins()) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_processes_that_differ_leave_at_the_same_step(tmp_path: Path, number: signal.Signals) -> None:
+    line = [sys.executable, "-m", "tests.training.unequal", str(tmp_path), number.name]
+    done = subprocess.run(line, capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=600)
+    assert done.returncode == 128 + number, done.stderr
+    assert [(tmp_path / f"rank{i}").read_text() for i in range(2)] == [f"6 {128 + number}"] * 2
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 6

@@ -1,0 +1,305 @@
+"""A report as tables for papers (Markdown, LaTeX, CSV) and as one page for a browser that asks for nothing else."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import html
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+from sharcs_pl.analysis.comparison import Comparison, Spread, Standing, Versus
+
+NONE = "-"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table of texts; `best` marks the rows (by number) that lead each column."""
+
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    best: frozenset[tuple[int, int]] = frozenset()
+
+
+def summary(found: Comparison) -> Grid:
+    """A row per method, best at the budget first."""
+    head = ("method", "seeds", found.metric, "MACs, of dense", f"at {found.budget:g}x MACs", "area", "oracle")
+    rows = tuple(_row(row) for row in found.standings)
+    marked: set[tuple[int, int]] = set()
+    for column, values in ((4, [r.at_budget for r in found.standings]), (5, [r.area for r in found.standings])):
+        known = [(value.mean, number) for number, value in enumerate(values) if value is not None]
+        marked |= {(number, column) for mean, number in known if mean == max(known)[0]}
+    return Grid(f"{found.task}: {found.metric} against compute", head, rows, frozenset(marked))
+
+
+def _row(row: Standing) -> tuple[str, ...]:
+    oracle = NONE if row.oracle is None else f"{row.oracle.value.mean:.4f} at {row.oracle.cost.mean:.2f}"
+    return (
+        row.method.name, str(len(row.method.runs)), shown(row.value), shown(row.cost, 3), shown(row.at_budget),
+        shown(row.area), oracle,
+    )  # fmt: skip
+
+
+def differences(found: Comparison) -> Grid | None:
+    """Each method against the dense model and against the best that costs no more; None without answers."""
+    rows = [
+        (row.method.name, versus(row.to_dense), versus(row.to_best), row.to_best.name if row.to_best else NONE)
+        for row in found.standings
+        if row.to_dense or row.to_best
+    ]
+    head = ("method", "minus dense [95 %]", "minus the best at no more MACs [95 %]", "which is")
+    return Grid(f"{found.task}: differences in {found.metric}, paired bootstrap", head, tuple(rows)) if rows else None
+
+
+def grids(found: Comparison) -> list[Grid]:
+    """All tables of a task."""
+    return [grid for grid in (summary(found), differences(found), timings(found)) if grid]
+
+
+def shown(value: Spread | None, digits: int = 4) -> str:
+    """Mean, and standard deviation over seeds."""
+    if value is None:
+        return NONE
+    return f"{value.mean:.{digits}f}" + (f" ± {value.std:.{digits}f}" if value.std is not None else "")
+
+
+def versus(found: Versus | None) -> str:
+    """A difference with its interval."""
+    return NONE if found is None else f"{found.difference:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"
+
+
+def timings(found: Comparison) -> Grid | None:
+    """What was measured with ``sharcs bench``; None where nothing was."""
+    rows = []
+    for standing in found.standings:
+        for timing in (row for run in standing.method.runs for row in run.timings):
+            rows.append(_timing(standing.method.name, timing))
+    head = ("method", "contender", "batch", "order", "MACs, of dense", "promised", "measured", "ms, median", "value")
+    return Grid(f"{found.task}: measured speed", head, tuple(rows)) if rows else None
+
+
+def _timing(method: str, row: dict[str, object]) -> tuple[str, ...]:
+    def number(key: str, form: str) -> str:
+        value = row.get(key)
+        return format(value, form) if isinstance(value, int | float) else NONE
+
+    latency = row.get("latency_ms")
+    median = latency.get("p50") if isinstance(latency, dict) else None
+    return (
+        method, str(row.get("contender", NONE)), number("batch_size", "d"), str(row.get("order", NONE)),
+        number("macs_fraction", ".3f"), number("mac_speedup", ".2f") + "x", number("speedup", ".2f") + "x",
+        f"{median:.1f}" if isinstance(median, float) else NONE, number("value", ".4f"),
+    )  # fmt: skip
+
+
+def notes(found: Comparison) -> list[str]:
+    """How the numbers were made."""
+    dense = f"the dense model's ({found.dense.name})" if found.dense else "the largest stock model's (no dense run)"
+    return [
+        f"MACs are multiply-adds of matrix products per sample, here as a fraction of {dense}: "
+        f"{found.dense_macs / 1e6:,.1f} M.",
+        f"“{found.metric}” and “MACs, of dense” are of the operating point that the run was trained to use; ± is the "
+        "standard deviation over seeds.",
+        f"“at {found.budget:g}x MACs” reads the method's curve at {found.budget:g} of dense: linear between neighbours "
+        "on its Pareto frontier, which dealing samples to the two at random reaches in expectation; beyond the last "
+        f"point that point's value; {NONE} where its cheapest point costs more.",
+        "“area” is the mean of that curve over budgets from 0 to 1; below the cheapest point samples are mixed with "
+        "the best constant answer, which costs nothing.",
+        "The intervals hold the middle 95 % of a paired bootstrap over samples: each draw gives both methods, all "
+        "their seeds, the same ones. They are of the operating points in use, and measure chance in the samples, not "
+        "in training. The best at no more MACs is the most accurate other method that costs no more.",
+        "The oracle takes for each sample the cheapest width or exit that is right, else the cheapest.",
+    ]
+
+
+def markdown(sections: Sequence[tuple[Comparison, Sequence[Path]]], title: str) -> str:
+    """The report as Markdown; figures by their paths beside it."""
+    lines = [f"# {title}", ""]
+    for found, figures in sections:
+        lines += [f"## {found.task}", ""]
+        lines += [f"![{path.stem}](figures/{path.name})" for path in figures if path.suffix == ".png"]
+        for grid in grids(found):
+            lines += ["", *_markdown_table(grid)]
+        lines += ["", *(f"- {note}" for note in notes(found)), ""]
+    return "\n".join(lines)
+
+
+def _markdown_table(grid: Grid) -> list[str]:
+    rows = [
+        [
+            f"**{cell}**" if (number, column) in grid.best else cell.replace("|", "\\|")
+            for column, cell in enumerate(row)
+        ]
+        for number, row in enumerate(grid.rows)
+    ]
+    rule = ["---", *["---:"] * (len(grid.head) - 1)]
+    return [f"| {' | '.join(row)} |" for row in (grid.head, rule, *rows)]
+
+
+def latex(sections: Sequence[tuple[Comparison, Sequence[Path]]]) -> str:
+    """A `tabular` per table for ``\\input``; it needs the package booktabs."""
+    return "\n".join(_latex_table(grid) for found, _ in sections for grid in grids(found))
+
+
+def _latex_table(grid: Grid) -> str:
+    def line(cells: Sequence[str]) -> str:
+        return " & ".join(cells) + r" \\"
+
+    rows = [
+        line([rf"\textbf{{{_tex(c)}}}" if (n, i) in grid.best else _tex(c) for i, c in enumerate(row)])
+        for n, row in enumerate(grid.rows)
+    ]
+    columns = "l" + "r" * (len(grid.head) - 1)
+    start = [f"% {grid.title}", rf"\begin{{tabular}}{{{columns}}}", r"\toprule", line([_tex(c) for c in grid.head])]
+    return "\n".join([*start, r"\midrule", *rows, r"\bottomrule", r"\end{tabular}", ""])
+
+
+_TEX = {
+    "\\": r"\textbackslash{}", "_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$",
+}  # fmt: skip
+
+
+def _tex(text: str) -> str:
+    return "".join(_TEX.get(character, character) for character in text)
+
+
+def summary_csv(sections: Sequence[tuple[Comparison, Sequence[Path]]]) -> str:
+    """A row per task and method, numbers alone."""
+    names = "task,metric,method,seeds,value,value_std,macs_fraction,at_budget,at_budget_std,area,area_std,oracle"
+    names += ",oracle_macs_fraction,minus_dense,minus_dense_low,minus_dense_high"
+    names += ",best_rival,minus_best,minus_best_low,minus_best_high"
+    rows = [_numbers(found, row) for found, _ in sections for row in found.standings]
+    return _csv([names.split(","), *rows])
+
+
+def _numbers(found: Comparison, row: Standing) -> list[object]:
+    def both(value: Spread | None) -> list[object]:
+        return ["", ""] if value is None else [value.mean, "" if value.std is None else value.std]
+
+    def interval(value: Versus | None) -> list[object]:
+        return ["", "", ""] if value is None else [value.difference, value.low, value.high]
+
+    oracle = ["", ""] if row.oracle is None else [row.oracle.value.mean, row.oracle.cost.mean]
+    head = [found.task, found.metric, row.method.name, len(row.method.runs), *both(row.value), row.cost.mean]
+    rival = row.to_best.name if row.to_best else ""
+    return [*head, *both(row.at_budget), *both(row.area), *oracle, *interval(row.to_dense), rival,
+            *interval(row.to_best)]  # fmt: skip
+
+
+def points_csv(sections: Sequence[tuple[Comparison, Sequence[Path]]]) -> str:
+    """Every operating point of every run."""
+    rows: list[list[object]] = [["task", "method", "seed", "control", "point", "value", "macs", "macs_fraction"]]
+    for found, _ in sections:
+        for method in (row.method for row in found.standings):
+            rows += [
+                [found.task, method.name, run.seed, control, p.name, p.value, p.macs, p.macs / found.dense_macs]
+                for run in method.runs
+                for control, points in run.curves.items()
+                for p in points
+            ]
+    return _csv(rows)
+
+
+def _csv(rows: Sequence[Sequence[object]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def page(sections: Sequence[tuple[Comparison, Sequence[Path]]], title: str) -> str:
+    """The report as one HTML file: images inside, and a policy that forbids every request."""
+    links = "".join(f'<a href="#{html.escape(f.task)}">{html.escape(f.task)}</a>' for f, _ in sections)
+    nav = f"<nav>{links}</nav>" if len(sections) > 1 else ""
+    body = "".join(_section(found, figures) for found, figures in sections)
+    return _PAGE.replace("TITLE", html.escape(title)).replace("NAV", nav).replace("BODY", body)
+
+
+def _section(found: Comparison, figures: Sequence[Path]) -> str:
+    images = "".join(_image(path, found) for path in figures if path.suffix == ".svg")
+    tables = "".join(_table(grid) for grid in grids(found))
+    listed = "".join(f"<li>{html.escape(note)}</li>" for note in notes(found))
+    lead = html.escape(_lead(found))
+    return (
+        f'<section id="{html.escape(found.task)}"><h2>{html.escape(found.task)}</h2><p>{lead}</p>{images}{tables}'
+        f"<details><summary>How to read this</summary><ul>{listed}</ul></details></section>"
+    )
+
+
+def _lead(found: Comparison) -> str:
+    """The best method at the budget, in a sentence."""
+    first = found.standings[0]
+    dense = next((row.value.mean for row in found.standings if row.method is found.dense), None)
+    beside = f"; dense reaches {dense:.4f}" if dense is not None else ""
+    if first.at_budget is None:
+        cheapest = min(fmean(run.routed.macs for run in row.method.runs) for row in found.standings)
+        return (
+            f"No method runs at {found.budget:g}x MACs; the cheapest takes {cheapest / found.dense_macs:.2f}{beside}."
+        )
+    return f"At {found.budget:g}x MACs, {first.method.name} leads with {found.metric} {shown(first.at_budget)}{beside}."
+
+
+def _image(path: Path, found: Comparison) -> str:
+    data = base64.b64encode(path.read_bytes()).decode()
+    what = "each method beside its controls" if path.stem.endswith("_controls") else "every method"
+    alt = html.escape(f"{found.task}: {found.metric} against multiply-adds, {what}")
+    return f'<figure><img alt="{alt}" src="data:image/svg+xml;base64,{data}"></figure>'
+
+
+def _table(grid: Grid) -> str:
+    head = "".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in grid.head)
+    rows = "".join(_table_row(grid, number) for number in range(len(grid.rows)))
+    caption = html.escape(grid.title)
+    return (
+        f'<div class="wide" tabindex="0"><table><caption>{caption}</caption><thead><tr>{head}</tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _table_row(grid: Grid, number: int) -> str:
+    marks = [' class="best"' if (number, column) in grid.best else "" for column in range(len(grid.head))]
+    cells = zip(marks, grid.rows[number], strict=True)
+    return f"<tr>{''.join(f'<td{mark}>{html.escape(cell)}</td>' for mark, cell in cells)}</tr>"
+
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<title>TITLE</title>
+<style>
+:root { color-scheme: light; --ink: #1a1a1a; --line: #d0d0d0; --pale: #f5f6f8; --mark: #0a5a9c; }
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 72rem; padding: 1.5rem clamp(0.8rem, 3vw, 2rem); color: var(--ink); background: #fff;
+  font: 16px/1.5 system-ui, sans-serif; }
+h1 { font-size: 1.7rem; margin: 0 0 0.5rem; } h2 { font-size: 1.3rem; margin: 2rem 0 0.3rem; }
+nav a { margin-right: 1rem; color: var(--mark); }
+figure { margin: 1rem 0; } img { display: block; width: 100%; max-width: 52rem; height: auto; margin: 0 auto; }
+.wide { overflow-x: auto; margin: 1rem 0; }
+table { border-collapse: collapse; font-size: 0.85rem; font-variant-numeric: tabular-nums; width: 100%; }
+caption { text-align: left; font-weight: 600; padding-bottom: 0.4rem; }
+th, td { padding: 0.35rem 0.6rem; text-align: right; border-bottom: 1px solid var(--line); vertical-align: top; }
+td { white-space: nowrap; } th { vertical-align: bottom; background: var(--pale); font-weight: 600; }
+th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: #fff; }
+th:first-child { background: var(--pale); }
+td:first-child { white-space: normal; min-width: min(13rem, 45vw); overflow-wrap: break-word; }
+td.best { font-weight: 700; text-decoration: underline; text-underline-offset: 3px; }
+details { font-size: 0.9rem; } summary { cursor: pointer; color: var(--mark); } li { margin: 0.3rem 0; }
+@media print { body { max-width: none; font-size: 10pt; } .wide { overflow: visible; } td { white-space: normal; }
+  th:first-child, td:first-child { position: static; } figure, table { break-inside: avoid; } nav { display: none; } }
+</style>
+</head>
+<body>
+<h1>TITLE</h1>
+NAV
+BODY
+</body>
+</html>
+"""

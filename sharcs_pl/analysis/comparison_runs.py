@@ -1,0 +1,198 @@
+"""What a finished run's directory says about it, read without its model: points, answers, measured times.
+
+``curve.csv`` holds every operating point: ``method`` is the method's name, for a control with ``/<control>`` after it;
+a run without it has the points of ``metrics.json``.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+OWN = ""  # the control's name of a method's own rule
+_WHOLE = 0.98  # of the stock model's cost
+RESULTS, MARKER = "metrics.json", ".hydra/run.json"
+_NOT_PART = {
+    "seed",
+    "overwrite",
+    "ckpt_path",
+    "logger",
+    "checkpoint",
+    "method.match",
+}  # of what tells one configuration from another
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """One operating point: the metric, and multiply-adds per sample."""
+
+    name: str
+    value: float
+    macs: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.value) and math.isfinite(self.macs) and self.macs >= 0):
+            raise ValueError(f"point {self.name!r} has value {self.value} at {self.macs} multiply-adds")
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Of ``predictions.tsv``: each sample's uid, label and prediction, as text."""
+
+    uids: tuple[str, ...]
+    labels: tuple[str, ...]
+    predictions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A finished run. `curves`: points by control, `OWN` for the method's own; `settings`: its config as flat text;
+    `classes`: in the order of their ids where the run says them; `static`: one width for every sample."""
+
+    path: Path
+    task: str
+    metric: str
+    method: str
+    encoder: str
+    seed: int
+    dense_macs: float
+    routed: CurvePoint
+    curves: dict[str, list[CurvePoint]]
+    oracle: CurvePoint | None
+    static: bool
+    full: bool
+    answers: Answers | None = None
+    classes: tuple[str, ...] | None = None
+    settings: dict[str, str] = field(default_factory=dict)
+    timings: list[dict[str, Any]] = field(default_factory=list)
+
+
+def find_runs(entry: str, skip_unfinished: bool = False) -> list[Path]:
+    """The run directories that an entry of ``runs`` names: itself, those below it, or those that match it.
+    ``ValueError`` when there are none, or one has no results."""
+    matches = sorted(Path().glob(entry)) if not Path(entry).is_absolute() else sorted(Path("/").glob(entry[1:]))
+    places = [Path(entry)] if Path(entry).is_dir() else matches
+    if not places:
+        raise ValueError(f"runs: there is nothing at {entry}")
+    found = [run for place in places for run in _below(place)]
+    if not found:
+        raise ValueError(f"runs: {entry} holds no run; give run directories, or a folder that holds some")
+    finished = [run for run in found if (run / RESULTS).is_file()]
+    for run in found:
+        if run not in finished and not skip_unfinished:
+            raise ValueError(f"runs: {run} has no results yet; let it finish, or add unfinished=skip")
+    return finished
+
+
+def _below(place: Path) -> list[Path]:
+    """The runs at or below a folder, in order; what lies inside a run is its own."""
+    found = []
+    for folder, inner, files in os.walk(place):
+        inner.sort()
+        if RESULTS in files or (Path(folder) / MARKER).is_file():
+            found.append(Path(folder))
+            inner.clear()
+    return found
+
+
+def read_run(path: Path) -> RunResult:
+    """All that a report needs of a run; ``ValueError`` names the file that does not fit."""
+    metrics = _json(path / RESULTS)
+    marker = path / MARKER
+    config = (_json(marker) if marker.is_file() else {}).get("config") or {}
+    try:
+        return _result(path, metrics, config)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path / RESULTS} is not a run's: {type(error).__name__} at {error}") from error
+
+
+def _result(path: Path, metrics: Mapping[str, Any], config: Mapping[str, Any]) -> RunResult:
+    rungs, oracle, routed = metrics["rungs"], metrics.get("oracle"), metrics["routed"]
+    method = str(metrics.get("method", path.name))
+    classes = (config.get("task") or {}).get("labels")
+    own = CurvePoint("trained", float(routed["value"]), float(routed["macs"]))
+    read = _curve(path / "curve.csv", method)
+    return RunResult(
+        path=path,
+        task=str(metrics["task"]),
+        metric=str(metrics["metric"]),
+        method=method,
+        encoder=str(metrics.get("encoder", "")),
+        seed=int(metrics.get("seed", 0)),
+        dense_macs=float(metrics["dense_macs"]),
+        routed=own,
+        curves=read or _from_metrics(own, rungs),
+        oracle=_oracle(oracle, float(metrics["dense_macs"])),
+        static=len(rungs) == 1,
+        # Not by the method's name: one rung may also be one exit, or skip tokens.
+        full=len(rungs) == 1 and rungs[0]["width"] == 1 and routed["macs"] > _WHOLE * metrics["dense_macs"],
+        answers=read_answers(path / "predictions.tsv"),
+        classes=tuple(classes) if classes else None,
+        settings=_flat(config),
+        timings=[row for file in sorted(path.glob("**/bench.json")) for row in _json(file).get("rows", [])],
+    )
+
+
+def _oracle(oracle: Any, dense: float) -> CurvePoint | None:
+    if not oracle:
+        return None
+    return CurvePoint("oracle", float(oracle["value"]), float(oracle.get("macs", oracle["macs_fraction"] * dense)))
+
+
+def _from_metrics(own: CurvePoint, rungs: Any) -> dict[str, list[CurvePoint]]:
+    widths = [CurvePoint(f"width {r['width']:g}", float(r["value"]), float(r["macs"])) for r in rungs]
+    return {OWN: [own]} if len(widths) == 1 else {OWN: [own], "width": widths}
+
+
+def _curve(path: Path, method: str) -> dict[str, list[CurvePoint]]:
+    """Points by control; empty where the file is not there. ``ValueError`` names a row that does not fit."""
+    if not path.is_file():
+        return {}
+    found: dict[str, list[CurvePoint]] = {}
+    with path.open(newline="", encoding="utf-8") as file:
+        for number, row in enumerate(csv.DictReader(file), start=2):
+            try:
+                control = row["method"].removeprefix(method).removeprefix("/")
+                point = CurvePoint(row["point"], float(row["value"]), float(row["macs"]))
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                raise ValueError(f"{path}, line {number}: not a point of a curve ({error})") from error
+            found.setdefault(control, []).append(point)
+    return found
+
+
+def read_answers(path: Path) -> Answers | None:
+    """The file's answers; None where it is missing or its labels are hidden."""
+    if not path.is_file():
+        return None
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = [(r["uid"], r["label"], r["prediction"]) for r in csv.DictReader(file, delimiter="\t")]
+    if not rows or not rows[0][1]:
+        return None
+    uids, labels, predictions = zip(*rows, strict=True)
+    return Answers(uids, labels, predictions)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} holds no JSON object")
+    return found
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """``{"optim.lr": "0.0001"}``, without what does not shape the result."""
+    found: dict[str, str] = {}
+    for key, value in config.items():
+        if prefix + key in _NOT_PART:
+            continue
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: str(value)}
+    return found

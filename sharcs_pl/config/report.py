@@ -1,0 +1,44 @@
+"""The keys of ``sharcs report``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from omegaconf import MISSING
+
+from sharcs_pl.config.checks import in_range, one_of
+
+
+@dataclass
+class ReportConfig:
+    """Compare runs: accuracy against multiply-adds per task, with tables for papers and one page for a browser."""
+
+    runs: list[str] = MISSING
+    """Run directories, folders that hold some, or patterns such as ``runs/mrpc-*``."""
+    names: list[str] = field(default_factory=list)
+    """One name for each entry of ``runs``, whose runs are then seeds of one method; empty: named by method, and by the
+    keys in which runs of one method differ."""
+    only_task: str | None = None
+    """Refuse runs of any other task; null: a section per task."""
+    unfinished: str = "refuse"
+    """Runs without results: ``refuse`` or ``skip`` them."""
+    budget: float = 0.5
+    """Fraction of the dense model's multiply-adds at which methods are ranked."""
+    draws: int = 10_000
+    """Resamples of the paired bootstrap."""
+    seed: int = 1
+    """Of the bootstrap."""
+    title: str = "Accuracy against compute"
+    """Heading of the page."""
+    output: str = "report"
+    """Folder for ``report.html``, ``report.md``, ``report.tex``, ``summary.csv``, ``points.csv`` and ``figures/``."""
+
+    def __post_init__(self) -> None:
+        one_of("unfinished", self.unfinished, ("refuse", "skip"))
+        in_range("budget", self.budget, 0.01, 1)
+        in_range("draws", self.draws, 100)
+        in_range("seed", self.seed, 0, 2**32 - 1)
+        if self.runs != MISSING and not self.runs:
+            raise ValueError("runs=[] is empty; give run directories: runs=[runs/a,runs/b]")
+        if self.names and self.runs != MISSING and len(self.names) != len(self.runs):
+            raise ValueError(f"names has {len(self.names)} entries, runs has {len(self.runs)}; give one name for each")

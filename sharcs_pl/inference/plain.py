@@ -1,0 +1,59 @@
+"""Trunk and tails as inference runs them where no layer is written out: the model's own layers, the same logits.
+
+Attention of another kind than BERT's (rotary or relative positions, windows) goes this way. Hidden states are packed
+between trunk and tails, where they wait, but not inside.
+
+Dimensions: `B` batch, `L` tokens of a row, `T` real tokens of all samples, `D` hidden, `W` rungs, `C` labels; with an
+index `i`, the same at rung i.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from sharcs_pl.inference.layout import Layout
+from sharcs_pl.models.layers import Tail
+from sharcs_pl.models.routed import SharcsForSequenceClassification
+
+
+class RungTail(nn.Module):
+    """What one rung runs after the trunk: `enter` cuts and normalises, `forward` runs the layers and the head."""
+
+    def __init__(self, model: SharcsForSequenceClassification, rung: int) -> None:
+        super().__init__()
+        tail = model.tails[rung]
+        assert isinstance(tail, Tail)
+        self._model, self._tail = (model,), (tail,)  # not submodules of ours
+        self.reduction, self.norm = tail.reduction, tail.norm
+
+    def enter(self, hidden: Tensor) -> Tensor:
+        """The trunk's output [.., D] -> [.., D_i]."""
+        return self.norm(self.reduction(hidden))
+
+
+class PlainTail(RungTail):
+    """A rung's stock layers and views."""
+
+    def forward(self, hidden: Tensor, layout: Layout) -> Tensor:
+        """[B, L, D_i] or [T, D_i] from `enter`, as `layout` says -> logits [B, C]."""
+        (model,), (tail,) = self._model, self._tail
+        rows = layout.spread(hidden)
+        mask = torch.ones(rows.shape[:2], dtype=torch.long, device=rows.device) if layout.mask is None else layout.mask
+        return model.after_cut(tail, rows, mask)
+
+
+class PlainTrunk(nn.Module):
+    """The model's own trunk."""
+
+    def __init__(self, model: SharcsForSequenceClassification) -> None:
+        super().__init__()
+        self._model = (model,)
+
+    def forward(self, input_ids: Tensor, token_type_ids: Tensor | None, layout: Layout) -> tuple[Tensor, Tensor | None]:
+        """[B, L] long each -> hidden [B, L, D] or [T, D], as `layout` says, and router logits [B, W] float32 (None
+        without a router)."""
+        (model,) = self._model
+        state = model.trunk(input_ids, layout.mask, token_type_ids)
+        router_logits = None if state.router_logits is None else state.router_logits.float()
+        return layout.collect(state.hidden), router_logits

@@ -1,0 +1,128 @@
+"""Compare finished runs: ``sharcs report 'runs=[runs/mrpc-*]' output=report``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sharcs_pl.commandline import read_command, user_errors
+from sharcs_pl.config.report import ReportConfig
+from sharcs_pl.core.files import write_text
+from sharcs_pl.rundir import check_writable
+
+if TYPE_CHECKING:
+    from sharcs_pl.analysis.comparison import Comparison
+    from sharcs_pl.analysis.comparison_runs import RunResult
+
+PAGE = "report.html"
+FILES = {PAGE, "report.md", "report.tex", "summary.csv", "points.csv", "figures"}
+
+
+def main() -> None:
+    """The command: one line and exit code 2 for a mistake."""
+    with user_errors(ReportConfig):
+        run(read_command("report", ReportConfig, sys.argv[1:]))
+
+
+def run(config: ReportConfig) -> list[Comparison]:
+    """Read, compare, draw, write and print; returns a section per task."""
+    folder = check_output(config.output)
+    found = read_runs(config)
+    check_tasks(config, [run for _, run in found])
+    check_figures()
+    sections = compare(config, found)
+    write(config, folder, sections)
+    present(sections, folder)
+    return sections
+
+
+def check_output(output: str) -> Path:
+    """The folder to write; ``ValueError`` when it holds what no report writes."""
+    folder = Path(output).expanduser()
+    try:
+        check_writable(folder)
+    except ValueError as error:
+        raise ValueError(str(error).replace("hydra.run.dir=", "output=")) from error
+    if folder.is_dir() and {path.name for path in folder.iterdir()} - FILES:
+        raise ValueError(f"output={output} holds other files; give a new folder")
+    return folder
+
+
+def read_runs(config: ReportConfig) -> list[tuple[str | None, RunResult]]:
+    """Every run once, with the name given for its entry; ``ValueError`` names what cannot be read."""
+    from sharcs_pl.analysis.comparison_runs import find_runs, read_run
+
+    names: Sequence[str | None] = config.names or [None] * len(config.runs)
+    found: dict[Path, tuple[str | None, Path]] = {}
+    for name, entry in zip(names, config.runs, strict=True):
+        for path in find_runs(entry, config.unfinished == "skip"):
+            found.setdefault(path.resolve(), (name, path))
+    if not found:
+        raise ValueError("runs: none of them has results yet; let one finish")
+    return [(name, read_run(path)) for name, path in found.values()]
+
+
+def check_tasks(config: ReportConfig, runs: Sequence[RunResult]) -> None:
+    """With ``only_task=`` every run must be of it."""
+    for run in runs:
+        if config.only_task is not None and run.task != config.only_task:
+            raise ValueError(
+                f"runs: {run.path} is of task={run.task}, which only_task={config.only_task} excludes; leave it out"
+            )
+
+
+def check_figures() -> None:
+    """The figures are what a report is for."""
+    from sharcs_pl.analysis.style import have_matplotlib
+
+    if not have_matplotlib():
+        raise ValueError("sharcs report draws figures: pip install 'sharcs-pl[plots]'")
+
+
+def compare(config: ReportConfig, found: Sequence[tuple[str | None, RunResult]]) -> list[Comparison]:
+    """A comparison per task, in the order in which the tasks come."""
+    from sharcs_pl.analysis.comparison import compare_methods, group_runs
+
+    tasks = list(dict.fromkeys(run.task for _, run in found))
+    groups = [group_runs([(name, run) for name, run in found if run.task == task]) for task in tasks]
+    return [compare_methods(methods, config.budget, config.draws, config.seed) for methods in groups]
+
+
+def write(config: ReportConfig, folder: Path, comparisons: Sequence[Comparison]) -> None:
+    """The page, the tables and the figures, each whole."""
+    from sharcs_pl.analysis.comparison_figures import draw_comparison
+    from sharcs_pl.analysis.comparison_pages import latex, markdown, page, points_csv, summary_csv
+
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    sections = [(found, draw_comparison(found, folder / "figures")) for found in comparisons]
+    write_text(folder / PAGE, page(sections, config.title))
+    write_text(folder / "report.md", markdown(sections, config.title))
+    write_text(folder / "report.tex", latex(sections))
+    write_text(folder / "summary.csv", summary_csv(sections))
+    write_text(folder / "points.csv", points_csv(sections))
+
+
+def present(comparisons: Sequence[Comparison], folder: Path) -> None:
+    """A short table per task, and where the rest is."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from sharcs_pl.analysis.comparison_pages import summary
+    from sharcs_pl.train import shown
+
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    for found in comparisons:
+        grid = summary(found)
+        table = Table(title=grid.title)
+        for name in grid.head:
+            table.add_column(name, justify="left" if name == "method" else "right")
+        for row in grid.rows:
+            table.add_row(*row)
+        console.print(table)
+    console.print(f"the page: {shown((folder / PAGE).absolute())}", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()

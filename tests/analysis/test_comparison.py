@@ -1,0 +1,230 @@
+"""A report's numbers: the frontier and what is read off it, seeds, groups, chance; and what is read from a run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sharcs_pl.analysis.compare import paired_bootstrap
+from sharcs_pl.analysis.comparison import area, compare_methods, frontier, group_runs, mean_points, value_at
+from sharcs_pl.analysis.comparison_runs import OWN, find_runs, read_run
+from tests.analysis.made_runs import DENSE, make_run
+
+CURVE = [(0.8, 0.9), (0.4, 0.7), (0.6, 0.6), (1.0, 0.85)]
+
+
+def test_the_frontier_leaves_out_what_is_dearer_and_no_better() -> None:
+    assert frontier(CURVE) == [(0.4, 0.7), (0.8, 0.9)]
+    assert frontier([(0.5, 0.7), (0.5, 0.8)]) == [(0.5, 0.8)]
+    assert frontier([]) == []
+
+
+def test_between_two_points_of_the_frontier_it_is_linear() -> None:
+    assert value_at(CURVE, 0.5) == pytest.approx(0.75)
+    assert value_at(CURVE, 0.4) == pytest.approx(0.7)
+    assert value_at(CURVE, 2.0) == pytest.approx(0.9)
+    assert value_at(CURVE, 0.39) is None
+
+
+def test_the_line_is_what_dealing_samples_at_random_reaches() -> None:
+    """Half the samples of a budget of 0.6 take the point at 0.4, half that at 0.8."""
+    rng = np.random.default_rng(0)
+    cheap, dear = rng.random(200_000) < 0.7, rng.random(200_000) < 0.9
+    dealt = np.where(rng.random(200_000) < 0.5, cheap, dear)
+    assert dealt.mean() == pytest.approx(value_at(CURVE, 0.6), abs=0.005)
+
+
+def test_the_area_starts_at_the_constant_answer_and_ends_at_the_dense_cost() -> None:
+    assert area([(1.0, 0.9)], 0.5) == pytest.approx(0.7)
+    # 0.5 -> 0.7 over 0.4, 0.7 -> 0.9 over 0.4, then flat
+    assert area(CURVE, 0.5) == pytest.approx(0.6 * 0.4 + 0.8 * 0.4 + 0.9 * 0.2)
+    assert area([(0.5, 0.4)], 0.5) == pytest.approx(0.5)  # no better than the constant answer
+    assert area([(0.5, 0.8), (2.0, 1.0)], 0.5) == pytest.approx(0.65 * 0.5 + (0.8 + 0.8 + 0.2 / 3) / 2 * 0.5)
+
+
+def test_runs_are_found_below_a_folder_and_what_lies_in_a_run_is_its_own(tmp_path: Path) -> None:
+    for name in ("b", "a", "deep/c"):
+        make_run(tmp_path / name)
+    (tmp_path / "a" / "evaluation").mkdir()
+    (tmp_path / "a" / "evaluation" / "metrics.json").write_text("{}")
+    names = [str(path.relative_to(tmp_path)) for path in find_runs(str(tmp_path))]
+    assert names == ["a", "b", "deep/c"]
+    assert find_runs(f"{tmp_path}/[ab]") == [tmp_path / "a", tmp_path / "b"]
+    assert find_runs(str(tmp_path / "a")) == [tmp_path / "a"]
+
+
+def test_a_run_without_results_is_refused_or_left_out(tmp_path: Path) -> None:
+    make_run(tmp_path / "a")
+    (make_run(tmp_path / "b") / "metrics.json").unlink()
+    with pytest.raises(ValueError, match=r"b has no results yet; let it finish, or add unfinished=skip"):
+        find_runs(str(tmp_path))
+    assert find_runs(str(tmp_path), skip_unfinished=True) == [tmp_path / "a"]
+    (tmp_path / "c").mkdir()
+    with pytest.raises(ValueError, match="holds no run"):
+        find_runs(str(tmp_path / "c"))
+    with pytest.raises(ValueError, match="there is nothing at"):
+        find_runs(str(tmp_path / "nowhere-*"))
+
+
+def test_a_run_is_read_with_its_controls(tmp_path: Path) -> None:
+    points = {"": [(0.4, 0.7), (1.0, 0.9)], "random": [(0.4, 0.6)], "width": [(0.3, 0.5)]}
+    run = read_run(make_run(tmp_path / "a", points=points, seed=3, settings={"distill": {"name": "top"}}, bench=True))
+    assert {name: len(found) for name, found in run.curves.items()} == {"": 2, "random": 1, "width": 1}
+    assert (run.curves[OWN][0].macs, run.seed, run.static, run.full) == (0.4 * DENSE, 3, False, False)
+    assert run.settings["distill.name"] == "top"
+    assert "seed" not in run.settings
+    assert run.timings[0]["speedup"] == 1.9
+    assert run.answers is not None
+    assert len(run.answers.labels) == 60
+    assert run.oracle is not None
+    assert run.oracle.macs == pytest.approx(0.45 * DENSE)
+
+
+def test_without_a_curve_the_points_are_those_of_the_results(tmp_path: Path) -> None:
+    run = read_run(make_run(tmp_path / "a", cost=0.5))
+    assert [point.macs for point in run.curves[OWN]] == [0.5 * DENSE]
+    assert [point.name for point in run.curves["width"]] == ["width 0.25", "width 1"]
+    dense = read_run(make_run(tmp_path / "b", "dense", widths=(1.0,), cost=1.0))
+    assert (dense.full, list(dense.curves)) == (True, [OWN])
+    assert not read_run(make_run(tmp_path / "c", "fixed", widths=(0.25,))).full
+    assert not read_run(make_run(tmp_path / "d", "skim", widths=(1.0,), cost=0.6)).full
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "words"),
+    [
+        ("metrics.json", "{", "is not valid JSON"),
+        ("metrics.json", "[]", "holds no JSON object"),
+        ("metrics.json", "{}", "is not a run's: KeyError at 'rungs'"),
+        ("curve.csv", "method,point,threshold,value,macs\nsharcs,p,,high,3\n", "line 2: not a point of a curve"),
+        ("curve.csv", "method,point,threshold,value,macs\nsharcs,p,,nan,3\n", "line 2: not a point of a curve"),
+        ("curve.csv", "a,b\n1,2\n", "line 2: not a point of a curve"),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path: Path, file: str, text: str, words: str) -> None:
+    run = make_run(tmp_path / "a")
+    (run / file).write_text(text)
+    with pytest.raises(ValueError, match=words) as caught:
+        read_run(run)
+    assert file in str(caught.value)
+
+
+def test_seeds_make_one_method_and_settings_another(tmp_path: Path) -> None:
+    for seed in (2, 1):
+        make_run(tmp_path / f"a{seed}", seed=seed)
+        make_run(tmp_path / f"b{seed}", seed=seed, settings={"distill": {"name": "top"}})
+    make_run(tmp_path / "c", "pabee")
+    methods = group_runs([(None, read_run(path)) for path in find_runs(str(tmp_path))])
+    assert [(m.name, [run.seed for run in m.runs]) for m in methods] == [
+        ("sharcs (distill=-)", [1, 2]), ("sharcs (distill=top)", [1, 2]), ("pabee", [1]),
+    ]  # fmt: skip
+
+
+def test_given_names_put_runs_together_and_a_seed_counts_once(tmp_path: Path) -> None:
+    a, b = read_run(make_run(tmp_path / "a", seed=1)), read_run(make_run(tmp_path / "b", seed=2, settings={"x": 1}))
+    assert [len(method.runs) for method in group_runs([("SHARCS", a), ("SHARCS", b)])] == [2]
+    again = read_run(make_run(tmp_path / "c", seed=1))
+    with pytest.raises(ValueError, match=r"SHARCS has seed 1 twice, the second time in .*c"):
+        group_runs([("SHARCS", a), ("SHARCS", again)])
+
+
+def test_points_are_averaged_over_seeds_by_name(tmp_path: Path) -> None:
+    make_run(tmp_path / "a", seed=1, points={"": [(0.4, 0.7), (0.9, 0.8)]})
+    make_run(tmp_path / "b", seed=2, points={"": [(0.5, 0.6)]})
+    (method,) = group_runs([(None, read_run(path)) for path in find_runs(str(tmp_path))])
+    (point,) = mean_points(method, OWN, DENSE)
+    assert (point.cost.mean, point.value.mean) == (pytest.approx(0.45), pytest.approx(0.65))
+    assert point.value.std == pytest.approx(np.std([0.7, 0.6], ddof=1))
+
+
+def compared(tmp_path: Path, budget: float = 0.5):
+    runs = [(None, read_run(path)) for path in find_runs(str(tmp_path))]
+    return compare_methods(group_runs(runs), budget, 300, 1)
+
+
+def test_a_smaller_encoder_costs_a_fraction_of_the_dense_model(tmp_path: Path) -> None:
+    make_run(tmp_path / "a", "dense", widths=(1.0,), cost=1.0)
+    make_run(tmp_path / "b", "distilled", widths=(1.0,), cost=1.0, dense_macs=0.4 * DENSE)
+    found = compared(tmp_path)
+    assert found.dense is not None
+    assert found.dense.name == "dense"
+    costs = {row.method.name: row.cost.mean for row in found.standings}
+    assert costs == {"dense": 1.0, "distilled": pytest.approx(0.4)}
+    assert [row.method.name for row in found.standings] == ["distilled", "dense"]  # dense has no point at the budget
+
+
+def test_differences_are_the_paired_bootstrap_over_all_seeds(tmp_path: Path) -> None:
+    make_run(tmp_path / "d", "dense", widths=(1.0,), cost=1.0, right=0.9)
+    make_run(tmp_path / "a", "sharcs", cost=0.5, right=0.7)
+    make_run(tmp_path / "b", "pabee", cost=0.4, right=0.8)
+    make_run(tmp_path / "c", "deebert", cost=0.8, right=0.95)
+    rows = {row.method.name: row for row in compared(tmp_path).standings}
+    found = rows["sharcs"].to_best
+    assert found is not None
+    assert found.name == "pabee"  # deebert is better, and dearer
+    assert rows["pabee"].to_best is None
+    runs = {name: read_run(tmp_path / name) for name in "ab"}
+    classes = ("class 0", "class 1")
+
+    def logits(name: str) -> torch.Tensor:
+        answers = runs[name].answers
+        assert answers is not None
+        return torch.eye(2)[[classes.index(text) for text in answers.predictions]]
+
+    labels = torch.tensor([classes.index(text) for text in runs["a"].answers.labels])  # type: ignore[union-attr]
+    want = paired_bootstrap(logits("a"), logits("b"), labels, "accuracy", 300, 1)
+    assert (found.difference, found.low, found.high) == (want.difference, want.low, want.high)
+    dense = rows["sharcs"].to_dense
+    assert dense is not None
+    assert dense.difference == pytest.approx(rows["sharcs"].value.mean - rows["dense"].value.mean)
+
+
+def test_the_mean_over_seeds_is_what_is_resampled(tmp_path: Path) -> None:
+    make_run(tmp_path / "d", "dense", widths=(1.0,), cost=1.0, right=0.9)
+    for seed in (1, 2, 3):
+        make_run(tmp_path / f"a{seed}", "sharcs", right=0.7, seed=seed)
+    row = next(row for row in compared(tmp_path).standings if row.method.name == "sharcs")
+    dense = read_run(tmp_path / "d").routed.value
+    assert row.to_dense is not None
+    assert row.to_dense.difference == pytest.approx(row.value.mean - dense)
+    assert row.to_dense.low < row.to_dense.difference < row.to_dense.high
+    assert row.value.std is not None
+
+
+def test_the_constant_answer_is_the_larger_class(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "a", widths=(1.0,), method="dense", cost=1.0, right=1.0, samples=61)
+    (row,) = compared(tmp_path).standings
+    assert row.area is not None
+    assert row.area.mean == pytest.approx((31 / 61 + 1) / 2)
+    (run / "predictions.tsv").unlink()
+    assert compared(tmp_path).standings[0].area is None
+
+
+def test_runs_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
+    make_run(tmp_path / "a", "sharcs")
+    make_run(tmp_path / "b", "pabee", samples=50)
+    with pytest.raises(ValueError, match=r"were evaluated on different samples \(50 and 60\)"):
+        compared(tmp_path)
+    metrics = json.loads((tmp_path / "b" / "metrics.json").read_text())
+    (tmp_path / "b" / "metrics.json").write_text(json.dumps(metrics | {"task": "sst2"}))
+    with pytest.raises(ValueError, match=r"is of task=sst2 .*do not go into one figure"):
+        compared(tmp_path)
+
+
+def test_a_regression_is_compared_by_its_scores(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.random(40) * 5
+    for name, method, noise in (("a", "sharcs", 1.0), ("b", "dense", 0.1)):
+        widths, cost = ((0.25, 1.0), 0.5) if method == "sharcs" else ((1.0,), 1.0)
+        run = make_run(tmp_path / name, method, metric="pearson", task="stsb", widths=widths, cost=cost, oracle=False)
+        lines = ["uid\tlabel\tprediction\tconfidence\trung\tmacs"]
+        lines += [f"{i}\t{y:g}\t{y + noise * rng.normal():.4f}\t\t0\t1" for i, y in enumerate(truth)]
+        (run / "predictions.tsv").write_text("\n".join(lines) + "\n")
+    rows = {row.method.name: row for row in compared(tmp_path).standings}
+    assert rows["sharcs"].to_dense is not None
+    assert rows["sharcs"].to_dense.high < 0
+    assert rows["sharcs"].oracle is None

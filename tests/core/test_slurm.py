@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+import pytest
+
+from sharcs_pl.core.slurm import SlurmJob, slurm_job
+
+BATCH = {"SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "train"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "job"),
+    [
+        ({}, None),
+        (BATCH, SlurmJob("7")),
+        (BATCH | {"SLURM_RESTART_COUNT": "2"}, SlurmJob("7", 2)),
+        (BATCH | {"SLURM_JOB_NAME": "interactive"}, None),
+        (BATCH | {"SLURM_JOB_NAME": "bash"}, None),
+        (BATCH | {"SLURM_ARRAY_JOB_ID": "5", "SLURM_ARRAY_TASK_ID": "3"}, SlurmJob("5_3")),
+    ],
+)
+def test_the_job_as_scontrol_takes_it(variables: dict[str, str], job: SlurmJob | None) -> None:
+    assert slurm_job(variables) == job

@@ -1,0 +1,151 @@
+"""``sharcs report``: files that say the same, a page that asks for nothing, mistakes in one line."""
+
+from __future__ import annotations
+
+import csv
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from sharcs_pl import report
+from sharcs_pl.analysis.comparison_pages import page
+from sharcs_pl.commandline import read_command
+from sharcs_pl.config.report import ReportConfig
+from tests.analysis.made_runs import make_run
+
+pytest.importorskip("matplotlib")
+
+
+def checked(*overrides: str) -> ReportConfig:
+    return read_command("report", ReportConfig, ["draws=200", *overrides])
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two tasks, three methods, two seeds of one."""
+    folder = tmp_path_factory.mktemp("runs")
+    curve = {"": [(0.4, 0.7), (0.6, 0.8), (1.0, 0.9)], "random": [(0.5, 0.6)], "oracle": [(0.4, 0.95)]}
+    for seed in (1, 2):
+        make_run(folder / f"sharcs-{seed}", points=curve, seed=seed, bench=seed == 1)
+    make_run(folder / "dense", "dense", widths=(1.0,), cost=1.0, right=0.9, oracle=False)
+    make_run(folder / "exit", "deebert", points={"": [(0.3, 0.6), (0.9, 0.85)], "exit": [(0.3, 0.6)]})
+    make_run(folder / "odd", "a_b & <c>|%", task="sst2")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of all of them."""
+    folder = tmp_path_factory.mktemp("report")
+    sections = report.run(checked(f"runs=[{runs}]", f"output={folder}", "title='A & <B>'"))
+    assert [section.task for section in sections] == ["mrpc", "sst2"]
+    return folder
+
+
+class Requests(HTMLParser):
+    """Every address that a page names, and every tag that is left open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.open: list[str] = []
+        self.tags: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "data", "action")]
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_everything_is_written(made: Path) -> None:
+    written = {str(path.relative_to(made)) for path in made.rglob("*") if path.is_file()}
+    assert written == {
+        "report.html", "report.md", "report.tex", "summary.csv", "points.csv",
+        *(f"figures/{t}{c}.{kind}" for t in ("mrpc", "sst2") for c in ("", "_controls") for kind in ("png", "svg")),
+    }  # fmt: skip
+    rows = list(csv.DictReader((made / "summary.csv").read_text().splitlines()))
+    sharcs = next(row for row in rows if row["method"] == "sharcs")
+    assert (sharcs["seeds"], float(sharcs["at_budget"])) == ("2", pytest.approx(0.75))
+    assert sharcs["minus_dense"] != ""
+    points = list(csv.DictReader((made / "points.csv").read_text().splitlines()))
+    assert sum(row["method"] == "sharcs" and row["control"] == "" for row in points) == 6
+
+
+def test_the_page_asks_for_nothing_and_is_well_formed(made: Path) -> None:
+    text = (made / "report.html").read_text()
+    seen = Requests()
+    seen.feed(text)
+    assert seen.open == ["html"] or not seen.open
+    assert not {"script", "link", "iframe", "object", "embed"} & seen.tags
+    assert all(address.startswith(("data:image/svg+xml;base64,", "#")) for address in seen.addresses)
+    assert "default-src 'none'" in text
+    assert not re.findall(r"url\(|@import", text)
+    assert "<h1>A &amp; &lt;B&gt;</h1>" in text
+    assert "a_b &amp; &lt;c&gt;|%" in text
+    assert "1.90x" in text  # measured, beside 2.00x promised
+
+
+def test_tables_escape_what_their_format_reads(made: Path) -> None:
+    tex, markdown = ((made / f"report.{kind}").read_text() for kind in ("tex", "md"))
+    assert r"a\_b \& <c>|\% & 1 &" in tex
+    assert r"| a_b & <c>\|% | 1 |" in markdown
+
+
+def test_the_best_at_the_budget_is_marked(made: Path) -> None:
+    text = (made / "report.md").read_text()
+    assert "**0.7500 ± 0.0000**" in text
+    assert text.index("| sharcs |") < text.index("| deebert |") < text.index("| dense |")
+
+
+def test_names_are_given_to_entries(runs: Path, tmp_path: Path) -> None:
+    """And a report may be written over an earlier one."""
+    entries, output = f"runs=[{runs}/sharcs-*,{runs}/dense]", f"output={tmp_path / 'r'}"
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / "report.html").write_text("old")
+    (found,) = report.run(checked(entries, "names=[Ours,BERT]", output))
+    assert "BERT" in (tmp_path / "r" / "report.html").read_text()
+    assert {row.method.name: len(row.method.runs) for row in found.standings} == {"Ours": 2, "BERT": 1}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (("runs=[]",), "runs=.. is empty"),
+        (("runs=[RUNS/nowhere]",), "there is nothing at"),
+        (("runs=[RUNS/sharcs-1]", "names=[a,b]"), "names has 2 entries, runs has 1"),
+        (("runs=[RUNS]", "only_task=mrpc"), "odd is of task=sst2, which only_task=mrpc excludes"),
+        (("runs=[RUNS]", "budget=2"), "budget=2"),
+        (("runs=[RUNS]", "unfinished=maybe"), "unfinished=maybe is unknown"),
+        (("runs=[RUNS/dense]", "draws=1"), "draws=1 is out of range"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_bad_input_names_the_key(runs: Path, tmp_path: Path, overrides: tuple[str, ...], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        report.run(read_command("report", ReportConfig, [
+            *(text.replace("RUNS", str(runs)) for text in overrides), f"output={tmp_path / 'r'}",
+        ]))  # fmt: skip
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_folder_of_other_files_is_left_alone(runs: Path, tmp_path: Path) -> None:
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / "thesis.tex").write_text("all of it")
+    with pytest.raises(ValueError, match="holds other files"):
+        report.run(checked(f"runs=[{runs}]", f"output={tmp_path / 'r'}"))
+
+
+def test_without_matplotlib_the_extra_is_named(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sharcs_pl.analysis.style.have_matplotlib", lambda: False)
+    with pytest.raises(ValueError, match=r"sharcs-pl\[plots\]"):
+        report.run(checked(f"runs=[{runs}]", f"output={tmp_path / 'r'}"))
+
+
+def test_a_page_of_nothing_is_a_page() -> None:
+    assert "<h1>Empty</h1>" in page([], "Empty")

@@ -1,0 +1,69 @@
+"""Runs that are cut at a chosen moment, and what a cut run must end with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+
+import sharcs_pl.build as build
+from sharcs_pl.rundir import run_config
+from sharcs_pl.train import train
+from tests.conftest import TINY, compose_config
+
+OPTIONS = (*TINY, "checkpoint.every_n_steps=1", "width.bounds=[[0.5,1],[0,0.5]]")
+"""3 epochs of 3 to 5 steps, the last two routed; every step is saved."""
+
+FILES = ("metrics.json", "metrics.csv", "plan.csv", "predictions.tsv", "history.parquet")
+
+
+class Cut(Exception):
+    """What ends a run at a chosen moment."""
+
+
+def run(directory: Path, *overrides: str) -> dict[str, Any]:
+    cfg = compose_config(*OPTIONS, *overrides)
+    return train(run_config(cfg), directory, cfg)
+
+
+def run_with(directory: Path, callback: Callback, *overrides: str) -> dict[str, Any]:
+    """A run with one more callback, before those that save."""
+    with pytest.MonkeyPatch.context() as patch:
+        original = build.build_callbacks
+        patch.setattr(build, "build_callbacks", lambda *args: [callback, *original(*args)])
+        return run(directory, *overrides)
+
+
+def at(hook: str, epoch: int, action: Callable[[], Any], step: int | None = None) -> Callback:
+    """A callback that acts once in a hook of an epoch, and of a step counted over the whole run where one is given."""
+
+    def act(self: Callback, trainer: Any, *args: Any) -> None:
+        here = trainer.current_epoch == epoch and step in (None, trainer.global_step)
+        if here and not getattr(self, "done", False):
+            self.done = True  # pyright: ignore[reportAttributeAccessIssue]
+            action()
+
+    return type("At", (Callback,), {hook: act})()
+
+
+def cut() -> None:
+    raise Cut
+
+
+def checkpoint(directory: Path, name: str = "last") -> dict[str, Any]:
+    return torch.load(directory / "checkpoints" / f"{name}.ckpt", weights_only=True)
+
+
+def assert_same_end(one: Path, other: Path) -> None:
+    """The same files byte for byte, and the same last and best weights."""
+    for name in FILES:
+        assert (one / name).read_bytes() == (other / name).read_bytes(), name
+    for name in ("last", "best"):
+        first, second = checkpoint(one, name)["state_dict"], checkpoint(other, name)["state_dict"]
+        assert first.keys() == second.keys()
+        assert [key for key in first if not torch.equal(first[key], second[key])] == []
+    assert not list(other.rglob("*.part"))
