@@ -18,7 +18,7 @@ from sharcs_pl.data.own import OwnSource, load_own
 from sharcs_pl.data.spec import DataWarning
 from sharcs_pl.data.synthetic import graded_examples
 from sharcs_pl.data.tasks import GRADED, Examples, TaskSpec, get_task, load_examples, subset_examples
-from sharcs_pl.models.architectures import check_norm_after_cut
+from sharcs_pl.models.architectures import check_norm_after_cut, check_skimmable
 from sharcs_pl.models.folder import check_zip
 from sharcs_pl.models.locate import EncoderFiles, locate
 from sharcs_pl.models.teachers import check_teacher
@@ -121,6 +121,8 @@ def check_sizes(config: RunConfig, encoder: EncoderFiles) -> None:
         num_layers=sizes.layers, hidden_size=sizes.hidden, num_heads=sizes.heads, intermediate_size=sizes.ffn
     )
     check_norm_after_cut(config.width.top_rung_norm, sizes.pre_norm)
+    if config.method.name == "skim":
+        check_skimmable(sizes.model_type)
     if encoder.ladder is not None and config.method.widths == "all":
         check_ladder(config, encoder.ladder)
     if config.task.max_length > sizes.max_tokens:

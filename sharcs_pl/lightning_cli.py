@@ -44,7 +44,7 @@ NOT_TYPED = {
 # What makes a trained model what it is: an evaluation cannot change it.
 SHAPE = {
     "task": ("name",),
-    "method": ("name",),
+    "method": ("name", "width", "cut", "exits", "exit_head", "rule"),
     "width": ("multipliers", "split_layer", "reduction", "top_rung_norm"),
     "router": ("hidden_size", "threshold"),
 }

@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import RobertaConfig, RobertaForSequenceClassification
+from transformers import MPNetConfig, RobertaConfig, RobertaForSequenceClassification
 
 from sharcs_pl.config.evaluate import EvaluateConfig
 from sharcs_pl.data.synthetic import word_tokenizer
 from sharcs_pl.evaluate import run as evaluate_run
-from sharcs_pl.inputs import read_inputs
+from sharcs_pl.inputs import check_sizes, read_inputs
 from sharcs_pl.methods import METHODS, get_method
+from sharcs_pl.models.architectures import encoder_sizes
+from sharcs_pl.models.locate import EncoderFiles
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.models.saved import load_teacher
 from sharcs_pl.rundir import run_config
@@ -159,6 +161,14 @@ def test_a_stop_rule_that_the_task_cannot_use_is_told_before_anything_loads() ->
         entropy.check_classes("mrpc", 2)
     for name in ("pabee", "berxit"):
         run_config(compose_config(*TINY, f"method={name}")).method.check_classes("stsb", 1)
+
+
+def test_skimming_an_encoder_that_looks_at_positions_is_refused_before_it_is_loaded(tmp_path: Path) -> None:
+    MPNetConfig(vocab_size=30, hidden_size=16, num_hidden_layers=2, num_attention_heads=4).save_pretrained(tmp_path)
+    sizes = encoder_sizes(json.loads((tmp_path / "config.json").read_text()))
+    config = run_config(compose_config(*TINY, "method=skim", "encoder=custom", f"encoder.pretrained={tmp_path}"))
+    with pytest.raises(ValueError, match="remove tokens of a mpnet encoder; what fits: albert, bert"):
+        check_sizes(config, EncoderFiles(str(tmp_path), sizes, 0))
 
 
 def test_exits_lie_in_the_metrics_by_layer_and_other_commands_say_what_serves_them(tmp_path: Path) -> None:

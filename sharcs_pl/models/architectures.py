@@ -19,6 +19,7 @@ class SizeKeys:
     `pre_norm`: norms run before their blocks, on a residual stream that is normalised after the last layer only.
     `written_out`: its layers are of the kind that inference and export write out as products (`LayerParts`); the others
     run as they are, and cannot be exported. `absent`: keys that must be 0 or missing, since what they add is not cut.
+    `positions_in_layers`: every layer looks at where tokens stand, so that none can be left out on the way.
     """
 
     hidden: str = "hidden_size"
@@ -30,6 +31,7 @@ class SizeKeys:
     pre_norm: bool = False
     written_out: bool = True
     absent: tuple[str, ...] = ()
+    positions_in_layers: bool = False
 
 
 ARCHITECTURES: dict[str, SizeKeys] = {
@@ -37,11 +39,11 @@ ARCHITECTURES: dict[str, SizeKeys] = {
     "roberta": SizeKeys(positions_used=2),
     "xlm-roberta": SizeKeys(positions_used=2),
     "electra": SizeKeys(),
-    "mpnet": SizeKeys(positions_used=2),
+    "mpnet": SizeKeys(positions_used=2, positions_in_layers=True),
     "distilbert": SizeKeys(hidden="dim", heads="n_heads", ffn="hidden_dim", layers="n_layers"),
     "albert": SizeKeys(inner_layers="inner_group_num"),
-    "modernbert": SizeKeys(pre_norm=True, written_out=False),
-    "deberta-v2": SizeKeys(written_out=False, absent=("conv_kernel_size",)),
+    "modernbert": SizeKeys(pre_norm=True, written_out=False, positions_in_layers=True),
+    "deberta-v2": SizeKeys(written_out=False, absent=("conv_kernel_size",), positions_in_layers=True),
 }
 
 
@@ -58,6 +60,7 @@ class EncoderSizes:
     layers: int
     max_tokens: int
     pre_norm: bool = False
+    model_type: str = ""
 
 
 def check_architecture(model_type: str | None) -> None:
@@ -83,6 +86,13 @@ def check_norm_after_cut(top_rung_norm: bool, pre_norm: bool) -> None:
         )
 
 
+def check_skimmable(model_type: str) -> None:
+    """``ValueError`` listing the architectures that can leave out tokens unless ``model_type`` is one of them."""
+    if ARCHITECTURES[model_type].positions_in_layers:
+        fitting = ", ".join(sorted(name for name, keys in ARCHITECTURES.items() if not keys.positions_in_layers))
+        raise ValueError(f"method=skim cannot remove tokens of a {model_type} encoder; what fits: {fitting}")
+
+
 def check_written_out(model_type: str) -> None:
     """``ValueError`` listing the architectures that can be exported unless ``model_type`` is one of them."""
     if not ARCHITECTURES[model_type].written_out:
@@ -106,4 +116,4 @@ def encoder_sizes(config: Mapping[str, Any]) -> EncoderSizes:
     inner = size(keys.inner_layers) if keys.inner_layers and keys.inner_layers in config else 1
     positions = size("max_position_embeddings") - keys.positions_used
     hidden, heads, ffn, layers = map(size, (keys.hidden, keys.heads, keys.ffn, keys.layers))
-    return EncoderSizes(hidden, heads, ffn, layers * inner, positions, keys.pre_norm)
+    return EncoderSizes(hidden, heads, ffn, layers * inner, positions, keys.pre_norm, str(model_type))

@@ -7,7 +7,6 @@ Dimensions: `B` batch, `b` samples still running, `L` tokens, `D` hidden, `C` la
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,7 +18,7 @@ from transformers.utils.generic import ModelOutput
 
 from sharcs_pl.core.exits import ExitCost, ExitLadder
 from sharcs_pl.models.families import Family, get_family
-from sharcs_pl.models.head import HeadParts
+from sharcs_pl.models.head import ExitHead, run_head
 from sharcs_pl.models.layers import run_layers
 from sharcs_pl.models.pretrained import Source, align, cast, load_stock, stock_from_dict
 from sharcs_pl.models.router import task_loss
@@ -85,36 +84,6 @@ class Running:
         certainty = None if self.certainty is None else self.certainty[keep]
         hidden = self.hidden[keep, :longest]
         return Running(self.rows[keep], hidden, mask[:, :longest], self.logits[keep], certainty)
-
-
-class ExitHead(nn.Module):
-    """The head of one exit: the stock head's layers again, or one Linear. `final`: the encoder's norm after its last
-    layer, where it has one; every exit has its own."""
-
-    def __init__(self, stock: HeadParts, linear: bool, final: nn.Module | None) -> None:
-        super().__init__()
-        self.norm = nn.Identity() if final is None else copy.deepcopy(final)
-        self.dense = None if linear else copy.deepcopy(stock.dense)
-        self.activation = copy.deepcopy(stock.activation)
-        self.output = nn.Linear(stock.dense.in_features, stock.output.out_features)
-
-    def start(self, stock: HeadParts, final: nn.Module | None) -> None:
-        """Its layers as the stock head has them, but the output."""
-        for own, owner in ((self.norm, final), (self.dense, stock.dense), (self.activation, stock.activation)):
-            if isinstance(own, nn.Module) and isinstance(owner, nn.Module):
-                own.load_state_dict(owner.state_dict())
-
-    def forward(self, pooled: Tensor, stock: HeadParts) -> Tensor:
-        """[b, D] -> [b, C]."""
-        if self.dense is None:
-            return self.output(stock.dropout(pooled))
-        own = replace(stock, dense=self.dense, activation=self.activation, output=self.output)
-        return run_head(own, pooled)
-
-
-def run_head(head: HeadParts, pooled: Tensor) -> Tensor:
-    """A head on one vector per text, [b, D] -> [b, C]."""
-    return head.output(head.dropout(head.activation(head.dense(head.input_dropout(pooled)))))
 
 
 class ExitsForSequenceClassification(PreTrainedModel):
@@ -305,7 +274,7 @@ class ExitsForSequenceClassification(PreTrainedModel):
 
     def _pooled(self, hidden: Tensor, mask: Tensor, exit: int) -> Tensor:
         """What the exit's head reads, [b, D], through its norm after the last layer where the encoder has one."""
-        norm = self._final if exit == self.ladder.top else self.heads[exit].norm
+        norm = self._final if exit == self.ladder.top else self.heads[exit].get_submodule("norm")
         states = hidden if norm is None else norm(hidden)
         return self.family.head(self.encoder).pool(states, mask)
 

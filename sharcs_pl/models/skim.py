@@ -17,8 +17,9 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 from transformers.utils.generic import ModelOutput
 
 from sharcs_pl.core.skim import TRAINED, SkimCost, SkimLadder
-from sharcs_pl.models.exits import run_head
-from sharcs_pl.models.families import FAMILIES, Family, get_family
+from sharcs_pl.models.architectures import check_skimmable
+from sharcs_pl.models.families import Family, get_family
+from sharcs_pl.models.head import run_head
 from sharcs_pl.models.layers import run_layers
 from sharcs_pl.models.pretrained import Source, align, cast, load_stock, stock_from_dict
 from sharcs_pl.models.router import task_loss
@@ -86,7 +87,7 @@ class SkimForSequenceClassification(PreTrainedModel):
         super().__init__(config)
         assert config.num_labels is not None
         self.encoder = encoder or stock_from_dict(config.encoder, config.num_labels, config._attn_implementation)
-        check_family(self.family)
+        check_skimmable(self.family.model_type)
         self.shape, self.ladder = self.family.shape(self.encoder), SkimLadder()
         self.cost = SkimCost(self.shape, self.ladder, config.predictor_size)
         sizes = self.shape.hidden_size, config.predictor_size
@@ -239,14 +240,6 @@ class SkimForSequenceClassification(PreTrainedModel):
 
     def _mask(self, hidden: Tensor, valid: Tensor) -> Any:
         return self.family.mask(self.encoder, hidden, valid.long())
-
-
-def check_family(family: Family) -> None:
-    """``ValueError`` for an encoder whose layers look at positions: a removed token would move the others."""
-    plain = FAMILIES["bert"].layer_extras  # of a row whose layers take hidden states and a mask alone
-    if family.layer_extras is not plain:
-        fits = ", ".join(sorted(name for name, row in FAMILIES.items() if row.layer_extras is plain))
-        raise ValueError(f"method=skim cannot remove tokens of a {family.model_type} encoder; what fits: {fits}")
 
 
 def _take(states: Tensor, order: Tensor) -> Tensor:

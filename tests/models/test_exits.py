@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sharcs_pl.models.exits import ExitHead, ExitsForSequenceClassification
+from sharcs_pl.models.exits import ExitsForSequenceClassification
 from sharcs_pl.models.families import FAMILIES
+from sharcs_pl.models.head import ExitHead
 from sharcs_pl.models.layers import run_layers
 from sharcs_pl.models.stopping import RULES
 
