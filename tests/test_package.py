@@ -24,8 +24,9 @@ FLOORS = {
     "commandline": {"config", "data"},
     "inputs": {"core", "config", "models", "data"},
     "record": {"config", "models", "data"},
+    "launch": set(),
     "cluster": {"commandline", "config"},
-    "rundir": {"cluster", "commandline", "core", "config", "models"},
+    "rundir": {"cluster", "commandline", "core", "config", "launch", "models"},
     "build": {"core", "config", "models", "data", "training", "analysis", "inputs", "record"},
 }
 
