@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 
 from sharcs_pl.build import Run, build_run, build_trainer
 from sharcs_pl.cli import SUBCOMMANDS, base_config, from_sections, groups, place, to_sections
-from sharcs_pl.commandline import BAD_INPUT, INTERRUPTED, shorten
+from sharcs_pl.commandline import BAD_INPUT, shorten
 from sharcs_pl.config import RunConfig
 from sharcs_pl.config.evaluate import EvaluateConfig
 from sharcs_pl.config.help import field_texts, show_default
@@ -48,6 +48,7 @@ SHAPE = {
     "width": ("multipliers", "split_layer", "reduction", "top_rung_norm"),
     "router": ("hidden_size", "threshold"),
 }
+SIGNALLED = 128  # exit codes above it: a signal stopped the run
 SAVED = ".hydra/lightning.yaml"  # the typed config, in the run directory
 PRESET = "What the keys below default to: a choice per Hydra group, such as --preset.task=cola --preset.encoder=minilm."
 
@@ -163,7 +164,8 @@ class SharcsCLI(LightningCLI):
         try:
             train(config, self.run_dir, DictConfig(asdict(config)), build=self.build)
         except SystemExit as end:
-            if end.code == INTERRUPTED and is_main() and (self.run_dir / "checkpoints" / "last.ckpt").exists():
+            by_signal = isinstance(end.code, int) and end.code > SIGNALLED
+            if by_signal and is_main() and (self.run_dir / "checkpoints" / "last.ckpt").exists():
                 print(f"to go on:\n{self.how_to_go_on()}", file=sys.stderr)
             raise
 

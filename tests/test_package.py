@@ -24,6 +24,7 @@ FLOORS = {
     "commandline": {"config", "data"},
     "inputs": {"core", "config", "models", "data"},
     "record": {"config", "models", "data"},
+    "launch": set(),
     "cluster": {"commandline", "config"},
     "rundir": {"cluster", "commandline", "core", "config", "launch", "models"},
     "methods": {"core", "config", "models", "training"},
