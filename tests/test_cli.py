@@ -288,7 +288,7 @@ def test_an_interrupted_run_says_how_to_go_on(
     def interrupted(config: RunConfig, run_dir: Path, *_: Any, **__: Any) -> None:
         (run_dir / "checkpoints").mkdir(parents=True)
         (run_dir / "checkpoints" / "last.ckpt").touch()
-        raise SystemExit(130)
+        raise SystemExit(143)  # of SIGTERM; Ctrl-C has 130
 
     monkeypatch.setattr(lightning_cli, "train", interrupted)
     monkeypatch.chdir(tmp_path)

@@ -11,7 +11,7 @@ from tests.slurm.cluster import Cluster, wait_for
 from tests.slurm.jobs import LONG, PATIENCE, ROOT, TRAIN, Job, curves, digest, metrics, run, run_dirs, submit
 from tests.slurm.jobs import wait_for_epoch as trained
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("slurm")]  # one cluster for all
 SCRIPT = ("--cpus-per-task=1", str(ROOT / "slurm" / "train.sbatch"))
 ARRAY = ("--array=1-2", "--cpus-per-task=1", str(ROOT / "slurm" / "sweep.sbatch"))
 DDP = ("trainer=ddp", "trainer.devices=2")

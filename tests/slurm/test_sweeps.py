@@ -15,7 +15,7 @@ from tests.slurm.cluster import Cluster, wait_for
 from tests.slurm.jobs import LONG, PATIENCE, ROOT, TRAIN, Job, curves, digest, metrics, run, run_dirs
 from tests.slurm.jobs import wait_for_epoch as trained
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("slurm")]  # one cluster for all
 DDP = ("trainer=ddp", "trainer.devices=2")
 GRID = [(lr, seed) for lr in ("1e-4", "3e-4") for seed in ("1", "2")]
 SMALL = ("hydra.launcher.cpus_per_task=1", "hydra.launcher.timeout_min=20")
