@@ -53,7 +53,8 @@ class Views:
 
     def select(self, rows: np.ndarray) -> Views:
         """Some samples; costs become fractions of their own mean dense one."""
-        some = {name: column[torch.from_numpy(rows)] for name, column in vars(self.predictions).items()}
+        at = torch.from_numpy(rows)
+        some = {name: None if x is None else x[at] for name, x in vars(self.predictions).items()}
         return Views.of(Predictions(**some), self.task, self.cost, self.seed).timed(
             None if self.latency is None else self.latency[rows]
         )
