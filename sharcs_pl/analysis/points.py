@@ -54,7 +54,7 @@ class Views:
     def select(self, rows: np.ndarray) -> Views:
         """Some samples; costs become fractions of their own mean dense one."""
         at = torch.from_numpy(rows)
-        some = {name: None if x is None else x[at] for name, x in vars(self.predictions).items()}
+        some: dict[str, Any] = {name: None if x is None else x[at] for name, x in vars(self.predictions).items()}
         return Views.of(Predictions(**some), self.task, self.cost, self.seed).timed(
             None if self.latency is None else self.latency[rows]
         )
