@@ -9,61 +9,38 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import shlex
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from steps import CPU, FOLDERS, Step, machine
 
-CPU = ["trainer.precision=bf16-mixed", "encoder.attn_implementation=eager", "trainer.enable_progress_bar=false"]
 SST2 = ["task=sst2", "encoder=minilm", "task.max_train_samples=40000"]
 CAP = "checkpoint.max_macs_fraction=0.6"
 MRPC = ["task=mrpc", "encoder=minilm"]
 RUNS: dict[str, tuple[str, list[str]]] = {
-    "mrpc_sharcs": ("MRPC", MRPC),
-    "mrpc_dense": ("MRPC", [*MRPC, "method=dense", "method.match={runs}/mrpc_sharcs"]),
-    "sst2_sharcs": ("SST-2", SST2),
-    "sst2_dense": ("SST-2", [*SST2, "method=dense", "method.match={runs}/sst2_sharcs"]),
+    "mrpc_sharcs": ("mrpc", MRPC),
+    "mrpc_dense": ("mrpc", [*MRPC, "method=dense", "method.match=$RUNS/mrpc_sharcs"]),
+    "sst2_sharcs": ("sst2", SST2),
+    "sst2_dense": ("sst2", [*SST2, "method=dense", "method.match=$RUNS/sst2_sharcs"]),
     # Cut earlier, with all rows: for the benchmark of speed. It has no dense run of its own.
-    "sst2_split2_sharcs": ("SST-2", [*SST2[:2], "width.split_layer=2", "trainer.max_epochs=3", CAP]),
+    "sst2_split2_sharcs": ("sst2", [*SST2[:2], "width.split_layer=2", "trainer.max_epochs=3", CAP]),
 }
 KEPT = ("metrics.json", "metrics.csv", "plan.csv")
 
 
 def run(name: str, glue: Path, runs: Path, results: Path) -> dict[str, Any]:
     """Train one configuration unless it is done; returns its metrics."""
-    folder, overrides = RUNS[name]
-    directory = runs / name
-    shown = [o.format(runs="$RUNS") for o in overrides] + CPU
-    given = [o.format(runs=runs) for o in overrides] + CPU
-    place = [f"task.data_dir={glue / folder}", f"hydra.run.dir={directory}", "ckpt_path=last"]
-    if not (directory / "metrics.json").exists():
-        subprocess.run([sys.executable, "-m", "sharcs_pl.train", *given, *place], check=True)
-    target = results / name
-    target.mkdir(parents=True, exist_ok=True)
-    for file in KEPT:
-        shutil.copy(directory / file, target / file)
-    shown += [f"task.data_dir=$GLUE/{folder}", f"hydra.run.dir=$RUNS/{name}"]
-    record = {"command": " ".join(["python -m sharcs_pl.train", *shown]), "machine": machine()}
-    (target / "run.json").write_text(json.dumps(record, indent=2) + "\n")
-    return json.loads((target / "metrics.json").read_text())
-
-
-def machine() -> dict[str, Any]:
-    """What the run was made on."""
-    threads = os.environ.get("OMP_NUM_THREADS", "all")
-    return {
-        "processor": platform.machine(),
-        "cpus": os.cpu_count(),
-        "threads": threads,
-        "python": sys.version.split()[0],
-    }
+    task, overrides = RUNS[name]
+    place = (f"task.data_dir=$GLUE/{FOLDERS[task]}", f"hydra.run.dir=$RUNS/{name}", "ckpt_path=last")
+    step, places = Step("train", (*overrides, *CPU, *place)), {"GLUE": glue, "RUNS": runs}
+    if not (runs / name / "metrics.json").exists():
+        step.run(places)
+    step.keep(runs / name, results / name, KEPT, places)
+    return json.loads((results / name / "metrics.json").read_text())
 
 
 def table(found: dict[str, dict[str, Any]]) -> Table:

@@ -121,7 +121,7 @@ def check_sizes(config: RunConfig, encoder: EncoderFiles) -> None:
         num_layers=sizes.layers, hidden_size=sizes.hidden, num_heads=sizes.heads, intermediate_size=sizes.ffn
     )
     check_norm_after_cut(config.width.top_rung_norm, sizes.pre_norm)
-    if config.method.name == "skim":
+    if config.method.skim_weight is not None:  # its method removes tokens
         check_skimmable(sizes.model_type)
     if encoder.ladder is not None and config.method.widths == "all":
         check_ladder(config, encoder.ladder)

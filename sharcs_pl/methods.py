@@ -29,7 +29,8 @@ class Method:
 
 
 def ladder_model(config: RunConfig, source: Source, num_labels: int) -> SharcsForSequenceClassification:
-    """Width surgery; the router only where samples are routed. A model of the same ladder goes on with its norms."""
+    """Width surgery; the router only where samples are routed. A model of several widths, which are the same, goes on
+    with its norms; any other gives its encoder alone."""
     trained = load_ladder(source)
     model = SharcsForSequenceClassification.from_encoder(
         source if trained is None else trained.encoder,
@@ -44,7 +45,8 @@ def ladder_model(config: RunConfig, source: Source, num_labels: int) -> SharcsFo
         dropout=config.encoder.dropout,
         cut=config.method.cut or "full",
     )
-    if trained is not None and config.method.widths == "all":
+    several = isinstance(trained, SharcsForSequenceClassification) and len(trained.ladder) > 1
+    if several and config.method.widths == "all":
         model.tails.load_state_dict(trained.tails.state_dict())
     return model
 

@@ -188,6 +188,17 @@ def test_exits_lie_in_the_metrics_by_layer_and_other_commands_say_what_serves_th
     assert again["rungs"] == metrics["rungs"]
 
 
+def test_sharcs_goes_on_from_the_encoder_of_a_model_of_one_width(tmp_path: Path) -> None:
+    run(tmp_path / "dense", "method=dense")
+    model = tmp_path / "dense" / "model"
+    options = ["encoder=custom", f"encoder.pretrained={model}", "task=graded"]
+    made = get_method("sharcs").model(run_config(compose_config(*SMALL, *options)), str(model), 2)
+    trained = SharcsForSequenceClassification.from_pretrained(model).eval()
+    ids = torch.randint(4, 30, (3, 6))
+    torch.testing.assert_close(made(ids, rungs=1).logits, trained(ids).logits)
+    assert [rung["width"] for rung in run(tmp_path / "on", *options)["rungs"]] == [0.25, 1]
+
+
 def test_sharcs_goes_on_from_a_slimmable_model_of_the_same_ladder(tmp_path: Path) -> None:
     run(tmp_path / "slim", "method=slimmable", "method.cut=heads_ffn")
     model = tmp_path / "slim" / "model"
@@ -200,6 +211,8 @@ def test_sharcs_goes_on_from_a_slimmable_model_of_the_same_ladder(tmp_path: Path
         torch.testing.assert_close(made(ids, rungs=rung).logits, trained.eval()(ids, rungs=rung).logits)
     assert run(tmp_path / "on", *options)["method"] == "sharcs"
     assert run(tmp_path / "exits", *options[:2], "method=pabee")["method"] == "pabee"
+    exits = f"encoder.pretrained={tmp_path / 'exits' / 'model'}"
+    assert run(tmp_path / "after exits", "encoder=custom", exits, "task=graded")["method"] == "sharcs"
     for override, message in (
         ("method.cut=full", "give method.cut=heads_ffn"),
         ("width.multipliers=[0.5,1]", r"0\.25"),

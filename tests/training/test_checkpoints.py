@@ -328,7 +328,7 @@ def test_a_damaged_best_one_is_named_at_the_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_killed_again_and_again_ends_alike(tmp_path: Path, whole: Path) -> None:
+def test_a_run_killed_again_and_again_ends_alike(tmp_path: Path) -> None:
     """20 times SIGKILL at random moments, those in the middle of saving included."""
     line = [sys.executable, "-m", "tests.training.kills", str(tmp_path), "1", "20"]
     done = subprocess.run(line, capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=900)
@@ -337,4 +337,4 @@ def test_a_run_killed_again_and_again_ends_alike(tmp_path: Path, whole: Path) ->
     assert sum("status=-9" in start for start in starts) == 20
     assert all("damaged=[]" in start and ("status=-9" in start or "status=0" in start) for start in starts), starts
     for folder in {start.split()[0] for start in starts}:
-        assert_same_end(whole, tmp_path / folder)
+        assert_same_end(tmp_path / "whole", tmp_path / folder)

@@ -1,0 +1,189 @@
+"""Every method on real GLUE data with one real encoder, and what reordering gives; goes on where it was cut.
+
+Run: ``python benchmarks/comparison.py --glue $GLUE``. For each task a SHARCS run comes first; every other method trains
+as many steps per epoch as it did. Each step is one ordinary command: a finished one is skipped, a cut training goes on
+from its last checkpoint. What a report needs, with the command and the machine, goes to
+``benchmarks/results/comparison/<task>/<step>/``. ``--report`` trains nothing: from those files alone it makes
+``docs/results.md`` and its figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from steps import CPU, FOLDERS, Step, machine
+
+from sharcs_pl.config.report import ReportConfig
+from sharcs_pl.report import run as make_report
+
+RESULTS = Path("benchmarks/results/comparison")
+PAGE, IMAGES = Path("docs/results.md"), Path("docs/images/results")
+KEPT = {
+    "train": ("metrics.json", "metrics.csv", "curve.csv", "predictions.tsv", "plan.csv"),
+    "reorder": ("reorder.json", "importance.parquet", "importance.png"),
+    "bench": ("bench.json",),
+}
+DONE = {"train": "metrics.json", "reorder": "reorder.json", "bench": "bench.json"}
+
+# Three widths after two of six layers. The wide ones keep every sample but the easy ones of the width below, so the
+# router takes the narrowest likely one; the paper's plain recipe deals each sample to one width (docs/method.md).
+LADDER = ("width.multipliers=[0.25,0.5,1]", "width.split_layer=2")
+WIDTHS = (*LADDER, "width.bounds=[[0.8,1],[0.5,1],[0,1]]")
+ROUTED = ("router.threshold=0.7", "checkpoint.max_macs_fraction=0.6")
+PLAIN = (
+    "width.bounds=[[0.8,1],[0.5,0.8],[0,0.5]]",
+    "router.threshold=0.5",
+    "distill=none",
+    "hardness.warmup_epochs=null",
+)
+TASKS = {
+    "mrpc": ("trainer.max_epochs=5", "hardness.warmup_epochs=3"),
+    "sst2": ("trainer.max_epochs=4", "task.max_train_samples=20000"),
+}
+TITLE = "Methods compared on real data"
+HEAD = f"""# {TITLE}
+
+All-MiniLM-L6-v2 (6 layers, 22.7 M parameters), development sets of GLUE, one seed, CPU. Every method makes as many
+steps as the SHARCS run of its task; of SST-2 20,000 rows are trained on. Thresholds are swept on the samples that the
+metric is read from, for every method alike. What each method is: [methods](methods.md).
+
+This page is made by `python benchmarks/comparison.py --report` from the files in `benchmarks/results/comparison`, where
+`run.json` holds each run's command. With `--glue $GLUE` instead it first trains what is missing, and goes on where it
+was cut.
+
+"""
+BEFORE = """The metric of the dense run's narrow widths before any training of theirs, given order → important heads and
+neurons first ([reordering](reordering.md)), the layers after the split cut in two ways:"""
+AFTER = "After SHARCS training, from the given order and the new one:"
+EXITS = ("branchynet", "shallow_deep", "deebert", "pabee", "fastbert", "berxit")
+
+
+def other(method: str, *words: str) -> tuple[str, tuple[str, ...]]:
+    """A method beside SHARCS: as many steps as it."""
+    return "train", ("encoder=minilm", *WIDTHS, f"method={method}", *words, "method.match=$RUNS/sharcs")
+
+
+def routed(*words: str, encoder: str | None = None) -> tuple[str, tuple[str, ...]]:
+    """A SHARCS run, from the pretrained encoder or from a folder."""
+    start = ("encoder=minilm",) if encoder is None else ("encoder=custom", f"encoder.pretrained=$RUNS/{encoder}")
+    return "train", (*start, *WIDTHS, *ROUTED, *words)
+
+
+# Name, in words where a report shows it, and the command. In this order: later ones start from earlier ones.
+STEPS: dict[str, tuple[str, tuple[str, tuple[str, ...]]]] = {
+    "sharcs": ("SHARCS + distillation", routed()),
+    "dense": ("dense", other("dense")),
+    "sharcs_plain": ("SHARCS, plain recipe", routed(*PLAIN)),
+    "fixed_025": ("fixed width 0.25", other("fixed", "method.width=0.25")),
+    "fixed_05": ("fixed width 0.5", other("fixed", "method.width=0.5")),
+    "slimmable": ("slimmable", other("slimmable")),
+    **{name: (name, other(name)) for name in EXITS},
+    "skim": ("skim", other("skim")),
+    "order_trained": ("", ("reorder", ("run=$RUNS/dense",))),
+    "order_pretrained": ("", ("reorder", ("run=$RUNS/dense", "weights=pretrained"))),
+    "sharcs_reordered": ("SHARCS on reordered heads", routed(encoder="order_pretrained")),
+    "sharcs_slimmable": ("SHARCS on slimmable", routed(encoder="slimmable/model")),
+    "sharcs_tuned": ("SHARCS on the dense run", routed(encoder="dense/model")),
+    "sharcs_tuned_reordered": ("SHARCS on the dense run, reordered", routed(encoder="order_trained")),
+}
+
+
+def step_of(task: str, name: str) -> Step:
+    """The step's whole command."""
+    command, words = STEPS[name][1]
+    data = (f"task={task}", f"task.data_dir=$GLUE/{FOLDERS[task]}")
+    if command == "reorder":
+        return Step(command, (*data, *words, *LADDER, f"output=$RUNS/{name}"))
+    settings = {word.split("=")[0]: word for word in (*TASKS[task], *words)}  # a step's own stand before the task's
+    place = (f"hydra.run.dir=$RUNS/{name}", "ckpt_path=last")
+    return Step(command, (*data, f"recipe={task}_minilm", *settings.values(), *CPU, *place))
+
+
+def work(task: str, name: str, glue: Path, runs: Path) -> None:
+    """Do one step unless it is done, and keep its files."""
+    step, places = step_of(task, name), {"GLUE": glue, "RUNS": runs / task}
+    source = runs / task / name
+    if not (source / DONE[step.command]).exists():
+        step.run(places)
+    step.keep(source, RESULTS / task / name, KEPT[step.command], places)
+
+
+def report() -> None:
+    """The page and its figures, from the kept files of the steps that are done."""
+    done = {(task, name) for task in TASKS for name in STEPS if (RESULTS / task / name / "run.json").exists()}
+    runs = [(task, name) for task in TASKS for name, (label, _) in STEPS.items() if label and (task, name) in done]
+    with tempfile.TemporaryDirectory() as folder:
+        config = ReportConfig(
+            runs=[str(RESULTS / task / name) for task, name in runs],
+            names=[STEPS[name][0] for _, name in runs],
+            title=TITLE,
+            output=folder,
+        )
+        make_report(config)
+        IMAGES.mkdir(parents=True, exist_ok=True)
+        for image in Path(folder, "figures").glob("*.png"):
+            shutil.copy(image, IMAGES / image.name)
+        compared = Path(folder, "report.md").read_text()
+    compared = compared.replace(f"# {TITLE}\n", HEAD).replace("](figures/", f"]({IMAGES.relative_to(PAGE.parent)}/")
+    PAGE.write_text("\n".join([compared.rstrip(), "", *reordered(done)]) + "\n")
+
+
+def reordered(done: set[tuple[str, str]]) -> Iterator[str]:
+    """What reordering gave narrow widths, before and after training."""
+    yield from ("## Important heads first", "", BEFORE, "", "| task | cut | 0.25 | 0.5 |")
+    yield "|---|---|---:|---:|"
+    for task in (task for task in TASKS if (task, "order_trained") in done):
+        record = read(task, "order_trained", "reorder.json")
+        for cut, words in (("rung", "hidden dims, heads and neurons"), ("hidden_kept", "heads and neurons")):
+            rows = {row["width"]: row for row in record["narrow"] if row["cut"] == cut}
+            cells = [f"{rows[w]['before']['value']:.4f} → {rows[w]['after']['value']:.4f}" for w in ("0.25", "0.5")]
+            yield f"| {task} | {words} | {cells[0]} | {cells[1]} |"
+    yield from (
+        "",
+        AFTER,
+        "",
+        "| task | run | 0.25 | 0.5 | 1 | routed | MACs, of dense |",
+        "|---|---|---:|---:|---:|---:|---:|",
+    )
+    orders = ("sharcs", "sharcs_reordered", "sharcs_tuned", "sharcs_tuned_reordered")
+    for task, name in (pair for pair in product(TASKS, orders) if pair in done):
+        found = read(task, name, "metrics.json")
+        rungs = " | ".join(f"{rung['value']:.4f}" for rung in found["rungs"])
+        routed = found["routed"]
+        yield f"| {task} | {STEPS[name][0]} | {rungs} | {routed['value']:.4f} | {routed['macs_fraction']:.3f} |"
+
+
+def read(task: str, name: str, file: str) -> Any:
+    """A kept file."""
+    return json.loads((RESULTS / task / name / file).read_text())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--glue", type=Path, help="folder with MRPC/ and SST-2/; needed to train")
+    parser.add_argument("--runs", type=Path, default=Path("runs/comparison"), help="where the run directories go")
+    parser.add_argument("--tasks", nargs="*", default=list(TASKS), choices=list(TASKS))
+    parser.add_argument("--steps", nargs="*", default=list(STEPS), choices=list(STEPS))
+    parser.add_argument("--report", action="store_true", help="make the page from the kept files and train nothing")
+    args = parser.parse_args()
+    if not args.report:
+        if args.glue is None:
+            parser.error("give --glue, the folder with MRPC/ and SST-2/, or --report")
+        print("command:", shlex.join(sys.argv), "machine:", machine(), flush=True)
+        for task in args.tasks:
+            for name in (name for name in STEPS if name in args.steps):
+                work(task, name, args.glue.resolve(), args.runs.resolve())
+    report()
+
+
+if __name__ == "__main__":
+    main()
