@@ -46,8 +46,8 @@ PLAIN = (
     "hardness.warmup_epochs=null",
 )
 TASKS = {
-    "mrpc": ("trainer.max_epochs=5", "hardness.warmup_epochs=3"),
-    "sst2": ("trainer.max_epochs=4", "task.max_train_samples=20000"),
+    "mrpc": ("trainer.max_epochs=5", "hardness.warmup_epochs=2", "batch_size=16"),
+    "sst2": ("trainer.max_epochs=3", "task.max_train_samples=20000"),
 }
 TITLE = "Methods compared on real data"
 HEAD = f"""# {TITLE}

@@ -100,6 +100,26 @@ def test_every_allowed_number_of_processes_trains_the_same_weights(
     assert first == second
 
 
+# One width on every sample, several, exits whose stages and steps train different parts.
+METHODS = ("fixed method.width=0.5", "slimmable", "deebert", "berxit", "pabee")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_other_methods_train_the_same_weights_on_two_processes(method: str, tmp_path: Path) -> None:
+    options = (*EXACT, *f"method={method}".split(), "trainer.max_epochs=4")
+    metrics = run_on(1, tmp_path / "alone", *options)
+    assert run_on(2, tmp_path / "both", *options) == metrics
+    assert_close(tmp_path / "both", tmp_path / "alone", 1e-10)
+
+
+def test_skimming_trains_on_two_processes(tmp_path: Path) -> None:
+    """Its noise is drawn for a process's share of the batch, so the weights are those of this number of processes."""
+    options = (*EXACT, "method=skim")
+    first, second = (run_on(2, tmp_path / name, *options) for name in ("one", "other"))
+    assert first == second
+    assert_close(tmp_path / "one", tmp_path / "other", 1e-15)
+
+
 def test_float32_agrees_to_its_precision_with_accumulated_gradients(tmp_path: Path) -> None:
     options = ("encoder.dropout=0", "task.train_size=44", "trainer.accumulate_grad_batches=2", *LADDERS[2])
     run_on(1, tmp_path / "alone", *options)
