@@ -112,7 +112,7 @@ def from_sections(values: dict[str, Any]) -> RunConfig:
     plain["trainer"] = {key: value for key, value in plain["trainer"].items() if key in known}
     devices = plain["trainer"]["devices"]
     if isinstance(devices, str):  # as Lightning's types read the 2 of a command line
-        plain["trainer"]["devices"] = yaml.safe_load(devices)
+        plain["trainer"]["devices"] = read_yaml(devices, "trainer.devices")
     return run_config(DictConfig(plain))
 
 
@@ -132,7 +132,9 @@ def base_config(arguments: Sequence[str]) -> dict[str, Any]:
     subcommand = next((word for word in arguments if word in SUBCOMMANDS), None)
     given = peek(arguments, subcommand)
     if subcommand in EVALUATIONS and given["ckpt_path"]:
-        return asdict(open_source(str(given["ckpt_path"])).config) | {"overwrite": False}
+        trained = asdict(open_source(str(given["ckpt_path"])).config) | {"overwrite": False}
+        trained["trainer"]["limit_val_batches"] = None  # a quick training is evaluated in full
+        return trained
     return preset_config(given["preset"])
 
 
@@ -158,15 +160,24 @@ def _content(word: str, after: str) -> dict[str, Any]:
     if option.startswith("--preset."):
         return {"preset": {option.removeprefix("--preset."): value}}
     if option == "--preset":
-        return {"preset": yaml.safe_load(value)}
+        return {"preset": read_yaml(value, "preset")}
     return {"ckpt_path": value} if option == "--ckpt_path" else {}
+
+
+def read_yaml(text: str, name: str) -> Any:
+    """What the text holds; ``ValueError`` names where it was given."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"--{name} is no yaml: {error}") from error
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
         raise ValueError(f"--config={path} is no yaml: {error}") from error
+    content = read_yaml(text, f"config={path}") or {}
     if not isinstance(content, dict):
         raise ValueError(f"--config={path} holds no keys")
     return content

@@ -136,6 +136,7 @@ def check_ladder(config: RunConfig, ladder: dict[str, Any]) -> None:
         "width.multipliers": (config.width.multipliers, ladder["widths"]),
         "width.split_layer": (config.width.split_layer, ladder["split_layer"]),
         "width.reduction": (config.width.reduction, ladder["reduction"]),
+        "width.top_rung_norm": (config.width.top_rung_norm, ladder.get("top_rung_norm", False)),
         "method.cut": (config.method.cut or "full", ladder.get("cut", "full")),
     }
     for key, (asked, found) in wanted.items():

@@ -7,7 +7,6 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
-from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -19,6 +18,7 @@ from omegaconf import DictConfig
 
 from sharcs_pl.build import Run, build_run, build_trainer
 from sharcs_pl.cli import SUBCOMMANDS, base_config, from_sections, groups, place, to_sections
+from sharcs_pl.cluster import check_started, stamp
 from sharcs_pl.commandline import BAD_INPUT, shorten
 from sharcs_pl.config import RunConfig
 from sharcs_pl.config.evaluate import EvaluateConfig
@@ -32,6 +32,7 @@ from sharcs_pl.launch import is_main
 from sharcs_pl.rundir import decide
 from sharcs_pl.source import Source, open_source
 from sharcs_pl.train import quiet, shown, train
+from sharcs_pl.training.interrupt import Interrupted
 from sharcs_pl.training.module import SharcsModule
 
 # Trainer arguments that training sets itself, or does not use; all others are typed as Lightning has them.
@@ -48,7 +49,6 @@ SHAPE = {
     "width": ("multipliers", "split_layer", "reduction", "top_rung_norm"),
     "router": ("hidden_size", "threshold"),
 }
-SIGNALLED = 128  # exit codes above it: a signal stopped the run
 SAVED = ".hydra/lightning.yaml"  # the typed config, in the run directory
 PRESET = "What the keys below default to: a choice per Hydra group, such as --preset.task=cola --preset.encoder=minilm."
 
@@ -145,7 +145,7 @@ class SharcsCLI(LightningCLI):
         """``trainer.default_root_dir``, or a new folder under ``runs/`` named as ``sharcs train`` does."""
         config = self.run_config
         name = f"{config.task.name}-{config.encoder.name}-{config.method.name}"
-        return Path(self.root or f"runs/{name}/{datetime.now():%Y-%m-%d_%H-%M-%S}").absolute()
+        return Path(self.root or f"runs/{name}/{stamp()}").absolute()
 
     def build(self, config: RunConfig, inputs: Inputs, run_dir: Path, callbacks: Sequence[Callback] = ()) -> Run:
         """The run's objects, also as ``model``, ``datamodule`` and ``trainer``; typed callbacks come last."""
@@ -161,11 +161,13 @@ class SharcsCLI(LightningCLI):
         config = self.run_config
         save = SaveConfigCallback(self._parser("fit"), self.config["fit"], SAVED, overwrite=True)
         self.callbacks.append(save)
+        check_started(config)
         try:
             train(config, self.run_dir, DictConfig(asdict(config)), build=self.build)
         except SystemExit as end:
-            by_signal = isinstance(end.code, int) and end.code > SIGNALLED
-            if by_signal and is_main() and (self.run_dir / "checkpoints" / "last.ckpt").exists():
+            stopped = end.__context__
+            waits = isinstance(stopped, Interrupted) and not stopped.requeued
+            if waits and is_main() and (self.run_dir / "checkpoints" / "last.ckpt").exists():
                 print(f"to go on:\n{self.how_to_go_on()}", file=sys.stderr)
             raise
 

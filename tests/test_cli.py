@@ -7,6 +7,8 @@ import importlib
 import importlib.util
 import json
 import os
+import shutil
+import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -17,12 +19,14 @@ import yaml
 from lightning.pytorch.callbacks import ModelSummary
 
 from sharcs_pl import cli
+from sharcs_pl.cli import base_config
 from sharcs_pl.config import RunConfig, conf_dir
 from sharcs_pl.config.evaluate import EvaluateConfig
 from sharcs_pl.data.datamodule import SharcsDataModule
 from sharcs_pl.evaluate import run as evaluate_run
 from sharcs_pl.rundir import MARKER, run_config
 from sharcs_pl.train import train
+from sharcs_pl.training.interrupt import Interrupted
 from sharcs_pl.training.module import SharcsModule
 from tests.conftest import TINY, compose_config
 from tests.processes import run_ranks
@@ -282,16 +286,47 @@ def test_a_run_goes_on_and_is_not_replaced_unasked(trained: Path, capsys: pytest
     assert (trained / "metrics.json").read_text() == before
 
 
+def test_in_a_job_the_directory_is_the_jobs_and_processes_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = {"SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "train", "SLURM_PROCID": "0", "SLURM_STEP_ID": "0"}
+    for name, value in (job | {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2"}).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    assert "srun started 2 processes on 1 node, the config asks for 1 process" in refused(capsys, "fit", *TYPED)
+    assert not list(tmp_path.iterdir())
+    assert lightning_cli.SharcsCLI([], run=False).run_dir.name == "slurm-7.0"
+
+
+def test_a_quick_training_is_validated_in_full(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(trained, tmp_path / "run")
+    marker = folder / ".hydra" / "run.json"
+    held = json.loads(marker.read_text())
+    held["config"]["trainer"]["limit_val_batches"] = 1
+    marker.write_text(json.dumps(held))
+    assert base_config(["validate", f"--ckpt_path={folder}"])["trainer"]["limit_val_batches"] is None
+
+
 def test_an_interrupted_run_says_how_to_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupted(config: RunConfig, run_dir: Path, *_: Any, **__: Any) -> None:
         (run_dir / "checkpoints").mkdir(parents=True)
         (run_dir / "checkpoints" / "last.ckpt").touch()
-        raise SystemExit(143)  # of SIGTERM; Ctrl-C has 130
+        try:
+            raise Interrupted(signal.SIGTERM, requeued=requeued)
+        except Interrupted as stopped:
+            raise SystemExit(stopped.code) from None
 
     monkeypatch.setattr(lightning_cli, "train", interrupted)
     monkeypatch.chdir(tmp_path)
+    requeued = True
+    with pytest.raises(SystemExit):
+        command("fit", f"--trainer.default_root_dir={tmp_path / 'requeued'}")
+    assert "to go on" not in capsys.readouterr().err
+    requeued = False
     with pytest.raises(SystemExit):
         command("fit", "--data.batch_size=8")
     line = capsys.readouterr().err.splitlines()[-1]
@@ -314,6 +349,8 @@ def test_an_interrupted_run_says_how_to_go_on(
         ("fit --preset.tsk=cola", "no key tsk"),
         ("fit --preset.recipe=none_such", "preset.recipe=none_such is unknown"),
         ("fit --preset=[1]", "preset=[1] must name a choice per group"),
+        ("fit --preset={task:", "--preset is no yaml"),
+        ("fit --trainer.devices=[1", "trainer.devices"),
         ("fit --preset.task=cola", "preset.encoder=tiny starts from scratch"),
         ("fit --trainer.devices=3", "3 processes"),
         ("fit --ckpt_path=nowhere", "ckpt_path=nowhere does not exist"),

@@ -143,6 +143,7 @@ def test_a_teacher_of_another_label_set_is_refused_before_it_is_loaded(tmp_path:
         (("method=branchynet", "method.rule=mood"), "confidence, entropy"),
         (("method=branchynet", "method.stage_epochs=1"), "stage_epochs is no option of method=branchynet"),
         (("method=deebert", "method.stage_epochs=3"), "leaves no epoch for the exits"),
+        (("method=deebert", "trainer.max_epochs=1"), "leaves no epoch for the exits"),
         (("method=berxit", "method.exit_head=deep"), "stock, linear"),
     ],
 )
@@ -216,6 +217,7 @@ def test_sharcs_goes_on_from_a_slimmable_model_of_the_same_ladder(tmp_path: Path
     for override, message in (
         ("method.cut=full", "give method.cut=heads_ffn"),
         ("width.multipliers=[0.5,1]", r"0\.25"),
+        ("width.top_rung_norm=true", "width.top_rung_norm=False"),
     ):
         other = run_config(compose_config(*SMALL, *options, override))
         with pytest.raises(ValueError, match=f"has another ladder.*{message}"):

@@ -103,6 +103,11 @@ def test_the_best_at_the_budget_is_marked(made: Path) -> None:
     assert text.index("| sharcs |") < text.index("| deebert |") < text.index("| dense |")
 
 
+def test_a_title_is_text_and_no_place(runs: Path, tmp_path: Path) -> None:
+    report.run(checked(f"runs=[{runs}/dense]", "title='NAV $body BODY'", f"output={tmp_path / 'r'}"))
+    assert (tmp_path / "r" / "report.html").read_text().count("NAV $body BODY") == 2
+
+
 def test_names_are_given_to_entries(runs: Path, tmp_path: Path) -> None:
     """And a report may be written over an earlier one."""
     entries, output = f"runs=[{runs}/sharcs-*,{runs}/dense]", f"output={tmp_path / 'r'}"

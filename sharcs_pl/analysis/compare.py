@@ -277,7 +277,10 @@ def comparison_table(comparison: Comparison, names: tuple[str, str]) -> Renderab
     table.add_row("MACs/sample", *(f"{side.macs / 1e6:,.1f} M" for side in sides), end_section=True)
     table.add_row("all narrow", *(f"{side.narrow:.4f}" if len(side.shares) > 1 else "-" for side in sides))
     table.add_row("all at full width", *(f"{side.top:.4f}" for side in sides), end_section=True)
-    for width in sorted({*sides[0].shares, *sides[1].shares}, key=Fraction):
+    numbers = {
+        label: Fraction(label.rsplit("_", 1)[-1]) for side in sides for label in side.shares
+    }  # also of "layer_2"
+    for width in sorted(numbers, key=lambda label: numbers[label]):
         shares = (f"{side.shares[width]:.1%}" if width in side.shares else "-" for side in sides)
         table.add_row(f"share at {width}", *shares)
     return Group(table, *(Text(line, style="dim") for line in _footnotes(comparison)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 from sharcs_pl.analysis.comparison_chance import Chance, Versus
 from sharcs_pl.analysis.comparison_runs import OWN, CurvePoint, RunResult
 
+_MOST_KEYS = 4  # in a method's name
 _SLACK = 0.005  # of the dense cost: as cheap as, but for a router
 
 
@@ -207,22 +209,28 @@ def group_runs(runs: Sequence[tuple[str | None, RunResult]]) -> list[Method]:
 
 
 def _names(firsts: dict[Any, RunResult]) -> dict[Any, str]:
-    """A given name as it is; else the method's, with the settings in which methods of that name differ."""
+    """A given name as it is; else the method's, with what tells it from others of that name."""
     found = {}
     for key, run in firsts.items():
         if isinstance(key, str):
             found[key] = key
             continue
         same = [other for name, other in firsts.items() if not isinstance(name, str) and other.method == run.method]
-        found[key] = run.method if len(same) == 1 else f"{run.method} ({_difference(run, same)})"
+        found[key] = run.method if len(same) == 1 else f"{run.method} ({_differences(same)[run.path]})"
     return found
 
 
-def _difference(run: RunResult, same: Sequence[RunResult]) -> str:
-    """What tells a run from others of its method, in the shortest words that do, or its folder."""
-    keys = sorted({key for other in same for key in other.settings})
-    differing = [key for key in keys if len({other.settings.get(key) for other in same}) > 1]
-    differing = [key for key in differing if not key.startswith(("task.", "trainer."))] or differing
-    if not differing or len(differing) > 4:
-        return run.path.name
-    return ", ".join(f"{key.removesuffix('.name')}={run.settings.get(key, '-')}" for key in differing)
+def _differences(same: Sequence[RunResult]) -> dict[Path, str]:
+    """What tells each run of a method from the others, in the shortest words that do."""
+    keys = sorted({key for run in same for key in run.settings})
+    differing = [key for key in keys if len({run.settings.get(key) for run in same}) > 1]
+    of_the_model = [key for key in differing if not key.startswith(("task.", "trainer."))]
+    ways = [_settings(run_keys, same) for run_keys in (of_the_model, differing) if 0 < len(run_keys) <= _MOST_KEYS]
+    ways += [[run.path.name for run in same], [str(run.path) for run in same]]
+    telling = next(words for words in ways if len(set(words)) == len(same))
+    return {run.path: words for run, words in zip(same, telling, strict=True)}
+
+
+def _settings(keys: Sequence[str], runs: Sequence[RunResult]) -> list[str]:
+    named = [[f"{key.removesuffix('.name')}={run.settings.get(key, '-')}" for key in keys] for run in runs]
+    return [", ".join(words) for words in named]

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from string import Template
 
 from sharcs_pl.analysis.comparison import Comparison, Spread, Standing, Versus
 
@@ -84,15 +85,15 @@ def timings(found: Comparison) -> Grid | None:
 
 
 def _timing(method: str, row: dict[str, object]) -> tuple[str, ...]:
-    def number(key: str, form: str) -> str:
+    def number(key: str, form: str, unit: str = "") -> str:
         value = row.get(key)
-        return format(value, form) if isinstance(value, int | float) else NONE
+        return format(value, form) + unit if isinstance(value, int | float) else NONE
 
     latency = row.get("latency_ms")
     median = latency.get("p50") if isinstance(latency, dict) else None
     return (
         method, str(row.get("contender", NONE)), number("batch_size", "d"), str(row.get("order", NONE)),
-        number("macs_fraction", ".3f"), number("mac_speedup", ".2f") + "x", number("speedup", ".2f") + "x",
+        number("macs_fraction", ".3f"), number("mac_speedup", ".2f", "x"), number("speedup", ".2f", "x"),
         f"{median:.1f}" if isinstance(median, float) else NONE, number("value", ".4f"),
     )  # fmt: skip
 
@@ -217,7 +218,7 @@ def page(sections: Sequence[tuple[Comparison, Sequence[Path]]], title: str) -> s
     links = "".join(f'<a href="#{html.escape(f.task)}">{html.escape(f.task)}</a>' for f, _ in sections)
     nav = f"<nav>{links}</nav>" if len(sections) > 1 else ""
     body = "".join(_section(found, figures) for found, figures in sections)
-    return _PAGE.replace("TITLE", html.escape(title)).replace("NAV", nav).replace("BODY", body)
+    return _PAGE.substitute(title=html.escape(title), nav=nav, body=body)
 
 
 def _section(found: Comparison, figures: Sequence[Path]) -> str:
@@ -267,13 +268,13 @@ def _table_row(grid: Grid, number: int) -> str:
     return f"<tr>{''.join(f'<td{mark}>{html.escape(cell)}</td>' for mark, cell in cells)}</tr>"
 
 
-_PAGE = """<!DOCTYPE html>
+_PAGE = Template("""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>TITLE</title>
+<title>$title</title>
 <style>
 :root { color-scheme: light; --ink: #1a1a1a; --line: #d0d0d0; --pale: #f5f6f8; --mark: #0a5a9c; }
 * { box-sizing: border-box; }
@@ -297,9 +298,9 @@ details { font-size: 0.9rem; } summary { cursor: pointer; color: var(--mark); } 
 </style>
 </head>
 <body>
-<h1>TITLE</h1>
-NAV
-BODY
+<h1>$title</h1>
+$nav
+$body
 </body>
 </html>
-"""
+""")

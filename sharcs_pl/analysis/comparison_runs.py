@@ -15,17 +15,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sharcs_pl.data.delimited import cells_of_any_size
+
 OWN = ""  # the control's name of a method's own rule
 _WHOLE = 0.98  # of the stock model's cost
 RESULTS, MARKER = "metrics.json", ".hydra/run.json"
+# Not part of what tells one configuration from another.
 _NOT_PART = {
-    "seed",
-    "overwrite",
-    "ckpt_path",
-    "logger",
-    "checkpoint",
-    "method.match",
-}  # of what tells one configuration from another
+    "seed", "overwrite", "ckpt_path", "logger", "method.match", "checkpoint.save_last", "checkpoint.every_n_epochs",
+    "checkpoint.every_n_steps", "checkpoint.every_n_minutes",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -76,8 +75,12 @@ class RunResult:
 def find_runs(entry: str, skip_unfinished: bool = False) -> list[Path]:
     """The run directories that an entry of ``runs`` names: itself, those below it, or those that match it.
     ``ValueError`` when there are none, or one has no results."""
-    matches = sorted(Path().glob(entry)) if not Path(entry).is_absolute() else sorted(Path("/").glob(entry[1:]))
-    places = [Path(entry)] if Path(entry).is_dir() else matches
+    path = Path(entry).expanduser()
+    if path.is_dir():
+        places = [path]
+    else:
+        root = Path(path.anchor)
+        places = sorted(root.glob(str(path.relative_to(root))))
     if not places:
         raise ValueError(f"runs: there is nothing at {entry}")
     found = [run for place in places for run in _below(place)]
@@ -170,7 +173,7 @@ def read_answers(path: Path) -> Answers | None:
     """The file's answers; None where it is missing or its labels are hidden."""
     if not path.is_file():
         return None
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8") as file, cells_of_any_size():
         rows = [(r["uid"], r["label"], r["prediction"]) for r in csv.DictReader(file, delimiter="\t")]
     if not rows or not rows[0][1]:
         return None

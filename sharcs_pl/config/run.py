@@ -72,11 +72,10 @@ class RunConfig:
         self.width.check_fits(**sizes, intermediate_size=intermediate_size, widths=self.widths)
 
     def _check_hardness(self) -> None:
-        stage = self.method.stage_epochs
-        if stage is not None and stage >= self.trainer.max_epochs:
+        if self.stage_epochs >= self.trainer.max_epochs:
             raise ValueError(
-                f"method.stage_epochs={stage} leaves no epoch for the exits in trainer.max_epochs="
-                f"{self.trainer.max_epochs}; give fewer, or more epochs"
+                f"method.stage_epochs={self.stage_epochs} leaves no epoch for the exits in trainer.max_epochs="
+                f"{self.trainer.max_epochs}; give more epochs"
             )
         if not self.method.routed:
             return

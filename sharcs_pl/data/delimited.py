@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from sharcs_pl.data.lines import Fault, TextLines, shown
 
@@ -53,13 +54,19 @@ def cells_hint(cells: list[str]) -> str:
     return "; quotes count only around a whole cell" if any('"' in cell for cell in cells) else ""
 
 
-def _next_record(reader: Iterator[list[str]]) -> list[str] | None:
-    # The limit belongs to the whole process: it is raised for this row only, not while the caller holds the iterator.
+@contextmanager
+def cells_of_any_size() -> Iterator[None]:
+    """Raise csv's limit of a cell, which belongs to the whole process, for as long as something is read."""
     limit = csv.field_size_limit(_LARGEST_CELL)
     try:
-        return next(reader, None)
+        yield
     finally:
         csv.field_size_limit(limit)
+
+
+def _next_record(reader: Iterator[list[str]]) -> list[str] | None:
+    with cells_of_any_size():  # for this row only, not while the caller holds the iterator
+        return next(reader, None)
 
 
 def _quote_fault(lines: TextLines, start: int, delimiter: str, advice: str) -> Fault:

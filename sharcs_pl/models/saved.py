@@ -41,7 +41,7 @@ def load_ladder(source: Source) -> Any:
     config = Path(source) / "config.json" if isinstance(source, str | Path) else None
     if config is None or not config.is_file() or read_json(config).get("model_type") not in CLASSES:
         return None
-    return load_saved(config.parent)
+    return load_saved(config.parent).float()  # training chooses the precision, not the checkpoint
 
 
 def load_teacher(path: str, student: Any) -> Any:

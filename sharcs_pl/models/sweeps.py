@@ -44,9 +44,10 @@ def sweep_router(router_logits: Tensor) -> list[SweptPoint]:
 
 
 def sweep_exits(rule: StopRule, logits: Tensor, certainty: Tensor | None, tolerance: float) -> list[SweptPoint]:
-    """`logits` [S, W, C] at the values of `method.threshold` that matter."""
+    """`logits` [S, W, C] at the values of `method.threshold` that matter, and at one that no exit reaches."""
     sure = rule.sureness(logits.float(), certainty, tolerance)
-    levels = levels_of(sure[:, :-1])
+    never = -float("inf") if rule.at_most else float("inf")
+    levels = sorted([*levels_of(sure[:, :-1]), never])
     return [SweptPoint(x, first_stop(rule.stops(logits, certainty, tolerance, x))) for x in levels]
 
 

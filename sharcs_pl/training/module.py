@@ -102,9 +102,7 @@ class SharcsModule(L.LightningModule):
         """This batch's part of the step's objective; ranks are averaged by DDP, hence the factor of world size."""
         config = self.objective
         total = losses.task + config.router_weight * losses.router + config.distill_weight * losses.distill
-        weight = config.rung_weights[batch.rung] if config.rung_weights else 1.0
-        if config.weight_by_bucket:
-            weight *= batch.bucket_weight
+        weight = batch.bucket_weight if config.weight_by_bucket else 1.0
         return total * (weight * self.trainer.world_size / (batch.count * batch.num_batches))
 
     def on_train_batch_end(self, outputs: Any, batch: StepBatch, batch_idx: int) -> None:

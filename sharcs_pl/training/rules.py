@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -37,8 +37,12 @@ def _nothing(model: Any, progress: Progress) -> list[nn.Parameter]:
 
 
 def routed_losses(model: Any, batch: MicroBatch, config: ObjectiveConfig, progress: Progress) -> BatchLosses:
-    """SHARCS: the batch on its own rung, and the router."""
-    return batch_losses(model, batch, config)
+    """SHARCS: the batch on its own rung, and the router, weighed as the rung is."""
+    found = batch_losses(model, batch, config)
+    if config.rung_weights is None:
+        return found
+    weight = config.rung_weights[batch.rung]
+    return replace(found, task=weight * found.task, router=weight * found.router, distill=weight * found.distill)
 
 
 @dataclass(frozen=True)

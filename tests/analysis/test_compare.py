@@ -290,3 +290,5 @@ def test_shares_are_ordered_by_width() -> None:
     found = compare(*pair(), "accuracy", (COST, COST), draws=10)
     thirds = replace(found, a=replace(found.a, shares={"1/3": 0.5, "1": 0.5}))
     assert re.findall(r"share at (\S+)", shown(thirds, ("x", "y"))) == ["0.25", "1/3", "1"]
+    exits = replace(found, a=replace(found.a, shares={"layer_10": 0.5, "layer_2": 0.5}))
+    assert re.findall(r"share at (\S+)", shown(exits, ("x", "y"))) == ["0.25", "1", "layer_2", "layer_10"]

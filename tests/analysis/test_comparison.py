@@ -46,7 +46,9 @@ def test_the_area_starts_at_the_constant_answer_and_ends_at_the_dense_cost() -> 
     assert area([(0.5, 0.8), (2.0, 1.0)], 0.5) == pytest.approx(0.65 * 0.5 + (0.8 + 0.8 + 0.2 / 3) / 2 * 0.5)
 
 
-def test_runs_are_found_below_a_folder_and_what_lies_in_a_run_is_its_own(tmp_path: Path) -> None:
+def test_runs_are_found_below_a_folder_and_what_lies_in_a_run_is_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("b", "a", "deep/c"):
         make_run(tmp_path / name)
     (tmp_path / "a" / "evaluation").mkdir()
@@ -55,6 +57,11 @@ def test_runs_are_found_below_a_folder_and_what_lies_in_a_run_is_its_own(tmp_pat
     assert names == ["a", "b", "deep/c"]
     assert find_runs(f"{tmp_path}/[ab]") == [tmp_path / "a", tmp_path / "b"]
     assert find_runs(str(tmp_path / "a")) == [tmp_path / "a"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "deep"))
+    assert find_runs(".") == [Path(name) for name in names]
+    assert find_runs("[ab]") == [Path("a"), Path("b")]
+    assert find_runs("~") == [tmp_path / "deep" / "c"]
 
 
 def test_a_run_without_results_is_refused_or_left_out(tmp_path: Path) -> None:
@@ -122,6 +129,41 @@ def test_seeds_make_one_method_and_settings_another(tmp_path: Path) -> None:
     assert [(m.name, [run.seed for run in m.runs]) for m in methods] == [
         ("sharcs (distill=-)", [1, 2]), ("sharcs (distill=top)", [1, 2]), ("pabee", [1]),
     ]  # fmt: skip
+
+
+def test_every_configuration_has_a_name_of_its_own(tmp_path: Path) -> None:
+    for lr in (1e-5, 5e-5):
+        for epochs in (3, 6):
+            settings = {"optim": {"lr": lr}, "trainer": {"max_epochs": epochs}}
+            make_run(tmp_path / f"{lr}" / f"{epochs}", settings=settings)
+    runs = [read_run(path) for path in find_runs(str(tmp_path))]
+    assert [method.name for method in group_runs([(None, run) for run in runs])] == [
+        "sharcs (optim.lr=1e-05, trainer.max_epochs=3)", "sharcs (optim.lr=1e-05, trainer.max_epochs=6)",
+        "sharcs (optim.lr=5e-05, trainer.max_epochs=3)", "sharcs (optim.lr=5e-05, trainer.max_epochs=6)",
+    ]  # fmt: skip
+    for number in (0, 1):  # more keys than a name can hold, in folders of the same name
+        settings = {"optim": {f"key{i}": number for i in range(5)}}
+        make_run(tmp_path / "many" / f"{number}" / "run", "pabee", settings=settings)
+    many = [read_run(path) for path in find_runs(str(tmp_path / "many"))]
+    names = [method.name for method in group_runs([(None, run) for run in many])]
+    assert names == [f"pabee ({tmp_path}/many/{number}/run)" for number in (0, 1)]
+
+
+def test_what_chooses_the_weights_tells_configurations_apart(tmp_path: Path) -> None:
+    for number, budget in enumerate((0.5, 0.7)):
+        make_run(
+            tmp_path / str(number), settings={"checkpoint": {"max_macs_fraction": budget, "every_n_steps": number}}
+        )
+    methods = group_runs([(None, read_run(path)) for path in find_runs(str(tmp_path))])
+    assert [m.name for m in methods] == [f"sharcs (checkpoint.max_macs_fraction={budget})" for budget in (0.5, 0.7)]
+
+
+def test_texts_of_any_length_are_read(tmp_path: Path) -> None:
+    file = make_run(tmp_path / "a") / "predictions.tsv"
+    file.write_text(file.read_text().replace("a text", "a" * 200_000, 1))
+    answers = read_run(tmp_path / "a").answers
+    assert answers is not None
+    assert len(answers.uids) == 60
 
 
 def test_given_names_put_runs_together_and_a_seed_counts_once(tmp_path: Path) -> None:

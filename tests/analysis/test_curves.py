@@ -82,6 +82,7 @@ def test_exits_are_swept_by_their_own_rule() -> None:
     own = [row for row in found if row.method == "branchynet" and row.threshold is not None]
     assert [row.macs for row in own] == sorted((row.macs for row in own), reverse=True)
     assert own[-1].macs == next(row.macs for row in found if row.point == "layer_1")
+    assert own[0].macs == next(row.macs for row in found if row.point == "layer_3")
     assert "branchynet/cascade" not in {row.method for row in found}
 
 

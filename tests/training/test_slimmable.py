@@ -7,9 +7,10 @@ import torch
 from torch.nn import functional as F
 
 from sharcs_pl.training.objective import ObjectiveConfig, distill_losses
-from sharcs_pl.training.rules import Progress
+from sharcs_pl.training.rules import Progress, TrainingRule
 from sharcs_pl.training.slimmable import Teacher, slimmable_losses
 from tests.conftest import tiny_model
+from tests.training.test_module import module_of, routed_step
 from tests.training.test_objective import micro_batch
 
 
@@ -22,6 +23,18 @@ def test_every_width_learns_every_batch() -> None:
     torch.testing.assert_close(losses.task, (3 * each[0] + each[1]) / 2)
     assert losses.distill == 0
     torch.testing.assert_close(losses.scores, logits[:, 1].softmax(-1)[torch.arange(6), batch.labels])
+
+
+def test_the_weights_of_widths_count_once() -> None:
+    """Its plan has one batch per step, whose rung says nothing: the first weight is not one of the batch."""
+    module = module_of(ObjectiveConfig(rung_weights=(0.0, 1.0))).eval()
+    module.rule = TrainingRule(slimmable_losses(None))
+    step = routed_step()
+    total = torch.zeros(())
+    for batch in step.batches:
+        total += module.rule.losses(module.model, batch, module.objective, Progress()).task / len(batch.uids)
+    assert total > 0
+    torch.testing.assert_close(module.training_step(step, 0)["loss"], total / len(step.batches))
 
 
 def test_without_a_teacher_the_narrow_widths_learn_the_top_one() -> None:

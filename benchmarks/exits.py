@@ -1,0 +1,119 @@
+"""Measured time of early exits and of token skimming beside what their multiply-adds promise, as the threshold moves.
+
+Run: ``python benchmarks/exits.py --runs $RUNS/mrpc`` with the run directories of ``benchmarks/comparison.py``. The
+model of each answers its validation texts in batches at some of the thresholds of its ``curve.csv``, in turn with its
+own stock encoder, which runs every layer on every token. Raw figures go to ``benchmarks/results/exits/<method>.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from steps import machine, named
+from torch import Tensor
+
+from sharcs_pl.analysis.contenders import Lineup, Workload, make_workload
+from sharcs_pl.analysis.latency import Contender, batch_pass, race
+from sharcs_pl.analysis.speed import row, speed_table
+from sharcs_pl.build import build_table
+from sharcs_pl.config.evaluate import EvaluateConfig
+from sharcs_pl.evaluate import prepare
+from sharcs_pl.inference.engine import Batch
+from sharcs_pl.models.saved import load_saved
+from sharcs_pl.source import load_tokenizer, open_source
+from sharcs_pl.train import quiet
+from sharcs_pl.training.metrics import compute_metric
+
+METHODS = ("branchynet", "shallow_deep", "deebert", "pabee", "fastbert", "berxit", "skim")
+POINTS = 6
+
+
+def thresholds(run: Path, model: Any) -> list[float]:
+    """Some of those that the run swept, from the earliest stop to the last; a skimming model's own."""
+    if model.measures_macs:
+        return list(model.ladder.thresholds)
+    with (run / "curve.csv").open(newline="") as file:
+        swept = {float(line["threshold"]) for line in csv.DictReader(file) if line["threshold"]}
+    found = sorted(swept)
+    places = np.linspace(0, len(found) - 1, min(POINTS, len(found))).round().astype(int)
+    return [found[place] for place in places]
+
+
+def inputs(batch: Batch) -> dict[str, Tensor]:
+    """What the model takes."""
+    mask = (torch.arange(batch.input_ids.shape[1]) < batch.lengths[:, None]).long()
+    found = {"input_ids": batch.input_ids, "attention_mask": mask, "token_type_ids": batch.token_type_ids}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def contender(model: Any, workload: Workload, metric: str, threshold: float) -> Contender:
+    """The model at a threshold; its multiply-adds from the layers or tokens that each text really ran."""
+    logits = torch.empty(len(workload), model.shape.num_labels)
+    macs = np.empty(len(workload))
+    with torch.inference_mode():
+        for batch in workload.batches:
+            out, lengths = model(**inputs(batch), threshold=threshold), batch.lengths.numpy()
+            logits[batch.index] = out.logits
+            if model.measures_macs:
+                macs[batch.index] = model.cost.macs(lengths, out.kept.numpy())
+            else:
+                macs[batch.index] = model.cost.rung_macs(lengths)[np.arange(len(lengths)), out.exits.numpy()]
+    assert workload.labels is not None
+    return Contender(
+        f"threshold {threshold:.3g}",
+        lambda: batch_pass(
+            workload.batches, lambda batch: model(**inputs(batch), threshold=threshold).logits, model.device
+        ),
+        float(macs.sum() / model.cost.dense_macs(workload.lengths).sum()),
+        compute_metric(metric, logits, workload.labels),
+    )
+
+
+def measure(run: Path, args: argparse.Namespace, console: Console) -> list[dict[str, Any]]:
+    """The rows of one run."""
+    source = open_source(str(run))
+    found = prepare(str(run), source, EvaluateConfig(run=str(run)))
+    model = load_saved(run / "model")
+    model.encoder.set_attn_implementation("sdpa")
+    table = build_table(found.config, found.examples[found.task.validation[0]], load_tokenizer(source))
+    workload = make_workload(table, args.batch_size, "given", labelled=True)
+    contenders = [Lineup(model, workload, None).stock(model.encoder)]
+    contenders += [contender(model, workload, found.task.metric, value) for value in thresholds(run, model)]
+    timed = race(contenders, len(workload), args.rounds, 1, args.seed)
+    console.print(f"\n{run.name}")
+    console.print(speed_table(timed, workload, found.task.metric))
+    return [row(each, workload) for each in timed]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=Path, required=True, help="folder with a run directory per method")
+    parser.add_argument("--methods", nargs="*", default=list(METHODS), choices=METHODS)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--seed", type=int, default=1, help="of the order within a round")
+    parser.add_argument("--results", type=Path, default=Path("benchmarks/results/exits"))
+    args = parser.parse_args()
+    quiet()
+    console = Console(width=150, record=True)
+    args.results.mkdir(parents=True, exist_ok=True)
+    command = named(shlex.join(["python", *sys.argv]), {"RUNS": args.runs.parent})
+    console.print(command, machine(), highlight=False)
+    for method in args.methods:
+        rows = measure(args.runs / method, args, console)
+        record = {"command": command, "machine": machine(), "rows": rows}
+        (args.results / f"{method}.json").write_text(json.dumps(record, indent=2) + "\n")
+    (args.results / "table.txt").write_text(console.export_text())
+
+
+if __name__ == "__main__":
+    main()
