@@ -1,9 +1,9 @@
 """Every method on real GLUE data with one real encoder, and what reordering gives; goes on where it was cut.
 
 Run: ``python benchmarks/comparison.py --glue $GLUE``. For each task a SHARCS run comes first; every other method trains
-as many steps per epoch as it did. Each step is one ordinary command: a finished one is skipped, a cut training goes on
-from its last checkpoint. What a report needs, with the command and the machine, goes to
-``benchmarks/results/comparison/<task>/<step>/``. ``--report`` trains nothing: from those files alone it makes
+as many steps per epoch as it did. Each step is one ordinary command; a cut training goes on from its last checkpoint.
+What a report needs, with the command and the machine, goes to ``benchmarks/results/comparison/<task>/<step>/``: a step
+that is there is done. ``--report`` trains nothing: from those files alone it makes
 ``docs/results.md`` and its figures.
 """
 
@@ -78,29 +78,40 @@ def routed(*words: str, encoder: str | None = None) -> tuple[str, tuple[str, ...
     return "train", (*start, *WIDTHS, *ROUTED, *words)
 
 
+def timed(name: str) -> tuple[str, tuple[str, ...]]:
+    """The measured speed of a SHARCS run beside the dense run; the machine should do nothing else."""
+    words = ("batch_sizes=[32]", "order=[given,sorted]", "samples=256", "repeats=5", "warmup=1")
+    return "bench", (f"run=$RUNS/{name}", "dense=$RUNS/dense", *words)
+
+
 # Name, in words where a report shows it, and the command. In this order: later ones start from earlier ones.
 STEPS: dict[str, tuple[str, tuple[str, tuple[str, ...]]]] = {
     "sharcs": ("SHARCS + distillation", routed()),
     "dense": ("dense", other("dense")),
-    "sharcs_plain": ("SHARCS, plain recipe", routed(*PLAIN)),
-    "fixed_025": ("fixed width 0.25", other("fixed", "method.width=0.25")),
-    "fixed_05": ("fixed width 0.5", other("fixed", "method.width=0.5")),
     "slimmable": ("slimmable", other("slimmable")),
-    **{name: (name, other(name)) for name in EXITS},
-    "skim": ("skim", other("skim")),
+    "sharcs_slimmable": ("SHARCS on slimmable", routed(encoder="slimmable/model")),
     "order_trained": ("", ("reorder", ("run=$RUNS/dense",))),
     "order_pretrained": ("", ("reorder", ("run=$RUNS/dense", "weights=pretrained"))),
     "sharcs_reordered": ("SHARCS on reordered heads", routed(encoder="order_pretrained")),
-    "sharcs_slimmable": ("SHARCS on slimmable", routed(encoder="slimmable/model")),
+    "fixed_025": ("fixed width 0.25", other("fixed", "method.width=0.25")),
+    "fixed_05": ("fixed width 0.5", other("fixed", "method.width=0.5")),
+    **{name: (name, other(name)) for name in EXITS},
+    "skim": ("skim", other("skim")),
+    "sharcs_plain": ("SHARCS, plain recipe", routed(*PLAIN)),
     "sharcs_tuned": ("SHARCS on the dense run", routed(encoder="dense/model")),
     "sharcs_tuned_reordered": ("SHARCS on the dense run, reordered", routed(encoder="order_trained")),
+    "sharcs/bench": ("", timed("sharcs")),
+    "sharcs_slimmable/bench": ("", timed("sharcs_slimmable")),
 }
 
 
 def step_of(task: str, name: str) -> Step:
     """The step's whole command."""
     command, words = STEPS[name][1]
-    data = (f"task={task}", f"task.data_dir=$GLUE/{FOLDERS[task]}")
+    source = f"task.data_dir=$GLUE/{FOLDERS[task]}"
+    data = (f"task={task}", source)
+    if command == "bench":
+        return Step(command, (*words, source, f"output=$RUNS/{name}"))
     if command == "reorder":
         return Step(command, (*data, *words, *LADDER, f"output=$RUNS/{name}"))
     settings = {word.split("=")[0]: word for word in (*TASKS[task], *words)}  # a step's own stand before the task's
@@ -109,17 +120,34 @@ def step_of(task: str, name: str) -> Step:
 
 
 def work(task: str, name: str, glue: Path, runs: Path) -> None:
-    """Do one step unless it is done, and keep its files."""
+    """Do one step, and keep its files; before it those that it starts from, where their run directories are gone."""
     step, places = step_of(task, name), {"GLUE": glue, "RUNS": runs / task}
     source = runs / task / name
     if not (source / DONE[step.command]).exists():
+        for needed in starts_from(step):
+            if not (runs / task / needed / DONE[STEPS[needed][1][0]]).exists():
+                work(task, needed, glue, runs)
         step.run(places)
     step.keep(source, RESULTS / task / name, KEPT[step.command], places)
 
 
+def starts_from(step: Step) -> list[str]:
+    """The steps whose models its words name."""
+    given = [word.partition("=$RUNS/") for word in step.words]
+    return [place.split("/")[0] for key, _, place in given if key in ("run", "dense", "encoder.pretrained")]
+
+
+def restore_plan(task: str, runs: Path) -> None:
+    """The kept plan of the SHARCS run is all that others read of it."""
+    kept, place = RESULTS / task / "sharcs" / "plan.csv", runs / task / "sharcs" / "plan.csv"
+    if kept.exists() and not place.exists():
+        place.parent.mkdir(parents=True)
+        shutil.copy(kept, place)
+
+
 def report() -> None:
     """The page and its figures, from the kept files of the steps that are done."""
-    done = {(task, name) for task in TASKS for name in STEPS if (RESULTS / task / name / "run.json").exists()}
+    done = {(task, name) for task in TASKS for name in STEPS if kept(task, name)}
     runs = [(task, name) for task in TASKS for name, (label, _) in STEPS.items() if label and (task, name) in done]
     with tempfile.TemporaryDirectory() as folder:
         config = ReportConfig(
@@ -162,6 +190,11 @@ def reordered(done: set[tuple[str, str]]) -> Iterator[str]:
         yield f"| {task} | {STEPS[name][0]} | {rungs} | {routed['value']:.4f} | {routed['macs_fraction']:.3f} |"
 
 
+def kept(task: str, name: str) -> bool:
+    """Whether a step is done, here or on another machine."""
+    return (RESULTS / task / name / "run.json").exists()
+
+
 def read(task: str, name: str, file: str) -> Any:
     """A kept file."""
     return json.loads((RESULTS / task / name / file).read_text())
@@ -179,9 +212,11 @@ def main() -> None:
         if args.glue is None:
             parser.error("give --glue, the folder with MRPC/ and SST-2/, or --report")
         print("command:", shlex.join(sys.argv), "machine:", machine(), flush=True)
+        glue, runs = args.glue.resolve(), args.runs.resolve()
         for task in args.tasks:
-            for name in (name for name in STEPS if name in args.steps):
-                work(task, name, args.glue.resolve(), args.runs.resolve())
+            restore_plan(task, runs)
+            for name in (name for name in STEPS if name in args.steps and not kept(task, name)):
+                work(task, name, glue, runs)
     report()
 
 
