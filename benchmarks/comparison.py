@@ -93,6 +93,11 @@ STEPS: dict[str, tuple[str, tuple[str, tuple[str, ...]]]] = {
     "order_trained": ("", ("reorder", ("run=$RUNS/dense",))),
     "order_pretrained": ("", ("reorder", ("run=$RUNS/dense", "weights=pretrained"))),
     "sharcs_reordered": ("SHARCS on reordered heads", routed(encoder="order_pretrained")),
+    # All hidden dims stay, so the cut may come earlier: narrow layers cost a quarter instead of a sixteenth.
+    "sharcs_heads_ffn": (
+        "SHARCS, heads and neurons cut, reordered",
+        routed("method.cut=heads_ffn", "width.split_layer=1", encoder="order_pretrained"),
+    ),
     "fixed_025": ("fixed width 0.25", other("fixed", "method.width=0.25")),
     "fixed_05": ("fixed width 0.5", other("fixed", "method.width=0.5")),
     **{name: (name, other(name)) for name in EXITS},
