@@ -6,6 +6,7 @@ Dimensions: `B` batch, `L` tokens, `D` hidden, `W` rungs, `C` labels.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import Tensor
 from transformers.utils.generic import ModelOutput
@@ -22,6 +23,15 @@ class SharcsOutput(ModelOutput):
     router_loss: Tensor | None = None
     router_logits: Tensor | None = None
     rungs: Tensor | None = None
+
+
+class EveryRung(NamedTuple):
+    """What `all_rungs` gives: `logits` [B, W, C]; `signals` [B, W], by which a rung is chosen (router logits, or an
+    exit's certainties), None where nothing is; `macs` [B, W], None where a text's length tells them."""
+
+    logits: Tensor
+    signals: Tensor | None = None
+    macs: Tensor | None = None
 
 
 @dataclass(frozen=True)

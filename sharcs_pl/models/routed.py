@@ -29,7 +29,7 @@ from sharcs_pl.models.layers import (
     private_norm,
     run_layers,
 )
-from sharcs_pl.models.outputs import SharcsOutput, TrunkState
+from sharcs_pl.models.outputs import EveryRung, SharcsOutput, TrunkState
 from sharcs_pl.models.pretrained import Source, align, cast, load_stock, stock_from_dict
 from sharcs_pl.models.router import Router, choose_rungs, router_loss, task_loss
 from sharcs_pl.models.sweeps import SweptPoint, sweep_router
@@ -47,7 +47,6 @@ class SharcsForSequenceClassification(PreTrainedModel):
     config: SharcsConfig
     config_class = SharcsConfig
     main_input_name = "input_ids"
-    measures_macs = False  # whether the signals of `all_rungs` are MACs
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _supports_flash_attn = True
@@ -215,12 +214,11 @@ class SharcsForSequenceClassification(PreTrainedModel):
 
     def all_rungs(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Every sample on every rung behind one trunk: logits [B, W, C] and router logits [B, W] (None without a
-        router)."""
+    ) -> EveryRung:
+        """Every sample on every rung behind one trunk; the signals are the router's logits."""
         state = self.trunk(input_ids, attention_mask, token_type_ids)
         logits = [self.tail(state, rung) for rung in range(len(self.ladder))]
-        return torch.stack(logits, dim=1), state.router_logits
+        return EveryRung(torch.stack(logits, dim=1), state.router_logits)
 
     def private_parameters(self) -> list[nn.Parameter]:
         """Every parameter that a step may leave without a gradient, depending on the rungs it holds: the tails' own

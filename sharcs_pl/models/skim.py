@@ -21,6 +21,7 @@ from sharcs_pl.models.architectures import check_skimmable
 from sharcs_pl.models.families import Family, get_family
 from sharcs_pl.models.head import run_head
 from sharcs_pl.models.layers import run_layers
+from sharcs_pl.models.outputs import EveryRung
 from sharcs_pl.models.pretrained import Source, align, cast, load_stock, stock_from_dict
 from sharcs_pl.models.router import task_loss
 from sharcs_pl.models.sweeps import SweptPoint
@@ -77,7 +78,6 @@ class SkimForSequenceClassification(PreTrainedModel):
     config: SkimConfig
     config_class = SkimConfig
     main_input_name = "input_ids"
-    measures_macs = True  # whether the signals of `all_rungs` are MACs
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
@@ -187,13 +187,13 @@ class SkimForSequenceClassification(PreTrainedModel):
 
     def all_rungs(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Every sample at every threshold of the ladder: logits [B, W, C] and the MACs that each pass took [B, W]."""
+    ) -> EveryRung:
+        """Every sample at every threshold of the ladder, with the MACs that each pass took."""
         outs = [self(input_ids, attention_mask, token_type_ids, threshold=x) for x in self.ladder.thresholds]
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         lengths = mask.sum(1).cpu().numpy()
         macs = np.stack([self.cost.macs(lengths, out.kept.cpu().numpy()) for out in outs], axis=1)
-        return torch.stack([out.logits for out in outs], 1), torch.from_numpy(macs).double()
+        return EveryRung(torch.stack([out.logits for out in outs], 1), macs=torch.from_numpy(macs).double())
 
     def choose(self, logits: Tensor, signals: Tensor | None) -> Tensor:
         """The threshold that training decides by, for every sample [B] long."""

@@ -26,7 +26,7 @@ def test_each_loss_by_hand() -> None:
     members = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]).repeat(2, 1)
     batch = micro_batch(0, members)
     losses = batch_losses(model, batch, ObjectiveConfig(distill_weight=1.0, temperature=2.0))
-    logits, router_logits = model.all_rungs(**batch.inputs)
+    logits, router_logits, _ = model.all_rungs(**batch.inputs)
     assert router_logits is not None
     task = F.cross_entropy(logits[:, 0], batch.labels, reduction="sum")
     router = F.binary_cross_entropy_with_logits(router_logits, members, reduction="none").mean(1).sum()
