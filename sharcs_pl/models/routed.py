@@ -6,7 +6,6 @@ Dimensions: `B` batch, `L` tokens, `D` hidden, `W` rungs, `C` labels.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -21,18 +20,15 @@ from sharcs_pl.models.configuration import TRAINED, SharcsConfig
 from sharcs_pl.models.families import Family, get_family
 from sharcs_pl.models.layers import (
     NORM_INITS,
-    LayerSize,
     LearnedPooling,
-    SlicedLinear,
     Tail,
-    make_reduction,
-    private_norm,
     run_layers,
 )
 from sharcs_pl.models.outputs import EveryRung, SharcsOutput, TrunkState
 from sharcs_pl.models.pretrained import Source, align, cast, load_stock, stock_from_dict
 from sharcs_pl.models.router import Router, choose_rungs, router_loss, task_loss
 from sharcs_pl.models.sweeps import SweptPoint, sweep_router
+from sharcs_pl.models.tails import make_tails
 
 __all__ = ["SharcsConfig", "SharcsForSequenceClassification", "SharcsOutput", "TrunkState"]
 
@@ -67,7 +63,7 @@ class SharcsForSequenceClassification(PreTrainedModel):
         self.cost = CostModel(self.shape, self.ladder, config.split_layer, units, config.reduction, routed, config.cut)
         self.post_init()
         # After post_init, which would draw every norm it finds afresh: these hold slices of pretrained ones.
-        self.tails = nn.ModuleList(self._make_tail(rung) for rung in range(len(self.ladder)))
+        self.tails = make_tails(config, self.encoder, self.cost)
 
     @classmethod
     def from_encoder(
@@ -256,33 +252,6 @@ class SharcsForSequenceClassification(PreTrainedModel):
             reduction=config.reduction,
         )
         check_norm_after_cut(config.top_rung_norm, self.family.keys.pre_norm)
-
-    def _make_tail(self, rung: int) -> Tail:
-        config, family, stock = self.config, self.family, self.encoder
-        layers, full = family.depth_order(stock), family.size(stock.config)
-        cut = LayerSize(*(self.ladder.size(rung, whole) for whole in (full.hidden, full.heads, full.ffn)))
-        size, after = replace(cut, hidden=self.cost.hidden_size(rung)), layers[self.split_layer :]
-        norm = self._norm_after_cut(layers[self.split_layer - 1], size.hidden, full.hidden)
-        reduction = make_reduction(config.reduction, full.hidden, size.hidden)
-        dense = SlicedLinear(family.head(stock).dense, size.hidden, full.hidden)
-        outer = family.outer_norms(self._base)
-        if cut == full:
-            return Tail(size, reduction, norm, dense, stock=after, stock_outer=outer)
-        narrow = family.resized(stock.config, cut)
-        views = [family.view(layer, narrow, config.norm_init, config.cut) for layer in after]
-        own = {name: private_norm(owner, size.hidden, config.norm_init) for name, owner in outer.items()}
-        return Tail(size, reduction, norm, dense, views, outer=own)
-
-    def _norm_after_cut(self, last: nn.Module, size: int, full: int) -> nn.Module:
-        """The rung's norm of the trunk's output, started from that of its `last` layer. None where all hidden dims
-        stay, unless asked for; and none where the stock layers normalise what they read: their own first norm then
-        follows the cut."""
-        config = self.config
-        if self.family.keys.pre_norm or (size == full and not config.top_rung_norm):
-            return nn.Identity()
-        norm = last.get_submodule(self.family.parts.ffn_norm)
-        assert isinstance(norm, nn.LayerNorm)
-        return private_norm(norm, size, config.norm_init)
 
     def _chosen(self, rungs: int | Tensor | None, state: TrunkState) -> Tensor:
         """The rung of each sample [B] long."""
