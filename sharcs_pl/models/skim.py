@@ -19,11 +19,18 @@ from sharcs_pl.core.skim import TRAINED, SkimCost, SkimLadder
 from sharcs_pl.models.architectures import check_skimmable
 from sharcs_pl.models.families import Family, get_family
 from sharcs_pl.models.head import run_head
-from sharcs_pl.models.layers import run_layers
 from sharcs_pl.models.outputs import EveryRung
 from sharcs_pl.models.pretrained import Source, align, cast, load_stock, stock_from_dict
 from sharcs_pl.models.router import task_loss
-from sharcs_pl.models.skimming import Decided, Drawn, SkimPredictor, default_size, keep_all_at_first, skim_layers
+from sharcs_pl.models.skimming import (
+    Decided,
+    Drawn,
+    keep_all_at_first,
+    layer_runner,
+    make_predictors,
+    skim_layers,
+    skim_size,
+)
 from sharcs_pl.models.sweeps import SweptPoint
 
 
@@ -76,8 +83,7 @@ class SkimForSequenceClassification(PreTrainedModel):
         check_skimmable(self.family.model_type)
         self.shape, self.ladder = self.family.shape(self.encoder), SkimLadder()
         self.cost = SkimCost(self.shape, self.ladder, config.predictor_size)
-        sizes = self.shape.hidden_size, config.predictor_size
-        self.predictors = nn.ModuleList(SkimPredictor(*sizes) for _ in range(self.shape.num_layers))
+        self.predictors = make_predictors(self.shape.hidden_size, config.predictor_size, self.shape.num_layers)
         self.post_init()
 
     @classmethod
@@ -92,12 +98,11 @@ class SkimForSequenceClassification(PreTrainedModel):
         """Predictors on a stock encoder, which at first keep all: a folder, a hub id or a model object (copied).
         `predictor_size` None: a quarter of the hidden size, at most 64."""
         stock = load_stock(source, num_labels, dropout)
-        hidden = get_family(stock.config.model_type).size(stock.config).hidden
         encoder = stock.config.to_dict()
         encoder.pop("_name_or_path", None)
         config = SkimConfig(
             encoder=encoder,
-            predictor_size=predictor_size or default_size(hidden),
+            predictor_size=predictor_size or skim_size(stock.config),
             id2label=stock.config.id2label,
             label2id=stock.config.label2id,
             problem_type=stock.config.problem_type,
@@ -134,9 +139,10 @@ class SkimForSequenceClassification(PreTrainedModel):
         """
         threshold = self.config.threshold if threshold is None else threshold
         hidden, valid = self._embed(input_ids, attention_mask, token_type_ids)
+        run = layer_runner(self.family, self.encoder)
         tokens, last, kept = Decided.begin(hidden, valid, threshold), hidden.clone(), []
         for layer, predictor in zip(self._layers(), self.predictors, strict=True):
-            tokens = tokens.skim(predictor).run(layer, self._run_layer)
+            tokens = tokens.skim(predictor).run(layer, run)
             last = _put(last, tokens)
             kept.append(tokens.count())
         logits = self._answer(tokens.hidden, tokens.alive)
@@ -149,7 +155,8 @@ class SkimForSequenceClassification(PreTrainedModel):
         """Training's pass (`Drawn`): logits [B, C], and the share of each sample's tokens that ran [B], the mean over
         layers."""
         hidden, valid = self._embed(input_ids, attention_mask, token_type_ids)
-        tokens, counts = skim_layers(Drawn.begin(hidden, valid), self.predictors, self._layers(), self._run_layer)
+        run = layer_runner(self.family, self.encoder)
+        tokens, counts = skim_layers(Drawn.begin(hidden, valid), self.predictors, self._layers(), run)
         shares = counts[:, 1:] / counts[:, :1].clamp(min=1)
         return self._answer(tokens.hidden, valid), shares.mean(1)
 
@@ -205,9 +212,6 @@ class SkimForSequenceClassification(PreTrainedModel):
 
     def _layers(self) -> list[nn.Module]:
         return self.family.depth_order(self.encoder)
-
-    def _run_layer(self, layer: nn.Module, hidden: Tensor, valid: Tensor) -> Tensor:
-        return run_layers([layer], hidden, self.family.mask(self.encoder, hidden, valid.long()), {})
 
 
 def _put(last: Tensor, tokens: Decided) -> Tensor:

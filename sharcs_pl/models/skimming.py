@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
-from typing import TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from sharcs_pl.models.families import Family, get_family
+from sharcs_pl.models.layers import run_layers
 
 KEPT_AT_FIRST = 5.0  # logit of the chance to be kept before training: as good as always
 
@@ -33,9 +36,15 @@ class SkimPredictor(nn.Module):
         return self.output(F.gelu(self.norm(self.dense(hidden)))).squeeze(-1)
 
 
-def default_size(hidden_size: int) -> int:
-    """Hidden units of a predictor: a quarter of the encoder's, at most 64."""
-    return max(1, min(64, hidden_size // 4))
+def skim_size(config: Any) -> int:
+    """Hidden units of the predictors of an encoder with that stock config: a quarter of its own, at most 64."""
+    hidden = get_family(config.model_type).size(config).hidden
+    return max(1, min(64, hidden // 4))
+
+
+def make_predictors(hidden_size: int, units: int, number: int) -> nn.ModuleList:
+    """So many of them."""
+    return nn.ModuleList(SkimPredictor(hidden_size, units) for _ in range(number))
 
 
 def keep_all_at_first(predictors: Iterable[nn.Module]) -> None:
@@ -73,7 +82,16 @@ class Decided:
 
     def run(self, layer: nn.Module, run_layer: RunLayer) -> Decided:
         """Through a layer."""
-        return replace(self, hidden=run_layer(layer, self.hidden, self.alive))
+        return replace(self, hidden=run_layer(layer, self.hidden, self.running))
+
+    @property
+    def running(self) -> Tensor:
+        """The tokens that attention sees, bool [B, l]."""
+        return self.alive
+
+    @property
+    def gate(self) -> None:
+        """Nothing has to carry gradients."""
 
     def count(self) -> Tensor:
         """Running tokens of each sample, [B] long."""
@@ -106,20 +124,36 @@ class Drawn:
 
     def run(self, layer: nn.Module, run_layer: RunLayer) -> Drawn:
         """Through a layer, skipped tokens past it."""
-        after = run_layer(layer, self.hidden, self.alive.detach() > 0)
+        after = run_layer(layer, self.hidden, self.running)
         return replace(self, hidden=self.hidden + self.alive.unsqueeze(-1) * (after - self.hidden))
+
+    @property
+    def running(self) -> Tensor:
+        """The tokens that attention sees, bool [B, L]."""
+        return self.alive.detach() > 0
+
+    @property
+    def gate(self) -> Tensor:
+        """1 for a running token, else 0, with gradients, [B, L]."""
+        return self.alive
 
     def count(self) -> Tensor:
         """Running tokens of each sample, float [B], with gradients."""
         return self.alive.float().sum(1)
 
 
-Tokens = TypeVar("Tokens", Decided, Drawn)
+def layer_runner(family: Family, stock: Any) -> RunLayer:
+    """How a layer of the encoder `stock` is run; none of its extras is needed where tokens can be skipped."""
+
+    def run(layer: nn.Module, hidden: Tensor, valid: Tensor) -> Tensor:
+        return run_layers([layer], hidden, family.mask(stock, hidden, valid.long()), {})
+
+    return run
 
 
 def skim_layers(
-    tokens: Tokens, predictors: Iterable[nn.Module], layers: Sequence[nn.Module], run_layer: RunLayer
-) -> tuple[Tokens, Tensor]:
+    tokens: Decided | Drawn, predictors: Iterable[nn.Module], layers: Sequence[nn.Module], run_layer: RunLayer
+) -> tuple[Decided | Drawn, Tensor]:
     """`tokens` through `layers`, a predictor before each, one more after the last where there is one. Beside them how
     many came in, and were left by each predictor, [B, 1 + predictors]."""
     counts = [tokens.count()]
