@@ -173,6 +173,9 @@ def test_training_without_chance_is_inference(stock: Any, batch: Any) -> None:
     for rung in range(3):
         torch.testing.assert_close(model.tail(drawn, rung), model.tail(decided, rung), rtol=1e-5, atol=1e-5)
     some = torch.tensor([4, 1])
+    assert drawn.gate is not None
+    assert torch.equal(drawn.select(some).gate, drawn.gate[some])  # pyright: ignore[reportArgumentType]
+    assert torch.equal(drawn.select(some).counts, drawn.counts[some])  # pyright: ignore[reportArgumentType]
     torch.testing.assert_close(model.tail(drawn.select(some), 0), model.tail(decided, 0)[some], rtol=1e-5, atol=1e-5)
 
 
