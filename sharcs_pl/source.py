@@ -171,20 +171,20 @@ def model_settings(source: Source) -> dict[str, Any]:
     if source.weights.is_dir():
         return _settings(source.weights)
     found = read_checkpoint(source.weights)[CHECKPOINT_KEY]["model"]
-    _check_served(found, source.weights)
+    check_served(found, source.weights)
     return found
 
 
 def _settings(folder: Path) -> dict[str, Any]:
     found = read_json(folder / "config.json")
-    _check_served(found, folder)
+    check_served(found, folder)
     if found.get("model_type") != "sharcs" or not isinstance(found.get("encoder"), dict):
         kind = shown(found.get("model_type"))
         raise ValueError(f"run={folder} is no model of this project: its config.json has model_type={kind}")
     return found
 
 
-def _check_served(settings: dict[str, Any], place: Path) -> None:
+def check_served(settings: dict[str, Any], place: Path) -> None:
     """``ValueError`` unless it is a model of widths that runs on all tokens."""
     skims = bool(settings.get("skim"))
     if skims or settings.get("model_type") in OURS[1:]:
