@@ -193,6 +193,7 @@ def build_module(config: RunConfig, task: TaskSpec, model: Any, rule: TrainingRu
         weight_by_bucket=config.hardness.weight_by_bucket,
         distill_weight=config.distill.weight if learns else 0.0,
         temperature=config.distill.temperature,
+        skim_weight=config.method.skim_weight or 0.0,
     )
     optim = config.optim
     optimizer = OptimizerSettings(

@@ -19,7 +19,7 @@ from sharcs_pl.config.calibrate import RESERVED, CalibrateConfig
 from sharcs_pl.core.files import write_text
 from sharcs_pl.evaluate import Prepared, evaluate_model, prepare
 from sharcs_pl.models.folder import read_json
-from sharcs_pl.source import Source, open_source
+from sharcs_pl.source import Source, check_served, open_source
 from sharcs_pl.train import quiet, shown
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ def model_folder(config: CalibrateConfig, source: Source) -> Path:
         )
         raise ValueError(f"run={config.run} is a checkpoint, in which no point can be kept; {hint}")
     saved = read_json(folder / "config.json")
+    check_served(saved, folder)
     if len(saved.get("widths", ())) < 2 or not saved.get("router_hidden_size", 1):
         raise ValueError(f"run={config.run} is a model of one width: there is no router to set; give a routed model")
     if config.point in saved.get("operating_points", {}) and not config.overwrite:

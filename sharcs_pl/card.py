@@ -30,6 +30,14 @@ _CITATION = """\
   year      = {2023},
   url       = {https://arxiv.org/abs/2310.12126}
 }"""
+_COMMANDS = """
+
+From the command line, for files and pipes, and as one file for another runtime:
+
+```bash
+sharcs predict run=path/to/this/folder input=texts.jsonl output=answers.jsonl
+sharcs export run=path/to/this/folder output=model.onnx
+```"""
 
 
 @dataclass(frozen=True)
@@ -68,7 +76,7 @@ class Contents:
 
     @property
     def skims(self) -> bool:
-        """Whether tokens are skipped on the way."""
+        """Whether tokens are skipped, and nothing else is chosen."""
         return "predictor_size" in self.config
 
     @property
@@ -166,6 +174,7 @@ def _how(found: Contents) -> str:
         return (
             f"After layer {found.config['split_layer']} of {layers} a small router chooses, for every text of a batch, "
             "how wide the layers above run: easy texts take a narrow slice of the weights, hard ones all of them."
+            f"{' Until then it skips tokens that no layer above needs.' if found.config.get('skim') else ''}"
         )
     if len(widths) > 1:
         return (
@@ -242,12 +251,7 @@ def _usage(found: Contents) -> str:
         'classify = pipeline("text-classification", model="path/to/this/folder")\n'
         f'{dial}print(classify(["one text", "another"], batch_size=32))\n\n'
         'model = SharcsForSequenceClassification.from_pretrained("path/to/this/folder")\n'
-        "```\n\n"
-        "From the command line, for files and pipes, and as one file for another runtime:\n\n"
-        "```bash\n"
-        "sharcs predict run=path/to/this/folder input=texts.jsonl output=answers.jsonl\n"
-        "sharcs export run=path/to/this/folder output=model.onnx\n"
-        "```"
+        "```" + ("" if found.config.get("skim") else _COMMANDS)
     )
 
 

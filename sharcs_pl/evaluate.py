@@ -64,8 +64,8 @@ def run(config: EvaluateConfig) -> dict[str, Any] | None:
             f"compare={config.compare} is evaluated on other texts: the files differ, or the seed (a share task.dev is "
             f"drawn with it: {seeds})"
         )
-    if config.cost.audit and one.config.method.widths == "none":
-        raise ValueError("cost.audit=true counts ladders of widths; early exits have none")
+    if config.cost.audit:
+        check_audited(one.config)
     quiet()
     done = evaluate_model(one)
     metrics = present(one, done, config)
@@ -74,6 +74,12 @@ def run(config: EvaluateConfig) -> dict[str, Any] | None:
     if config.cost.audit:
         audit_costs(done)
     return metrics
+
+
+def check_audited(config: RunConfig) -> None:
+    """``ValueError`` where the formula alone does not tell the cost."""
+    if config.method.widths == "none" or config.method.skim_weight is not None:
+        raise ValueError("cost.audit=true counts ladders of widths that run on every token, no exits or skipped tokens")
 
 
 def prepare(path: str, source: Source, config: EvaluateConfig) -> Prepared:

@@ -16,7 +16,7 @@ from sharcs_pl.config.export import ExportConfig
 from sharcs_pl.core.widths import WidthLadder
 from sharcs_pl.models.architectures import check_written_out
 from sharcs_pl.models.folder import read_json
-from sharcs_pl.source import Source, load_model, open_source
+from sharcs_pl.source import Source, load_model, model_settings, open_source
 from sharcs_pl.train import quiet, shown
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ def find(run: str) -> Found:
     config = source.config
     folder = source.weights if source.weights.is_dir() else source.home / "model"
     saved = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
+    model_settings(source)  # refuses what has other layers than the graph
     if "encoder" in saved:
         _check_architecture(run, saved["encoder"]["model_type"])
     widths = saved["widths"] if source.weights.is_dir() else config.widths

@@ -44,9 +44,9 @@ def ladder_model(config: RunConfig, source: Source, num_labels: int) -> SharcsFo
         router_threshold=config.router.threshold,
         dropout=config.encoder.dropout,
         cut=config.method.cut or "full",
+        skim=config.method.skim_weight is not None,
     )
-    several = isinstance(trained, SharcsForSequenceClassification) and len(trained.ladder) > 1
-    if several and config.method.widths == "all":
+    if config.method.widths == "all" and isinstance(trained, SharcsForSequenceClassification) and trained.ladder.top:
         model.tails.load_state_dict(trained.tails.state_dict())
     return model
 
@@ -96,7 +96,7 @@ def skim_model(config: RunConfig, source: Source, num_labels: int) -> SkimForSeq
 
 
 def _skimmed(config: RunConfig, model: Any) -> TrainingRule:
-    return TrainingRule(skim_losses(config.method.skim_weight or 0.0))
+    return TrainingRule(skim_losses)
 
 
 METHODS = {

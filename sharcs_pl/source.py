@@ -170,20 +170,28 @@ def model_settings(source: Source) -> dict[str, Any]:
     """The model's own config as it is stored. ``ValueError`` when it is no model of this project."""
     if source.weights.is_dir():
         return _settings(source.weights)
-    return read_checkpoint(source.weights)[CHECKPOINT_KEY]["model"]
+    found = read_checkpoint(source.weights)[CHECKPOINT_KEY]["model"]
+    check_served(found, source.weights)
+    return found
 
 
 def _settings(folder: Path) -> dict[str, Any]:
     found = read_json(folder / "config.json")
-    if found.get("model_type") in OURS[1:]:
-        raise ValueError(
-            f"run={folder} has no widths but exits or skipped tokens, which this command does not serve; use sharcs "
-            "evaluate, or its class in Python"
-        )
+    check_served(found, folder)
     if found.get("model_type") != "sharcs" or not isinstance(found.get("encoder"), dict):
         kind = shown(found.get("model_type"))
         raise ValueError(f"run={folder} is no model of this project: its config.json has model_type={kind}")
     return found
+
+
+def check_served(settings: dict[str, Any], place: Path) -> None:
+    """``ValueError`` unless it is a model of widths that runs on all tokens."""
+    skims = bool(settings.get("skim"))
+    if skims or settings.get("model_type") in OURS[1:]:
+        has = "skips tokens on the way" if skims else "has no widths but exits or skipped tokens"
+        raise ValueError(
+            f"run={place} {has}, which this command does not serve; use sharcs evaluate, or its class in Python"
+        )
 
 
 def thresholds_of(settings: dict[str, Any], point: str | None) -> Any:

@@ -23,6 +23,7 @@ def test_every_option_reaches_its_object(tmp_path: Path) -> None:
         "hardness.fill=none", "hardness.repeat_cap=2", "hardness.weight_by_bucket=true", "distill=top",
         "distill.weight=0.3", "distill.temperature=2", "encoder.dropout=0.25", "optim.lr=0.5", "optim.new_lr_scale=3",
         "optim.weight_decay=0.2", "encoder.attn_implementation=eager", "trainer.precision=bf16-mixed",
+        "method.skim_weight=0.7",
     )  # fmt: skip
     run = build_run(run_config(compose_config(*TINY, *options)), tmp_path)
     config, objective, optimizer = run.module.model.config, run.module.objective, run.module.optimizer_settings
@@ -31,6 +32,7 @@ def test_every_option_reaches_its_object(tmp_path: Path) -> None:
     assert run.module.model.encoder.config._attn_implementation == "eager"
     assert (objective.router_weight, objective.warmup_loss, objective.rung_weights) == (0.5, True, (2.0, 1.0))
     assert (objective.distill_weight, objective.temperature, objective.weight_by_bucket) == (0.3, 2.0, True)
+    assert (objective.skim_weight, config.skim) == (0.7, 4)
     assert (optimizer.lr, optimizer.new_lr_scale, optimizer.weight_decay) == (0.5, 3.0, 0.2)
     plan = run.datamodule.plan_config
     assert (plan.fill, plan.repeat_cap, plan.batch_size, plan.batches_per_step) == ("none", 2, 8, 2)

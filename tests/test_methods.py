@@ -11,9 +11,15 @@ import pytest
 import torch
 from transformers import MPNetConfig, RobertaConfig, RobertaForSequenceClassification
 
-from sharcs_pl.config.evaluate import EvaluateConfig
+from sharcs_pl.calibrate import model_folder
+from sharcs_pl.config.calibrate import CalibrateConfig
+from sharcs_pl.config.evaluate import CostOptions, EvaluateConfig
+from sharcs_pl.config.export import ExportConfig
 from sharcs_pl.data.synthetic import word_tokenizer
 from sharcs_pl.evaluate import run as evaluate_run
+from sharcs_pl.export import run as export_run
+from sharcs_pl.inference.graph import RoutedGraph
+from sharcs_pl.inference.predictor import RoutedPredictor
 from sharcs_pl.inputs import check_sizes, read_inputs
 from sharcs_pl.methods import METHODS, get_method
 from sharcs_pl.models.architectures import encoder_sizes
@@ -167,9 +173,58 @@ def test_a_stop_rule_that_the_task_cannot_use_is_told_before_anything_loads() ->
 def test_skimming_an_encoder_that_looks_at_positions_is_refused_before_it_is_loaded(tmp_path: Path) -> None:
     MPNetConfig(vocab_size=30, hidden_size=16, num_hidden_layers=2, num_attention_heads=4).save_pretrained(tmp_path)
     sizes = encoder_sizes(json.loads((tmp_path / "config.json").read_text()))
-    config = run_config(compose_config(*TINY, "method=skim", "encoder=custom", f"encoder.pretrained={tmp_path}"))
-    with pytest.raises(ValueError, match="remove tokens of a mpnet encoder; what fits: albert, bert"):
-        check_sizes(config, EncoderFiles(str(tmp_path), sizes, 0))
+    encoder = "encoder=custom", f"encoder.pretrained={tmp_path}", "width.split_layer=1"
+    for method in ("method=skim", "method.skim_weight=0"):
+        config = run_config(compose_config(*TINY, method, *encoder))
+        with pytest.raises(ValueError, match=r"method\.skim_weight: .* a mpnet encoder; what fits: albert, bert"):
+            check_sizes(config, EncoderFiles(str(tmp_path), sizes, 0))
+
+
+def test_skipped_tokens_and_widths_go_together(tmp_path: Path) -> None:
+    options = ("task=graded", "encoder.num_layers=3", "width.split_layer=1", "router.threshold=0.5")
+    metrics = run(tmp_path / "run", "method.skim_weight=8", "optim.new_lr_scale=9999", "distill=top", *options)
+    assert [rung["width"] for rung in metrics["rungs"]] == [0.25, 1.0]
+    assert metrics["rungs"][1]["macs_fraction"] < 0.95  # tokens cost more here than they are worth
+    assert metrics["rungs"][0]["macs"] < metrics["rungs"][1]["macs"]
+    assert metrics["router_auc"] is not None
+    again = evaluate_run(EvaluateConfig(run=str(tmp_path / "run" / "checkpoints" / "best.ckpt"), output=str(tmp_path)))
+    assert again is not None
+    for key in ("routed", "rungs", "random", "oracle"):
+        assert json.dumps(again[key]) == json.dumps(metrics[key]), key
+    card = (tmp_path / "run" / "model" / "README.md").read_text()
+    assert "skips tokens" in card
+    assert "sharcs predict" not in card
+    with (tmp_path / "run" / "predictions.tsv").open() as file:
+        macs = [float(row["macs"]) for row in csv.DictReader(file, delimiter="\t")]
+    assert sum(macs) / len(macs) == pytest.approx(metrics["routed"]["macs"])
+    saved = f"encoder.pretrained={tmp_path / 'run' / 'model'}"
+    assert run(tmp_path / "plain", "encoder=custom", saved, *options)["method"] == "sharcs"
+
+
+@pytest.fixture(scope="module")
+def skimmed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of both skipped tokens and widths."""
+    folder = tmp_path_factory.mktemp("skimmed")
+    run(folder, "method.skim_weight=0.2")
+    return folder
+
+
+@pytest.mark.parametrize("place", ["", "model", "checkpoints/best.ckpt"])
+def test_what_runs_on_every_token_refuses_a_model_that_skips_some(skimmed: Path, tmp_path: Path, place: str) -> None:
+    source = open_source(str(skimmed / place), record_needed=False)
+    with pytest.raises(ValueError, match=r"run=.* skips tokens on the way.*evaluate, or its class in Python"):
+        model_settings(source)
+    with pytest.raises(ValueError, match=r"^run=\S* skips tokens on the way"):
+        export_run(ExportConfig(run=str(skimmed / place), output=str(tmp_path / "file"), format="torch"))
+    if place == "model":
+        with pytest.raises(ValueError, match=r"^run=\S* skips tokens on the way"):
+            model_folder(CalibrateConfig(run=str(skimmed / place), budget=0.5), source)
+        with pytest.raises(ValueError, match="skips tokens on the way"):
+            RoutedPredictor.from_pretrained(skimmed / place)
+        with pytest.raises(ValueError, match="skips tokens on the way"):
+            RoutedGraph(SharcsForSequenceClassification.from_pretrained(skimmed / place))
+    with pytest.raises(ValueError, match="no exits or skipped tokens"):
+        evaluate_run(EvaluateConfig(run=str(skimmed / place), cost=CostOptions(audit=True)))
 
 
 def test_exits_lie_in_the_metrics_by_layer_and_other_commands_say_what_serves_them(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ class Curves:
         if logits.shape[2] == 1:
             return
         yield self._row("/oracle", "oracle", None, self.predictions.oracle_rungs())
-        if isinstance(cost, CostModel):
+        if isinstance(cost, CostModel) and self.predictions.macs is None:  # a tail's own cost is not measured
             spent = tried_macs(cost, self.predictions.lengths.numpy())
             for i, x in enumerate(cascade(logits)):
                 yield self._row("/cascade", f"point {i}", x.threshold, x.rungs, spent)

@@ -41,7 +41,7 @@ def narrow_logits(stock: Any, batches: Iterable[dict[str, Tensor]], ladder: Widt
     for batch in batches:
         inputs = {name: value for name, value in batch.items() if name != "labels"}
         labels.append(batch["labels"].cpu())
-        every, _ = routed.all_rungs(**inputs)
+        every = routed.all_rungs(**inputs).logits
         for rung in range(len(ladder)):
             found[RUNG, rung].append(every[:, rung].cpu())
             found[KEPT, rung].append(hidden_kept(stock, inputs, ladder, rung, split).cpu())

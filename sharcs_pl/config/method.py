@@ -34,7 +34,7 @@ class MethodConfig:
     """Whether hardness deals the training samples to widths; fixed by the method, as are the two below."""
     widths: str = "all"
     """The widths that its model has: ``all`` of ``width.multipliers``, ``full``, ``one`` or ``none`` (early exits)."""
-    options: list[str] = field(default_factory=lambda: ["cut"])
+    options: list[str] = field(default_factory=lambda: ["cut", "skim_weight"])
     """The keys below that it reads; every other one stays null."""
     needs: list[str] = field(default_factory=list)
     """Those that it cannot do without."""
@@ -57,7 +57,8 @@ class MethodConfig:
     tolerance: float | None = None
     """``patience`` in regression: two answers that differ by at most this agree."""
     skim_weight: float | None = None
-    """``skim``: weight of the share of tokens that run, the mean over layers, beside the task loss."""
+    """``skim``, ``sharcs``: weight of the share of tokens that run, the mean over layers, beside the task loss; null
+    keeps all tokens of ``sharcs``."""
     stage_epochs: int | None = None
     """Epochs that train the last exit alone before the others are trained on it; null: half of them."""
 

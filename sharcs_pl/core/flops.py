@@ -70,6 +70,11 @@ def full_layer_macs(shape: EncoderShape, lengths: np.ndarray) -> np.ndarray:
     )
 
 
+def predictor_macs(shape: EncoderShape, tokens: np.ndarray, units: int) -> np.ndarray:
+    """MACs of a predictor of skimming on `tokens` [B], int64 [B]: D -> units -> 1 for each."""
+    return _tokens(tokens) * (units * (shape.hidden_size + 1))
+
+
 def head_macs(shape: EncoderShape, hidden: int) -> int:
     """MACs of the classification head, on one token: D_i -> D, then D -> C."""
     return hidden * shape.hidden_size + shape.hidden_size * shape.num_labels
@@ -81,7 +86,7 @@ class CostModel:
 
     `split_layer`: full-width layers before the router. `router_hidden_size`: width of the router's hidden layer.
     `reduction`: "slice" (free) or "learned" (L*D). `has_router`: False where nothing is routed. `cut`: "heads_ffn"
-    keeps all hidden dims on every rung.
+    keeps all hidden dims on every rung. `skim`: hidden units of the predictors that skip tokens, 0 where none does.
     """
 
     shape: EncoderShape
@@ -91,11 +96,18 @@ class CostModel:
     reduction: str
     has_router: bool
     cut: str = "full"
+    skim: int = 0
 
     def rung_macs(self, lengths: np.ndarray) -> np.ndarray:
-        """MACs of the whole pass on every rung, the router's included, int64 [B, W]. `lengths`: tokens, int [B]."""
-        tails = [self.tail_macs(lengths, rung) for rung in range(len(self.ladder))]
-        return self.trunk_macs(lengths)[:, None] + np.stack(tails, axis=1)
+        """MACs of the whole pass on every rung, the router's included, int64 [B, W]. `lengths`: tokens, int [B], none
+        of which is skipped."""
+        return self.skimmed_macs(self._unskimmed(lengths))
+
+    def skimmed_macs(self, tokens: np.ndarray) -> np.ndarray:
+        """The same where some are, int64 [B, W]. `tokens`, int [B, split_layer + 2]: how many came in, ran in each
+        layer of the trunk, and in the tail."""
+        tails = [self.tail_macs(tokens[:, -1], rung) for rung in range(len(self.ladder))]
+        return self._trunk(tokens)[:, None] + np.stack(tails, axis=1)
 
     def dense_macs(self, lengths: np.ndarray) -> np.ndarray:
         """MACs of the stock model, int64 [B]: every layer at full width, no router. `lengths`: tokens, int [B]."""
@@ -103,9 +115,18 @@ class CostModel:
         return embedding_macs(self.shape, lengths) + layers + head_macs(self.shape, self.shape.hidden_size)
 
     def trunk_macs(self, lengths: np.ndarray) -> np.ndarray:
-        """MACs up to the routing decision, int64 [B]."""
-        layers = self.split_layer * full_layer_macs(self.shape, lengths)
-        return embedding_macs(self.shape, lengths) + layers + self.router_macs()
+        """MACs up to the routing decision, int64 [B]; no token is skipped."""
+        return self._trunk(self._unskimmed(lengths))
+
+    def _trunk(self, tokens: np.ndarray) -> np.ndarray:
+        """Each predictor reads the tokens that the layer below ran on."""
+        came, ran = tokens.T[0], tokens.T[1:-1]
+        layers = sum(full_layer_macs(self.shape, column) for column in ran)
+        predictors = predictor_macs(self.shape, tokens[:, :-1].sum(1), self.skim)
+        return embedding_macs(self.shape, came) + layers + predictors + self.router_macs()
+
+    def _unskimmed(self, lengths: np.ndarray) -> np.ndarray:
+        return np.repeat(_tokens(lengths)[:, None], self.split_layer + 2, axis=1)
 
     def router_macs(self) -> int:
         """MACs of the router, on one pooled vector: D -> router_hidden -> W."""

@@ -10,7 +10,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from sharcs_pl.core.flops import EncoderShape, embedding_macs, full_layer_macs, head_macs
+from sharcs_pl.core.flops import EncoderShape, embedding_macs, full_layer_macs, head_macs, predictor_macs
 
 THRESHOLDS = (0.95, 0.8, 0.5, 0.2, 0.0)  # the last keeps every token
 TRAINED = 2  # 0.5: what training decides by
@@ -52,8 +52,8 @@ class SkimCost:
     def macs(self, lengths: np.ndarray, kept: np.ndarray) -> np.ndarray:
         """MACs of a pass, int64 [B]: `lengths` tokens [B] come in, `kept` [B, K] run in each layer. Every layer's
         predictor (D -> units -> 1) reads the tokens that the layer below ran on."""
-        entering = np.concatenate([np.asarray(lengths)[:, None], kept[:, :-1]], axis=1).sum(1).astype(np.int64)
-        predictors = entering * self.predictor_size * (self.shape.hidden_size + 1)
+        entering = np.concatenate([np.asarray(lengths)[:, None], kept[:, :-1]], axis=1).sum(1)
+        predictors = predictor_macs(self.shape, entering, self.predictor_size)
         layers = sum(full_layer_macs(self.shape, column) for column in kept.T)
         return embedding_macs(self.shape, lengths) + predictors + layers + head_macs(self.shape, self.shape.hidden_size)
 

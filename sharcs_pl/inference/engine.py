@@ -73,6 +73,7 @@ class Engine:
         pack_above: float = PACK_ABOVE,
         compile_backend: str | Callable[..., Any] = "inductor",
     ) -> None:
+        model.config.check_all_tokens()
         dtype = PRECISIONS[precision]
         self.model = model.eval() if model.dtype == dtype else cast(copy.deepcopy(model).eval(), dtype)
         self.thresholds = _thresholds(model, point)

@@ -170,6 +170,7 @@ class RoutedGraph(nn.Module):
         super().__init__()
         family, stock = model.family, model.encoder
         check_written_out(family.model_type)
+        model.config.check_all_tokens()
         order, parts = family.depth_order(stock), family.parts
         chosen = range(len(model.ladder)) if rung is None else [rung]
         tails = [tail for i, tail in enumerate(model.tails) if i in chosen and isinstance(tail, Tail)]

@@ -90,7 +90,7 @@ def check_skimmable(model_type: str) -> None:
     """``ValueError`` listing the architectures that can leave out tokens unless ``model_type`` is one of them."""
     if ARCHITECTURES[model_type].positions_in_layers:
         fitting = ", ".join(sorted(name for name, keys in ARCHITECTURES.items() if not keys.positions_in_layers))
-        raise ValueError(f"method=skim cannot remove tokens of a {model_type} encoder; what fits: {fitting}")
+        raise ValueError(f"method.skim_weight: cannot remove tokens of a {model_type} encoder; what fits: {fitting}")
 
 
 def check_written_out(model_type: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from transformers import AutoConfig, PreTrainedConfig
 
 TRAINED = "trained"  # the operating point that training left
+SKIMMED = "this model skips tokens on the way: only its own class and sharcs evaluate run it"
 NEVER = 1e9  # a threshold that no router logit reaches; JSON has no infinity
 
 
@@ -18,8 +19,9 @@ class SharcsConfig(PreTrainedConfig):
     `encoder`: the stock model's config as a dict. `widths`: the ladder as text ("0.25", "1/3", "1"). `split_layer`:
     full-width layers before the router. `reduction`, `norm_init`, `top_rung_norm`, `router_hidden_size`: as the keys
     `width.*` and `router.hidden_size` (0: no router, every text at full width). `cut`: as the key `method.cut`.
-    `router_threshold`: a membership probability, None for the likeliest rung. `operating_points`: named settings of the
-    budget dial, each a dict whose "thresholds" are one router logit per rung
+    `skim`: hidden units of the predictors that skip tokens, 0 for none; a token goes on where its probability to be
+    kept reaches `skim_threshold`. `router_threshold`: a membership probability, None for the likeliest rung.
+    `operating_points`: named settings of the budget dial, each a dict whose "thresholds" are one router logit per rung
     but the top one, with the figures it was chosen by. `operating_point`: the one in use, None for the rule of training
     (see `SharcsForSequenceClassification.route`). Labels and problem type are the fields every Hugging Face config has.
     """
@@ -38,6 +40,8 @@ class SharcsConfig(PreTrainedConfig):
         router_hidden_size: int = 64,
         router_threshold: float | None = None,
         cut: str = "full",
+        skim: int = 0,
+        skim_threshold: float = 0.5,
         operating_points: dict[str, dict[str, Any]] | None = None,
         operating_point: str | None = None,
         **kwargs: Any,
@@ -51,6 +55,8 @@ class SharcsConfig(PreTrainedConfig):
         self.router_hidden_size = router_hidden_size
         self.router_threshold = router_threshold
         self.cut = cut
+        self.skim = skim
+        self.skim_threshold = skim_threshold
         self.operating_points = dict(operating_points or {})
         self.operating_point = operating_point
         super().__init__(**kwargs)
@@ -65,6 +71,11 @@ class SharcsConfig(PreTrainedConfig):
             known = ", ".join([TRAINED, *self.operating_points])
             raise ValueError(f"point={name}: this model has no such operating point; it has {known}")
         return tuple(self.operating_points[name]["thresholds"])
+
+    def check_all_tokens(self) -> None:
+        """`ValueError` where tokens are skipped, which layers written out for inference do not do."""
+        if self.skim:
+            raise ValueError(SKIMMED)
 
     def _logits(self, probability: float) -> tuple[float, ...]:
         odds = probability / (1 - probability) if probability < 1 else math.inf

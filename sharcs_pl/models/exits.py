@@ -20,6 +20,7 @@ from sharcs_pl.core.exits import ExitCost, ExitLadder
 from sharcs_pl.models.families import Family, get_family
 from sharcs_pl.models.head import ExitHead, run_head
 from sharcs_pl.models.layers import run_layers
+from sharcs_pl.models.outputs import EveryRung
 from sharcs_pl.models.pretrained import Source, align, cast, load_stock, stock_from_dict
 from sharcs_pl.models.router import task_loss
 from sharcs_pl.models.stopping import RULES, first_stop
@@ -93,7 +94,6 @@ class ExitsForSequenceClassification(PreTrainedModel):
     config: ExitsConfig
     config_class = ExitsConfig
     main_input_name = "input_ids"
-    measures_macs = False  # whether the signals of `all_rungs` are MACs
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
@@ -201,9 +201,9 @@ class ExitsForSequenceClassification(PreTrainedModel):
 
     def all_rungs(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Every sample at every exit: logits [B, E, C] and certainties in logits [B, E] (None where not learned)."""
-        return self.exits(input_ids, attention_mask, token_type_ids)
+    ) -> EveryRung:
+        """Every sample at every exit; the signals are certainties in logits, None where not learned."""
+        return EveryRung(*self.exits(input_ids, attention_mask, token_type_ids))
 
     def exits(
         self,
@@ -212,7 +212,8 @@ class ExitsForSequenceClassification(PreTrainedModel):
         token_type_ids: Tensor | None = None,
         detach: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """The same; with `detach` the exits' heads but the last send no gradient to the encoder."""
+        """Logits [B, E, C] and certainties [B, E] (None where not learned) of every exit; with `detach` the exits'
+        heads but the last send no gradient to the encoder."""
         now = self._start(input_ids, attention_mask, token_type_ids)
         for exit in range(len(self.ladder)):
             now = self._advance(now, exit, detach)

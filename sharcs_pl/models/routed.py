@@ -16,23 +16,24 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from sharcs_pl.core.flops import CostModel
 from sharcs_pl.core.widths import WidthLadder, check_split
-from sharcs_pl.models.architectures import check_norm_after_cut
+from sharcs_pl.models.architectures import check_norm_after_cut, check_skimmable
 from sharcs_pl.models.configuration import TRAINED, SharcsConfig
 from sharcs_pl.models.families import Family, get_family
-from sharcs_pl.models.layers import (
-    NORM_INITS,
-    LayerSize,
-    LearnedPooling,
-    SlicedLinear,
-    Tail,
-    make_reduction,
-    private_norm,
-    run_layers,
-)
-from sharcs_pl.models.outputs import SharcsOutput, TrunkState
+from sharcs_pl.models.layers import NORM_INITS, LearnedPooling, Tail, run_layers
+from sharcs_pl.models.outputs import EveryRung, SharcsOutput, TrunkState
 from sharcs_pl.models.pretrained import Source, align, cast, load_stock, stock_from_dict
-from sharcs_pl.models.router import Router, choose_rungs, router_loss, task_loss
+from sharcs_pl.models.router import Router, choose_rungs
+from sharcs_pl.models.skimming import (
+    Decided,
+    Drawn,
+    keep_all_at_first,
+    layer_runner,
+    make_predictors,
+    skim_layers,
+    skim_size,
+)
 from sharcs_pl.models.sweeps import SweptPoint, sweep_router
+from sharcs_pl.models.tails import make_tails
 
 __all__ = ["SharcsConfig", "SharcsForSequenceClassification", "SharcsOutput", "TrunkState"]
 
@@ -47,7 +48,6 @@ class SharcsForSequenceClassification(PreTrainedModel):
     config: SharcsConfig
     config_class = SharcsConfig
     main_input_name = "input_ids"
-    measures_macs = False  # whether the signals of `all_rungs` are MACs
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _supports_flash_attn = True
@@ -65,10 +65,14 @@ class SharcsForSequenceClassification(PreTrainedModel):
         self._check()
         units, routed = config.router_hidden_size, len(self.ladder) > 1 and config.router_hidden_size > 0
         self.router = Router(self.shape.hidden_size, units, len(self.ladder)) if routed else None
-        self.cost = CostModel(self.shape, self.ladder, config.split_layer, units, config.reduction, routed, config.cut)
+        # One before each layer of the trunk, and one before the tail.
+        number, hidden = config.split_layer + 1, self.shape.hidden_size
+        self.predictors = make_predictors(hidden, config.skim, number) if config.skim else None
+        sizes = config.split_layer, units, config.reduction, routed, config.cut, config.skim
+        self.cost = CostModel(self.shape, self.ladder, *sizes)
         self.post_init()
         # After post_init, which would draw every norm it finds afresh: these hold slices of pretrained ones.
-        self.tails = nn.ModuleList(self._make_tail(rung) for rung in range(len(self.ladder)))
+        self.tails = make_tails(config, self.encoder, self.cost)
 
     @classmethod
     def from_encoder(
@@ -85,13 +89,15 @@ class SharcsForSequenceClassification(PreTrainedModel):
         top_rung_norm: bool = False,
         dropout: float | None = None,
         cut: str = "full",
+        skim: bool = False,
     ) -> SharcsForSequenceClassification:
         """Surgery on a stock encoder: a folder, a hub id or a model object (which is copied, not changed).
 
         `num_labels` and `dropout` None keep the checkpoint's. What the checkpoint lacks of the head, and the router,
         are drawn from the global torch generator. The model comes in evaluation mode. `router_hidden_size=0` makes no
-        router; a ladder of one width needs none. `ValueError` names the config key at fault: `encoder.pretrained`,
-        `width.multipliers`, `width.split_layer`, `width.reduction`, `width.norm_init`, `method.cut`.
+        router; a ladder of one width needs none. `skim`: tokens are skipped on the way, hardly any before training.
+        `ValueError` names the config key at fault: `encoder.pretrained`, `width.multipliers`, `width.split_layer`,
+        `width.reduction`, `width.norm_init`, `method.cut`, `method.skim_weight`.
         """
         labels = WidthLadder.parse(widths).labels()
         stock = load_stock(source, num_labels, dropout)
@@ -107,12 +113,15 @@ class SharcsForSequenceClassification(PreTrainedModel):
             router_hidden_size=router_hidden_size,
             router_threshold=router_threshold,
             cut=cut,
+            skim=skim_size(stock.config) if skim else 0,
             id2label=stock.config.id2label,
             label2id=stock.config.label2id,
             problem_type=stock.config.problem_type,
             attn_implementation=stock.config._attn_implementation,
         )
-        return cast(cls(config, stock).eval(), stock.dtype, stock.device)
+        model = cls(config, stock).eval()
+        keep_all_at_first(model.predictors or ())
+        return cast(model, stock.dtype, stock.device)
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
@@ -149,27 +158,49 @@ class SharcsForSequenceClassification(PreTrainedModel):
         state = self.trunk(input_ids, attention_mask, token_type_ids)
         chosen = self._chosen(rungs, state)
         logits = self.tail(state, rungs) if isinstance(rungs, int) else self._mixed(state, chosen)
-        return self._output(logits, state.router_logits, chosen, labels, memberships)
+        return SharcsOutput.of(logits, state.router_logits, chosen, labels, memberships)
 
     def trunk(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        draw: bool = False,
     ) -> TrunkState:
-        """Embeddings, the first `split_layer` layers at full width, and the router. Inputs as in `forward`."""
-        family, stock = self.family, self.encoder
-        base = family.base_of(stock)
+        """Embeddings, the first `split_layer` layers at full width, and the router. Inputs as in `forward`; `draw` as
+        training does which tokens go on, where they are skimmed."""
         attention_mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        hidden = family.embed(base, input_ids, token_type_ids, attention_mask)
-        extras = family.layer_extras(base, hidden, self.shape.num_heads)
-        layers = family.depth_order(stock)[: self.split_layer]
-        hidden = run_layers(layers, hidden, family.mask(stock, hidden, attention_mask), extras)
-        router_logits = None if self.router is None else self.router(hidden, attention_mask)
-        return TrunkState(hidden, attention_mask, router_logits)
+        hidden = self.family.embed(self._base, input_ids, token_type_ids, attention_mask)
+        layers = self.family.depth_order(self.encoder)[: self.split_layer]
+        if self.predictors is None:
+            state = self._whole(hidden, attention_mask, layers)
+        else:
+            state = self._skimmed(hidden, attention_mask > 0, layers, draw)
+        if self.router is None:
+            return state
+        return replace(state, router_logits=self.router(state.hidden, state.attention_mask))
+
+    def _whole(self, hidden: Tensor, attention_mask: Tensor, layers: Sequence[nn.Module]) -> TrunkState:
+        """Every token through `layers`."""
+        extras = self.family.layer_extras(self._base, hidden, self.shape.num_heads)
+        mask = self.family.mask(self.encoder, hidden, attention_mask)
+        return TrunkState(run_layers(layers, hidden, mask, extras), attention_mask)
+
+    def _skimmed(self, hidden: Tensor, valid: Tensor, layers: Sequence[nn.Module], draw: bool) -> TrunkState:
+        """The running tokens through `layers`, and those of them that the tail is to run on."""
+        assert self.predictors is not None
+        begin = Drawn.begin(hidden, valid) if draw else Decided.begin(hidden, valid, self.config.skim_threshold)
+        tokens, counts = skim_layers(begin, self.predictors, layers, layer_runner(self.family, self.encoder))
+        return TrunkState(tokens.hidden, tokens.running.long(), counts=counts, gate=tokens.gate)
 
     def tail(self, state: TrunkState, rung: int) -> Tensor:
         """The logits [B, C] of every sample of `state` at one rung."""
         tail = self.tails[rung]
         assert isinstance(tail, Tail)
-        return self.after_cut(tail, tail.enter(state.hidden), state.attention_mask)
+        hidden = tail.enter(state.hidden)
+        if state.gate is not None:  # after the norm, which undoes a factor: no gradient would reach the gate through it
+            hidden = hidden * state.gate.unsqueeze(-1)
+        return self.after_cut(tail, hidden, state.attention_mask)
 
     def after_cut(self, tail: Tail, hidden: Tensor, attention_mask: Tensor) -> Tensor:
         """The rest of the way at one rung: [B, L, D_i] from `Tail.enter` and a mask [B, L] -> logits [B, C]."""
@@ -198,14 +229,15 @@ class SharcsForSequenceClassification(PreTrainedModel):
         return [] if self.router is None or signals is None else sweep_router(signals)
 
     def new_parameters(self) -> list[nn.Parameter]:
-        """What surgery added to the stock model: the router, the private norms and the learned reductions."""
-        router = [] if self.router is None else list(self.router.parameters())
-        return [*self.tails.parameters(), *router]
+        """What surgery added to the stock model: private norms and learned reductions, router and predictors."""
+        others = [part for part in (self.router, self.predictors) if part is not None]
+        return [p for part in (self.tails, *others) for p in part.parameters()]
 
     def describe(self) -> str:
         """The ladder in words."""
         plural = "s" if len(self.ladder) > 1 else ""
-        return f"width{plural} {' '.join(self.ladder.labels())} after layer {self.split_layer}"
+        skimmed = ", tokens skimmed on the way" if self.config.skim else ""
+        return f"width{plural} {' '.join(self.ladder.labels())} after layer {self.split_layer}{skimmed}"
 
     def set_operating_point(self, name: str | None) -> None:
         """Route by a stored operating point from now on, None or "trained" for the rule of training; `ValueError` lists
@@ -215,12 +247,14 @@ class SharcsForSequenceClassification(PreTrainedModel):
 
     def all_rungs(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Every sample on every rung behind one trunk: logits [B, W, C] and router logits [B, W] (None without a
-        router)."""
+    ) -> EveryRung:
+        """Every sample on every rung behind one trunk; the signals are the router's logits."""
         state = self.trunk(input_ids, attention_mask, token_type_ids)
         logits = [self.tail(state, rung) for rung in range(len(self.ladder))]
-        return torch.stack(logits, dim=1), state.router_logits
+        macs = None
+        if state.counts is not None:
+            macs = torch.from_numpy(self.cost.skimmed_macs(state.counts.cpu().numpy())).double()
+        return EveryRung(torch.stack(logits, dim=1), state.router_logits, macs)
 
     def private_parameters(self) -> list[nn.Parameter]:
         """Every parameter that a step may leave without a gradient, depending on the rungs it holds: the tails' own
@@ -258,33 +292,8 @@ class SharcsForSequenceClassification(PreTrainedModel):
             reduction=config.reduction,
         )
         check_norm_after_cut(config.top_rung_norm, self.family.keys.pre_norm)
-
-    def _make_tail(self, rung: int) -> Tail:
-        config, family, stock = self.config, self.family, self.encoder
-        layers, full = family.depth_order(stock), family.size(stock.config)
-        cut = LayerSize(*(self.ladder.size(rung, whole) for whole in (full.hidden, full.heads, full.ffn)))
-        size, after = replace(cut, hidden=self.cost.hidden_size(rung)), layers[self.split_layer :]
-        norm = self._norm_after_cut(layers[self.split_layer - 1], size.hidden, full.hidden)
-        reduction = make_reduction(config.reduction, full.hidden, size.hidden)
-        dense = SlicedLinear(family.head(stock).dense, size.hidden, full.hidden)
-        outer = family.outer_norms(self._base)
-        if cut == full:
-            return Tail(size, reduction, norm, dense, stock=after, stock_outer=outer)
-        narrow = family.resized(stock.config, cut)
-        views = [family.view(layer, narrow, config.norm_init, config.cut) for layer in after]
-        own = {name: private_norm(owner, size.hidden, config.norm_init) for name, owner in outer.items()}
-        return Tail(size, reduction, norm, dense, views, outer=own)
-
-    def _norm_after_cut(self, last: nn.Module, size: int, full: int) -> nn.Module:
-        """The rung's norm of the trunk's output, started from that of its `last` layer. None where all hidden dims
-        stay, unless asked for; and none where the stock layers normalise what they read: their own first norm then
-        follows the cut."""
-        config = self.config
-        if self.family.keys.pre_norm or (size == full and not config.top_rung_norm):
-            return nn.Identity()
-        norm = last.get_submodule(self.family.parts.ffn_norm)
-        assert isinstance(norm, nn.LayerNorm)
-        return private_norm(norm, size, config.norm_init)
+        if config.skim:
+            check_skimmable(self.family.model_type)
 
     def _chosen(self, rungs: int | Tensor | None, state: TrunkState) -> Tensor:
         """The rung of each sample [B] long."""
@@ -308,22 +317,6 @@ class SharcsForSequenceClassification(PreTrainedModel):
             return self.tail(state, groups[0][0])
         logits = torch.cat([self.tail(state.select(rows), rung) for rung, rows in groups])
         return logits[torch.cat([rows for _, rows in groups]).argsort()]
-
-    def _output(
-        self,
-        logits: Tensor,
-        router_logits: Tensor | None,
-        rungs: Tensor,
-        labels: Tensor | None,
-        memberships: Tensor | None,
-    ) -> SharcsOutput:
-        task = None if labels is None else task_loss(logits, labels, self.shape.num_labels)
-        router = None
-        if memberships is not None and router_logits is not None:
-            router = router_loss(router_logits, memberships)
-        losses = [loss for loss in (task, router) if loss is not None]
-        total = torch.stack(losses).sum() if losses else None
-        return SharcsOutput(total, logits, task, router, router_logits, rungs)
 
 
 AutoModelForSequenceClassification.register(SharcsConfig, SharcsForSequenceClassification, exist_ok=True)

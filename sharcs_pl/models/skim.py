@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
@@ -20,12 +19,19 @@ from sharcs_pl.core.skim import TRAINED, SkimCost, SkimLadder
 from sharcs_pl.models.architectures import check_skimmable
 from sharcs_pl.models.families import Family, get_family
 from sharcs_pl.models.head import run_head
-from sharcs_pl.models.layers import run_layers
+from sharcs_pl.models.outputs import EveryRung
 from sharcs_pl.models.pretrained import Source, align, cast, load_stock, stock_from_dict
 from sharcs_pl.models.router import task_loss
+from sharcs_pl.models.skimming import (
+    Decided,
+    Drawn,
+    keep_all_at_first,
+    layer_runner,
+    make_predictors,
+    skim_layers,
+    skim_size,
+)
 from sharcs_pl.models.sweeps import SweptPoint
-
-KEPT_AT_FIRST = 5.0  # logit of the chance to be kept before training: as good as always
 
 
 class SkimConfig(PreTrainedConfig):
@@ -59,25 +65,12 @@ class SkimOutput(ModelOutput):
     kept: Tensor | None = None
 
 
-class SkimPredictor(nn.Module):
-    """The logit of each token's probability to be kept, [B, l, D] -> [B, l]: Linear, norm, GELU, Linear."""
-
-    def __init__(self, hidden_size: int, size: int) -> None:
-        super().__init__()
-        self.dense, self.norm = nn.Linear(hidden_size, size), nn.LayerNorm(size)
-        self.output = nn.Linear(size, 1)
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        return self.output(F.gelu(self.norm(self.dense(hidden)))).squeeze(-1)
-
-
 class SkimForSequenceClassification(PreTrainedModel):
     """A stock encoder whose layers run on ever fewer tokens; the first token, which the head reads, always stays."""
 
     config: SkimConfig
     config_class = SkimConfig
     main_input_name = "input_ids"
-    measures_macs = True  # whether the signals of `all_rungs` are MACs
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
@@ -90,8 +83,7 @@ class SkimForSequenceClassification(PreTrainedModel):
         check_skimmable(self.family.model_type)
         self.shape, self.ladder = self.family.shape(self.encoder), SkimLadder()
         self.cost = SkimCost(self.shape, self.ladder, config.predictor_size)
-        sizes = self.shape.hidden_size, config.predictor_size
-        self.predictors = nn.ModuleList(SkimPredictor(*sizes) for _ in range(self.shape.num_layers))
+        self.predictors = make_predictors(self.shape.hidden_size, config.predictor_size, self.shape.num_layers)
         self.post_init()
 
     @classmethod
@@ -106,21 +98,18 @@ class SkimForSequenceClassification(PreTrainedModel):
         """Predictors on a stock encoder, which at first keep all: a folder, a hub id or a model object (copied).
         `predictor_size` None: a quarter of the hidden size, at most 64."""
         stock = load_stock(source, num_labels, dropout)
-        hidden = get_family(stock.config.model_type).size(stock.config).hidden
         encoder = stock.config.to_dict()
         encoder.pop("_name_or_path", None)
         config = SkimConfig(
             encoder=encoder,
-            predictor_size=predictor_size or max(1, min(64, hidden // 4)),
+            predictor_size=predictor_size or skim_size(stock.config),
             id2label=stock.config.id2label,
             label2id=stock.config.label2id,
             problem_type=stock.config.problem_type,
             attn_implementation=stock.config._attn_implementation,
         )
         model = cls(config, stock).eval()
-        for predictor in model.predictors:
-            assert isinstance(predictor, SkimPredictor)
-            nn.init.constant_(predictor.output.bias, KEPT_AT_FIRST)
+        keep_all_at_first(model.predictors)
         return cast(model, stock.dtype, stock.device)
 
     @classmethod
@@ -150,50 +139,36 @@ class SkimForSequenceClassification(PreTrainedModel):
         """
         threshold = self.config.threshold if threshold is None else threshold
         hidden, valid = self._embed(input_ids, attention_mask, token_type_ids)
-        last, kept = hidden.clone(), []
-        places = torch.arange(hidden.shape[1], device=hidden.device).expand(hidden.shape[:2])
+        run = layer_runner(self.family, self.encoder)
+        tokens, last, kept = Decided.begin(hidden, valid, threshold), hidden.clone(), []
         for layer, predictor in zip(self._layers(), self.predictors, strict=True):
-            keep = (predictor(hidden).sigmoid() >= threshold) & valid
-            keep[:, 0] = True
-            order = (~keep).int().argsort(dim=1, stable=True)[:, : int(keep.sum(1).max())]
-            hidden, places, valid = _take(hidden, order), places.gather(1, order), keep.gather(1, order)
-            hidden = run_layers([layer], hidden, self._mask(hidden, valid), {})
-            last = _put(last, places, valid, hidden)
-            kept.append(valid.sum(1))
-        logits = self._answer(hidden, valid)
+            tokens = tokens.skim(predictor).run(layer, run)
+            last = _put(last, tokens)
+            kept.append(tokens.count())
+        logits = self._answer(tokens.hidden, tokens.alive)
         loss = None if labels is None else task_loss(logits, labels, self.shape.num_labels)
         return SkimOutput(loss, logits, last, torch.stack(kept, 1))
 
     def soft(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Training's pass: logits [B, C], and the share of each sample's tokens that ran, the mean over layers [B].
-
-        Which tokens go on is drawn by Gumbel-softmax, hard in the forward pass and soft in the backward one (section
-        3.3). Skipped tokens are hidden from attention and carried along, so that gradients reach the predictors.
-        """
+        """Training's pass (`Drawn`): logits [B, C], and the share of each sample's tokens that ran [B], the mean over
+        layers."""
         hidden, valid = self._embed(input_ids, attention_mask, token_type_ids)
-        alive, lengths, shares = valid.to(hidden.dtype), valid.sum(1).clamp(min=1), []
-        first = torch.zeros_like(alive)
-        first[:, 0] = 1.0
-        for layer, predictor in zip(self._layers(), self.predictors, strict=True):
-            logit = predictor(hidden).float()
-            gate = F.gumbel_softmax(torch.stack([logit, torch.zeros_like(logit)], -1), hard=True)[..., 0]
-            alive = alive * (first + (1 - first) * gate.to(hidden.dtype))
-            after = run_layers([layer], hidden, self._mask(hidden, alive.detach() > 0), {})
-            hidden = hidden + alive.unsqueeze(-1) * (after - hidden)
-            shares.append(alive.float().sum(1) / lengths)
-        return self._answer(hidden, valid), torch.stack(shares, 1).mean(1)
+        run = layer_runner(self.family, self.encoder)
+        tokens, counts = skim_layers(Drawn.begin(hidden, valid), self.predictors, self._layers(), run)
+        shares = counts[:, 1:] / counts[:, :1].clamp(min=1)
+        return self._answer(tokens.hidden, valid), shares.mean(1)
 
     def all_rungs(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Every sample at every threshold of the ladder: logits [B, W, C] and the MACs that each pass took [B, W]."""
+    ) -> EveryRung:
+        """Every sample at every threshold of the ladder, with the MACs that each pass took."""
         outs = [self(input_ids, attention_mask, token_type_ids, threshold=x) for x in self.ladder.thresholds]
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         lengths = mask.sum(1).cpu().numpy()
         macs = np.stack([self.cost.macs(lengths, out.kept.cpu().numpy()) for out in outs], axis=1)
-        return torch.stack([out.logits for out in outs], 1), torch.from_numpy(macs).double()
+        return EveryRung(torch.stack([out.logits for out in outs], 1), macs=torch.from_numpy(macs).double())
 
     def choose(self, logits: Tensor, signals: Tensor | None) -> Tensor:
         """The threshold that training decides by, for every sample [B] long."""
@@ -238,19 +213,11 @@ class SkimForSequenceClassification(PreTrainedModel):
     def _layers(self) -> list[nn.Module]:
         return self.family.depth_order(self.encoder)
 
-    def _mask(self, hidden: Tensor, valid: Tensor) -> Any:
-        return self.family.mask(self.encoder, hidden, valid.long())
 
-
-def _take(states: Tensor, order: Tensor) -> Tensor:
-    """[B, l, D] at `order` [B, m] -> [B, m, D]."""
-    return states.gather(1, order.unsqueeze(-1).expand(-1, -1, states.shape[-1]))
-
-
-def _put(last: Tensor, places: Tensor, valid: Tensor, states: Tensor) -> Tensor:
-    """`last` [B, L, D] with the valid `states` [B, m, D] at their `places` [B, m]."""
-    index = places.unsqueeze(-1).expand(-1, -1, last.shape[-1])
-    return last.scatter(1, index, torch.where(valid.unsqueeze(-1), states, last.gather(1, index)))
+def _put(last: Tensor, tokens: Decided) -> Tensor:
+    """`last` [B, L, D] with the states of the running `tokens` at their places."""
+    index = tokens.places.unsqueeze(-1).expand(-1, -1, last.shape[-1])
+    return last.scatter(1, index, torch.where(tokens.alive.unsqueeze(-1), tokens.hidden, last.gather(1, index)))
 
 
 AutoConfig.register(SkimConfig.model_type, SkimConfig, exist_ok=True)

@@ -152,13 +152,13 @@ class SharcsModule(L.LightningModule):
     def validation_step(self, batch: EvalBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         if not len(batch.uids):
             return
-        logits, signals = self.model.all_rungs(**batch.inputs)
+        logits, signals, macs = self.model.all_rungs(**batch.inputs)
         rungs = self.model.choose(logits, signals)
         router_logits = logits.new_zeros(len(logits), 1) if signals is None else signals
         difficulty = torch.full_like(batch.uids, -1) if batch.difficulty is None else batch.difficulty
         rows = (batch.uids, logits.float(), router_logits.float(), rungs, batch.labels, batch.lengths, difficulty)
         split = self.task.validation[dataloader_idx]
-        measured = (signals,) if self.model.measures_macs and signals is not None else ()
+        measured = () if macs is None else (macs,)
         self._collected.setdefault(split, []).append(tuple(row.cpu() for row in (*rows, *measured)))
 
     def on_validation_epoch_end(self) -> None:

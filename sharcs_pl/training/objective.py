@@ -27,6 +27,7 @@ class ObjectiveConfig:
         weight_by_bucket: multiply by the bucket's size over the mean bucket size.
         distill_weight: weight of learning the top rung's logits, 0 for none.
         temperature: softmax temperature of that.
+        skim_weight: weight of the share of tokens that run, where tokens are skimmed.
     """
 
     score: str = "confidence"
@@ -37,6 +38,7 @@ class ObjectiveConfig:
     weight_by_bucket: bool = False
     distill_weight: float = 0.0
     temperature: float = 1.0
+    skim_weight: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -62,13 +64,23 @@ def distill_losses(student: Tensor, teacher: Tensor, temperature: float) -> Tens
 
 def batch_losses(model: SharcsForSequenceClassification, batch: MicroBatch, config: ObjectiveConfig) -> BatchLosses:
     """Run the batch on its rung and sum its losses."""
-    state = model.trunk(**batch.inputs)
+    state = model.trunk(**batch.inputs, draw=True)
     logits = model.tail(state, batch.rung)
     task = task_loss(logits, batch.labels, logits.shape[-1], reduction="none").sum()
+    if state.counts is not None:
+        task = task + config.skim_weight * share_of_tokens(state.counts, model.shape.num_layers).sum()
     router = _router_loss(state, batch, config, len(model.ladder))
     distill = _distill_loss(model, state, logits, batch.rung, config) if config.distill_weight else task.new_zeros(())
     scores = sample_scores(logits.detach(), batch.labels, config.score, config.label_range)
     return BatchLosses(task, router, distill, scores)
+
+
+def share_of_tokens(counts: Tensor, num_layers: int) -> Tensor:
+    """Share of a sample's tokens that run [B], the mean over all layers (Transkimmer, arXiv 2205.07324, equation 6), of
+    ``counts`` as in ``TrunkState``: those of the tail count once for each of its layers."""
+    came, trunk, tail = counts[:, 0], counts[:, 1:-1], counts[:, -1]
+    ran = trunk.sum(1) + (num_layers - trunk.shape[1]) * tail
+    return ran / (num_layers * came.clamp(min=1))
 
 
 def _router_loss(state: TrunkState, batch: MicroBatch, config: ObjectiveConfig, num_rungs: int) -> Tensor:

@@ -8,17 +8,13 @@ from sharcs_pl.core.hardness import sample_scores
 from sharcs_pl.data.sampler import MicroBatch
 from sharcs_pl.models.router import task_loss
 from sharcs_pl.training.objective import BatchLosses, ObjectiveConfig
-from sharcs_pl.training.rules import Losses, Progress
+from sharcs_pl.training.rules import Progress
 
 
-def skim_losses(weight: float) -> Losses:
-    """The task loss, plus ``weight`` times the share of tokens that ran, the mean over layers (equation 6)."""
-
-    def losses(model: Any, batch: MicroBatch, config: ObjectiveConfig, progress: Progress) -> BatchLosses:
-        logits, shares = model.soft(**batch.inputs)
-        task = task_loss(logits, batch.labels, logits.shape[-1], reduction="none") + weight * shares
-        scores = sample_scores(logits.detach(), batch.labels, config.score, config.label_range)
-        total = task.sum()
-        return BatchLosses(total, total.new_zeros(()), total.new_zeros(()), scores)
-
-    return losses
+def skim_losses(model: Any, batch: MicroBatch, config: ObjectiveConfig, progress: Progress) -> BatchLosses:
+    """The task loss, plus ``skim_weight`` times the share of tokens that ran, the mean over layers (equation 6)."""
+    logits, shares = model.soft(**batch.inputs)
+    task = task_loss(logits, batch.labels, logits.shape[-1], reduction="none") + config.skim_weight * shares
+    scores = sample_scores(logits.detach(), batch.labels, config.score, config.label_range)
+    total = task.sum()
+    return BatchLosses(total, total.new_zeros(()), total.new_zeros(()), scores)

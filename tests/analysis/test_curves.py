@@ -57,6 +57,8 @@ def test_a_cascade_pays_for_every_width_it_tries() -> None:
     trunk = cost.trunk_macs(lengths) - cost.router_macs()
     both = trunk + cost.tail_macs(lengths, 0) + cost.tail_macs(lengths, 1)
     assert tried_macs(cost, lengths)[:, 1].tolist() == both.tolist()
+    measured = replace(found, macs=torch.from_numpy(cost.rung_macs(lengths)))
+    assert not [x for x in Curves("sharcs", "accuracy", model, measured).controls() if x.method == "sharcs/cascade"]
     confidence = found.logits[:, 0].softmax(-1).amax(-1)
     for row in rows:
         assert row.threshold is not None

@@ -42,6 +42,20 @@ def test_a_tiny_encoder_by_hand() -> None:
     assert cost().rung_macs(LENGTHS).tolist() == rungs.tolist()
 
 
+def test_tokens_that_are_skipped_cost_nothing() -> None:
+    skimming = replace(cost(split=2), skim=3)
+    # 9 tokens come in, 6 and 4 run in the trunk, 2 in the tail; a token costs each predictor that reads it 3 * (8 + 1).
+    trunk = 512 * (6 + 4) + 16 * (6 * 6 + 4 * 4) + 27 * (9 + 6 + 4) + 110
+    quarter, half, full = 32 * 2 + 4 * 2 * 2 + 40, 128 * 2 + 8 * 2 * 2 + 56, 512 * 2 + 16 * 2 * 2 + 88
+    tokens = np.array([[9, 6, 4, 2], [5, 5, 5, 5]])
+    found = skimming.skimmed_macs(tokens)
+    assert found[0].tolist() == [trunk + quarter, trunk + half, trunk + full]
+    assert found[1].tolist() == skimming.rung_macs(np.array([5]))[0].tolist()
+    assert (skimming.rung_macs(LENGTHS) - cost(split=2).rung_macs(LENGTHS)).tolist() == [[81 * n] * 3 for n in LENGTHS]
+    learned = replace(skimming, reduction="learned").skimmed_macs(tokens) - found
+    assert learned[0].tolist() == [8 * 2, 8 * 2, 0]
+
+
 def test_the_top_rung_costs_the_stock_model_and_the_router() -> None:
     for reduction in ("slice", "learned"):
         model = cost(reduction=reduction)

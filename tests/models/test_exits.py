@@ -31,7 +31,7 @@ def threshold_between(model: Any, inputs: dict[str, Tensor]) -> float:
     """A threshold that tells the samples apart, and that no rounding reaches."""
     if model.config.rule == "patience":
         return 1.0
-    logits, certainty = model.all_rungs(**inputs)
+    logits, certainty, _ = model.all_rungs(**inputs)
     sure = model.rule.sureness(logits, certainty, 0.0)[:, 0].sort().values
     return float(sure[2] + sure[3]) / 2
 
@@ -83,7 +83,7 @@ def agrees_with_the_slow_way(model: Any, inputs: dict[str, Tensor], threshold: f
         ]
         assert torch.cat([part.exits for part in parts]).tolist() == places.tolist()
         torch.testing.assert_close(torch.cat([part.logits for part in parts]), want, rtol=1e-5, atol=1e-5)
-    every, certainty = model.all_rungs(**inputs)
+    every, certainty, _ = model.all_rungs(**inputs)
     assert model.choose(every, certainty, threshold).tolist() == places.tolist()
     torch.testing.assert_close(every[torch.arange(7), places], want, rtol=1e-5, atol=1e-5)
     return set(places.tolist())
@@ -163,7 +163,7 @@ def test_it_is_saved_and_read_again(stock: Any, batch: Any, tmp_path: Path) -> N
     model = exits_of(stock("roberta"), "learned", exits=[2, 3], threshold=0.6)
     model.save_pretrained(tmp_path)
     twin, inputs = ExitsForSequenceClassification.from_pretrained(tmp_path).eval(), batch("roberta")
-    for one, other in zip(model.all_rungs(**inputs), twin.all_rungs(**inputs), strict=True):
+    for one, other in zip(model.all_rungs(**inputs)[:2], twin.all_rungs(**inputs)[:2], strict=True):
         assert one is not None
         assert other is not None
         assert torch.equal(one, other)

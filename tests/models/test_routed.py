@@ -43,7 +43,7 @@ def test_the_router_chooses_unless_told(model: SharcsForSequenceClassification, 
     model.router.forward = lambda hidden, mask: logits  # type: ignore[method-assign, union-attr]
     out = model(**inputs)
     assert out.rungs.tolist() == MIXED.tolist()
-    every, router_logits = model.all_rungs(**inputs)
+    every, router_logits, _ = model.all_rungs(**inputs)
     assert router_logits is logits
     torch.testing.assert_close(out.logits, every[torch.arange(5), MIXED], atol=1e-6, rtol=1e-5)
     assert model(**inputs, rungs=1).rungs.tolist() == [1] * 5
@@ -56,7 +56,7 @@ def test_a_model_stuck_on_one_width_is_noticed(
     inputs = batch()
 
     def rungs_agree() -> bool:
-        every, _ = model.all_rungs(**inputs)
+        every = model.all_rungs(**inputs).logits
         fixed = [model(**inputs, rungs=rung).logits for rung in range(3)]
         distinct = all(not torch.allclose(fixed[low], fixed[high]) for low, high in ((0, 1), (0, 2), (1, 2)))
         return distinct and all(torch.equal(every[:, rung], fixed[rung]) for rung in range(3))

@@ -113,7 +113,9 @@ def test_training_without_chance_is_inference(stock: Any, batch: Any) -> None:
 @torch.no_grad()
 def test_macs_follow_the_tokens_that_ran(stock: Any, batch: Any) -> None:
     model, inputs = skim_of(stock("bert")), batch("bert", LENGTHS)
-    logits, macs = model.all_rungs(**inputs)
+    logits, signals, macs = model.all_rungs(**inputs)
+    assert signals is None
+    assert macs is not None
     out = model(**inputs)
     torch.testing.assert_close(logits[:, 2], out.logits)
     for row, length in enumerate(LENGTHS):

@@ -112,9 +112,10 @@ def test_other_methods_train_the_same_weights_on_two_processes(method: str, tmp_
     assert_close(tmp_path / "both", tmp_path / "alone", 1e-10)
 
 
-def test_skimming_trains_on_two_processes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("option", ["method=skim", "method.skim_weight=0.2"])
+def test_skimming_trains_on_two_processes(option: str, tmp_path: Path) -> None:
     """Its noise is drawn for a process's share of the batch, so the weights are those of this number of processes."""
-    options = (*EXACT, "method=skim")
+    options = (*EXACT, option)
     first, second = (run_on(2, tmp_path / name, *options) for name in ("one", "other"))
     assert first == second
     assert_close(tmp_path / "one", tmp_path / "other", 1e-15)

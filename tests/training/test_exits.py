@@ -71,7 +71,7 @@ def test_every_other_step_teaches_all_exits_and_how_certain_they_are(regression:
 def test_the_losses_are_those_of_the_exits() -> None:
     model, batch = model_of(), micro_batch(0)
     losses = exit_losses(exits.equal)(model, batch, ObjectiveConfig(), FIRST)
-    logits, _ = model.all_rungs(**batch.inputs)
+    logits = model.all_rungs(**batch.inputs).logits
     each = [F.cross_entropy(logits[:, i], batch.labels, reduction="sum") for i in range(3)]
     torch.testing.assert_close(losses.task, torch.stack(each).mean())
     torch.testing.assert_close(losses.scores, logits[:, -1].softmax(-1)[torch.arange(6), batch.labels])

@@ -16,7 +16,7 @@ def test_the_loss_is_the_task_s_and_the_share_of_tokens_that_ran() -> None:
     for predictor in model.predictors:
         predictor.get_parameter("output.bias").data.zero_()
     torch.manual_seed(4)
-    losses = skim_losses(0.5)(model, batch, ObjectiveConfig(), Progress())
+    losses = skim_losses(model, batch, ObjectiveConfig(skim_weight=0.5), Progress())
     torch.manual_seed(4)
     logits, shares = model.soft(**batch.inputs)
     assert shares.mean() < 0.9

@@ -18,7 +18,7 @@ def test_every_width_learns_every_batch() -> None:
     model, batch = tiny_model(), micro_batch(0)
     config = ObjectiveConfig(rung_weights=(3.0, 1.0))
     losses = slimmable_losses(None)(model, batch, config, Progress())
-    logits, _ = model.all_rungs(**batch.inputs)
+    logits = model.all_rungs(**batch.inputs).logits
     each = [F.cross_entropy(logits[:, rung], batch.labels, reduction="sum") for rung in (0, 1)]
     torch.testing.assert_close(losses.task, (3 * each[0] + each[1]) / 2)
     assert losses.distill == 0
@@ -40,7 +40,7 @@ def test_the_weights_of_widths_count_once() -> None:
 def test_without_a_teacher_the_narrow_widths_learn_the_top_one() -> None:
     model, batch = tiny_model(), micro_batch(0)
     losses = slimmable_losses(None)(model, batch, ObjectiveConfig(distill_weight=1.0), Progress())
-    logits, _ = model.all_rungs(**batch.inputs)
+    logits = model.all_rungs(**batch.inputs).logits
     torch.testing.assert_close(losses.distill, distill_losses(logits[:, 0], logits[:, 1], 1.0).sum())
 
 
@@ -49,7 +49,7 @@ def test_a_teacher_teaches_every_width_and_stays_as_it_was(widths: tuple[float, 
     model, batch, taught_by = tiny_model(widths=widths), micro_batch(0), tiny_model()
     teacher = Teacher(taught_by)
     losses = slimmable_losses(teacher)(model, batch, ObjectiveConfig(distill_weight=1.0, temperature=2.0), Progress())
-    logits, _ = model.all_rungs(**batch.inputs)
+    logits = model.all_rungs(**batch.inputs).logits
     lesson = taught_by(**batch.inputs).logits
     want = [distill_losses(logits[:, rung], lesson, 2.0).sum() for rung in range(len(widths))]
     torch.testing.assert_close(losses.distill, torch.stack(want).mean())
