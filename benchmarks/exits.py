@@ -29,6 +29,7 @@ from sharcs_pl.config.evaluate import EvaluateConfig
 from sharcs_pl.evaluate import prepare
 from sharcs_pl.inference.engine import Batch
 from sharcs_pl.models.saved import load_saved
+from sharcs_pl.models.skim import SkimForSequenceClassification
 from sharcs_pl.source import load_tokenizer, open_source
 from sharcs_pl.train import quiet
 from sharcs_pl.training.metrics import compute_metric
@@ -39,7 +40,7 @@ POINTS = 6
 
 def thresholds(run: Path, model: Any) -> list[float]:
     """Some of those that the run swept, from the earliest stop to the last; a skimming model's own."""
-    if model.measures_macs:
+    if isinstance(model, SkimForSequenceClassification):
         return list(model.ladder.thresholds)
     with (run / "curve.csv").open(newline="") as file:
         swept = {float(line["threshold"]) for line in csv.DictReader(file) if line["threshold"]}
@@ -63,7 +64,7 @@ def contender(model: Any, workload: Workload, metric: str, threshold: float) -> 
         for batch in workload.batches:
             out, lengths = model(**inputs(batch), threshold=threshold), batch.lengths.numpy()
             logits[batch.index] = out.logits
-            if model.measures_macs:
+            if isinstance(model, SkimForSequenceClassification):
                 macs[batch.index] = model.cost.macs(lengths, out.kept.numpy())
             else:
                 macs[batch.index] = model.cost.rung_macs(lengths)[np.arange(len(lengths)), out.exits.numpy()]

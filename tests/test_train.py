@@ -14,8 +14,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import torch
+from lightning.pytorch.callbacks import Callback
 
-from sharcs_pl import SharcsForSequenceClassification
+from sharcs_pl import SharcsForSequenceClassification, build
 from sharcs_pl.rundir import run_config
 from sharcs_pl.train import train
 from tests.conftest import TINY, compose_config
@@ -34,6 +35,26 @@ def assert_same_weights(one: Path, other: Path) -> None:
     first, second = weights(one), weights(other)
     assert first.keys() == second.keys()
     assert [name for name in first if not torch.equal(first[name], second[name])] == []
+
+
+def test_dropout_acts_in_training_and_not_in_validation(tmp_path: Path) -> None:
+    seen: set[tuple[str, bool]] = set()
+
+    class Modes(Callback):
+        def on_train_batch_end(self, trainer: Any, module: Any, *args: Any) -> None:
+            seen.update(("training", part.training) for part in module.model.modules())
+
+        def on_validation_batch_end(self, trainer: Any, module: Any, *args: Any) -> None:
+            seen.update(("validation", part.training) for part in module.model.modules())
+
+    with pytest.MonkeyPatch.context() as patch:
+        original = build.build_callbacks
+        patch.setattr(build, "build_callbacks", lambda *args: [*original(*args), Modes()])
+        run(tmp_path / "dropout", "encoder.dropout=0.5")
+    assert seen == {("training", True), ("validation", False)}
+    run(tmp_path / "none", "encoder.dropout=0")
+    first, second = weights(tmp_path / "dropout"), weights(tmp_path / "none")
+    assert any(not torch.equal(first[name], second[name]) for name in first)
 
 
 def test_a_run_directory_holds_what_the_readme_names(tmp_path: Path) -> None:

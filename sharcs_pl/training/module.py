@@ -70,6 +70,9 @@ class SharcsModule(L.LightningModule):
         self.predictions: dict[str, Predictions] = {}
         self._collected: dict[str, list[tuple[Tensor, ...]]] = {}
 
+    def on_fit_start(self) -> None:
+        self.train()  # models are made and loaded in evaluation mode, and Lightning keeps what it finds
+
     def training_step(self, step: StepBatch, batch_idx: int) -> dict[str, Any]:
         batches = [batch for batch in step.batches if len(batch.uids)]  # a rank's part of a small batch may be empty
         losses = [self._run(batch, step) for batch in batches]

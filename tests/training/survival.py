@@ -15,8 +15,8 @@ from sharcs_pl.rundir import run_config
 from sharcs_pl.train import train
 from tests.conftest import TINY, compose_config
 
-OPTIONS = (*TINY, "checkpoint.every_n_steps=1", "width.bounds=[[0.5,1],[0,0.5]]")
-"""3 epochs of 3 to 5 steps, the last two routed; every step is saved."""
+OPTIONS = (*TINY, "encoder.dropout=0.1", "checkpoint.every_n_steps=1", "width.bounds=[[0.5,1],[0,0.5]]")
+"""3 epochs of 3 to 5 steps, the last two routed; every step is saved. With dropout, whose noise must come back too."""
 
 FILES = ("metrics.json", "metrics.csv", "plan.csv", "predictions.tsv", "history.parquet")
 
