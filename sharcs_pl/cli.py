@@ -132,7 +132,8 @@ def base_config(arguments: Sequence[str]) -> dict[str, Any]:
     subcommand = next((word for word in arguments if word in SUBCOMMANDS), None)
     given = peek(arguments, subcommand)
     if subcommand in EVALUATIONS and given["ckpt_path"]:
-        trained = asdict(open_source(str(given["ckpt_path"])).config) | {"overwrite": False}
+        trained: dict[str, Any] = asdict(open_source(str(given["ckpt_path"])).config)
+        trained["overwrite"] = False
         trained["trainer"]["limit_val_batches"] = None  # a quick training is evaluated in full
         return trained
     return preset_config(given["preset"])

@@ -9,7 +9,7 @@ from tests.conftest import tiny_model
 
 
 def test_a_model_saved_in_half_precision_is_trained_further_in_single(tmp_path: Path) -> None:
-    tiny_model().to(torch.bfloat16).save_pretrained(tmp_path)
+    tiny_model().bfloat16().save_pretrained(tmp_path)
     assert load_ladder(tmp_path).dtype == torch.float32
 
 
