@@ -14,6 +14,7 @@ from torch import Tensor
 
 import sharcs_pl
 from sharcs_pl.core.hardness import Recorded
+from sharcs_pl.models.outputs import EveryRung
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -29,7 +30,8 @@ def load_names() -> None:
     for name in sharcs_pl.__all__:
         setattr(sharcs_pl, name, getattr(sharcs_pl, name))
     # A named tuple's constructor does not know its module, so that pdoc cannot find what is imported for annotations.
-    Recorded.__new__.__annotations__ = typing.get_type_hints(Recorded, {"Tensor": Tensor})
+    for tuples in (Recorded, EveryRung):
+        tuples.__new__.__annotations__ = typing.get_type_hints(tuples, {"Tensor": Tensor})
 
 
 def main(folder: Path) -> None:
