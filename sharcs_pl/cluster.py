@@ -20,8 +20,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from sharcs_pl.commandline import explain, is_user_error
 from sharcs_pl.config import RunConfig
-from sharcs_pl.core.slurm import INTERACTIVE
 
+INTERACTIVE = ("bash", "interactive")  # names of jobs in which Lightning does not look for SLURM's tasks
 SUBMITIT = "hydra_plugins.hydra_submitit_launcher"
 
 

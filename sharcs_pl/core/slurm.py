@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-# Jobs that srun --pty and salloc start. Lightning does not look for SLURM's tasks in them.
-INTERACTIVE = ("bash", "interactive")
+# The names of jobs that srun --pty and salloc start.
+_INTERACTIVE = ("bash", "interactive")
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class SlurmJob:
 
 def slurm_job(environ: Mapping[str, str]) -> SlurmJob | None:
     """The job that the variables tell of; None outside SLURM and in an interactive job, which cannot be requeued."""
-    if "SLURM_JOB_ID" not in environ or environ.get("SLURM_JOB_NAME") in INTERACTIVE:
+    if "SLURM_JOB_ID" not in environ or environ.get("SLURM_JOB_NAME") in _INTERACTIVE:
         return None
     array, task = environ.get("SLURM_ARRAY_JOB_ID"), environ.get("SLURM_ARRAY_TASK_ID")
     job = f"{array}_{task}" if array and task else environ["SLURM_JOB_ID"]
