@@ -1,10 +1,10 @@
 """Every method on real GLUE data with one real encoder, and what reordering gives; goes on where it was cut.
 
-Run: ``python benchmarks/comparison.py --glue $GLUE``. For each task a SHARCS run comes first; every other method trains
-as many steps per epoch as it did. Each step is one ordinary command; a cut training goes on from its last checkpoint.
-What a report needs, with the command and the machine, goes to ``benchmarks/results/comparison/<task>/<step>/``: a step
-that is there is done. ``--report`` trains nothing: from those files alone it makes
-``docs/results.md`` and its figures.
+Run: ``python benchmarks/comparison.py --glue $GLUE``. For each task a SHARCS run comes first; the other methods train
+as many steps per epoch as it did, by its kept ``plan.csv``. Each step is one ordinary command; a cut training goes on
+from its last checkpoint. What a report needs, with the command and the machine, goes to
+``benchmarks/results/comparison/<task>/<step>/``: a step that is there is done. ``--report`` trains nothing: from those
+files alone it makes ``docs/results.md`` and its figures.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ TASKS = {
 TITLE = "Methods compared on real data"
 HEAD = f"""# {TITLE}
 
-All-MiniLM-L6-v2 (6 layers, 22.7 M parameters), development sets of GLUE, one seed, CPU. Every method makes as many
-steps as the SHARCS run of its task; of SST-2 20,000 rows are trained on. Thresholds are swept on the samples that the
-metric is read from, for every method alike. What each method is: [methods](methods.md).
+All-MiniLM-L6-v2 (6 layers, 22.7 M parameters), development sets of GLUE, one seed, CPU. Every method but SHARCS makes
+as many steps as the first SHARCS run of its task; of SST-2 20,000 rows are trained on. Thresholds are swept on the
+samples that the metric is read from, for every method alike. What each method is: [methods](methods.md).
 
 This page is made by `python benchmarks/comparison.py --report` from the files in `benchmarks/results/comparison`, where
 `run.json` holds each run's command. With `--glue $GLUE` instead it first trains what is missing, and goes on where it
@@ -69,7 +69,7 @@ EXITS = ("branchynet", "shallow_deep", "deebert", "pabee", "fastbert", "berxit")
 
 def other(method: str, *words: str) -> tuple[str, tuple[str, ...]]:
     """A method beside SHARCS: as many steps as it."""
-    return "train", ("encoder=minilm", *WIDTHS, f"method={method}", *words, "method.match=$RUNS/sharcs")
+    return "train", ("encoder=minilm", *WIDTHS, f"method={method}", *words, "method.match=$KEPT/sharcs")
 
 
 def routed(*words: str, encoder: str | None = None) -> tuple[str, tuple[str, ...]]:
@@ -126,7 +126,8 @@ def step_of(task: str, name: str) -> Step:
 
 def work(task: str, name: str, glue: Path, runs: Path) -> None:
     """Do one step, and keep its files; before it those that it starts from, where their run directories are gone."""
-    step, places = step_of(task, name), {"GLUE": glue, "RUNS": runs / task}
+    step = step_of(task, name)
+    places = {"GLUE": glue, "RUNS": runs / task, "KEPT": RESULTS.resolve() / task}
     source = runs / task / name
     if not (source / DONE[step.command]).exists():
         for needed in starts_from(step):
@@ -140,14 +141,6 @@ def starts_from(step: Step) -> list[str]:
     """The steps whose models its words name."""
     given = [word.partition("=$RUNS/") for word in step.words]
     return [place.split("/")[0] for key, _, place in given if key in ("run", "dense", "encoder.pretrained")]
-
-
-def restore_plan(task: str, runs: Path) -> None:
-    """The kept plan of the SHARCS run is all that others read of it."""
-    kept, place = RESULTS / task / "sharcs" / "plan.csv", runs / task / "sharcs" / "plan.csv"
-    if kept.exists() and not place.exists():
-        place.parent.mkdir(parents=True)
-        shutil.copy(kept, place)
 
 
 def report() -> None:
@@ -219,7 +212,6 @@ def main() -> None:
         print("command:", shlex.join(sys.argv), "machine:", machine(), flush=True)
         glue, runs = args.glue.resolve(), args.runs.resolve()
         for task in args.tasks:
-            restore_plan(task, runs)
             for name in (name for name in STEPS if name in args.steps and not kept(task, name)):
                 work(task, name, glue, runs)
     report()

@@ -14,6 +14,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from steps import named
+
 SHAPES: dict[str, list[str]] = {
     "roberta_32x128": ["shape=roberta_base", "batch_sizes=[32]", "length=128", "samples=128", "repeats=7", "warmup=1"],
     "roberta_32x32": ["shape=roberta_base", "batch_sizes=[32]", "length=32", "samples=256", "repeats=9", "warmup=1"],
@@ -41,9 +43,7 @@ def measure(name: str, overrides: list[str], results: Path, places: dict[str, Pa
     subprocess.run([sys.executable, "-m", "sharcs_pl.bench", *overrides, f"output={part}"], check=True)
     for file in (part / "bench.json", part / "table.txt"):
         text = file.read_text(encoding="utf-8").replace(f" output={part}", "").replace(f" in {part}", "")
-        for shown, path in places.items():
-            text = text.replace(str(path), shown)
-        file.write_text(text, encoding="utf-8")
+        file.write_text(named(text, places), encoding="utf-8")
     part.rename(folder)
 
 
@@ -61,7 +61,7 @@ def main() -> None:
         elif args.runs and args.glue:
             run, dense, task = TRAINED[name]
             given = [f"run={args.runs / run}", f"dense={args.runs / dense}", f"task.data_dir={args.glue / task}"]
-            places = {"$RUNS": args.runs, "$GLUE": args.glue}
+            places = {"RUNS": args.runs, "GLUE": args.glue}
             measure(name, [*given, f"point={args.points}", *REAL], args.results, places)
         else:
             print(f"{name}: give --runs and --glue to measure it", file=sys.stderr)

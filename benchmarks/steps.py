@@ -33,9 +33,10 @@ class Step:
         """Copy those of its files that are there, and write ``run.json``: the command and the machine."""
         target.mkdir(parents=True, exist_ok=True)
         for file in (source / name for name in names if (source / name).exists()):
-            shutil.copy(file, target / file.name)
             if file.suffix == ".json":  # where the places are here is nobody's business
                 (target / file.name).write_text(named(file.read_text(), places))
+            else:
+                shutil.copy(file, target / file.name)
         record = {"command": " ".join(["sharcs", self.command, *self.words]), "machine": machine()}
         (target / "run.json").write_text(json.dumps(record, indent=2) + "\n")
 

@@ -15,7 +15,6 @@ from sharcs_pl.commandline import read_command, user_errors
 from sharcs_pl.config.export import ExportConfig
 from sharcs_pl.core.widths import WidthLadder
 from sharcs_pl.models.architectures import check_written_out
-from sharcs_pl.models.folder import read_json
 from sharcs_pl.source import Source, load_model, model_settings, open_source
 from sharcs_pl.train import quiet, shown
 
@@ -77,14 +76,10 @@ def check_packages(opset: int | None) -> None:
 def find(run: str) -> Found:
     """What ``run=`` names; ``ValueError`` when it is not a model of this project, or damaged. Nothing is loaded yet."""
     source = open_source(run, record_needed=False)
-    config = source.config
+    saved = model_settings(source)
+    _check_architecture(run, saved["encoder"]["model_type"])
     folder = source.weights if source.weights.is_dir() else source.home / "model"
-    saved = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
-    model_settings(source)  # refuses what has other layers than the graph
-    if "encoder" in saved:
-        _check_architecture(run, saved["encoder"]["model_type"])
-    widths = saved["widths"] if source.weights.is_dir() else config.widths
-    return Found(source, WidthLadder.parse(widths), folder if folder.is_dir() else None)
+    return Found(source, WidthLadder.parse(saved["widths"]), folder if folder.is_dir() else None)
 
 
 def _check_architecture(run: str, model_type: str) -> None:

@@ -165,7 +165,7 @@ class SharcsCLI(LightningCLI):
         try:
             train(config, self.run_dir, DictConfig(asdict(config)), build=self.build)
         except SystemExit as end:
-            stopped = end.__context__
+            stopped = end.__context__  # what `train` left for
             waits = isinstance(stopped, Interrupted) and not stopped.requeued
             if waits and is_main() and (self.run_dir / "checkpoints" / "last.ckpt").exists():
                 print(f"to go on:\n{self.how_to_go_on()}", file=sys.stderr)

@@ -93,7 +93,8 @@ def compare(config: ReportConfig, found: Sequence[tuple[str | None, RunResult]])
 def write(config: ReportConfig, folder: Path, comparisons: Sequence[Comparison]) -> None:
     """The page, the tables and the figures, each whole."""
     from sharcs_pl.analysis.comparison_figures import draw_comparison
-    from sharcs_pl.analysis.comparison_pages import latex, markdown, page, points_csv, summary_csv
+    from sharcs_pl.analysis.comparison_html import page
+    from sharcs_pl.analysis.comparison_tables import latex, markdown, points_csv, summary_csv
 
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     sections = [(found, draw_comparison(found, folder / "figures")) for found in comparisons]
@@ -109,7 +110,7 @@ def present(comparisons: Sequence[Comparison], folder: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from sharcs_pl.analysis.comparison_pages import summary
+    from sharcs_pl.analysis.comparison_tables import summary
     from sharcs_pl.train import shown
 
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)

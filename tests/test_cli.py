@@ -19,7 +19,6 @@ import yaml
 from lightning.pytorch.callbacks import ModelSummary
 
 from sharcs_pl import cli
-from sharcs_pl.cli import base_config
 from sharcs_pl.config import RunConfig, conf_dir
 from sharcs_pl.config.evaluate import EvaluateConfig
 from sharcs_pl.data.datamodule import SharcsDataModule
@@ -298,15 +297,13 @@ def test_in_a_job_the_directory_is_the_jobs_and_processes_are_counted(
     assert lightning_cli.SharcsCLI([], run=False).run_dir.name == "slurm-7.0"
 
 
-def test_a_quick_training_is_validated_in_full(
-    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_quick_training_is_validated_in_full(trained: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(trained, tmp_path / "run")
     marker = folder / ".hydra" / "run.json"
     held = json.loads(marker.read_text())
     held["config"]["trainer"]["limit_val_batches"] = 1
     marker.write_text(json.dumps(held))
-    assert base_config(["validate", f"--ckpt_path={folder}"])["trainer"]["limit_val_batches"] is None
+    assert cli.base_config(["validate", f"--ckpt_path={folder}"])["trainer"]["limit_val_batches"] is None
 
 
 def test_an_interrupted_run_says_how_to_go_on(

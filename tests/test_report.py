@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sharcs_pl import report
-from sharcs_pl.analysis.comparison_pages import page
+from sharcs_pl.analysis.comparison_html import page
 from sharcs_pl.commandline import read_command
 from sharcs_pl.config.report import ReportConfig
 from tests.analysis.made_runs import make_run

@@ -80,6 +80,8 @@ class Running:
 
     def select(self, keep: Tensor) -> Running:
         """Those that go on, `keep` bool [b]; padding that none of them needs is cut off at the right."""
+        if bool(keep.all()):
+            return self
         mask = self.mask[keep]
         longest = int(mask.any(0).nonzero().max()) + 1 if mask.any() else 1
         certainty = None if self.certainty is None else self.certainty[keep]
@@ -186,16 +188,17 @@ class ExitsForSequenceClassification(PreTrainedModel):
         `input_ids`, `attention_mask`, `token_type_ids`: [B, L] long, the last two optional. `threshold`: of the stop
         rule, None for `config.threshold`. `labels` [B] add the task loss of the answers.
         """
+        threshold = self.config.threshold if threshold is None else threshold
         now = self._start(input_ids, attention_mask, token_type_ids)
         logits, exits = now.hidden.new_empty(len(input_ids), self.shape.num_labels), torch.zeros_like(now.rows)
         for exit in range(len(self.ladder)):
             now = self._advance(now, exit)
-            leaves = self._leaves(now, exit, self.config.threshold if threshold is None else threshold)
+            leaves = self._leaves(now, exit, threshold)
             logits = logits.index_copy(0, now.rows[leaves], now.logits[leaves, -1])
             exits[now.rows[leaves]] = exit
             if bool(leaves.all()):
                 break
-            now = now.select(~leaves) if bool(leaves.any()) else now
+            now = now.select(~leaves)
         loss = None if labels is None else task_loss(logits, labels, self.shape.num_labels)
         return ExitsOutput(loss, logits, exits)
 
