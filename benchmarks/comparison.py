@@ -105,8 +105,7 @@ STEPS: dict[str, tuple[str, tuple[str, tuple[str, ...]]]] = {
     "sharcs_plain": ("SHARCS, plain recipe", routed(*PLAIN)),
     "sharcs_tuned": ("SHARCS on the dense run", routed(encoder="dense/model")),
     "sharcs_tuned_reordered": ("SHARCS on the dense run, reordered", routed(encoder="order_trained")),
-    "sharcs/bench": ("", timed("sharcs")),
-    "sharcs_slimmable/bench": ("", timed("sharcs_slimmable")),
+    "sharcs_heads_ffn/bench": ("", timed("sharcs_heads_ffn")),
 }
 
 
