@@ -39,6 +39,8 @@ DONE = {"train": "metrics.json", "reorder": "reorder.json", "bench": "bench.json
 LADDER = ("width.multipliers=[0.25,0.5,1]", "width.split_layer=2")
 WIDTHS = (*LADDER, "width.bounds=[[0.8,1],[0.5,1],[0,1]]")
 ROUTED = ("router.threshold=0.7", "checkpoint.max_macs_fraction=0.6")
+# All hidden dims stay, so the cut may come earlier: narrow layers cost a quarter instead of a sixteenth.
+HEADS_FFN = ("method.cut=heads_ffn", "width.split_layer=1")
 PLAIN = (
     "width.bounds=[[0.8,1],[0.5,0.8],[0,0.5]]",
     "router.threshold=0.5",
@@ -93,10 +95,13 @@ STEPS: dict[str, tuple[str, tuple[str, tuple[str, ...]]]] = {
     "order_trained": ("", ("reorder", ("run=$RUNS/dense",))),
     "order_pretrained": ("", ("reorder", ("run=$RUNS/dense", "weights=pretrained"))),
     "sharcs_reordered": ("SHARCS on reordered heads", routed(encoder="order_pretrained")),
-    # All hidden dims stay, so the cut may come earlier: narrow layers cost a quarter instead of a sixteenth.
     "sharcs_heads_ffn": (
         "SHARCS, heads and neurons cut, reordered",
-        routed("method.cut=heads_ffn", "width.split_layer=1", encoder="order_pretrained"),
+        routed(*HEADS_FFN, encoder="order_pretrained"),
+    ),
+    "slimmable_heads_ffn": (
+        "slimmable, heads and neurons cut, reordered",
+        other("slimmable", *HEADS_FFN, "encoder=custom", "encoder.pretrained=$RUNS/order_pretrained"),
     ),
     "fixed_025": ("fixed width 0.25", other("fixed", "method.width=0.25")),
     "fixed_05": ("fixed width 0.5", other("fixed", "method.width=0.5")),
