@@ -34,9 +34,9 @@ def levels_of(values: Tensor, most: int = LEVELS) -> list[float]:
 
 def sweep_router(router_logits: Tensor) -> list[SweptPoint]:
     """`router_logits` [S, W] at the values of `router.threshold` that matter: one membership probability for every
-    narrow rung, from that which lets all through to one that nobody reaches."""
+    narrow rung, from that which sends all to the narrowest to one that nobody reaches."""
     logits = router_logits.double()
-    levels = [*levels_of(logits[:, :-1].amax(-1)), float("inf")]
+    levels = [*levels_of(logits[:, :-1].cummax(-1).values), float("inf")]
     narrow = logits.shape[1] - 1
     probabilities = torch.tensor(levels).sigmoid().tolist()
     found = [choose_rungs(logits, logits.new_full((narrow,), level)) for level in levels]

@@ -39,6 +39,18 @@ def test_the_router_s_curve_goes_from_all_narrow_to_all_full() -> None:
     assert oracle.value >= max(row.value for row in own)
 
 
+def test_low_thresholds_reach_the_narrowest_of_several_widths() -> None:
+    model = tiny_model(widths=(0.25, 0.5, 1.0))
+    found = predictions(rungs=3)
+    found.router_logits[:, 1] += 9  # the middle one is always likelier, so only a low threshold chooses the narrowest
+    rows = Curves("sharcs", "accuracy", model, found).rows(1)
+    own = [row for row in rows if row.method == "sharcs" and row.point != "trained"]
+    each = {row.point: row.macs for row in rows if row.method == "sharcs/width"}
+    assert own[0].macs == each["width 0.25"]
+    assert sum(each["width 0.25"] < row.macs < each["width 0.5"] for row in own) == 11  # 12 samples move up one by one
+    assert own[-1].macs == each["width 1"]
+
+
 def test_a_threshold_is_a_router_threshold() -> None:
     model, found = tiny_model(), predictions()
     rows = [row for row in Curves("sharcs", "accuracy", model, found).rows(1) if row.threshold]
