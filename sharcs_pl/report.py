@@ -92,12 +92,13 @@ def compare(config: ReportConfig, found: Sequence[tuple[str | None, RunResult]])
 
 def write(config: ReportConfig, folder: Path, comparisons: Sequence[Comparison]) -> None:
     """The page, the tables and the figures, each whole."""
-    from sharcs_pl.analysis.comparison_figures import draw_comparison
+    from sharcs_pl.analysis.comparison_figures import draw_comparison, looks_of
     from sharcs_pl.analysis.comparison_html import page
     from sharcs_pl.analysis.comparison_tables import latex, markdown, points_csv, summary_csv
 
     (folder / "figures").mkdir(parents=True, exist_ok=True)
-    sections = [(found, draw_comparison(found, folder / "figures")) for found in comparisons]
+    looks = looks_of(comparisons)
+    sections = [(found, draw_comparison(found, looks, folder / "figures")) for found in comparisons]
     write_text(folder / PAGE, page(sections, config.title))
     write_text(folder / "report.md", markdown(sections, config.title))
     write_text(folder / "report.tex", latex(sections))

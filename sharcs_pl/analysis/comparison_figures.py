@@ -5,7 +5,7 @@ Told apart by colour, marker and dashes together: any one of them is enough, on 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,10 +39,17 @@ def look(number: int) -> dict[str, Any]:
     }
 
 
-def draw_comparison(found: Comparison, folder: Path) -> list[Path]:
+def looks_of(comparisons: Sequence[Comparison]) -> dict[str, dict[str, Any]]:
+    """A look for each method by its name, the same in every task's figure."""
+    rows = [(found, row) for found in comparisons for row in found.standings]
+    names = dict.fromkeys(row.method.name for found, row in rows if row.method is not found.dense)
+    return {name: look(number) for number, name in enumerate(names)}
+
+
+def draw_comparison(found: Comparison, looks: Mapping[str, dict[str, Any]], folder: Path) -> list[Path]:
     """Both figures of a task in both formats; the second only where a method has controls. Returns the images."""
     height = 3.9 + 0.2 * -(-(len(found.standings) + 1) // _columns(found))  # the legend's rows come on top
-    drawn = _saved(folder / found.task, (7.2, height), lambda figure: _methods(figure, found))
+    drawn = _saved(folder / found.task, (7.2, height), lambda figure: _methods(figure, found, looks))
     controlled = [row for row in found.standings if _control_names(row)]
     if controlled:
         columns = min(3, len(controlled))
@@ -70,24 +77,47 @@ def _saved(stem: Path, size: tuple[float, float], draw: Any) -> list[Path]:
     return paths
 
 
-def _methods(figure: Any, found: Comparison) -> None:
+def _methods(figure: Any, found: Comparison, looks: Mapping[str, dict[str, Any]]) -> None:
     axes = figure.subplots()
-    for number, row in enumerate(found.standings):
+    drawn: list[MeanPoint] = []
+    for row in found.standings:
         if row.method is found.dense:
             _dense(axes, row)
             continue
         points = mean_points(row.method, OWN, found.dense_macs)
-        _curve(axes, points, row.method.name, look(number))
+        style = looks[row.method.name]
+        _curve(axes, points, row.method.name, style)
+        drawn += points
         if row.oracle:
-            axes.plot(row.oracle.cost.mean, row.oracle.value.mean, **(look(number) | {"ls": "none", "mfc": "none"}),
+            axes.plot(row.oracle.cost.mean, row.oracle.value.mean, **(style | {"ls": "none", "mfc": "none"}),
                       ms=9, mew=1.6, zorder=5)  # fmt: skip
     if any(row.oracle for row in found.standings):
         axes.plot([], [], "o", mfc="none", mec="black", ms=9, mew=1.6, label="its oracle (large, open)")
+    _begin(axes, found, drawn)
     axes.axvline(found.budget, color=GREY, lw=0.8, ls=(0, (1, 3)), zorder=0)
     axes.set(xlabel="multiply-adds per sample, of dense", ylabel=f"{found.task}: {found.metric}")
     axes.set_xlim(left=0)
     axes.grid(alpha=0.3)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=_columns(found))
+
+
+def _begin(axes: Axes, found: Comparison, points: Sequence[MeanPoint]) -> None:
+    """Where that frees a third of the height, let the axis begin a little under what the lower quarter of the methods
+    reach at the budget, and say how many points that leaves out: first exits that only guess would flatten everything
+    worth comparing."""
+    reached = sorted(row.at_budget.mean for row in found.standings if row.at_budget)
+    if not reached:
+        return
+    dense = [row.value.mean for row in found.standings if row.method is found.dense]
+    lowest = min([reached[len(reached) // 4], *dense])
+    low, high = axes.get_ylim()
+    bottom = lowest - 0.1 * (high - lowest)
+    if bottom - low < (high - low) / 3:
+        return
+    below = len([point for point in points if point.value.mean < bottom])
+    axes.set_ylim(bottom=bottom)
+    words = f"{below} points lower down not shown" if below > 1 else "1 point lower down not shown"
+    axes.annotate(words, (0.99, 0.02), xycoords="axes fraction", ha="right", fontsize=8, color="0.3")
 
 
 def _columns(found: Comparison) -> int:
