@@ -107,6 +107,7 @@ STEPS: dict[str, tuple[str, tuple[str, tuple[str, ...]]]] = {
     "fixed_05": ("fixed width 0.5", other("fixed", "method.width=0.5")),
     **{name: (name, other(name)) for name in EXITS},
     "skim": ("skim", other("skim")),
+    "skim_more": ("skim, weight 1", other("skim", "method.skim_weight=1")),
     "sharcs_plain": ("SHARCS, plain recipe", routed(*PLAIN)),
     "sharcs_tuned": ("SHARCS on the dense run", routed(encoder="dense/model")),
     "sharcs_tuned_reordered": ("SHARCS on the dense run, reordered", routed(encoder="order_trained")),
