@@ -66,6 +66,8 @@ was cut.
 BEFORE = """The metric of the dense run's narrow widths before any training of theirs, given order → important heads and
 neurons first ([reordering](reordering.md)), the layers after the split cut in two ways:"""
 AFTER = "After SHARCS training, from the given order and the new one:"
+# A threshold chosen afterwards says what these cost, so that no epoch is the best before it is: the last one counts.
+LAST = ("checkpoint.save_best=false",)
 EXITS = ("branchynet", "shallow_deep", "deebert", "pabee", "fastbert", "berxit")
 
 
@@ -105,9 +107,9 @@ STEPS: dict[str, tuple[str, tuple[str, tuple[str, ...]]]] = {
     ),
     "fixed_025": ("fixed width 0.25", other("fixed", "method.width=0.25")),
     "fixed_05": ("fixed width 0.5", other("fixed", "method.width=0.5")),
-    **{name: (name, other(name)) for name in EXITS},
-    "skim": ("skim", other("skim")),
-    "skim_more": ("skim, weight 1", other("skim", "method.skim_weight=1")),
+    **{name: (name, other(name, *LAST)) for name in EXITS},
+    "skim": ("skim", other("skim", *LAST)),
+    "skim_more": ("skim, weight 1", other("skim", "method.skim_weight=1", *LAST)),
     "sharcs_plain": ("SHARCS, plain recipe", routed(*PLAIN)),
     "sharcs_tuned": ("SHARCS on the dense run", routed(encoder="dense/model")),
     "sharcs_tuned_reordered": ("SHARCS on the dense run, reordered", routed(encoder="order_trained")),

@@ -26,7 +26,8 @@ def checked(*overrides: str) -> ReportConfig:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two tasks, three methods, two seeds of one."""
     folder = tmp_path_factory.mktemp("runs")
-    curve = {"": [(0.4, 0.7), (0.6, 0.8), (1.0, 0.9)], "random": [(0.5, 0.6)], "oracle": [(0.4, 0.95)]}
+    curve = {"": [(0.4, 0.7), (0.6, 0.8), (1.0, 0.9)], "random": [(0.4, 0.6), (0.6, 0.7)], "oracle": [(0.4, 0.95)]}
+    curve["cascade"] = [(0.7, 0.88)]
     for seed in (1, 2):
         make_run(folder / f"sharcs-{seed}", points=curve, seed=seed, bench=seed == 1)
     make_run(folder / "dense", "dense", widths=(1.0,), cost=1.0, right=0.9, oracle=False)
@@ -101,6 +102,17 @@ def test_the_best_at_the_budget_is_marked(made: Path) -> None:
     text = (made / "report.md").read_text()
     assert "**0.7500 ± 0.0000**" in text
     assert text.index("| sharcs |") < text.index("| deebert |") < text.index("| dense |")
+
+
+def test_a_rule_stands_beside_its_controls_at_the_budget(made: Path) -> None:
+    """A cascade whose cheapest point is dearer than the budget has no value there."""
+    text = (made / "report.md").read_text()
+    assert "| sharcs | 0.7500 ± 0.0000 | 0.6500 ± 0.0000 | - | - |" in text
+    assert "| deebert | 0.6833 | - | - | 0.6000 |" in text
+    with (made / "summary.csv").open(newline="") as file:
+        rows = {row["method"]: row for row in csv.DictReader(file)}
+    assert float(rows["sharcs"]["random_at_budget"]) == pytest.approx(0.65)
+    assert (rows["sharcs"]["cascade_at_budget"], rows["dense"]["random_at_budget"]) == ("", "")
 
 
 def test_a_title_is_text_and_no_place(runs: Path, tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ from sharcs_pl.analysis.comparison_chance import Chance, Versus
 from sharcs_pl.analysis.comparison_runs import OWN, CurvePoint, RunResult
 
 _MOST_KEYS = 4  # in a method's name
-_SLACK = 0.005  # of the dense cost: as cheap as, but for a router
+CONTROLS = ("width", "exit", "random", "cascade")  # beside a method's own rule, as curve.csv names them
+SLACK = 0.005  # of the dense cost: as cheap as, but for a router
 
 
 @dataclass(frozen=True)
@@ -57,12 +58,14 @@ class Method:
 
 @dataclass(frozen=True)
 class Standing:
-    """A method's row: `at_budget` and `area` are None where it has no point that cheap, or no labels are known."""
+    """A method's row: `at_budget` and `area` are None where it has no point that cheap, or no labels are known.
+    `controls`: what each control's curve, by its name, gives at the budget, likewise."""
 
     method: Method
     value: Spread
     cost: Spread
     at_budget: Spread | None
+    controls: dict[str, Spread | None]
     area: Spread | None
     oracle: MeanPoint | None
     to_dense: Versus | None
@@ -94,7 +97,7 @@ def value_at(points: Sequence[tuple[float, float]], budget: float) -> float | No
     """The value that a mean cost of `budget` buys: linear between neighbours on the frontier (which dealing samples to
     the two at random achieves in expectation), that of the dearest beyond it, None below the cheapest."""
     kept = frontier(points)
-    if not kept or budget < kept[0][0] - _SLACK:
+    if not kept or budget < kept[0][0] - SLACK:
         return None
     costs, values = zip(*kept, strict=True)
     return float(np.interp(budget, costs, values))
@@ -137,9 +140,12 @@ def compare_methods(methods: Sequence[Method], budget: float, draws: int, seed: 
 def _standing(
     method: Method, methods: Sequence[Method], dense: Method | None, dense_macs: float, budget: float, chance: Chance
 ) -> Standing:
-    curves = [[(p.macs / dense_macs, p.value) for p in run.curves.get(OWN, [run.routed])] for run in method.runs]
-    at = [value_at(curve, budget) for curve in curves]
-    known = [value for value in at if value is not None]
+    curves = [_shape(run.curves.get(OWN, [run.routed]), dense_macs) for run in method.runs]
+    controls = {
+        name: _at([_shape(run.curves[name], dense_macs) for run in method.runs], budget)
+        for name in CONTROLS
+        if all(run.curves.get(name) for run in method.runs)
+    }
     constant = chance.constant
     oracles = [run.oracle for run in method.runs if run.oracle and not run.static]
     rival = _best_rival(method, methods, dense_macs)
@@ -147,12 +153,23 @@ def _standing(
         method=method,
         value=Spread.of([run.routed.value for run in method.runs]),
         cost=Spread.of([run.routed.macs / dense_macs for run in method.runs]),
-        at_budget=Spread.of(known) if len(known) == len(at) else None,
+        at_budget=_at(curves, budget),
+        controls=controls,
         area=None if constant is None else Spread.of([area(curve, constant) for curve in curves]),
         oracle=_mean("oracle", oracles, dense_macs) if oracles else None,
         to_dense=chance.versus(dense.name, method.runs, dense.runs) if dense and dense is not method else None,
         to_best=chance.versus(rival.name, method.runs, rival.runs) if rival else None,
     )
+
+
+def _shape(points: Sequence[CurvePoint], dense_macs: float) -> list[tuple[float, float]]:
+    return [(point.macs / dense_macs, point.value) for point in points]
+
+
+def _at(curves: Sequence[list[tuple[float, float]]], budget: float) -> Spread | None:
+    """What the curves, one per seed, give at the budget; None unless each reaches it."""
+    known = [value for value in (value_at(curve, budget) for curve in curves) if value is not None]
+    return Spread.of(known) if len(known) == len(curves) else None
 
 
 def _best_rival(method: Method, methods: Sequence[Method], dense_macs: float) -> Method | None:
@@ -161,7 +178,7 @@ def _best_rival(method: Method, methods: Sequence[Method], dense_macs: float) ->
     def mean(of: Method, what: Callable[[RunResult], float]) -> float:
         return fmean(what(run) for run in of.runs)
 
-    limit = mean(method, lambda run: run.routed.macs) + _SLACK * dense_macs
+    limit = mean(method, lambda run: run.routed.macs) + SLACK * dense_macs
     others = [m for m in methods if m is not method and mean(m, lambda run: run.routed.macs) <= limit]
     return max(others, key=lambda m: mean(m, lambda run: run.routed.value), default=None)
 

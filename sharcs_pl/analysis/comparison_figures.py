@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sharcs_pl.analysis.comparison import Comparison, MeanPoint, Standing, frontier, mean_points
+from sharcs_pl.analysis.comparison import CONTROLS, Comparison, MeanPoint, Standing, frontier, mean_points
 from sharcs_pl.analysis.comparison_runs import OWN
 from sharcs_pl.analysis.style import BLUE, DASHES, GREEN, GREY, ORANGE, PURPLE, SETTINGS, VERMILION
 from sharcs_pl.core.files import whole_file
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, "#56B4E9", "#8C510A", GREY)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
 FORMATS = ("png", "svg")
-_CONTROLS = {
+_CONTROL_STYLES = {
     "width": ("one width for all", {"color": "black", "marker": "s", "mfc": "white", "ls": "none"}),
     "exit": ("one exit for all", {"color": "black", "marker": "s", "mfc": "white", "ls": "none"}),
     "random": ("random, same shares", {"color": GREY, "marker": "x", "ls": ":"}),
@@ -155,7 +155,7 @@ def _marks(axes: Axes, points: Sequence[MeanPoint], style: dict[str, Any], label
 
 
 def _control_names(row: Standing) -> list[str]:
-    return [name for name in _CONTROLS if any(run.curves.get(name) for run in row.method.runs)]
+    return [name for name in CONTROLS if any(run.curves.get(name) for run in row.method.runs)]
 
 
 def _controls(figure: Any, found: Comparison, rows: Sequence[Standing], columns: int) -> None:
@@ -164,7 +164,7 @@ def _controls(figure: Any, found: Comparison, rows: Sequence[Standing], columns:
     handles: dict[str, Any] = {}
     for axes, row in zip(grid.flat, rows, strict=False):
         for control in _control_names(row):
-            label, style = _CONTROLS[control]
+            label, style = _CONTROL_STYLES[control]
             _marks(axes, mean_points(row.method, control, found.dense_macs), {"ms": 5, **style}, label)
         _curve(axes, mean_points(row.method, OWN, found.dense_macs), "its own rule", {**look(0), "zorder": 4})
         if row.oracle:

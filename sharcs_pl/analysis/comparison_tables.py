@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sharcs_pl.analysis.comparison import Comparison, Spread, Standing, Versus
+from sharcs_pl.analysis.comparison import SLACK, Comparison, Spread, Standing, Versus
 
 NONE = "-"
 
@@ -55,7 +55,24 @@ def differences(found: Comparison) -> Grid | None:
 
 def grids(found: Comparison) -> list[Grid]:
     """All tables of a task."""
-    return [grid for grid in (summary(found), differences(found), timings(found)) if grid]
+    return [grid for grid in (summary(found), controls(found), differences(found), timings(found)) if grid]
+
+
+def controls(found: Comparison) -> Grid | None:
+    """Each method's rule at the budget beside its controls there; None where no run has any."""
+    rows = [
+        (row.method.name, *(shown(value) for value in (row.at_budget, *_controls(row))))
+        for row in found.standings
+        if any(_controls(row))
+    ]
+    head = ("method", "its own rule", "random, same shares", "cascade", "one width or exit for all")
+    return Grid(f"{found.task}: {found.metric} at {found.budget:g}x MACs, by rule", head, tuple(rows)) if rows else None
+
+
+def _controls(row: Standing) -> list[Spread | None]:
+    """Random, cascade, and one width or exit for all."""
+    given = row.controls
+    return [given.get("random"), given.get("cascade"), given.get("width") or given.get("exit")]
 
 
 def shown(value: Spread | None, digits: int = 4) -> str:
@@ -94,9 +111,18 @@ def _timing(method: str, row: dict[str, object]) -> tuple[str, ...]:
     )  # fmt: skip
 
 
+_TIMED = (
+    "“measured” is the time of stock transformers with the dense run's model over the contender's, the median of "
+    "rounds taken in turn; “ms” is of a batch; “value” is of the texts that were timed. packed: only attention sees "
+    "padding; stream: samples wait for others of their width."
+)
+
+
 def notes(found: Comparison) -> list[str]:
     """How the numbers were made."""
     dense = f"the dense model's ({found.dense.name})" if found.dense else "the largest stock model's (no dense run)"
+    random = " The rules' table reads their curves alike." if controls(found) else ""
+    timed = [_TIMED] if timings(found) else []
     return [
         f"MACs are multiply-adds of matrix products per sample, here as a fraction of {dense}: "
         f"{found.dense_macs / 1e6:,.1f} M.",
@@ -104,12 +130,14 @@ def notes(found: Comparison) -> list[str]:
         "standard deviation over seeds.",
         f"“at {found.budget:g}x MACs” reads the method's curve at {found.budget:g} of dense: linear between neighbours "
         "on its Pareto frontier, which dealing samples to the two at random reaches in expectation; beyond the last "
-        f"point that point's value; {NONE} where its cheapest point costs more.",
+        f"point that point's value; {NONE} where its cheapest point costs more.{random}",
         "“area” is the mean of that curve over budgets from 0 to 1; below the cheapest point samples are mixed with "
         "the best constant answer, which costs nothing.",
         "The intervals hold the middle 95 % of a paired bootstrap over samples: each draw gives both methods, all "
         "their seeds, the same ones. They are of the operating points in use, and measure chance in the samples, not "
         "in training. The best at no more MACs is the most accurate other method that costs no more.",
+        f"Within a budget, or no dearer than another, is also what costs {SLACK:g} of dense more (a router's share).",
+        *timed,
         "The oracle takes for each sample the cheapest width or exit that is right, else the cheapest.",
     ]
 
@@ -171,6 +199,7 @@ def summary_csv(sections: Sequence[tuple[Comparison, Sequence[Path]]]) -> str:
     names = "task,metric,method,seeds,value,value_std,macs_fraction,at_budget,at_budget_std,area,area_std,oracle"
     names += ",oracle_macs_fraction,minus_dense,minus_dense_low,minus_dense_high"
     names += ",best_rival,minus_best,minus_best_low,minus_best_high"
+    names += ",random_at_budget,cascade_at_budget,same_for_all_at_budget"
     rows = [_numbers(found, row) for found, _ in sections for row in found.standings]
     return _csv([names.split(","), *rows])
 
@@ -186,7 +215,7 @@ def _numbers(found: Comparison, row: Standing) -> list[object]:
     head = [found.task, found.metric, row.method.name, len(row.method.runs), *both(row.value), row.cost.mean]
     rival = row.to_best.name if row.to_best else ""
     return [*head, *both(row.at_budget), *both(row.area), *oracle, *interval(row.to_dense), rival,
-            *interval(row.to_best)]  # fmt: skip
+            *interval(row.to_best), *("" if x is None else x.mean for x in _controls(row))]  # fmt: skip
 
 
 def points_csv(sections: Sequence[tuple[Comparison, Sequence[Path]]]) -> str:

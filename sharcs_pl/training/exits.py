@@ -43,7 +43,7 @@ def weighted(losses: Tensor, weights: Tensor) -> Tensor:
 
 def equal(batch: ExitBatch, progress: Progress) -> Tensor:
     """BranchyNet (Teerapittayanon et al., ICPR 2016, arXiv 1709.01686, equation 1): every exit, weighed alike."""
-    return batch.losses.mean()
+    return batch.losses.mean() + certainty_loss(batch)
 
 
 def ramped(batch: ExitBatch, progress: Progress) -> Tensor:
@@ -52,47 +52,52 @@ def ramped(batch: ExitBatch, progress: Progress) -> Tensor:
     share = torch.tensor([layer / batch.layers[-1] for layer in batch.layers])
     weights = 0.01 + (share - 0.01) * progress.epoch / progress.max_epochs
     weights[-1] = 1.0
-    return weighted(batch.losses, weights)
+    return weighted(batch.losses, weights) + certainty_loss(batch)
 
 
 def by_depth(batch: ExitBatch, progress: Progress) -> Tensor:
     """PABEE (Zhou et al., NeurIPS 2020, arXiv 2006.04152, equation 3): the j-th exit weighs j."""
-    return weighted(batch.losses, torch.arange(1, len(batch.losses) + 1))
+    return weighted(batch.losses, torch.arange(1, len(batch.losses) + 1)) + certainty_loss(batch)
 
 
 def two_stage(batch: ExitBatch, progress: Progress) -> Tensor:
     """DeeBERT (Xin et al., ACL 2020, arXiv 2004.12993, section 3.2): the encoder by its last exit, then the others on
     the encoder as it is."""
-    return batch.losses[-1] if progress.first_stage else _others(batch.losses)
+    return batch.losses[-1] if progress.first_stage else _others(batch.losses) + certainty_loss(batch)
 
 
 def self_distilled(batch: ExitBatch, progress: Progress) -> Tensor:
     """FastBERT (Liu et al., ACL 2020, arXiv 2004.02178, section 3.4): the encoder by its last exit, then the others
-    learn what that says, by KL(student || teacher), without labels."""
+    learn what that says, without labels: by KL(student || teacher), in regression by squared error."""
     if progress.first_stage:
         return batch.losses[-1]
-    student, teacher = (
-        batch.logits[:, :-1].float().log_softmax(-1),
-        batch.logits[:, -1:].detach().float().log_softmax(-1),
-    )
-    each = F.kl_div(teacher.expand_as(student), student, log_target=True, reduction="none").sum((0, 2))
-    return each.mean() if len(each) else batch.losses.sum() * 0
+    student, teacher = batch.logits[:, :-1].float(), batch.logits[:, -1:].detach().float()
+    if not student.shape[1]:
+        return batch.losses.sum() * 0
+    if student.shape[-1] == 1:
+        each = (student - teacher).square()
+    else:
+        student, teacher = student.log_softmax(-1), teacher.log_softmax(-1).expand_as(student)
+        each = F.kl_div(teacher, student, log_target=True, reduction="none")
+    return each.sum((0, 2)).mean() + certainty_loss(batch)
 
 
 def alternating(batch: ExitBatch, progress: Progress) -> Tensor:
-    """BERxiT (Xin et al., EACL 2021, sections 3.2 and 3.3): steps of the last exit alone alternate with steps of all,
-    which also teach the certainty, by squared error, whether an exit is right, or 1 - tanh |error| in regression."""
-    if progress.step % 2 == 0:
-        return batch.losses[-1]
-    joint = batch.losses.mean()
+    """BERxiT (Xin et al., EACL 2021, section 3.2): steps of the last exit alone alternate with steps of all."""
+    return batch.losses[-1] if progress.step % 2 == 0 else batch.losses.mean() + certainty_loss(batch)
+
+
+def certainty_loss(batch: ExitBatch) -> Tensor:
+    """By squared error, whether an exit is right, or 1 - tanh |error| in regression (BERxiT, section 3.3); 0 where no
+    certainty is learned."""
     if batch.certainty is None or len(batch.losses) == 1:
-        return joint
+        return batch.losses.new_zeros(())
     answers, labels = batch.logits[:, :-1].detach().float(), batch.labels[:, None]
     if answers.shape[-1] == 1:
         truth = 1 - (answers[..., 0] - labels).abs().tanh()
     else:
         truth = (answers.argmax(-1) == labels).float()
-    return joint + (batch.certainty[:, :-1].float().sigmoid() - truth).square().mean(1).sum()
+    return (batch.certainty[:, :-1].float().sigmoid() - truth).square().mean(1).sum()
 
 
 def _others(losses: Tensor) -> Tensor:

@@ -55,6 +55,24 @@ def test_students_learn_what_the_last_exit_says_and_no_label() -> None:
     torch.testing.assert_close(exits.self_distilled(batch, SECOND), (each[0] + each[1]) / 2)
 
 
+def test_students_of_a_regression_learn_its_last_exits_number() -> None:
+    batch = batch_of(regression=True)
+    errors = (batch.logits[:, :2, 0] - batch.logits[:, 2:, 0]).square()
+    torch.testing.assert_close(exits.self_distilled(batch, SECOND), errors.sum(0).mean())
+
+
+OBJECTIVES = (exits.equal, exits.ramped, exits.by_depth, exits.two_stage, exits.self_distilled, exits.alternating)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_whatever_the_loss_a_learned_certainty_is_taught(objective: Any) -> None:
+    """A stop rule by numbers that nothing taught would stop at random."""
+    model, batch = model_of("learned"), micro_batch(0)
+    exit_losses(objective)(model, batch, ObjectiveConfig(), Progress(2, 1, 4, 2)).task.backward()
+    assert model.certainty is not None
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.certainty.parameters())
+
+
 @pytest.mark.parametrize("regression", [False, True])
 def test_every_other_step_teaches_all_exits_and_how_certain_they_are(regression: bool) -> None:
     batch = batch_of(certainty=True, regression=regression)
