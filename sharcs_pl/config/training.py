@@ -137,7 +137,8 @@ class CheckpointConfig:
     save_best: bool = True
     """Keep ``best.ckpt``, by the routed metric, counted from the first routed epoch."""
     max_macs_fraction: float | None = None
-    """Count a routed epoch for ``best.ckpt`` only if it costs at most this fraction of dense; null counts all."""
+    """Count a routed epoch for ``best.ckpt`` only if it costs at most this fraction of dense; null counts all. Methods
+    without a router do not read it."""
 
     def __post_init__(self) -> None:
         in_range("checkpoint.every_n_epochs", self.every_n_epochs, 1)
