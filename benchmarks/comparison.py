@@ -58,16 +58,17 @@ All-MiniLM-L6-v2 (6 layers, 22.7 M parameters), development sets of GLUE, one se
 as many steps as the first SHARCS run of its task; of SST-2 20,000 rows are trained on. Thresholds are swept on the
 samples that the metric is read from, for every method alike. What each method is: [methods](methods.md).
 
-**How they were run.** Three widths, 0.25, 0.5 and 1, after layer 2 of 6; where all hidden dims stay (`heads and neurons
-cut`) after layer 1. SHARCS, but for the plain recipe, and slimmable also learn the full width's logits. `reordered` starts
-from the pretrained encoder with the heads and neurons first that matter in the dense run. SHARCS on slimmable starts from
-the trained slimmable run, whose steps come on top. Of SHARCS, dense, fixed and slimmable the best epoch on the development
-set counts, of SHARCS among those within 0.6 of dense; of exits and skimming, whose cost a threshold sets afterwards, the
-last.
+**How they were run.** Three widths, 0.25, 0.5 and 1, after layer 2 of 6; where all hidden dims stay (`heads and
+neurons cut`) after layer 1. SHARCS, but for the plain recipe, and slimmable also learn the full width's logits.
+`reordered` starts from the pretrained encoder with the heads and neurons first that matter in the dense run. SHARCS
+on slimmable starts from the trained slimmable run, whose steps come on top. Of SHARCS, dense, fixed and slimmable the
+best epoch on the development set counts, of SHARCS among those within 0.6 of dense; of exits and skimming, whose cost
+a threshold sets afterwards, the last.
 
-**How to read it.** By chance alone an accuracy of 0.8 has a standard error of 0.020 on MRPC's 408 texts and of 0.014 on
-SST-2's 872, and one seed says nothing about chance in training. First exits mostly give one answer for all; so does skimming
-where it skips much. At 0.5x MACs the figure for such a method is then a mixture of guesses and the whole model.
+**How to read it.** By chance alone an accuracy of 0.8 has a standard error of 0.020 on MRPC's 408 texts and of 0.014
+on SST-2's 872, and one seed says nothing about chance in training. First exits mostly give one answer for all; so
+does skimming where it skips much. At 0.5x MACs the figure for such a method is then a mixture of guesses and the
+whole model.
 
 This page is made by `python benchmarks/comparison.py --report` from the files in `benchmarks/results/comparison`, where
 `run.json` holds each run's command. With `--glue $GLUE` instead it first trains what is missing, and goes on where it

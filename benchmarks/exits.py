@@ -2,7 +2,8 @@
 
 Run: ``python benchmarks/exits.py --runs $RUNS/mrpc`` with the run directories of ``benchmarks/comparison.py``. The
 model of each answers its validation texts in batches at some of the thresholds of its ``curve.csv``, in turn with its
-own stock encoder, which runs every layer on every token. Raw figures go to ``benchmarks/results/exits/<method>.json``.
+own stock encoder, which runs every layer on every token. Raw figures and the table go to
+``benchmarks/results/exits/<method>.json`` and ``.txt``.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from rich.console import Console
 from steps import machine, named
 from torch import Tensor
@@ -89,8 +91,8 @@ def measure(run: Path, args: argparse.Namespace, console: Console) -> list[dict[
     workload = make_workload(table, args.batch_size, "given", labelled=True)
     contenders = [Lineup(model, workload, None).stock(model.encoder)]
     contenders += [contender(model, workload, found.task.metric, value) for value in thresholds(run, model)]
-    timed = race(contenders, len(workload), args.rounds, 1, args.seed)
-    console.print(f"\n{run.name}")
+    with torch.inference_mode():
+        timed = race(contenders, len(workload), args.rounds, 1, args.seed)
     console.print(speed_table(timed, workload, found.task.metric))
     return [row(each, workload) for each in timed]
 
@@ -105,15 +107,20 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results/exits"))
     args = parser.parse_args()
     quiet()
-    console = Console(width=150, record=True)
     args.results.mkdir(parents=True, exist_ok=True)
     command = named(shlex.join(["python", *sys.argv]), {"RUNS": args.runs.parent})
-    console.print(command, machine(), highlight=False)
     for method in args.methods:
+        console = Console(width=150, record=True)
+        console.print(command, versions(), method, sep="\n", highlight=False)
         rows = measure(args.runs / method, args, console)
-        record = {"command": command, "machine": machine(), "rows": rows}
+        record = {"command": command, "machine": versions(), "seed": args.seed, "rows": rows}
         (args.results / f"{method}.json").write_text(json.dumps(record, indent=2) + "\n")
-    (args.results / "table.txt").write_text(console.export_text())
+        (args.results / f"{method}.txt").write_text(console.export_text())
+
+
+def versions() -> dict[str, Any]:
+    """The machine, and what does the work."""
+    return machine() | {"torch": torch.__version__, "transformers": transformers.__version__}
 
 
 if __name__ == "__main__":
