@@ -174,6 +174,8 @@ def _controls(figure: Any, found: Comparison, rows: Sequence[Standing], columns:
         handles |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
     for axes in list(grid.flat)[len(rows) :]:
         axes.set_axis_off()
+    for axes in list(grid.flat)[max(len(rows) - columns, 0) : len(rows)]:  # the lowest of each column
+        axes.tick_params(labelbottom=True)
     figure.supxlabel("multiply-adds per sample, of dense", fontsize=10)
     figure.supylabel(f"{found.task}: {found.metric}", fontsize=10)
     figure.legend(list(handles.values()), list(handles), loc="outside upper center", ncols=3)

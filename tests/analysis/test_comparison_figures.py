@@ -69,3 +69,13 @@ def test_a_method_looks_the_same_in_the_figures_of_two_tasks(tmp_path: Path, fig
         colours.append({label: handle[0].get_color() for handle, label in pairs if label in looks})
     assert colours[0] == colours[1]
     assert len(set(colours[0].values())) == 2
+
+
+def test_every_column_of_controls_has_its_costs_below(tmp_path: Path, figures: list[Any]) -> None:
+    """Four panels in three columns: the second and the third end a row higher."""
+    curves = {name: {**GOOD, "random": GOOD[OWN]} for name in ("sharcs", "slimmable", "pabee", "deebert")}
+    found = compared(tmp_path, "mrpc", curves)
+    draw_comparison(found, looks_of([found]), tmp_path)
+    panels = [axes for axes in figures[1].axes if axes.axison]
+    shown = [any(label.get_visible() for label in axes.get_xticklabels()) for axes in panels]
+    assert shown == [False, True, True, True]
