@@ -1,6 +1,6 @@
 """The figures of a report: every method's curve in one, and each method beside its controls in the other.
 
-Told apart by colour, marker and dashes together: any one of them is enough, on a grey printer too.
+Told apart by colour, marker and dashes together, so that a grey printer and colour-blind eyes lose nothing.
 """
 
 from __future__ import annotations
