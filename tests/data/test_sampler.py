@@ -65,6 +65,7 @@ def test_without_memberships_there_are_none():
     assert all(batch.memberships is None and batch.rung == 1 for batch in step.batches)
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker")  # on a machine of one core
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_a_state_taken_in_mid_epoch_resumes_at_the_next_step(num_workers: int):
     first = PlanLoader(TABLE, PLAN, num_workers=num_workers)
