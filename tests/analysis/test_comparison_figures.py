@@ -13,6 +13,8 @@ from sharcs_pl.analysis.comparison_figures import draw_comparison, looks_of
 from sharcs_pl.analysis.comparison_runs import OWN, read_run
 from tests.analysis.made_runs import make_run
 
+pytest.importorskip("matplotlib")
+
 GOOD = {OWN: [(0.4, 0.8), (0.5, 0.82), (0.9, 0.88)]}
 GUESSING_FIRST = {OWN: [(0.2, 0.5), (0.3, 0.51), (0.49, 0.8), (0.9, 0.87)]}
 
