@@ -61,9 +61,9 @@ samples that the metric is read from, for every method alike. What each method i
 **How they were run.** Three widths, 0.25, 0.5 and 1, after layer 2 of 6; where all hidden dims stay (`heads and
 neurons cut`) after layer 1. SHARCS, but for the plain recipe, and slimmable also learn the full width's logits.
 `reordered` starts from the pretrained encoder with the heads and neurons first that matter in the dense run. SHARCS
-on slimmable starts from the trained slimmable run, whose steps come on top. Of SHARCS, dense, fixed and slimmable the
-best epoch on the development set counts, of SHARCS among those within 0.6 of dense; of exits and skimming, whose cost
-a threshold sets afterwards, the last.
+on slimmable and on the dense run starts from that trained model, whose steps come on top. Of SHARCS, dense, fixed and
+slimmable the best epoch on the development set counts, of SHARCS among those within 0.6 of dense; of exits and
+skimming, whose cost a threshold sets afterwards, the last.
 
 **How to read it.** By chance alone an accuracy of 0.8 has a standard error of 0.020 on MRPC's 408 texts and of 0.014
 on SST-2's 872, and one seed says nothing about chance in training. First exits mostly give one answer for all; so
