@@ -120,7 +120,7 @@ def build_datamodule(config: RunConfig, inputs: Inputs, tokenizer: PreTrainedTok
         train=tables["train"],
         validation={split: tables[split] for split in inputs.task.validation},
         plan=plan,
-        bounds=[(low, high) for low, high in config.width.bounds] if config.method.routed else None,
+        bounds=[(low, high) for low, high in config.width.bounds or ()] if config.method.routed else None,
         window=config.hardness.window,
         warmup_epochs=config.first_routed_epoch,
         seed=config.seed,

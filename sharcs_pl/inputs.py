@@ -58,6 +58,15 @@ def read_inputs(config: RunConfig, run_dir: Path, resumes: bool = False) -> Inpu
         check_teacher(config.method.teacher, task.labels)
     if task.labels is None and config.hardness.score == "entropy":
         raise ValueError(f"hardness.score=entropy needs classes, task={task.name} is a regression; use confidence")
+    if task.labels is not None:
+        config.check_reachable(task.num_labels)
+    if config.method.routed and not config.easy_first:
+        warnings.warn(
+            f"width.bounds={config.width.bounds} gives the narrowest width the hardest samples by "
+            f"hardness.score={config.hardness.score}",
+            DataWarning,
+            stacklevel=2,
+        )
     return Inputs(task, examples, encoder, checkpoint)
 
 

@@ -13,8 +13,8 @@ from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.models.saved import load_ladder, load_teacher
 from sharcs_pl.models.skim import SkimForSequenceClassification
 from sharcs_pl.training import exits
-from sharcs_pl.training.exits import Objective, at_rest, exit_losses
-from sharcs_pl.training.rules import TrainingRule, routed_losses
+from sharcs_pl.training.exits import Objective, exit_losses, exits_idle
+from sharcs_pl.training.rules import TrainingRule, every_width_idle, none_idle, routed_losses
 from sharcs_pl.training.skim import skim_losses
 from sharcs_pl.training.slimmable import Teacher, slimmable_losses
 
@@ -58,7 +58,8 @@ def _routed(config: RunConfig, model: Any) -> TrainingRule:
 def _taught(config: RunConfig, model: Any) -> TrainingRule:
     """Every width on every batch, by the teacher's logits where there is a teacher."""
     path = config.method.teacher
-    return TrainingRule(slimmable_losses(None if path is None else Teacher(load_teacher(path, model))))
+    teacher = None if path is None else Teacher(load_teacher(path, model))
+    return TrainingRule(slimmable_losses(teacher), every_width_idle)
 
 
 def exits_model(config: RunConfig, source: Source, num_labels: int) -> ExitsForSequenceClassification:
@@ -82,7 +83,7 @@ def _exits(objective: Objective) -> Method:
     """A method of early exits; its stop rule is ``method.rule``."""
 
     def rule(config: RunConfig, model: Any) -> TrainingRule:
-        return TrainingRule(exit_losses(objective), at_rest, config.stage_epochs)
+        return TrainingRule(exit_losses(objective), exits_idle(objective), config.stage_epochs)
 
     return Method(exits_model, rule)
 
@@ -96,7 +97,7 @@ def skim_model(config: RunConfig, source: Source, num_labels: int) -> SkimForSeq
 
 
 def _skimmed(config: RunConfig, model: Any) -> TrainingRule:
-    return TrainingRule(skim_losses)
+    return TrainingRule(skim_losses, none_idle)
 
 
 METHODS = {

@@ -123,7 +123,7 @@ def figure_inputs(
         widths=ladder.labels(),
         plan_csv=run_dir / "plan.csv",
         history=run_dir / "history.parquet",
-        bounds=config.width.bounds,
+        bounds=config.width.bounds or (),
         score=config.hardness.score,
         labels=task.labels,
         label_range=task.label_range,

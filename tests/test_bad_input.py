@@ -125,6 +125,12 @@ def place(tmp_path: Path) -> Place:
         ("hardness.score=entropy width.bounds=[[-1,0.3],[0.3,9]]", ["width.bounds", "[-1.0, 0.3]", "[0, inf)"]),
         ("width.bounds=[[1,0.9],[0,0.9]]", ["width.bounds", "[1, 0.9]", "lo <= hi"]),
         ("width.bounds=[[0,1]]", ["width.bounds has 1 entries", "asks for 2"]),
+        (
+            "hardness=entropy width.bounds=[[0.8,1],[0,0.8]]",
+            ["width.bounds", "of 2 classes is at most 0.69", "[0,0.5]"],
+        ),
+        ("width.multipliers=[0.25,0.5,1]", ["width.bounds is missing", "each of the 3 widths"]),
+        ("hardness.bounds.loss=[[0,1],[0,1]]", ["hardness.bounds=loss", "confidence, entropy"]),
         ("width.split_layer=4", ["width.split_layer: 4 of 4 layers", "1 to 3"]),
         ("width.split_layer=0", ["width.split_layer=0", "at least 1"]),
         ("task=mrcp", ["task=mrcp is unknown", "task=mrpc", "cola"]),
@@ -283,7 +289,7 @@ def test_official_counts_that_differ_are_a_warning_that_says_by_how_much(place: 
     rows = STSB + "x\t2.5\ta\tb\n" * 5
     for name in ("train", "dev"):
         place.write(f"glue/{name}.tsv", rows)
-    answer = place.type(f"task=stsb {GLUE} hardness.score=entropy width.bounds=[[0,1],[1,2]]")
+    answer = place.type(f"task=stsb {GLUE} hardness.score=entropy")
     warned = [line for line in answer.err.splitlines() if line.startswith("warning: ")]
     assert len(warned) == 2
     assert "stsb train: 5 rows" in warned[0]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from dataclasses import asdict, fields, is_dataclass
 
 import lightning as L
@@ -20,6 +21,7 @@ GROUPS = {
     "task": 11, "encoder": 10, "width": 1, "router": 1, "hardness": 2, "method": 12, "distill": 3, "optim": 1,
     "trainer": 2, "checkpoint": 1, "logger": 3, "recipe": 5, "experiment": 3,
 }  # fmt: skip
+PAIRS = [path.stem.split("_", 1) for path in sorted((conf_dir() / "recipe").glob("*_*.yaml"))]
 YAMLS = [(group, path.stem) for group in GROUPS for path in sorted((conf_dir() / group).glob("*.yaml"))]
 
 
@@ -33,7 +35,6 @@ def test_every_group_has_its_yamls() -> None:
 @pytest.mark.parametrize(("group", "name"), YAMLS)
 def test_every_yaml_composes_and_binds(group: str, name: str) -> None:
     extra = ["encoder.pretrained=some/folder"] if (group, name) == ("encoder", "custom") else []
-    extra += ["width.bounds=[[0,1],[1,2]]"] if name == "entropy" else []
     extra += ["encoder=minilm"] if group == "recipe" and "minilm" in name else []
     extra += ["task.text=a", "task.label=b"] if name == "own" else []
     extra += ["method.teacher=some/folder"] if name == "distilled" else []
@@ -103,6 +104,51 @@ def test_a_misspelt_key_does_not_compose(override: str) -> None:
 
 def test_entropy_may_be_larger_than_one() -> None:
     run_config(compose_config("hardness=entropy", "width.bounds=[[0,0.5],[0.5,1.6]]"))
+
+
+RECIPES = [(), *((f"task={t}", f"encoder={e}", f"recipe={t}_{e}") for t, e in PAIRS), ("experiment=mnli_roberta",)]
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=str)
+def test_bounds_go_with_the_score(recipe: tuple[str, ...]) -> None:
+    own = ("task.text=a", "task.label=b") if "task=own" in recipe else ()
+    scores = {}
+    for score in ("confidence", "entropy"):
+        config = run_config(compose_config(*recipe, *own, f"hardness.score={score}"))
+        config.check_reachable(2)
+        assert config.easy_first
+        scores[score] = config.width.bounds
+    (easy, _), (low_entropy, _) = scores["confidence"], scores["entropy"]
+    assert easy[1] == 1
+    assert low_entropy[0] == 0
+    if recipe != ("experiment=mnli_roberta",):  # below half, which two classes cannot say by entropy
+        p = easy[0]
+        assert low_entropy[1] == pytest.approx(-p * math.log(p) - (1 - p) * math.log(1 - p), abs=5e-3)
+
+
+def test_bounds_that_no_score_reaches_are_refused() -> None:
+    """With two classes the narrow width asks for more entropy than there is; with three it gets the hard half."""
+    config = run_config(compose_config("hardness=entropy", "width.bounds=[[0.8,1],[0,0.8]]"))
+    with pytest.raises(
+        ValueError, match=r"^width\.bounds has \[0\.8, 1\.0\] for width 0\.25, but .* at most 0\.69 nats"
+    ):
+        config.check_reachable(2)
+    config.check_reachable(3)
+    assert not config.easy_first
+
+
+def test_bounds_are_asked_for_where_a_ladder_has_none() -> None:
+    ladder = "width.multipliers=[0.25,0.5,1]"
+    with pytest.raises(
+        ValueError, match=r"^width\.bounds is missing: give one \[lo, hi\] of the entropy for each of the 3"
+    ):
+        run_config(compose_config(ladder, "hardness=entropy"))
+    assert run_config(compose_config(ladder, "method=slimmable")).width.bounds is None
+
+
+def test_the_same_bounds_given_or_taken_make_the_same_run() -> None:
+    given = compose_config("recipe=none", "width.bounds=[[0.8,1],[0,0.8]]", "hardness.window=2")
+    assert run_config(given).digest() == run_config(compose_config("recipe=none")).digest()
 
 
 def test_fractions_are_widths() -> None:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from transformers import MPNetConfig, RobertaConfig, RobertaForSequenceClassification
 
+from sharcs_pl.build import build_run
 from sharcs_pl.calibrate import model_folder
 from sharcs_pl.config.calibrate import CalibrateConfig
 from sharcs_pl.config.evaluate import CostOptions, EvaluateConfig
 from sharcs_pl.config.export import ExportConfig
+from sharcs_pl.core.plan import make_plan
+from sharcs_pl.data.sampler import StepDataset
 from sharcs_pl.data.synthetic import word_tokenizer
 from sharcs_pl.evaluate import run as evaluate_run
 from sharcs_pl.export import run as export_run
@@ -80,6 +86,39 @@ def test_every_method_trains_and_its_saved_model_gives_the_table_again(
     assert again is not None
     for key in ("routed", "rungs", "random", "oracle"):
         assert json.dumps(again[key]) == json.dumps(metrics[key]), key
+
+
+IDLE = (
+    *METHODS,
+    "sharcs distill=top",
+    "sharcs router.warmup_loss=true",
+    "sharcs method.skim_weight=0.1",
+    "slimmable method.cut=heads_ffn",
+)
+
+
+@pytest.mark.parametrize("name", IDLE)
+def test_a_step_s_idle_parameters_are_those_without_a_gradient(tmp_path: Path, teacher: Path, name: str) -> None:
+    """In every stage and with every mixture of buckets: an update must leave just these alone."""
+    options = [*f"method={name}".split(), *[f"method.teacher={teacher}"] * (name == "distilled")]
+    config = run_config(compose_config(*SMALL, *options))
+    run = build_run(config, read_inputs(config, tmp_path), tmp_path, [])
+    module, table = run.module.train(), run.datamodule.train_table
+    module.trainer = run.trainer
+    narrow, wide = np.tile([True, False], (len(table), 1)), np.tile([False, True], (len(table), 1))
+    mixed = np.where(np.arange(len(table))[:, None] % 2, narrow, wide)
+    for members in (None, narrow, wide, mixed) if config.method.routed else (None,):
+        plan = make_plan(members, table.lengths, run.datamodule.plan_config, seed=1, epoch=0)
+        for epoch, step in itertools.product((0, 1), (0, 1)):
+            module.zero_grad()
+            batch = replace(StepDataset(table, plan)[step], epoch=epoch)
+            module.training_step(batch, step)["loss"].backward()
+            idle = {id(p) for p in module._idle(batch, batch.rungs)}
+            for name, p in module.named_parameters():
+                without = p.grad is None or not p.grad.any()
+                # A gradient may vanish in a vector by chance; an exit's loss that is left out gives zero, not none.
+                least = without if p.ndim > 1 else p.grad is None
+                assert least <= (id(p) in idle) <= without, name
 
 
 def test_fixed_has_one_narrow_width(tmp_path: Path) -> None:

@@ -45,10 +45,20 @@ class EncoderConfig:
             in_range(f"encoder.{name}", getattr(self, name), 1)
 
 
-def _bound(pair: Any) -> list[float]:
+SCORES = ("confidence", "entropy")
+# Of two widths. With two classes an entropy of 0.5 nats is a largest probability of 0.8; no entropy reaches 100 nats.
+BOUNDS = {"confidence": [[0.8, 1.0], [0.0, 0.8]], "entropy": [[0.0, 0.5], [0.5, 100.0]]}
+
+
+def checked_bounds(key: str, pairs: list[Any]) -> list[list[float]]:
+    """The pairs ``[lo, hi]`` as floats. Raises ``ValueError`` naming ``key`` for anything else."""
+    return [_bound(key, pair) for pair in pairs]
+
+
+def _bound(key: str, pair: Any) -> list[float]:
     numbers = isinstance(pair, list) and all(isinstance(x, int | float) and not isinstance(x, bool) for x in pair)
     if not numbers or len(pair) != 2 or not pair[0] <= pair[1]:
-        raise ValueError(f"width.bounds has {pair}; each entry is a pair of numbers [lo, hi] with lo <= hi")
+        raise ValueError(f"{key} has {pair}; each entry is a pair of numbers [lo, hi] with lo <= hi")
     return [float(x) for x in pair]
 
 
@@ -58,8 +68,9 @@ class WidthConfig:
 
     multipliers: list[Any] = field(default_factory=lambda: [0.25, 1.0])
     """Widths from narrow to full, numbers or fractions such as "1/3"; the last is 1."""
-    bounds: list[Any] = field(default_factory=lambda: [[0.8, 1.0], [0.0, 0.8]])
-    """One ``[lo, hi]`` of the hardness score per width, both ends included; ranges may overlap (paper section 2.1)."""
+    bounds: list[Any] | None = None
+    """One ``[lo, hi]`` of the hardness score per width, both ends included; ranges may overlap (paper section 2.1).
+    Null: those that ``hardness.bounds`` has for the score."""
     split_layer: int = 1
     """Full-width layers before the router; the layers after it run at the chosen width."""
     reduction: str = "slice"
@@ -82,7 +93,7 @@ class WidthConfig:
         for key, value in (("bounds", self.bounds), ("loss_weights", self.loss_weights)):
             if value is not None and len(value) != len(ladder):
                 raise ValueError(f"width.{key} has {len(value)} entries; width.multipliers asks for {len(ladder)}")
-        self.bounds = [_bound(pair) for pair in self.bounds]
+        self.bounds = None if self.bounds is None else checked_bounds("width.bounds", self.bounds)
         for weight in self.loss_weights or ():
             in_range("width.loss_weights", weight, 0)
 
@@ -131,6 +142,9 @@ class HardnessConfig:
 
     score: str = "confidence"
     """``confidence`` of the true class or ``entropy`` in nats; regression always scores closeness to the target."""
+    bounds: dict[str, Any] = field(default_factory=lambda: {name: [*pairs] for name, pairs in BOUNDS.items()})
+    """The bounds where ``width.bounds`` gives none, by score, as there: easy samples have a high confidence and a low
+    entropy."""
     window: int = 2
     """Epochs whose scores must all lie in a rung's bounds; until they are over, all train at full width."""
     warmup_epochs: int | None = None
@@ -143,7 +157,12 @@ class HardnessConfig:
     """Weigh each rung's batch by its bucket's share of the samples times the number of rungs."""
 
     def __post_init__(self) -> None:
-        one_of("hardness.score", self.score, ("confidence", "entropy"))
+        one_of("hardness.score", self.score, SCORES)
+        for name, pairs in self.bounds.items():
+            one_of("hardness.bounds", name, SCORES)
+            if not isinstance(pairs, list):
+                raise ValueError(f"hardness.bounds.{name}={pairs} must be a list of [lo, hi], one per width")
+            self.bounds[name] = checked_bounds(f"hardness.bounds.{name}", pairs)
         one_of("hardness.fill", self.fill, ("repeat", "none"))
         in_range("hardness.window", self.window, 1)
         if self.warmup_epochs is not None:

@@ -46,6 +46,7 @@ class RunConfig:
         in_range("eval_batch_size", self.eval_batch_size, 1)
         in_range("seed", self.seed, 0, 2**32 - 1)
         self._check_encoder()
+        self._choose_bounds()
         self._check_hardness()
 
     def _check_encoder(self) -> None:
@@ -85,13 +86,48 @@ class RunConfig:
                 f"hardness.{name}={self.first_routed_epoch} leaves no routed epoch in "
                 f"trainer.max_epochs={self.trainer.max_epochs}; give a smaller {name} or more epochs"
             )
+        self._check_bounds()
+
+    def _choose_bounds(self) -> None:
+        """Take the score's bounds where none are given. A method without a router needs none."""
+        found = self.hardness.bounds.get(self.hardness.score)
+        if self.width.bounds is None and found is not None and len(found) == len(self.width.multipliers):
+            self.width.bounds = found
+        if self.width.bounds is None and self.method.routed:
+            raise ValueError(
+                f"width.bounds is missing: give one [lo, hi] of the {self.hardness.score} for each of the "
+                f"{len(self.width.multipliers)} widths, such as {_EXAMPLES[self.hardness.score]} for two"
+            )
+
+    def _check_bounds(self) -> None:
         high = 1.0 if self.hardness.score == "confidence" else math.inf
-        for low_i, high_i in self.width.bounds:
+        for low_i, high_i in self.width.bounds or ():
             if not 0 <= low_i <= high_i <= high:
                 limit = "[0, 1]" if high == 1.0 else "[0, inf)"
                 raise ValueError(
                     f"width.bounds has [{low_i}, {high_i}]; for hardness.score={self.hardness.score} use {limit}"
                 )
+
+    def check_reachable(self, num_labels: int) -> None:
+        """``ValueError`` where no score of so many classes lies in a width's bounds: that width would never train."""
+        if not self.method.routed or self.hardness.score != "entropy":
+            return
+        most = math.log(num_labels)
+        for (low, high), width in zip(self.width.bounds or (), self.width.multipliers, strict=True):
+            if low > most:
+                raise ValueError(
+                    f"width.bounds has [{low}, {high}] for width {width}: the entropy of {num_labels} classes is at "
+                    f"most {most:.2f} nats, and easy samples have the low ones; try {_EXAMPLES['entropy']}"
+                )
+
+    @property
+    def easy_first(self) -> bool:
+        """Whether the narrowest width's bounds do not lie on the hard side of the full width's."""
+        bounds = self.width.bounds or [[0.0, 1.0]]
+        (low, high), (top_low, top_high) = bounds[0], bounds[-1]
+        if self.hardness.score == "entropy":
+            return low <= top_low or high <= top_high
+        return low >= top_low or high >= top_high
 
     @property
     def first_routed_epoch(self) -> int:
@@ -118,9 +154,11 @@ class RunConfig:
         for key in ("ckpt_path", "overwrite", "logger", "checkpoint"):
             kept.pop(key)
         kept["task"].pop("save_as")
+        kept["hardness"].pop("bounds")  # what is used of them stands in width.bounds
         kept["trainer"] = {k: v for k, v in kept["trainer"].items() if k not in DISPLAY_KEYS + PROCESS_KEYS}
         return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
+_EXAMPLES = {"confidence": "[[0.8,1],[0,0.8]]", "entropy": "[[0,0.5],[0.5,100]]"}
 DISPLAY_KEYS = ("enable_progress_bar", "enable_model_summary", "log_every_n_steps", "profiler", "max_time")
 PROCESS_KEYS = ("devices", "num_nodes", "strategy", "timeout_minutes")  # a run goes on on another number of processes

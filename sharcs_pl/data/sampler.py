@@ -51,11 +51,16 @@ class MicroBatch:
 
 @dataclass(eq=False)
 class StepBatch:
-    """This rank's work in one optimizer step; `batches` is empty when the step has none for it."""
+    """This rank's work in one optimizer step; `batches` is empty when the step has none for it.
+
+    `rungs`: those that the step trains over all ranks. `routed`: whether samples have memberships by now.
+    """
 
     batches: tuple[MicroBatch, ...]
     epoch: int
     step: int
+    rungs: frozenset[int] = frozenset()
+    routed: bool = False
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> StepBatch:
         return replace(self, batches=tuple(batch.to(device, non_blocking) for batch in self.batches))
@@ -112,7 +117,9 @@ class StepDataset(Dataset[StepBatch]):
 
     def __getitem__(self, step: int) -> StepBatch:
         planned = self.plan.local(step, self.rank, self.world)
-        return StepBatch(tuple(self._micro(batch) for batch in planned), self.plan.epoch, step)
+        batches = tuple(self._micro(batch) for batch in planned)
+        rungs = frozenset(batch.rung for batch in self.plan.step(step))
+        return StepBatch(batches, self.plan.epoch, step, rungs, self.plan.memberships is not None)
 
     def _micro(self, batch: PlannedBatch) -> MicroBatch:
         inputs = self.table.collate(batch.indices)

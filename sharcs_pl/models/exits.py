@@ -235,10 +235,6 @@ class ExitsForSequenceClassification(PreTrainedModel):
         """What the exits added to the stock model."""
         return [*self.heads.parameters(), *([] if self.certainty is None else self.certainty.parameters())]
 
-    def private_parameters(self) -> list[nn.Parameter]:
-        """Every parameter that a step may leave without a gradient: a stage trains the exits or the encoder alone."""
-        return list(self.parameters())
-
     def stock_parameters(self) -> Iterator[nn.Parameter]:
         """The encoder and its own head."""
         return self.encoder.parameters()

@@ -237,6 +237,11 @@ class Tail(nn.Module):
         """The layers of this rung in depth order."""
         return (*self.views, *self._stock)
 
+    def parameters_in_use(self) -> list[nn.Parameter]:
+        """All parameters that a pass reads, the stock layers' included; of the Linears it slices, none."""
+        owners = (self, *self._stock, *self._stock_outer.values())
+        return [parameter for owner in owners for parameter in owner.parameters()]
+
     def outer_norm(self, name: str) -> nn.Module | None:
         """The norm of that name as this rung has it; None where the encoder has none."""
         return self.outer[name] if name in self.outer else self._stock_outer.get(name)

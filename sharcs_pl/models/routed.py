@@ -5,7 +5,7 @@ Dimensions: `B` batch, `L` tokens, `D` hidden, `W` rungs, `C` labels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -195,8 +195,7 @@ class SharcsForSequenceClassification(PreTrainedModel):
 
     def tail(self, state: TrunkState, rung: int) -> Tensor:
         """The logits [B, C] of every sample of `state` at one rung."""
-        tail = self.tails[rung]
-        assert isinstance(tail, Tail)
+        tail = self._tail(rung)
         hidden = tail.enter(state.hidden)
         if state.gate is not None:  # after the norm, which undoes a factor: no gradient would reach the gate through it
             hidden = hidden * state.gate.unsqueeze(-1)
@@ -255,6 +254,19 @@ class SharcsForSequenceClassification(PreTrainedModel):
         if state.counts is not None:
             macs = torch.from_numpy(self.cost.skimmed_macs(state.counts.cpu().numpy())).double()
         return EveryRung(torch.stack(logits, dim=1), state.router_logits, macs)
+
+    def idle_parameters(self, rungs: Collection[int], routed: bool) -> list[nn.Parameter]:
+        """The parameters that get no gradient from batches at these `rungs`; the router's too unless `routed`."""
+        busy = [p for rung in rungs for p in self._tail(rung).parameters_in_use()]
+        if routed and self.router is not None:
+            busy += self.router.parameters()
+        in_use = {id(p) for p in busy}
+        return [p for p in self.private_parameters() if id(p) not in in_use]
+
+    def _tail(self, rung: int) -> Tail:
+        tail = self.tails[rung]
+        assert isinstance(tail, Tail)
+        return tail
 
     def private_parameters(self) -> list[nn.Parameter]:
         """Every parameter that a step may leave without a gradient, depending on the rungs it holds: the tails' own

@@ -182,10 +182,6 @@ class SkimForSequenceClassification(PreTrainedModel):
         """The predictors."""
         return list(self.predictors.parameters())
 
-    def private_parameters(self) -> list[nn.Parameter]:
-        """None: every step runs all of them."""
-        return []
-
     def describe(self) -> str:
         """What is skimmed, in words."""
         return "tokens skimmed before every layer"

@@ -18,7 +18,7 @@ from sharcs_pl.core.hardness import sample_scores
 from sharcs_pl.data.sampler import MicroBatch
 from sharcs_pl.models.router import task_loss
 from sharcs_pl.training.objective import BatchLosses, ObjectiveConfig
-from sharcs_pl.training.rules import Losses, Progress
+from sharcs_pl.training.rules import Idle, Losses, Progress, StepContents
 
 
 @dataclass(frozen=True)
@@ -120,8 +120,14 @@ def exit_losses(objective: Objective) -> Losses:
     return losses
 
 
-def at_rest(model: Any, progress: Progress) -> list[nn.Parameter]:
-    """The encoder in a second stage, the exits in a first."""
-    if not progress.stage_epochs:
-        return []
-    return model.new_parameters() if progress.first_stage else list(model.stock_parameters())
+def exits_idle(objective: Objective) -> Idle:
+    """The parameters that a step does not train: the encoder in a second stage, the exits before the last in a first
+    and in BERxiT's steps of the last one alone."""
+
+    def idle(model: Any, step: StepContents, config: ObjectiveConfig, progress: Progress) -> list[nn.Parameter]:
+        if progress.stage_epochs and not progress.first_stage:
+            return list(model.stock_parameters())
+        last_alone = progress.first_stage or (objective is alternating and progress.step % 2 == 0)
+        return model.new_parameters() if last_alone else []
+
+    return idle

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,7 @@ from sharcs_pl.data.sampler import EvalBatch, MicroBatch, StepBatch
 from sharcs_pl.data.tasks import TaskSpec
 from sharcs_pl.training.metrics import compute_metric
 from sharcs_pl.training.objective import BatchLosses, ObjectiveConfig
-from sharcs_pl.training.rules import Progress, TrainingRule
+from sharcs_pl.training.rules import Progress, StepContents, TrainingRule
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class SharcsModule(L.LightningModule):
         self.seed = seed
         self.rule = rule or TrainingRule()
         self.predictions: dict[str, Predictions] = {}
+        self._untrained: dict[int, nn.Parameter] | None = None
         self._collected: dict[str, list[tuple[Tensor, ...]]] = {}
 
     def on_fit_start(self) -> None:
@@ -77,12 +79,13 @@ class SharcsModule(L.LightningModule):
         batches = [batch for batch in step.batches if len(batch.uids)]  # a rank's part of a small batch may be empty
         losses = [self._run(batch, step) for batch in batches]
         shares = [self._share(loss, batch) for loss, batch in zip(losses, batches, strict=True)]
-        unused = self.model.private_parameters() if losses else list(self.model.parameters())
-        loss = sum(shares, anchor(unused))
+        self._note_idle(step)
+        loss = sum(shares, self._anchor(step, batches))
         rungs = [torch.full_like(batch.uids, batch.rung) for batch in batches]
         empty = torch.zeros(0, dtype=torch.long, device=self.device)
         return {
             "loss": loss,
+            "objective": loss.detach(),  # Lightning divides the loss by the number of accumulated steps
             "uids": torch.cat([batch.uids for batch in batches] or [empty]),
             "scores": torch.cat([loss.scores for loss in losses] or [empty.float()]),
             "rungs": torch.cat([*rungs] or [empty]),
@@ -96,10 +99,30 @@ class SharcsModule(L.LightningModule):
     def _progress(self, epoch: int, step: int = 0) -> Progress:
         return Progress(epoch, step, self.trainer.max_epochs or 1, self.rule.stage_epochs)
 
+    def _idle(self, step: StepBatch, rungs: frozenset[int]) -> list[nn.Parameter]:
+        progress = self._progress(step.epoch, step.step)
+        return self.rule.idle(self.model, StepContents(rungs, step.routed), self.objective, progress)
+
+    def _note_idle(self, step: StepBatch) -> None:
+        """Keep what none of the steps accumulated so far has trained, on any process."""
+        idle = {id(parameter): parameter for parameter in self._idle(step, step.rungs)}
+        known = self._untrained
+        self._untrained = idle if known is None else {key: p for key, p in idle.items() if key in known}
+
+    def _anchor(self, step: StepBatch, batches: Sequence[MicroBatch]) -> Tensor:
+        """Zero that depends on every parameter that this process leaves out: the next step of DDP would fail."""
+        if self.trainer.world_size == 1:
+            return torch.zeros((), device=self.device)
+        if not batches:
+            return anchor(list(self.model.parameters()))
+        return anchor(self._idle(step, frozenset(batch.rung for batch in batches)))
+
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        # Without a gradient a parameter is left alone; with one of zero, momentum and decay would still move it.
-        for parameter in self.rule.frozen(self.model, self._progress(self.current_epoch)):
+        # Without a gradient a parameter is left alone. With one of zero, which processes have for what only another
+        # one trains and all have for what none does, momentum and decay would move it and Adam would count the step.
+        for parameter in (self._untrained or {}).values():
             parameter.grad = None
+        self._untrained = None
 
     def _share(self, losses: BatchLosses, batch: MicroBatch) -> Tensor:
         """This batch's part of the step's objective; ranks are averaged by DDP, hence the factor of world size."""
@@ -109,7 +132,7 @@ class SharcsModule(L.LightningModule):
         return total * (weight * self.trainer.world_size / (batch.count * batch.num_batches))
 
     def on_train_batch_end(self, outputs: Any, batch: StepBatch, batch_idx: int) -> None:
-        self.log("loss", outputs["loss"], prog_bar=True, on_step=True, on_epoch=False)
+        self.log("loss", outputs["objective"], prog_bar=True, on_step=True, on_epoch=False)
 
     def configure_gradient_clipping(
         self,
@@ -117,8 +140,12 @@ class SharcsModule(L.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        # Lightning refuses to clip for a fused optimizer under mixed precision; bf16 needs no unscaling, so clip here.
+        # Lightning refuses to clip for a fused optimizer under mixed precision, which unscales within its step. That
+        # step leaves gradients alone which are unscaled already, and bf16 has no scale.
         if gradient_clip_val:
+            scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+            if scaler is not None:
+                scaler.unscale_(optimizer)
             nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

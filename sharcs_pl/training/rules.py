@@ -1,4 +1,5 @@
-"""What a method adds to a training step: the losses of a batch, and which parameters rest (design legend: B, W, C)."""
+"""What a method adds to a training step: the losses of a batch, and which parameters it does not train (design legend:
+B, W, C)."""
 
 from __future__ import annotations
 
@@ -32,8 +33,34 @@ Losses = Callable[[Any, MicroBatch, ObjectiveConfig, Progress], BatchLosses]
 """Model, batch, weights and progress to the sums over the batch's samples."""
 
 
-def _nothing(model: Any, progress: Progress) -> list[nn.Parameter]:
+@dataclass(frozen=True)
+class StepContents:
+    """What an optimizer step, or one process's part of it, trains: `rungs` with a batch, none in a part without one;
+    `routed`: whether samples have memberships for the router to learn."""
+
+    rungs: frozenset[int]
+    routed: bool
+
+
+Idle = Callable[[Any, StepContents, ObjectiveConfig, Progress], list[nn.Parameter]]
+"""Model, contents of the step, weights and progress to the parameters that the step's losses do not depend on."""
+
+
+def none_idle(model: Any, step: StepContents, config: ObjectiveConfig, progress: Progress) -> list[nn.Parameter]:
+    """No parameter: every batch trains all of them."""
     return []
+
+
+def routed_idle(model: Any, step: StepContents, config: ObjectiveConfig, progress: Progress) -> list[nn.Parameter]:
+    """The tails of widths without a batch, and the router while it has nothing to learn. Where narrow widths learn from
+    the full one, every batch trains them all."""
+    students = model.ladder.narrow if config.distill_weight else ()
+    return model.idle_parameters({*step.rungs, *students}, step.routed or config.warmup_loss)
+
+
+def every_width_idle(model: Any, step: StepContents, config: ObjectiveConfig, progress: Progress) -> list[nn.Parameter]:
+    """What no width uses: every batch trains all widths, and no router."""
+    return model.idle_parameters(range(len(model.ladder)), False)
 
 
 def routed_losses(model: Any, batch: MicroBatch, config: ObjectiveConfig, progress: Progress) -> BatchLosses:
@@ -47,8 +74,8 @@ def routed_losses(model: Any, batch: MicroBatch, config: ObjectiveConfig, progre
 
 @dataclass(frozen=True)
 class TrainingRule:
-    """``losses`` of a batch; ``frozen`` parameters of a step, which its update leaves as they are."""
+    """``losses`` of a batch; ``idle`` parameters of a step, which its update leaves as they are."""
 
     losses: Losses = routed_losses
-    frozen: Callable[[Any, Progress], list[nn.Parameter]] = _nothing
+    idle: Idle = routed_idle
     stage_epochs: int = 0

@@ -148,6 +148,21 @@ def test_private_parameters_are_all_that_some_step_leaves_out(stock: Any, batch:
     assert unused == {id(p) for p in model.private_parameters()}
 
 
+@pytest.mark.parametrize("model_type", ["bert", "albert", "distilbert", "mpnet", "modernbert", "deberta-v2"])
+@pytest.mark.parametrize("rungs", [{0}, {1}, {2}, {0, 2}])
+@pytest.mark.parametrize("routed", [False, True])
+def test_idle_parameters_are_those_without_a_gradient(
+    stock: Any, batch: Any, model_type: str, rungs: set[int], routed: bool
+) -> None:
+    model = surgery(stock(model_type), reduction="learned", top_rung_norm=model_type != "modernbert")
+    members = torch.ones(5, 3) if routed else None
+    for rung in rungs:
+        model(**batch(model_type), labels=LABELS, memberships=members, rungs=rung).loss.backward()
+    idle = {id(p) for p in model.idle_parameters(rungs, routed)}
+    found = {name: p.grad is None for name, p in model.named_parameters()}
+    assert found == {name: id(p) in idle for name, p in model.named_parameters()}
+
+
 def test_albert_rungs_train_the_one_shared_layer(stock: Any, batch: Any) -> None:
     model = surgery(stock("albert"))
     shared = model.encoder.get_submodule("albert.encoder.albert_layer_groups.0.albert_layers.0.ffn")

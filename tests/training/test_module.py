@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.plugins import MixedPrecision
 
-from sharcs_pl.core.plan import PlanConfig, make_plan
-from sharcs_pl.data.sampler import StepBatch, StepDataset, eval_loader
+from sharcs_pl.core.plan import EpochPlan, PlanConfig, make_plan
+from sharcs_pl.data.sampler import PlanLoader, StepBatch, StepDataset, eval_loader
 from sharcs_pl.data.tasks import GLUE
+from sharcs_pl.train import quiet
 from sharcs_pl.training.module import OptimizerSettings, SharcsModule, derive_seed
 from sharcs_pl.training.objective import ObjectiveConfig, batch_losses
 from tests.conftest import random_table, tiny_model
@@ -24,11 +27,19 @@ def module_of(objective: ObjectiveConfig | None = None, **changes: Any) -> Sharc
     return module.train()
 
 
-def routed_step(step: int = 0, rank: int = 0, world: int = 1) -> StepBatch:
+def routed_plan() -> EpochPlan:
     rng = torch.arange(20) % 3
     members = torch.stack([rng != 2, rng != 0], 1).numpy()
-    plan = make_plan(members, TABLE.lengths, PlanConfig(batch_size=4, num_rungs=2), seed=1, epoch=1)
-    return StepDataset(TABLE, plan, rank, world)[step]
+    return make_plan(members, TABLE.lengths, PlanConfig(batch_size=4, num_rungs=2), seed=1, epoch=1)
+
+
+def routed_step(step: int = 0, rank: int = 0, world: int = 1) -> StepBatch:
+    return StepDataset(TABLE, routed_plan(), rank, world)[step]
+
+
+def full_width_step() -> StepBatch:
+    plan = make_plan(None, TABLE.lengths, PlanConfig(batch_size=4, num_rungs=2), seed=1, epoch=0)
+    return StepDataset(TABLE, plan)[0]
 
 
 def test_the_loss_is_the_mean_over_batches_of_sums_over_counts() -> None:
@@ -80,13 +91,48 @@ def test_the_output_names_every_sample_with_its_score_and_rung() -> None:
     assert not out["scores"].requires_grad
 
 
-def test_every_parameter_gets_a_gradient_whatever_rungs_a_step_holds() -> None:
-    module = module_of()
-    narrow_only = replace(routed_step(), batches=routed_step().batches[:1])
-    for step in (narrow_only, replace(narrow_only, batches=())):
-        module.zero_grad()
+@pytest.mark.parametrize("batches", [0, 1, 2])
+def test_among_processes_every_parameter_gets_a_gradient_whatever_this_one_holds(
+    batches: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(L.Trainer, "world_size", 2)
+    module, step = module_of(), routed_step()
+    module.training_step(replace(step, batches=step.batches[:batches]), 0)["loss"].backward()
+    assert [name for name, p in module.named_parameters() if p.grad is None] == []
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_what_a_step_does_not_train_takes_no_part_in_its_update(world: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else Adam counts the step, and the router's first updates are several times the learning rate; and decay moves
+    what nothing trains."""
+    monkeypatch.setattr(L.Trainer, "world_size", world)
+    module = module_of(weight_decay=0.1)
+    optimizer = module.configure_optimizers()
+    for step in [full_width_step()] * 3 + [routed_step()]:
+        before = copy.deepcopy(module.model)
+        optimizer.zero_grad()
         module.training_step(step, 0)["loss"].backward()
-        assert [name for name, p in module.named_parameters() if p.grad is None] == []
+        module.on_before_optimizer_step(optimizer)
+        optimizer.step()
+        same = {name: torch.equal(p, module.model.get_parameter(name)) for name, p in before.named_parameters()}
+        rests = {name: name.startswith(("router", "tails.0")) and not step.routed for name in same}
+        assert same == rests
+    moved = (module.model.router.dense.weight - before.router.dense.weight).abs().max()
+    assert moved <= 1e-2 * (1 + 0.1)
+    counts = {int(optimizer.state[p]["step"]) for p in module.model.router.parameters()}
+    assert counts == {1}
+
+
+def test_accumulated_steps_train_what_any_of_them_trains() -> None:
+    module = module_of()
+    for step in (full_width_step(), routed_step(), full_width_step()):
+        module.training_step(step, 0)["loss"].backward()
+    module.on_before_optimizer_step(module.configure_optimizers())
+    assert [name for name, p in module.named_parameters() if p.grad is None] == []
+    module.zero_grad()
+    module.training_step(full_width_step(), 0)["loss"].backward()
+    module.on_before_optimizer_step(module.configure_optimizers())
+    assert all(p.grad is None for p in module.model.router.parameters())
 
 
 def test_weights_decay_and_norms_and_biases_do_not() -> None:
@@ -105,6 +151,51 @@ def test_clipping_works_with_a_fused_optimizer() -> None:
     module.configure_gradient_clipping(module.configure_optimizers(), 0.5)
     norm = torch.stack([p.grad.norm() for p in module.parameters() if p.grad is not None]).norm()
     assert norm == pytest.approx(0.5, rel=1e-3)
+
+
+class ScaledOnly(MixedPrecision):
+    """Lightning's plugin with its scaler, but not its rounding: on a CPU that would be too much to compare."""
+
+    def autocast_context_manager(self) -> Any:
+        return nullcontext()
+
+
+@pytest.mark.parametrize("clip", [0.05, None])
+def test_half_precision_clips_and_updates_by_unscaled_gradients(clip: float | None) -> None:
+    """The norm that is clipped is the one without a scale of 2**16."""
+    quiet()
+    seen: dict[str, Any] = {}
+
+    def update(precision: Any) -> dict[str, torch.Tensor]:
+        torch.manual_seed(0)
+        module = module_of()
+        trainer = L.Trainer(
+            accelerator="cpu",
+            gradient_clip_val=clip,
+            max_steps=1,
+            plugins=[] if precision is None else [precision],
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=False,
+        )
+        norm = torch.nn.utils.clip_grad_norm_
+
+        def watched(parameters: Any, limit: float) -> torch.Tensor:
+            seen[str(precision)] = norm(parameters, limit)
+            return seen[str(precision)]
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch.nn.utils, "clip_grad_norm_", watched)
+            trainer.fit(module, PlanLoader(TABLE, routed_plan()), eval_loader(TABLE, 20))
+        return {name: p.detach().clone() for name, p in module.named_parameters()}
+
+    half = ScaledOnly("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=2.0**16))
+    expected, found = update(None), update(half)
+    for name, p in expected.items():
+        torch.testing.assert_close(found[name], p, rtol=1e-4, atol=1e-6)
+    if clip is not None:
+        torch.testing.assert_close(*seen.values(), rtol=1e-3, atol=0)
 
 
 def test_each_rungs_reported_metric_comes_from_that_rung() -> None:
