@@ -59,10 +59,10 @@ def run(config: EvaluateConfig) -> dict[str, Any] | None:
     if other is not None and other.task.metric != one.task.metric:
         raise ValueError(f"compare={config.compare} was trained on task={other.task.name}, run= on {one.task.name}")
     if other is not None and texts_of(one) != texts_of(other):
-        seeds = f"{other.config.seed} there, {one.config.seed} here"
+        seeds = f"{other.config.task.split_seed} there, {one.config.task.split_seed} here"
         raise ValueError(
-            f"compare={config.compare} is evaluated on other texts: the files differ, or the seed (a share task.dev is "
-            f"drawn with it: {seeds})"
+            f"compare={config.compare} is evaluated on other texts: the files differ, or task.split_seed, which "
+            f"draws a share task.dev ({seeds})"
         )
     if config.cost.audit:
         check_audited(one.config)

@@ -71,19 +71,22 @@ def read_inputs(config: RunConfig, run_dir: Path, resumes: bool = False) -> Inpu
 
 
 def read_task(config: TaskConfig, splits: Sequence[str | None], seed: int) -> tuple[TaskSpec, dict[str, Examples]]:
-    """The task and its splits; None among ``splits`` stands for all that evaluate the task."""
+    """The task and its splits; None among ``splits`` stands for all that evaluate the task. ``seed`` draws
+    ``task.max_train_samples``."""
     if config.is_own:
         wanted = ["validation" if split is None else split for split in splits]
-        task, examples = load_own(own_source(config), wanted, seed)
+        task, examples = load_own(own_source(config), wanted, config.split_seed)
         return task, _limited(config, examples, seed)
     task = get_task(config.name)
     wanted = [name for split in splits for name in (task.validation if split is None else (split,))]
-    return task, _limited(config, {split: _built_in(config, task, split, seed) for split in wanted}, seed)
+    return task, _limited(config, {split: _built_in(config, task, split) for split in wanted}, seed)
 
 
-def _built_in(config: TaskConfig, task: TaskSpec, split: str, seed: int) -> Examples:
+def _built_in(config: TaskConfig, task: TaskSpec, split: str) -> Examples:
     if task.name == GRADED.name:
-        return graded_examples(split, size=config.train_size if split == "train" else config.dev_size, seed=seed)
+        return graded_examples(
+            split, size=config.train_size if split == "train" else config.dev_size, seed=config.split_seed
+        )
     return load_examples(task, split, config.data_dir)
 
 
@@ -104,6 +107,7 @@ def own_source(config: TaskConfig) -> OwnSource:
         label=config.label,
         labels=tuple(config.labels) if config.labels else None,
         label_range=(config.label_range[0], config.label_range[1]) if config.label_range else None,
+        label_range_strict=config.label_range_strict,
         metrics=tuple(config.metrics) if config.metrics else None,
         hub=config.hub,
         hub_config=config.hub_config,

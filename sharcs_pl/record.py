@@ -31,6 +31,7 @@ def make_record(config: RunConfig, task: TaskSpec) -> dict[str, Any]:
     if given.is_own:
         found["labels"] = list(task.labels) if task.labels else None
         found["label_range"] = list(task.label_range) if task.label_range else None
+        found["label_range_strict"] = given.label_range is not None and given.label_range_strict
         found["metrics"] = list(task.metrics)
     pretrained = config.encoder.pretrained
     local = pretrained is not None and not pretrained.startswith("pkg:") and local_folder(pretrained) is not None
@@ -46,6 +47,10 @@ def absolute(path: Any) -> Any:
 
 def read_record(record: dict[str, Any]) -> RunConfig:
     """The config back; keys that this version does not know raise ``ValueError``."""
+    task = record.get("task")
+    if isinstance(task, dict):
+        # Once the split was drawn with the run's seed, and a range did not say whether it was given or found.
+        record = record | {"task": {"split_seed": record.get("seed", 1), "label_range_strict": False} | task}
     config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), record))
     assert isinstance(config, RunConfig)
     return config

@@ -57,7 +57,8 @@ def finish(config: RunConfig, run: Run, run_dir: Path) -> dict[str, Any]:
         Console(stderr=True, soft_wrap=True, highlight=False).print(no_best(config))
     run.trainer.validate(run.module, datamodule=run.datamodule, verbose=False)
     report = evaluate(run.module.predictions, run.inputs.task, run.module.model.cost, config.seed)
-    metrics = report_json(report, config) | {"epochs": run.trainer.current_epoch, "steps": run.trainer.global_step}
+    epochs, steps = run.datamodule.history.num_epochs, run.trainer.global_step
+    metrics = report_json(report, config) | {"epochs": epochs, "steps": steps}
     if run.trainer.is_global_zero:
         write_results(config, run, run_dir, report, metrics)
     return metrics

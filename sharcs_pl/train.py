@@ -114,6 +114,9 @@ def train(
             # torchrun and srun give every process a directory of its own name: the first one's is the run's.
             directory, ckpt_path = decided_by_main(run.trainer, start)
             run.trainer.fit(run.module, datamodule=run.datamodule, ckpt_path=ckpt_path)
+            if stop.cut_short and is_main():
+                where = f"in the middle of epoch {run.datamodule.history.num_epochs}"
+                tell(f"a limit or a callback ended training {where}{how_to_go_on(last, hydra_cfg)}\n")
             return finish(config, run, Path(directory) if run.trainer.world_size > 1 else run_dir)
         except Interrupted as stopped:
             if is_main():

@@ -135,7 +135,7 @@ def test_a_glue_test_split_gives_the_leaderboards_file(tmp_path: Path, encoder: 
 
 def test_two_runs_side_by_side_and_the_audit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fit(tmp_path / "a", *TINY)
-    fit(tmp_path / "b", *TINY, "seed=2", "width.multipliers=[0.5,1]")
+    fit(tmp_path / "b", *TINY, "task.split_seed=2", "width.multipliers=[0.5,1]")
     capsys.readouterr()
     evaluate(tmp_path / "a", compare=str(tmp_path / "a" / "model"), draws=200, cost={"audit": True})
     shown = capsys.readouterr().out

@@ -154,11 +154,15 @@ class RunConfig:
         for key in ("ckpt_path", "overwrite", "logger", "checkpoint"):
             kept.pop(key)
         kept["task"].pop("save_as")
+        if self.task.label_range_strict:
+            kept["task"].pop("label_range_strict")
+        if not self.task.is_drawn or self.task.split_seed == self.seed:  # as it was before the two were told apart
+            kept["task"].pop("split_seed")
         kept["hardness"].pop("bounds")  # what is used of them stands in width.bounds
         kept["trainer"] = {k: v for k, v in kept["trainer"].items() if k not in DISPLAY_KEYS + PROCESS_KEYS}
         return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 _EXAMPLES = {"confidence": "[[0.8,1],[0,0.8]]", "entropy": "[[0,0.5],[0.5,100]]"}
-DISPLAY_KEYS = ("enable_progress_bar", "enable_model_summary", "log_every_n_steps", "profiler", "max_time")
+DISPLAY_KEYS = ("enable_progress_bar", "enable_model_summary", "log_every_n_steps", "profiler", "max_time", "max_steps")
 PROCESS_KEYS = ("devices", "num_nodes", "strategy", "timeout_minutes")  # a run goes on on another number of processes

@@ -30,6 +30,9 @@ class TaskConfig:
     """Own data: training file (.csv, .tsv, .jsonl, .parquet), or the split's name where ``hub`` is given."""
     dev: Any = None
     """Own data: file to evaluate on, or a share such as 0.1 split off ``train``, stratified and seeded."""
+    split_seed: int = 1
+    """Seed of the share ``dev`` and of the sentences of ``graded``. It does not follow ``seed``, so that runs with
+    several seeds are evaluated on the same texts."""
     test: str | None = None
     """Own data: file to predict; it may lack the label."""
     text: Any = None
@@ -40,6 +43,8 @@ class TaskConfig:
     """Own data: the classes in the order of their ids; null finds them in ``train``."""
     label_range: list[float] | None = None
     """Own data: least and greatest score; makes it a regression. Null takes those of ``train``."""
+    label_range_strict: bool = True
+    """Own data: refuse scores outside of ``label_range``. A run that found its range in ``train`` keeps false."""
     metrics: list[str] | None = None
     """Own data: metrics, the first one counts (accuracy, f1, macro_f1, matthews, pearson, spearman); null chooses."""
     hub: str | None = None
@@ -55,6 +60,7 @@ class TaskConfig:
         in_range("task.max_length", self.max_length, 4, 65536)
         in_range("task.train_size", self.train_size, 1)
         in_range("task.dev_size", self.dev_size, 1)
+        in_range("task.split_seed", self.split_seed, 0, 2**32 - 1)
         if self.max_train_samples is not None:
             in_range("task.max_train_samples", self.max_train_samples, 1)
         one_of("task.quoting", self.quoting, ("standard", "none"))
@@ -64,6 +70,11 @@ class TaskConfig:
     def is_own(self) -> bool:
         """Whether the data is the user's own."""
         return self.name == "own" or self.text is not None or self.label is not None
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether ``split_seed`` decides which texts there are to evaluate on."""
+        return self.name == "graded" or isinstance(self.dev, int | float)
 
     @property
     def text_columns(self) -> list[str]:

@@ -31,9 +31,9 @@ class OwnSource:
 
     `train`, `dev` and `test` are paths, or names of splits where `hub` is given; `dev` may be a share in (0, 1) split
     off train, stratified and seeded. `text` names one or two columns, `label` the one to predict. `labels`: the classes
-    in the order of their ids, None finds them in train; `label_range` makes it a regression. `hub`: a dataset's id on
-    the Hugging Face hub, or a local dataset folder. `quoting`: `standard`, or `none`: in CSV and TSV files a quote is a
-    character like any other.
+    in the order of their ids, None finds them in train; `label_range` makes it a regression, and with
+    `label_range_strict` no score may lie outside of it. `hub`: a dataset's id on the Hugging Face hub, or a local
+    dataset folder. `quoting`: `standard`, or `none`: in CSV and TSV files a quote is a character like any other.
     """
 
     train: str | None
@@ -43,6 +43,7 @@ class OwnSource:
     label: str
     labels: tuple[str, ...] | None = None
     label_range: tuple[float, float] | None = None
+    label_range_strict: bool = True
     metrics: tuple[str, ...] | None = None
     hub: str | None = None
     hub_config: str | None = None
@@ -59,7 +60,7 @@ class OwnSource:
         """What is predicted, where the keys say so and no file needs to be asked."""
         if self.labels is None and self.label_range is None:
             return None
-        return Target(self.labels, self.label_range, strict=True)
+        return Target(self.labels, self.label_range, strict=self.label_range_strict)
 
     def needed(self, splits: Iterable[str]) -> list[str]:
         """The splits to read for those that are asked."""
@@ -159,16 +160,40 @@ def _read(source: OwnSource, split: str) -> RawSplit:
 def split_share(examples: Examples, share: float, seed: int) -> tuple[Examples, Examples]:
     """The rest and a random share of the samples, both in their old order, the same for the same seed.
 
-    Every class gives its share, at least one sample where it has two, never all of them.
+    Samples with equal texts stay together, whatever their labels; they count as of the first one's class. Every class
+    gives its share, at least one text where it has two, never all of them.
     """
     generator = np.random.default_rng(seed)
     chosen = np.zeros(len(examples), bool)
-    for group in _groups(examples.labels):
-        chosen[generator.permutation(group)[: _take(len(group), share, examples.labels.dtype.kind == "i")]] = True
+    firsts, text_of = _distinct(examples.texts)
+    sizes = np.bincount(text_of, minlength=len(firsts))
+    for group in _groups(examples.labels[firsts]):
+        wanted = _take(int(sizes[group].sum()), share, examples.labels.dtype.kind == "i")
+        chosen |= np.isin(text_of, _fitting(generator.permutation(group), sizes, wanted))
     if chosen.all() or not chosen.any():
         side = "train on" if chosen.all() else "evaluate on"
         raise ValueError(f"task.dev={share:g}: of {len(examples):,} rows this leaves none to {side}")
     return _keep(examples, ~chosen), _keep(examples, chosen)
+
+
+def _distinct(texts: Sequence[tuple[str, ...]]) -> tuple[np.ndarray, np.ndarray]:
+    """Where each text [T] stands first, and which one every sample [S] has."""
+    numbers: dict[tuple[str, ...], int] = {}
+    text_of = np.array([numbers.setdefault(text, len(numbers)) for text in texts], dtype=np.int64)
+    return np.unique(text_of, return_index=True)[1], text_of
+
+
+def _fitting(texts: np.ndarray, sizes: np.ndarray, wanted: int) -> np.ndarray:
+    """The leading `texts` with at most `wanted` samples together, those left out that are too many; where none fits, of
+    two or more the one with the fewest."""
+    found, room = [], wanted
+    for text in texts:
+        if sizes[text] <= room:
+            found.append(text)
+            room -= sizes[text]
+    if not found and wanted and len(texts) > 1:
+        found = [texts[np.argmin(sizes[texts])]]
+    return np.array(found, dtype=np.int64)
 
 
 def _groups(labels: np.ndarray) -> list[np.ndarray]:
@@ -199,7 +224,8 @@ def save_task(config: Mapping[str, Any], name: str, folder: Path) -> Path:
     from omegaconf import OmegaConf
 
     _check_name(name)
-    keys = [field.name for field in fields(OwnSource) if field.name != "name" and config.get(field.name) is not None]
+    given = [field for field in fields(OwnSource) if field.name != "name" and config.get(field.name) is not None]
+    keys = [field.name for field in given if config[field.name] != field.default]
     values = {"name": name} | {key: _saved(config, key) for key in keys}
     path, text = folder / "task" / f"{name}.yaml", OmegaConf.to_yaml(OmegaConf.create(values))
     if path.exists() and path.read_text(encoding="utf-8") != text:

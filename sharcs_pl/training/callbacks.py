@@ -17,6 +17,7 @@ from sharcs_pl.core.files import whole_file
 from sharcs_pl.core.plan import EpochPlan
 from sharcs_pl.core.ranks import all_ranks, this_rank
 from sharcs_pl.data.datamodule import SharcsDataModule
+from sharcs_pl.training.checkpoints import epoch_is_whole
 from sharcs_pl.training.schedule import epoch_fraction, linear_warmup_decay
 
 
@@ -61,6 +62,8 @@ class HardnessHistory(Callback):
         datamodule_of(trainer).record(outputs["uids"], outputs["scores"], outputs["rungs"], batch.step)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not epoch_is_whole(trainer):
+            return
         columns = datamodule_of(trainer).close_epoch()
         if self.path and trainer.is_global_zero:
             epoch = np.full(len(columns["uid"]), trainer.current_epoch, dtype=np.int32)
@@ -116,6 +119,8 @@ class CurveFiles(Callback):
         self._steps += 1
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not epoch_is_whole(trainer):
+            return
         # A rank's loss counts for all ranks: their mean is the objective.
         loss = {"train/loss": float(np.mean(all_ranks(self._loss_sum))) / max(1, self._steps)}
         pl_module.log_dict(loss | self._plan_curves(trainer))

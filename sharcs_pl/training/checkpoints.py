@@ -97,6 +97,12 @@ def can_go_on(trainer: L.Trainer, batch_idx: int) -> bool:
     return (batch_idx + 1) % trainer.accumulate_grad_batches == 0 and not trainer.is_last_batch
 
 
+def epoch_is_whole(trainer: L.Trainer) -> bool:
+    """Whether the epoch whose end is called had all its steps. One that ``max_steps``, ``max_time`` or a callback ends
+    in its middle goes on when the run is resumed: nothing of it is closed, ranked or saved as an epoch's end."""
+    return trainer.is_last_batch
+
+
 class LastCheckpoint(Checkpoint):
     """Keeps ``last.ckpt``: at the end of every n-th epoch and, if asked, every so many steps or minutes.
 
@@ -145,6 +151,8 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.saved_now = False
+        if not epoch_is_whole(trainer):
+            return
         if self._due or (trainer.current_epoch + 1) % self.every_n_epochs == 0:
             self._save(trainer)
 
@@ -174,7 +182,8 @@ class BestCheckpoint(Checkpoint):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         found = trainer.callback_metrics.get("val/routed")
-        if found is None or trainer.current_epoch < self.first_epoch or not self._affordable(trainer):
+        counts = epoch_is_whole(trainer) and trainer.current_epoch >= self.first_epoch
+        if found is None or not counts or not self._affordable(trainer):
             return
         score = -math.inf if math.isnan(found) else float(found)
         if trainer.strategy.reduce_boolean_decision(self.score is None or score > self.score):

@@ -53,6 +53,9 @@ class GracefulStop(Checkpoint):
     - SIGUSR1 and SIGUSR2: the first process then calls the handler that it found, such as submitit's, which requeues,
       or has SLURM requeue the job. All wait for it: a process that left early might take the first one with it.
 
+    ``max_steps``, ``max_time`` and callbacks that set ``trainer.should_stop`` in an epoch's middle end training so that
+    it can go on as well: the checkpoint is saved there, and the half epoch stays open. ``cut_short`` tells so.
+
     Outside training (before the first step, in the final evaluation) there is nothing to save: a signal raises at once,
     SIGUSR1 and SIGUSR2 after requeueing. Among the callbacks it stands last.
     """
@@ -63,6 +66,8 @@ class GracefulStop(Checkpoint):
         self.asked = 0  # place in SIGNALS, from 1
         self.training = False
         self.leaving = False
+        self.cut_short = False
+        self._stops_soon = False
         self._found: dict[int, Any] = {}
 
     def __enter__(self) -> GracefulStop:
@@ -109,8 +114,22 @@ class GracefulStop(Checkpoint):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if can_go_on(trainer, batch_idx):
+        self._stops_soon |= trainer.should_stop and may_stop(trainer)
+        if not can_go_on(trainer, batch_idx):
+            # Where gradients are being accumulated, Lightning would end and lose them.
+            trainer.should_stop &= trainer.is_last_batch
+        elif trainer.strategy.reduce_boolean_decision(self.asked > 0 or self._stops_soon, all=False):
             self._stop_if_asked(trainer)
+            trainer.should_stop = True  # also where it was put off, and on every process
+            self._save_in_mid_epoch(trainer)
+        elif 0 <= trainer.max_steps <= trainer.global_step:
+            self._save_in_mid_epoch(trainer)
+
+    def _save_in_mid_epoch(self, trainer: L.Trainer) -> None:
+        """Lightning ends training after this step."""
+        self.cut_short = True
+        if not saved_now(trainer):
+            save_together(trainer, self.path)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._stop_if_asked(trainer)
@@ -148,6 +167,12 @@ class GracefulStop(Checkpoint):
                 raise Interrupted(number, done.code if isinstance(done.code, int) else None, requeued=True) from None
         elif self.job is not None and requeue(self.job):
             raise Interrupted(number, requeued=True)
+
+
+def may_stop(trainer: L.Trainer) -> bool:
+    """Whether Lightning follows ``should_stop`` in the middle of this epoch."""
+    epochs, steps = trainer.min_epochs or 0, trainer.min_steps or 0
+    return trainer.current_epoch >= epochs and trainer.global_step >= steps
 
 
 def saved_now(trainer: L.Trainer) -> bool:

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sharcs_pl.training.callbacks import EpochFractionSchedule, append_epoch, append_row
+from tests.training.survival import run
 
 MODULE = L.LightningModule()
 
@@ -31,6 +32,17 @@ def test_every_group_follows_its_own_peak(epoch: int, step: int, factor: float) 
     trainer = fake_trainer(epoch)
     EpochFractionSchedule(0.25).on_train_batch_start(trainer, MODULE, None, step)
     assert [g["lr"] for g in trainer.optimizers[0].param_groups] == pytest.approx([factor, 10 * factor])
+
+
+def test_the_loss_that_is_shown_does_not_depend_on_accumulation(tmp_path: Path) -> None:
+    """Without learning, so that the same losses are seen."""
+    shown = []
+    for number in (1, 2):
+        run(tmp_path / str(number), "optim.lr=0", f"trainer.accumulate_grad_batches={number}")
+        with (tmp_path / str(number) / "metrics.csv").open(newline="") as file:
+            shown.append([float(row["train/loss"]) for row in csv.DictReader(file)])
+    assert len(shown[0]) == 3
+    assert shown[0] == pytest.approx(shown[1])
 
 
 def test_rows_of_an_interrupted_epoch_are_replaced(tmp_path: Path) -> None:

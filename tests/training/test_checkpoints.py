@@ -230,7 +230,7 @@ def best_of(tmp_path: Path, rows: list[tuple[int, float, float]], **settings: An
     """The epochs that became the best, of (epoch, routed metric, fraction of MACs)."""
     callback = BestCheckpoint(tmp_path, **settings)
     found: list[int] = []
-    trainer: Any = SimpleNamespace(strategy=Strategy(other=True))
+    trainer: Any = SimpleNamespace(strategy=Strategy(other=True), is_last_batch=True)
     trainer.save_checkpoint = lambda path, weights_only: found.append(trainer.current_epoch)
     trainer.strategy.reduce_boolean_decision = lambda decision, all=True: decision
     for trainer.current_epoch, routed, macs in rows:

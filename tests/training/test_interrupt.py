@@ -10,18 +10,20 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import lightning as L
+import pyarrow.parquet as pq
 import pytest
 import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, Timer
 
 from sharcs_pl.build import build_plugins
 from sharcs_pl.core.slurm import SlurmJob
 from sharcs_pl.training import interrupt
 from sharcs_pl.training.checkpoints import DurableCheckpointIO
-from sharcs_pl.training.interrupt import GracefulStop, Interrupted, requeue
+from sharcs_pl.training.interrupt import GracefulStop, Interrupted, may_stop, requeue
 from tests.conftest import TINY
 from tests.training.survival import assert_same_end, at, checkpoint, run, run_with
 
@@ -103,6 +105,56 @@ def test_a_signal_in_a_step_saves_at_its_end_and_the_run_goes_on_exactly(
     assert f"stopped by {number.name}" in capfd.readouterr().err
     run(tmp_path, "ckpt_path=last")
     assert_same_end(whole, tmp_path)
+
+
+class StopsAt(Callback):
+    """Asks Lightning to stop in a step of epoch 1, as early stopping within an epoch does."""
+
+    def __init__(self, step: int = 5) -> None:
+        self.step = step
+
+    def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
+        if trainer.current_epoch == 1 and trainer.fit_loop.epoch_loop.total_batch_idx == self.step - 1:
+            trainer.should_stop = True
+
+
+@pytest.mark.parametrize("limit", ["max_steps", "max_time", "callback"])
+def test_a_limit_in_mid_epoch_leaves_the_epoch_open_and_the_run_goes_on_exactly(
+    tmp_path: Path, whole: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    """An epoch closed half done sends what it has not seen to the top rung, and makes other buckets of the rest."""
+    options = {"max_steps": ["trainer.max_steps=5"], "max_time": ["trainer.max_time=00:01:00:00"]}.get(limit, [])
+    late: list[bool] = []
+    monkeypatch.setattr(Timer, "time_elapsed", lambda *args: 3600.0 * len(late))
+    callback = StopsAt() if limit == "callback" else at("on_train_batch_start", 1, lambda: late.append(True), step=4)
+    metrics = run_with(tmp_path, callback, "checkpoint.every_n_steps=null", *options)
+    assert (metrics["epochs"], metrics["steps"]) == (1, 5)
+    assert checkpoint(tmp_path)["global_step"] == 5
+    assert len((tmp_path / "metrics.csv").read_text().splitlines()) == 2
+    assert set(pq.read_table(tmp_path / "history.parquet")["epoch"].to_pylist()) == {0}
+    assert "ended training in the middle of epoch 1" in capfd.readouterr().err
+    monkeypatch.undo()
+    monkeypatch.setenv("SHARCS_CACHE", str(tmp_path / "cache"))
+    run(tmp_path, "ckpt_path=last")
+    assert_same_end(whole, tmp_path)
+
+
+def test_a_stop_among_accumulated_steps_waits_for_their_update(tmp_path: Path) -> None:
+    options = ("trainer.accumulate_grad_batches=2", "checkpoint.every_n_steps=null")
+    run(tmp_path / "whole", *options)
+    run_with(tmp_path / "cut", StopsAt(5), *options)  # the second of epoch 1, whose first update ends at its second
+    assert checkpoint(tmp_path / "cut")["loops"]["fit_loop"]["epoch_progress"]["current"]["completed"] == 1
+    run(tmp_path / "cut", *options, "ckpt_path=last")
+    assert_same_end(tmp_path / "whole", tmp_path / "cut")
+
+
+@pytest.mark.parametrize("least", ["min_epochs", "min_steps"])
+def test_a_stop_before_the_least_that_was_asked_for_is_no_stop(least: str) -> None:
+    trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, max_epochs=3, **{least: 2})
+    assert not may_stop(trainer)
+    trainer.fit_loop.epoch_progress.current.completed = 2
+    trainer.fit_loop.epoch_loop.automatic_optimization.optim_progress.optimizer.step.total.completed = 2
+    assert may_stop(trainer)
 
 
 def test_a_slurm_job_is_requeued_and_goes_on_unasked(

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sharcs_pl.config import RunConfig
+from sharcs_pl.data.spec import DataWarning
+from sharcs_pl.inputs import read_task
+from sharcs_pl.record import make_record, read_record
+from sharcs_pl.rundir import run_config
+from tests.conftest import compose_config
+
+OWN = ("task=own", "task.text=text", "task.label=score", "encoder.pretrained=enc")
+
+
+def own_run(folder: Path, *overrides: str) -> tuple[RunConfig, dict]:
+    """A regression whose dev file has a score above those of train, as configured and as recorded."""
+    for name, scores in (("train", (0.5, 2.5)), ("dev", (0.25, 3.5))):
+        rows = "".join(f"{name} {i},{score}\n" for i, score in enumerate(scores))
+        (folder / f"{name}.csv").write_text(f"text,score\n{rows}")
+    paths = [f"task.{name}={folder / name}.csv" for name in ("train", "dev")]
+    config = run_config(compose_config(*OWN, *paths, *overrides))
+    task, _ = read_task(config.task, ("train",), config.seed)
+    return config, make_record(config, task)
+
+
+def test_a_range_that_was_found_bounds_nothing_later(tmp_path: Path) -> None:
+    """What trained is evaluated: training reads such a score, and so does whoever evaluates the run."""
+    config, record = own_run(tmp_path)
+    trained, _ = read_task(config.task, (None,), config.seed)
+    task, examples = read_task(read_record(record).task, (None,), 1)
+    assert task.label_range == (0.5, 2.5) == trained.label_range
+    assert examples["validation"].labels.tolist() == [0.25, 3.5]
+
+
+def test_a_range_that_was_given_still_does(tmp_path: Path) -> None:
+    config, record = own_run(tmp_path, "task.label_range=[0,3]")
+    for task in (config.task, read_record(record).task):
+        with pytest.raises(ValueError, match=r"dev\.csv, line 3: score '3\.5' is no number from 0 to 3"):
+            read_task(task, (None,), 1)
+
+
+def test_a_record_that_does_not_say_is_read_as_a_range_that_was_found(tmp_path: Path) -> None:
+    _, record = own_run(tmp_path)
+    del record["task"]["label_range_strict"]
+    assert read_task(read_record(record).task, (None,), 1)[0].label_range == (0.5, 2.5)
+
+
+def test_the_split_follows_a_seed_of_its_own_and_in_old_records_the_run_s(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,score\n" + "".join(f"text {i},{'ab'[i % 2]}\n" for i in range(60)))
+
+    def dev(config: RunConfig) -> list[tuple[str, ...]]:
+        return read_task(config.task, (None,), config.seed)[1]["validation"].texts
+
+    def config(*overrides: str) -> RunConfig:
+        return run_config(compose_config(*OWN, f"task.train={tmp_path}/a.csv", "task.dev=0.2", *overrides))
+
+    assert dev(config("seed=2")) == dev(config()) != dev(config("task.split_seed=2"))
+    task, _ = read_task(config().task, ("train",), 1)
+    record = make_record(config("seed=2"), task)
+    assert dev(read_record(record)) == dev(config())
+    del record["task"]["split_seed"]
+    assert dev(read_record(record)) == dev(config("task.split_seed=2"))
+    # Only the run that was one before, with both seeds alike, is the same run still.
+    assert len({config("seed=2").digest(), config("seed=2", "task.split_seed=2").digest()}) == 2
+
+
+def test_the_embedded_sentences_follow_it_too() -> None:
+    found = {}
+    for overrides in ((), ("seed=2",), ("task.split_seed=2",)):
+        config = run_config(compose_config("task.dev_size=8", *overrides))
+        found[overrides] = read_task(config.task, (None,), config.seed)[1]["validation"].texts
+    assert found[()] == found["seed=2",] != found["task.split_seed=2",]
+
+
+def test_a_warning_of_shared_texts_is_left_to_files(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    rows = "".join(f"text {i % 10},{'ab'[i % 2]}\n" for i in range(60))
+    (tmp_path / "a.csv").write_text(f"text,score\n{rows}")
+    config = run_config(compose_config(*OWN, f"task.train={tmp_path}/a.csv", "task.dev=0.2"))
+    examples = read_task(config.task, ("train", None), 1)[1]
+    assert not set(examples["train"].texts) & set(examples["validation"].texts)
+    assert not [warning for warning in recwarn if warning.category is DataWarning]
