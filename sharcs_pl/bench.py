@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import platform
@@ -20,6 +19,7 @@ from sharcs_pl.commandline import read_command, user_errors
 from sharcs_pl.config.bench import BenchConfig
 from sharcs_pl.config.evaluate import EvaluateConfig
 from sharcs_pl.core.files import write_text
+from sharcs_pl.core.finite import write_json
 from sharcs_pl.core.widths import WidthLadder, check_split
 from sharcs_pl.subject import SIZES, Subject, trained, untrained
 
@@ -222,7 +222,7 @@ def write(folder: Path, found: dict[str, Any], text: str) -> None:
     """The figures as JSON, the tables as text, and the plot where matplotlib is installed."""
     from sharcs_pl.analysis.speed import draw_speedups
 
-    write_text(folder / "bench.json", json.dumps(found, indent=2) + "\n")
+    write_json(folder / "bench.json", found)
     write_text(folder / "table.txt", text)
     draw_speedups(found["rows"], folder / "speedup.png")
 

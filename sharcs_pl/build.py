@@ -43,6 +43,7 @@ from sharcs_pl.training.callbacks import (
     SharcsProgressBar,
 )
 from sharcs_pl.training.checkpoints import BestCheckpoint, DurableCheckpointIO, LastCheckpoint
+from sharcs_pl.training.divergence import StopAtDivergence
 from sharcs_pl.training.logging import LoggerSettings, RunLogger
 from sharcs_pl.training.module import OptimizerSettings, SharcsModule
 from sharcs_pl.training.objective import ObjectiveConfig
@@ -228,9 +229,10 @@ def build_trainer(
 
 
 def build_callbacks(config: RunConfig, module: SharcsModule, run_dir: Path) -> list[Callback]:
-    """History first, then the best checkpoint, then the last: that of an epoch's end must hold the closed history and
-    what is the best so far."""
+    """What stops a diverged run first; then history, the best checkpoint and the last: that of an epoch's end must hold
+    the closed history and what is the best so far."""
     callbacks: list[Callback] = [
+        StopAtDivergence(),
         RankAgreement(config.digest()),
         EpochFractionSchedule(config.optim.warmup_fraction),
         CurveFiles(run_dir, config.width.multipliers if config.method.routed else ["1"]),

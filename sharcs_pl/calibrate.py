@@ -5,7 +5,6 @@ The texts are answered in float32, as ``sharcs predict`` answers, whatever preci
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from dataclasses import replace
@@ -16,7 +15,7 @@ import numpy as np
 
 from sharcs_pl.commandline import read_command, user_errors
 from sharcs_pl.config.calibrate import RESERVED, CalibrateConfig
-from sharcs_pl.core.files import write_text
+from sharcs_pl.core.finite import write_json
 from sharcs_pl.evaluate import Prepared, evaluate_model, prepare
 from sharcs_pl.models.folder import read_json
 from sharcs_pl.source import Source, check_served, open_source
@@ -205,7 +204,7 @@ def keep(folder: Path, config: CalibrateConfig, record: dict[str, Any]) -> None:
     saved["operating_points"] = points | {config.point: record}
     if config.default:
         saved["operating_point"] = config.point
-    write_text(path, json.dumps(saved, indent=2) + "\n")
+    write_json(path, saved)
     write_card(folder)
 
 

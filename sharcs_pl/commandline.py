@@ -20,9 +20,11 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from sharcs_pl.config import conf_dir
 from sharcs_pl.config.help import describe
+from sharcs_pl.core.finite import Diverged
 from sharcs_pl.data.spec import DataWarning
 
 BAD_INPUT = 2
+FAILED = 1  # a run that had begun
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
 LONGEST_MESSAGE = 400  # characters: a message fits a terminal
 USER_ERRORS = (ValueError, OSError, HydraException, OmegaConfBaseException)
@@ -32,7 +34,8 @@ _RAISE_ONLY = "SHARCS_ONE_LINE_ERRORS"  # the switch was set here, not by the us
 
 @contextmanager
 def user_errors(schema: type) -> Iterator[None]:
-    """Turn what the user can mend into one line on stderr and exit code 2, Ctrl-C into exit code 130.
+    """Turn what the user can mend into one line on stderr and exit code 2, a diverged run into one and exit code 1,
+    Ctrl-C into exit code 130.
 
     ``HYDRA_FULL_ERROR=1`` in the environment shows the traceback instead. ``schema``: the dataclass of all keys.
     """
@@ -44,10 +47,10 @@ def user_errors(schema: type) -> Iterator[None]:
         print("interrupted", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
     except Exception as error:
-        if wants_traceback() or not is_user_error(error):
+        if wants_traceback() or not (is_user_error(error) or isinstance(error, Diverged)):
             raise
         print(f"error: {explain(error, schema)}", file=sys.stderr)
-        raise SystemExit(BAD_INPUT) from None
+        raise SystemExit(BAD_INPUT if is_user_error(error) else FAILED) from None
 
 
 def wants_traceback() -> bool:

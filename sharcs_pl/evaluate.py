@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from dataclasses import dataclass, replace
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sharcs_pl.commandline import read_command, user_errors
 from sharcs_pl.config import RunConfig
 from sharcs_pl.config.evaluate import EvaluateConfig
-from sharcs_pl.core.files import write_text
+from sharcs_pl.core.finite import write_json
 from sharcs_pl.data.tasks import GLUE, Examples, TaskSpec
 from sharcs_pl.inputs import read_task
 from sharcs_pl.source import Source, load_model, load_tokenizer, open_source
@@ -138,8 +137,21 @@ def evaluate_model(prepared: Prepared, trainer: L.Trainer | None = None) -> Eval
     loaders = [eval_loader(table, config.eval_batch_size, 0, 1) for table in tables]
     trainer.validate(module, dataloaders=loaders, verbose=False)
     found = module.predictions
+    check_answers(prepared, found)
     labelled = found[task.validation[0]].labelled
     return Evaluated(model, found, evaluate(found, task, model.cost, config.seed) if labelled else None)
+
+
+def check_answers(prepared: Prepared, found: dict[str, Predictions]) -> None:
+    """``ValueError`` naming the first text whose answer is no number."""
+    for split, predictions in found.items():
+        faulty = predictions.faulty()
+        if len(faulty):
+            texts = f"{len(faulty):,} of the {len(predictions.uids):,} texts of {split}"
+            raise ValueError(
+                f"run={prepared.name}: the answers to {texts} are not finite, first of row {int(faulty[0]) + 1}; the "
+                "model is of no use there: use one whose training has not diverged"
+            )
 
 
 def present(prepared: Prepared, done: Evaluated, config: EvaluateConfig) -> dict[str, Any] | None:
@@ -158,7 +170,7 @@ def present(prepared: Prepared, done: Evaluated, config: EvaluateConfig) -> dict
     metrics = report_json(report, prepared.config) if report else None
     if report:
         console.print(report_table(report, config.split))
-        write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+        write_json(folder / "metrics.json", metrics)
         first = done.predictions[task.validation[0]]
         curves = Curves(prepared.config.method.name, task.metrics[0], done.model, first)
         write_curve(folder / "curve.csv", curves.rows(prepared.config.seed))
@@ -203,7 +215,7 @@ def compare_with(one: Prepared, done: Evaluated, other: Prepared, config: Evalua
     comparison = compare(a, b, one.task.metric, costs, config.draws, one.config.seed)
     Console().print(comparison_table(comparison, (one.name, other.name)))
     folder = Path(config.output) if config.output else one.source.home / "evaluation" / config.split
-    write_text(folder / "comparison.json", json.dumps(comparison.to_json(), indent=2) + "\n")
+    write_json(folder / "comparison.json", comparison.to_json())
 
 
 def audit_costs(done: Evaluated) -> None:

@@ -216,23 +216,24 @@ def answer(prepared: Prepared, predictor: RoutedPredictor, journal: Journal | No
 def records(
     prepared: Prepared, predictor: RoutedPredictor, columns: Columns, config: PredictConfig, done: int
 ) -> Iterator[Record]:
-    """What becomes of each row after the first ``done``; ``ValueError`` at one that is rejected, unless they are
-    skipped."""
+    """What becomes of each row after the first ``done``; ``ValueError`` at one that is rejected, or has no finite
+    answer, unless they are skipped."""
     wait = None if config.max_wait_ms is None else config.max_wait_ms / 1000
 
     def predict(texts: Iterator[Any]) -> Any:
-        return predictor.predict(list(texts)) if config.mode == "batch" else predictor.stream(texts, wait)
+        return predictor.try_predict(list(texts)) if config.mode == "batch" else predictor.try_stream(texts, wait)
 
     skip = config.on_error == "skip"
     rows = islice(prepared.rows, done, None)
     for row, prediction in answered(rows, predict, SEGMENT * config.batch_size, skip):
-        if isinstance(row, InputRow):
-            assert prediction is not None
+        if isinstance(row, InputRow) and prediction is not None:
             yield columns.record(row, prediction)
-        elif not skip:
-            raise ValueError(str(row))
-        else:
-            yield [row.number, row.place, row.error]
+            continue
+        hint = "; on_error=skip goes on without such rows" if isinstance(row, InputRow) else ""
+        fault = Rejected.unanswered(row) if isinstance(row, InputRow) else row
+        if not skip:
+            raise ValueError(f"{fault}{hint}")
+        yield [fault.number, fault.place, fault.error]
 
 
 def _to_stdout(record: Record) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from sharcs_pl.commandline import read_command, user_errors
 from sharcs_pl.config import RunConfig
 from sharcs_pl.config.reorder import ReorderConfig
-from sharcs_pl.core.files import whole_folder, write_text
+from sharcs_pl.core.files import whole_folder
+from sharcs_pl.core.finite import write_json
 from sharcs_pl.core.widths import WidthLadder
 from sharcs_pl.data.tasks import Examples, TaskSpec
 from sharcs_pl.inputs import check_reader, check_sizes, read_task
@@ -280,7 +280,7 @@ def save(
         loaded.tokenizer.save_pretrained(folder)
         write_importance(folder / "importance.parquet", outcome.importance, outcome.order)
         draw_importance(outcome.importance, outcome.order, folder / "importance.png")
-        write_text(folder / FILE, json.dumps(record, indent=2) + "\n")
+        write_json(folder / FILE, record)
 
 
 def final_weights(config: ReorderConfig, found: Found, loaded: Loaded, outcome: Outcome) -> tuple[Any, set[str]]:

@@ -20,6 +20,7 @@ from sharcs_pl.card import METRICS, write_card
 from sharcs_pl.config import RunConfig
 from sharcs_pl.core.exits import ExitLadder
 from sharcs_pl.core.files import whole_file, whole_folder, write_text
+from sharcs_pl.core.finite import write_json
 from sharcs_pl.core.skim import SkimLadder
 from sharcs_pl.core.widths import WidthLadder
 from sharcs_pl.data.own import imbalance_note
@@ -95,7 +96,7 @@ def write_results(config: RunConfig, run: Run, run_dir: Path, report: Report, me
     task, module = run.inputs.task, run.module
     split = task.validation[0]
     predictions, examples = module.predictions[split], run.inputs.examples[split]
-    write_text(run_dir / METRICS, json.dumps(metrics, indent=2) + "\n")
+    write_json(run_dir / METRICS, metrics)
     write_predictions(run_dir / "predictions.tsv", predictions, module.model.cost, task, examples)
     curves = Curves(config.method.name, task.metrics[0], module.model, predictions)
     write_curve(run_dir / "curve.csv", curves.rows(config.seed))
@@ -104,7 +105,7 @@ def write_results(config: RunConfig, run: Run, run_dir: Path, report: Report, me
         run.tokenizer.model_max_length = config.task.max_length  # where transformers truncates, if asked to
         run.tokenizer.save_pretrained(folder)
         write_text(folder / FILE, json.dumps(module.record, indent=2) + "\n")
-        write_text(folder / METRICS, json.dumps(metrics, indent=2) + "\n")
+        write_json(folder / METRICS, metrics)
         write_card(folder)
     inputs = figure_inputs(config, task, module.model.ladder, run_dir, run_dir / "figures")
     figures = draw_run(report, predictions, examples.texts, inputs)

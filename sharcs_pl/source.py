@@ -218,7 +218,8 @@ def model_digest(source: Source, settings: dict[str, Any]) -> str:
 
 
 def load_model(source: Source) -> SharcsForSequenceClassification:
-    """The model with its weights, as the training run left it."""
+    """The model with its weights, as the training run left it; ``ValueError`` where they are not all finite."""
+    from sharcs_pl.models.pretrained import check_finite
     from sharcs_pl.models.saved import load_saved, model_from_settings
 
     if source.weights.is_dir():
@@ -229,6 +230,7 @@ def load_model(source: Source) -> SharcsForSequenceClassification:
         weights = {name.removeprefix("model."): tensor for name, tensor in found["state_dict"].items()}
         model.to(next(iter(weights.values())).dtype)  # pyright: ignore[reportCallIssue]
         model.load_state_dict(weights)
+    check_finite(model, f"run={source.weights}")
     if source.config.encoder.attn_implementation:
         model.encoder.set_attn_implementation(source.config.encoder.attn_implementation)
     return model.eval()

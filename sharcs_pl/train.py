@@ -21,9 +21,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from sharcs_pl.cluster import check_started, join_submitit, readable_elsewhere
-from sharcs_pl.commandline import hydra_raises, user_errors
+from sharcs_pl.commandline import FAILED, hydra_raises, user_errors
 from sharcs_pl.config import RunConfig, conf_dir
 from sharcs_pl.core.files import previous, write_text
+from sharcs_pl.core.finite import Diverged
 from sharcs_pl.core.slurm import slurm_job
 from sharcs_pl.data.own import save_task
 from sharcs_pl.inputs import find_checkpoint, read_inputs
@@ -88,6 +89,7 @@ def train(
 
     Raises:
         ValueError: before a model is loaded, for data, an encoder or a folder that cannot serve.
+        Diverged: for a loss, weights or answers that are not finite; nothing but earlier checkpoints is left then.
         SystemExit: 128 + signal when one came, after ``last.ckpt`` was saved; ``GracefulStop`` has the details.
     """
     job, alone = slurm_job(os.environ), is_alone()
@@ -122,6 +124,10 @@ def train(
             if is_main():
                 tell(f"{outcome(stopped, last, hydra_cfg)}\n")
             raise SystemExit(stopped.code) from None
+        except Diverged as error:
+            if not is_main():  # the first process has said it
+                raise SystemExit(FAILED) from error
+            raise Diverged(f"{error}; {after_divergence(last)}") from error
         except RuntimeError as error:
             if not is_lost_peer(error):
                 raise
@@ -153,6 +159,14 @@ def how_to_go_on(last: Path, hydra_cfg: DictConfig | None) -> str:
     overrides = [o for o in hydra_cfg.overrides.task if not o.startswith(("ckpt_path=", "overwrite="))]
     words = [*overrides, f"hydra.run.dir={shown(last.parent.parent)}", "ckpt_path=last"]
     return f"; to go on:\npython -m sharcs_pl.train {shlex.join(words)}"
+
+
+def after_divergence(last: Path) -> str:
+    """What can be done about a run that has diverged; another rate is another config, and no directory mixes two."""
+    kept = next((path for path in (last, previous(last)) if path.exists()), None)
+    if kept is None:
+        return "no checkpoint was saved yet: overwrite=true begins again"
+    return f"go on from the last good checkpoint with ckpt_path={shown(kept)} hydra.run.dir=<another folder>"
 
 
 def shown(path: Path) -> str:

@@ -4,9 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import OverrideParseException
 from omegaconf import OmegaConf
 
+from hydra_plugins.sharcs_sweeper import finish
 from sharcs_pl.cluster import (
     Started,
     can_be_pickled,
@@ -20,6 +22,7 @@ from sharcs_pl.cluster import (
     started,
 )
 from sharcs_pl.config import RunConfig
+from sharcs_pl.core.finite import Diverged
 from sharcs_pl.rundir import run_config
 from tests.conftest import compose_config
 
@@ -175,6 +178,21 @@ def test_an_error_of_a_job_can_be_read_in_another_process() -> None:
     assert can_be_pickled(caught.value)
     with pytest.raises(KeyError), readable_elsewhere({}):
         raise KeyError("as it is")
+    with pytest.raises(Diverged, match="the loss is nan") as diverged, readable_elsewhere({}):
+        raise Diverged("the loss is nan")
+    assert can_be_pickled(diverged.value)
+
+
+def test_a_diverged_job_is_named_and_is_no_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+    bad = JobReturn(overrides=["optim.lr=9"], status=JobStatus.FAILED)
+    bad.return_value = Diverged("the loss is nan")
+    good = JobReturn(overrides=["optim.lr=1"], status=JobStatus.COMPLETED)
+    good.return_value = 0.5
+    with pytest.raises(SystemExit) as left:
+        finish([bad, good], left_out=0)
+    assert left.value.code == 1
+    told = capsys.readouterr().err
+    assert "1 of 2 jobs ended well\n  optim.lr=9: error: the loss is nan\n  optim.lr=1: 0.5000\n" in told
 
 
 @pytest.mark.parametrize("env", [{"RANK": "1"}, {"SLURM_PROCID": "1"}])

@@ -6,6 +6,7 @@ import pytest
 
 from sharcs_pl.commandline import LONGEST_MESSAGE, hydra_raises, shorten, suggest, user_errors, wants_traceback
 from sharcs_pl.config import RunConfig
+from sharcs_pl.core.finite import Diverged
 from sharcs_pl.data.spec import DataWarning
 
 
@@ -21,6 +22,11 @@ def test_what_the_user_can_mend_is_one_line_and_exit_code_2(capsys: pytest.Captu
     assert capsys.readouterr().err == (
         "error: width is bad\nerror: runs/x/metrics.csv: No space left on device\n"
     )  # fmt: skip
+
+
+def test_a_diverged_run_is_one_line_and_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
+    assert leave(Diverged("the loss is nan")) == 1
+    assert capsys.readouterr().err == "error: the loss is nan\n"
 
 
 def test_ctrl_c_is_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:

@@ -123,19 +123,23 @@ class Lineup:
         def run() -> Pass:
             return batch_pass(batches, call, device)
 
-        return Contender(name, run, 1.0 if dense else self._macs(rungs), self._value(found))
+        return Contender(name, run, 1.0 if dense else self._macs(rungs), self._value(name, found))
 
     def _engine(self, name: str, run: Callable[[], Pass], found: Sequence[Answers]) -> Contender:
         order = torch.cat([each.index for each in found]).argsort()
         logits, rungs = (torch.cat([getattr(each, key) for each in found])[order] for key in ("logits", "rungs"))
-        return Contender(name, run, self._macs(rungs), self._value(logits))
+        return Contender(name, run, self._macs(rungs), self._value(name, logits))
 
     def _macs(self, rungs: Tensor) -> float:
         cost, lengths = self.model.cost, self.workload.lengths
         spent = cost.rung_macs(lengths)[np.arange(len(lengths)), rungs.numpy()]
         return float(spent.sum() / cost.dense_macs(lengths).sum())
 
-    def _value(self, logits: Tensor) -> float | None:
+    def _value(self, name: str, logits: Tensor) -> float | None:
+        faulty = (~logits.isfinite().all(-1)).nonzero().flatten()
+        if len(faulty):
+            many = f"{len(faulty):,} of {len(logits):,} texts"
+            raise ValueError(f"{name}: the answers to {many} are not finite; a model that has diverged is not timed")
         labels = self.workload.labels
         return None if labels is None or self.metric is None else self.metric(logits, labels)
 

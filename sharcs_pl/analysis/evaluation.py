@@ -63,6 +63,11 @@ class Predictions:
         """Logits [S, C] of the routed model."""
         return self.at(self.rungs)
 
+    def faulty(self) -> Tensor:
+        """The uids of samples that some rung, or the router, answers with NaN or infinity."""
+        fine = self.logits.isfinite().flatten(1).all(1) & self.router_logits.isfinite().all(1)
+        return self.uids[~fine]
+
     def shares(self, num_rungs: int) -> list[float]:
         """Share of the samples routed to each rung."""
         return (torch.bincount(self.rungs, minlength=num_rungs) / len(self.rungs)).tolist()

@@ -232,6 +232,8 @@ def _gap(one: Tensor, other: Tensor) -> float:
 
 def _checked(model: SharcsForSequenceClassification, answer: Answer, rung: int | None) -> float:
     difference = largest_difference(model, answer, rung)
+    if math.isnan(difference):
+        raise ValueError("a logit of the model, or of the exported graph, is not finite; nothing is written")
     if not difference <= TOLERANCE:
         raise ValueError(f"the exported graph answers otherwise than the model: {difference:.1e} from its logits")
     return difference

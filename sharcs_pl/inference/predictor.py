@@ -15,6 +15,7 @@ from sharcs_pl.data.table import TokenTable, tokenize
 from sharcs_pl.inference.engine import Answers, Batch, Engine
 from sharcs_pl.inference.feed import windows
 from sharcs_pl.models.architectures import encoder_sizes
+from sharcs_pl.models.pretrained import check_finite
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 
 if TYPE_CHECKING:
@@ -85,15 +86,13 @@ class RoutedPredictor:
         inside = Path(path) / "model"
         folder = inside if (inside / "config.json").is_file() else path
         model = SharcsForSequenceClassification.from_pretrained(folder).to(device)
+        check_finite(model, str(path))
         return cls(model, AutoTokenizer.from_pretrained(folder), **options)
 
     def predict(self, texts: Sequence[Text]) -> list[Prediction]:
         """Answers in the order of the texts (pairs for a task of two), batched by length inside. `ValueError` for
-        anything that is not a text, with its position."""
-        found: dict[int, Prediction] = {}
-        for batch in self._batches(texts, 0):
-            found |= self._predictions(self.engine.answer(batch))
-        return [found[index] for index in range(len(texts))]
+        anything that is not a text, and for an answer that is not finite, with its position."""
+        return [_finite(answer, position) for position, answer in enumerate(self.try_predict(texts))]
 
     def stream(self, texts: Iterable[Text], max_wait: float | None = None) -> Iterator[Prediction]:
         """The same one by one, from a source of any length.
@@ -102,8 +101,20 @@ class RoutedPredictor:
         that wait for an earlier one (of two windows at most) and less than one batch of hidden states per rung. With
         `max_wait` (seconds) no text waits longer for others to come.
         """
+        for position, answer in enumerate(self.try_stream(texts, max_wait)):
+            yield _finite(answer, position)
+
+    def try_predict(self, texts: Sequence[Text]) -> list[Prediction | None]:
+        """As `predict`, with None for a text whose answer is NaN or infinite."""
+        found: dict[int, Prediction | None] = {}
+        for batch in self._batches(texts, 0):
+            found |= self._predictions(self.engine.answer(batch))
+        return [found[index] for index in range(len(texts))]
+
+    def try_stream(self, texts: Iterable[Text], max_wait: float | None = None) -> Iterator[Prediction | None]:
+        """As `stream`, with None for a text whose answer is NaN or infinite."""
         run = self.engine.pooled(self.batch_size)
-        found: dict[int, Prediction] = {}
+        found: dict[int, Prediction | None] = {}
         read = given = 0
         for number, (items, hurry) in enumerate(windows(texts, self.window * self.batch_size, max_wait)):
             for batch in self._batches(items, read, longest_first=number % 2 == 1):
@@ -139,15 +150,16 @@ class RoutedPredictor:
             raise ValueError(f"text {odd}: some texts are pairs and others are not")
         return tokenize(Examples(rows, np.zeros(len(rows), np.int64)), self.tokenizer, self.max_length)
 
-    def _predictions(self, answers: Answers) -> dict[int, Prediction]:
-        """By the position of their texts."""
+    def _predictions(self, answers: Answers) -> dict[int, Prediction | None]:
+        """By the position of their texts; None for an answer that is not finite."""
         rungs = answers.rungs.numpy()
         macs = self.cost.rung_macs(answers.lengths.numpy())[np.arange(len(rungs)), rungs]
         columns = (answers.index.tolist(), rungs.tolist(), macs.tolist(), answers.router_logits.sigmoid().tolist())
-        found = zip(*columns, self._labels(answers.logits), strict=True)
+        finite = answers.logits.isfinite().all(-1) & answers.router_logits.isfinite().all(-1)
+        found = zip(*columns, self._labels(answers.logits), finite.tolist(), strict=True)
         return {
-            index: Prediction(label, probabilities, rung, self.widths[rung], spent, tuple(scores))
-            for index, rung, spent, scores, (label, probabilities) in found
+            index: Prediction(label, probabilities, rung, self.widths[rung], spent, tuple(scores)) if fine else None
+            for index, rung, spent, scores, (label, probabilities), fine in found
         }
 
     def _labels(self, logits: torch.Tensor) -> Iterator[tuple[str | float, tuple[float, ...]]]:
@@ -157,6 +169,12 @@ class RoutedPredictor:
             best = logits.argmax(-1).tolist()
             for label, row in zip(best, logits.softmax(-1).tolist(), strict=True):
                 yield self.labels[label], tuple(row)
+
+
+def _finite(answer: Prediction | None, position: int) -> Prediction:
+    if answer is None:
+        raise ValueError(f"text {position}: the model's answer to it is not finite (NaN or infinity)")
+    return answer
 
 
 def _row(text: object, position: int) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -50,11 +50,13 @@ class Layout:
 
 @dataclass(frozen=True)
 class InputRow:
-    """A row to predict: its number (from 1), its one or two texts and the values that are carried along."""
+    """A row to predict: its number (from 1), its one or two texts, the values that are carried along, and its place in
+    the file."""
 
     number: int
     texts: tuple[str, ...]
     kept: tuple[Any, ...]
+    place: str = field(default="", compare=False)
 
     @property
     def text(self) -> Text:
@@ -72,6 +74,11 @@ class Rejected:
 
     def __str__(self) -> str:
         return f"{self.place}: {self.error}"
+
+    @classmethod
+    def unanswered(cls, row: InputRow) -> Rejected:
+        """For a row that can be read, to which the model's answer is none."""
+        return cls(row.number, row.place, "the model's answer to it is not finite")
 
 
 def check_input(value: str) -> Path:
@@ -130,11 +137,12 @@ def begun(rows: Iterator[InputRow | Rejected], skip: bool) -> Iterator[InputRow 
 
 def answered(
     rows: Iterator[InputRow | Rejected],
-    predict: Callable[[Iterator[Text]], Iterable[Prediction]],
+    predict: Callable[[Iterator[Text]], Iterable[Prediction | None]],
     segment: int,
     skip: bool,
 ) -> Iterator[tuple[InputRow | Rejected, Prediction | None]]:
-    """Every row with its answer, in order; None for one that is rejected, which ends them all unless `skip`.
+    """Every row with its answer, in order; None for one that is rejected, or that `predict` has no finite answer to,
+    which ends them all unless `skip`.
 
     Each `segment` of rows is answered by a call of its own, so that its answers do not depend on what came before: one
     that starts at a segment's boundary gives them again bit for bit. Held in memory is less than a segment.
@@ -147,7 +155,7 @@ def answered(
 
 
 def _segment(
-    rows: Iterator[InputRow | Rejected], predict: Callable[[Iterator[Text]], Iterable[Prediction]], skip: bool
+    rows: Iterator[InputRow | Rejected], predict: Callable[[Iterator[Text]], Iterable[Prediction | None]], skip: bool
 ) -> Iterator[tuple[InputRow | Rejected, Prediction | None]]:
     waiting: deque[InputRow | Rejected] = deque()
 
@@ -198,4 +206,4 @@ def _input_row(number: int, found: Row, layout: Layout) -> InputRow | Rejected:
     for column, value in zip(layout.keep, kept, strict=True):
         if isinstance(value, bytes):
             error = error or f"{shown(column)} holds bytes, which no output takes; leave it out of keep"
-    return Rejected(number, place, error) if error else InputRow(number, texts, kept)
+    return Rejected(number, place, error) if error else InputRow(number, texts, kept, place)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sharcs_pl.core.files import whole_file
+from sharcs_pl.core.finite import without_nan
 from sharcs_pl.inference.journal import Journal, Record, journal_path
 from sharcs_pl.inference.rows import InputRow
 
@@ -134,15 +135,18 @@ def finish(journal: Journal, output: Path, columns: Columns) -> None:
 
 
 def json_line(record: Record) -> str:
-    """A record as a line of JSONL."""
-    return json.dumps(record, ensure_ascii=False, default=str) + "\n"
+    """A record as a line of JSONL; null for a number carried along that JSON cannot hold."""
+    return json.dumps(without_nan(record), ensure_ascii=False, default=str, allow_nan=False) + "\n"
 
 
 def cell(value: Any) -> str:
-    """A value of any kind as a cell's text: what JSON writes, texts as they are, nothing for null."""
+    """A value of any kind as a cell's text: what JSON writes, texts as they are, nothing for null; NaN and Infinity
+    only where they are the whole cell."""
     if value is None:
         return ""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if isinstance(value, str):
+        return value
+    return json.dumps(value if isinstance(value, float) else without_nan(value), ensure_ascii=False)
 
 
 def _answers(journal: Journal) -> Iterator[dict[str, Any]]:

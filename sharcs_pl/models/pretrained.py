@@ -62,6 +62,7 @@ def load_checkpoint(
         )
     drawn = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
     _check_complete(family, source, drawn)
+    check_finite(model, f"encoder.pretrained={source}")
     return model.eval(), drawn
 
 
@@ -92,6 +93,14 @@ def _twin(tensor: Tensor) -> Tensor:
     buffer = tensor.new_empty(tensor.numel() + _CACHE_LINE // size)
     start = (tensor.data_ptr() - buffer.data_ptr()) % _CACHE_LINE // size
     return buffer[start : start + tensor.numel()].view(tensor.shape).copy_(tensor)
+
+
+def check_finite(model: nn.Module, what: str) -> None:
+    """`ValueError` that begins with `what`, the key and its value, unless every weight is a finite number."""
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            kind = "NaN" if bool(tensor.isnan().any()) else "infinity"
+            raise ValueError(f"{what} holds {kind} in its weights ({name}): its training has diverged, use another one")
 
 
 def align(model: nn.Module) -> None:

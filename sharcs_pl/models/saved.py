@@ -9,7 +9,7 @@ from transformers import AutoModelForSequenceClassification
 
 from sharcs_pl.models.exits import ExitsConfig, ExitsForSequenceClassification
 from sharcs_pl.models.folder import read_json
-from sharcs_pl.models.pretrained import Source
+from sharcs_pl.models.pretrained import Source, check_finite
 from sharcs_pl.models.routed import SharcsConfig, SharcsForSequenceClassification
 from sharcs_pl.models.skim import SkimConfig, SkimForSequenceClassification
 from sharcs_pl.models.teachers import teacher_folder
@@ -41,12 +41,15 @@ def load_ladder(source: Source) -> Any:
     config = Path(source) / "config.json" if isinstance(source, str | Path) else None
     if config is None or not config.is_file() or read_json(config).get("model_type") not in CLASSES:
         return None
-    return load_saved(config.parent).float()  # training chooses the precision, not the checkpoint
+    model = load_saved(config.parent).float()  # training chooses the precision, not the checkpoint
+    check_finite(model, f"encoder.pretrained={source}")
+    return model
 
 
 def load_teacher(path: str, student: Any) -> Any:
     """The teacher at ``path``; ``ValueError`` unless it reads the student's tokens."""
     teacher = load_saved(teacher_folder(path))
+    check_finite(teacher, f"method.teacher={path}")
     sizes = [model.get_input_embeddings().num_embeddings for model in (teacher, student)]
     if sizes[0] != sizes[1]:
         raise ValueError(

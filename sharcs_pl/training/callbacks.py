@@ -31,11 +31,17 @@ def datamodule_of(trainer: L.Trainer) -> SharcsDataModule:
 class EpochFractionSchedule(Callback):
     """Sets the learning rate before every step, from the fraction of epochs done.
 
-    Nothing is stored: a resumed run computes the same rates.
+    Nothing is stored: a resumed run computes the same rates, and one that goes on from another run's checkpoint takes
+    its own optimizer's settings, not those that the checkpoint was written with.
     """
 
     def __init__(self, warmup_fraction: float) -> None:
         self.warmup_fraction = warmup_fraction
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        fresh: Any = pl_module.configure_optimizers()
+        for group, own in zip(trainer.optimizers[0].param_groups, fresh.param_groups, strict=True):
+            group.update({key: value for key, value in own.items() if key not in ("params", "lr")})
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int

@@ -181,10 +181,10 @@ class Instant:
     def answer(self, text: Any) -> Prediction:
         return Prediction("no", (0.75, 0.25), 1, "0.5", self.macs, (0.1, 0.2, 0.7))
 
-    def stream(self, texts: Iterable[Any], max_wait: float | None) -> Iterator[Prediction]:
+    def try_stream(self, texts: Iterable[Any], max_wait: float | None) -> Iterator[Prediction]:
         return map(self.answer, texts)
 
-    def predict(self, texts: Sequence[Any]) -> list[Prediction]:
+    def try_predict(self, texts: Sequence[Any]) -> list[Prediction]:
         return list(map(self.answer, texts))
 
 

@@ -90,14 +90,14 @@ def test_rows_that_were_answered_are_not_answered_again(
             predict(model, path, tmp_path / "out.jsonl", batch_size=4)
     assert left.value.code == 130
     seen: list[str] = []
-    stream = RoutedPredictor.stream
+    stream = RoutedPredictor.try_stream
 
     def counting(self: RoutedPredictor, texts: Iterable[Any], max_wait: float | None = None) -> Iterator[Prediction]:
         given = list(texts)
         seen.extend(given)
         return stream(self, given, max_wait)
 
-    monkeypatch.setattr(RoutedPredictor, "stream", counting)
+    monkeypatch.setattr(RoutedPredictor, "try_stream", counting)
     predict(model, path, tmp_path / "out.jsonl", batch_size=4, resume=True)
     assert seen == texts_of(100)[80:]
     assert len(lines(tmp_path / "out.jsonl")) == 100

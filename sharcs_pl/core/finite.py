@@ -1,0 +1,47 @@
+"""Numbers that are none: what a diverged run raises, and JSON that never holds NaN. Loads no torch."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from sharcs_pl.core.files import write_text
+
+
+class Diverged(Exception):
+    """Training reached a loss, weights or answers that are not finite. The command says so in one line and ends with
+    exit code 1; a sweep names the job and goes on."""
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write plain types as a JSON file, whole. ``ValueError`` names a number that JSON cannot hold; nothing is written
+    then."""
+    fault = not_finite(value)
+    if fault is not None:
+        raise ValueError(f"{path}: {fault} is not a finite number, which JSON cannot hold; nothing is written")
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def not_finite(value: Any, name: str = "the value") -> str | None:
+    """Where in plain types a float is NaN or infinite, as ``rungs.0.value``; None where none is."""
+    if isinstance(value, float):
+        return None if math.isfinite(value) else name
+    if isinstance(value, dict):
+        rows = value.items()
+    elif isinstance(value, list | tuple):
+        rows = enumerate(value)
+    else:
+        return None
+    prefix = "" if name == "the value" else f"{name}."
+    return next((found for key, inner in rows if (found := not_finite(inner, f"{prefix}{key}")) is not None), None)
+
+
+def without_nan(value: Any) -> Any:
+    """The same plain types with null for every float that JSON cannot hold."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: without_nan(inner) for key, inner in value.items()}
+    return [without_nan(inner) for inner in value] if isinstance(value, list | tuple) else value

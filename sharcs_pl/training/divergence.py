@@ -1,0 +1,66 @@
+"""Ends a run whose loss, weights or answers are no longer finite, and keeps its last good checkpoint."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from sharcs_pl.core.finite import Diverged
+from sharcs_pl.core.ranks import all_ranks
+
+
+class StopAtDivergence(Callback):
+    """Raises ``Diverged`` in every process at once.
+
+    - After a step whose loss is NaN or infinite in any process. The loss is summed over the processes where it lies and
+      read once, which the curves do anyway: a GPU does not wait once more for it.
+    - Before a checkpoint with weights that are not finite: it would replace a good one. A step can spoil them while its
+      own loss is finite.
+    - After a validation whose answers are not all finite, during training or at its end.
+
+    Among the callbacks it stands first, so that the others see no such step.
+    """
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        loss = outputs["loss"].detach().float()
+        total: Any = trainer.strategy.reduce(loss.clone(), reduce_op="sum")
+        if not math.isfinite(float(total)):
+            losses = [value for value in all_ranks(float(loss)) if not math.isfinite(value)]
+            raise Diverged(f"the loss is {(losses or [float(total)])[0]} in {place(trainer, batch_idx)}")
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        # The weights of all processes are the same, and all of them come here.
+        if not all_finite(checkpoint["state_dict"].values()):
+            batch_idx = trainer.fit_loop.epoch_loop.batch_idx
+            raise Diverged(f"the weights are not all finite after {place(trainer, batch_idx)}")
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        found: Any = pl_module.predictions  # of all processes, in each of them
+        if any(len(each.faulty()) for each in found.values()):
+            when = f"epoch {trainer.current_epoch} (step {trainer.global_step} of the run)"
+            raise Diverged(f"the answers to the validation texts are not all finite after {when}{remedy(trainer)}")
+
+
+def place(trainer: L.Trainer, batch_idx: int) -> str:
+    """Where in training, at which learning rate, and what to try."""
+    rate = max(group["lr"] for group in trainer.optimizers[0].param_groups)
+    where = f"epoch {trainer.current_epoch}, step {batch_idx} (step {trainer.global_step} of the run)"
+    return f"{where} at a learning rate of {rate:.3g}{remedy(trainer)}"
+
+
+def remedy(trainer: L.Trainer) -> str:
+    """What may help."""
+    half = ", or trainer.precision=bf16-mixed instead of half precision" if str(trainer.precision)[:2] == "16" else ""
+    return f"; try a smaller optim.lr{half}"
+
+
+def all_finite(tensors: Any) -> bool:
+    """Whether no tensor of floats holds NaN or infinity; each device is waited for once."""
+    found = [x.isfinite().all() for x in tensors if x.is_floating_point()]
+    return bool(torch.stack(found).all()) if found else True
