@@ -17,6 +17,7 @@ from sharcs_pl.models.architectures import OURS, EncoderSizes, encoder_sizes
 from sharcs_pl.models.configuration import TRAINED
 from sharcs_pl.models.folder import read_json
 from sharcs_pl.models.locate import local_folder
+from sharcs_pl.models.stock_form import obstacle, of_stock, read_settings
 from sharcs_pl.record import FILE
 
 CARD = "README.md"
@@ -38,26 +39,55 @@ From the command line, for files and pipes, and as one file for another runtime:
 sharcs predict run=path/to/this/folder input=texts.jsonl output=answers.jsonl
 sharcs export run=path/to/this/folder output=model.onnx
 ```"""
+_STOCK = """
+
+As an ordinary model of transformers that needs no other package:
+
+```bash
+sharcs export run=path/to/this/folder format=transformers output=stock
+```"""
+_STOCK_USAGE = """\
+## How to use
+
+No other package than transformers is needed:
+
+```python
+from transformers import pipeline
+
+classify = pipeline("text-classification", model="path/to/this/folder")
+print(classify(["one text", "another"], batch_size=32))
+```"""
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What lies in the folder: ``config.json``; the run's record and its metrics, empty where they are not there."""
+    """What lies in the folder: ``config.json``; the run's record and its metrics, empty where they are not there.
+    ``stock``: it is a checkpoint of stock transformers, whose ``config`` is that of a model of one width."""
 
     config: dict[str, Any]
     record: dict[str, Any]
     metrics: dict[str, Any]
+    stock: bool = False
 
     @classmethod
     def of(cls, folder: Path) -> Contents:
         """Read the folder; ``ValueError`` where it holds no routed model or a file is no JSON."""
         if not (folder / "config.json").is_file():
             raise ValueError(f"{folder} has no config.json; give a saved model's folder")
-        config = read_json(folder / "config.json")
+        config = read_settings(folder, stock_too=(folder / FILE).is_file())
         if config.get("model_type") not in OURS:
             raise ValueError(f"{folder} holds a model of type {config.get('model_type')!r}, not a routed one")
         record, metrics = (read_json(folder / name) if (folder / name).is_file() else {} for name in (FILE, METRICS))
-        return cls(config, record, metrics)
+        return cls(config, record, metrics, read_json(folder / "config.json") != config)
+
+    def widest(self) -> Contents:
+        """Of the stock checkpoint that `sharcs export format=transformers` makes of it."""
+        config = of_stock(self.config["encoder"]) | {"id2label": self.config.get("id2label", {})}
+        metrics = self.metrics
+        if metrics:
+            top = metrics["rungs"][-1] | {"share": 1.0}
+            metrics = metrics | {"routed": top, "rungs": [top]}
+        return Contents(config, self.record, metrics, stock=True)
 
     @property
     def task(self) -> str | None:
@@ -131,8 +161,9 @@ def card(found: Contents) -> str:
 
 
 def _front_matter(found: Contents) -> str:
-    tags = ["sharcs", "adaptive-inference", "dynamic-width", found.config["encoder"]["model_type"]]
-    lines = ["library_name: sharcs-pl", "pipeline_tag: text-classification", "tags:", *(f"- {tag}" for tag in tags)]
+    ours = ["sharcs", *(["adaptive-inference", "dynamic-width"] if not found.stock else [])]
+    tags, library = [*ours, found.config["encoder"]["model_type"]], "transformers" if found.stock else "sharcs-pl"
+    lines = [f"library_name: {library}", "pipeline_tag: text-classification", "tags:", *(f"- {tag}" for tag in tags)]
     if found.base_model:
         lines += [f"base_model: {_yaml(found.base_model)}"]
     if found.metrics:
@@ -142,10 +173,11 @@ def _front_matter(found: Contents) -> str:
 
 def _result_lines(found: Contents) -> list[str]:
     metric, value = found.metrics["metric"], found.metrics["routed"]["value"]
+    name = metric if found.stock else f"{metric}, routed"
     return [
         "  - task: {type: text-classification}",
         f"    dataset: {{name: {_yaml(str(found.task))}, type: {_yaml(str(found.task))}, split: validation}}",
-        f"    metrics: [{{type: {_yaml(metric)}, value: {json.dumps(value)}, name: {_yaml(f'{metric}, routed')}}}]",
+        f"    metrics: [{{type: {_yaml(metric)}, value: {json.dumps(value)}, name: {_yaml(name)}}}]",
     ]
 
 
@@ -155,8 +187,9 @@ def _introduction(found: Contents) -> str:
     shape = f"{sizes.layers} layers, hidden size {sizes.hidden}, {sizes.heads} heads"
     answers = "a score" if found.labels is None else f"one of {', '.join(map(_text, found.labels))}"
     start = f", fine-tuned from {_text(found.base_model)}" if found.base_model else ""
+    kind = "depth" if found.exits else "length" if found.skims else "width"
     return (
-        f"# Text classifier of adaptive {'depth' if found.exits else 'length' if found.skims else 'width'}{about}\n\n"
+        f"# Text classifier{'' if found.stock else f' of adaptive {kind}'}{about}\n\n"
         f"A {encoder} encoder ({shape}){start}. {_how(found)}\n\n"
         f"It answers a text with {answers}."
     )
@@ -164,6 +197,8 @@ def _introduction(found: Contents) -> str:
 
 def _how(found: Contents) -> str:
     layers, widths = found.sizes.layers, found.widths
+    if found.stock:
+        return "It is an ordinary model of transformers: every text runs at full width, with no router."
     if found.exits:
         places, config = ", ".join(map(str, found.exits)), found.config
         rule = f"{config['rule']} with the threshold {config['threshold']:g}"
@@ -238,6 +273,8 @@ def _point_cells(found: Contents, point: dict[str, Any]) -> list[str]:
 
 
 def _usage(found: Contents) -> str:
+    if found.stock:
+        return _STOCK_USAGE
     if found.exits or found.skims:
         return _usage_of(*("exits", "Exits") if found.exits else ("skim", "Skim"))
     points = found.config.get("operating_points", {})
@@ -251,7 +288,7 @@ def _usage(found: Contents) -> str:
         'classify = pipeline("text-classification", model="path/to/this/folder")\n'
         f'{dial}print(classify(["one text", "another"], batch_size=32))\n\n'
         'model = SharcsForSequenceClassification.from_pretrained("path/to/this/folder")\n'
-        "```" + ("" if found.config.get("skim") else _COMMANDS)
+        "```" + ("" if found.config.get("skim") else _COMMANDS) + ("" if obstacle(found.config) else _STOCK)
     )
 
 
@@ -262,7 +299,7 @@ def _usage_of(module: str, name: str) -> str:
         f"from sharcs_pl.models.{module} import {name}ForSequenceClassification\n\n"
         f'model = {name}ForSequenceClassification.from_pretrained("path/to/this/folder")\n'
         "out = model(**batch)  # out.logits; threshold=... sets the dial\n"
-        "```"
+        "```" + (_STOCK if module == "exits" else "")
     )
 
 

@@ -5,31 +5,40 @@ from __future__ import annotations
 import os
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from sharcs_pl import __version__
+from sharcs_pl.card import CARD, METRICS, Contents, card
 from sharcs_pl.commandline import read_command, user_errors
 from sharcs_pl.config.export import ExportConfig
+from sharcs_pl.core.files import whole_folder, write_text
+from sharcs_pl.core.finite import write_json
 from sharcs_pl.core.widths import WidthLadder
-from sharcs_pl.models.architectures import check_written_out
-from sharcs_pl.source import Source, load_model, model_settings, open_source
+from sharcs_pl.models.architectures import OURS, check_written_out, encoder_sizes
+from sharcs_pl.models.folder import read_json, weight_files
+from sharcs_pl.models.stock_form import NARROW, obstacle
+from sharcs_pl.rundir import check_writable
+from sharcs_pl.source import Source, load_model, load_tokenizer, model_settings, open_source, saved_settings
 from sharcs_pl.train import quiet, shown
 
 if TYPE_CHECKING:
     from sharcs_pl.inference.export import Exported
 
+EXPORTED = "export.json"  # in a folder that this command wrote, which it alone may replace
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
 @dataclass(frozen=True)
 class Found:
-    """What ``run=`` names, before it is loaded. `tokenizer`: its folder, None where it is not known."""
+    """What ``run=`` names, before it is loaded. `ladder`: None where it makes no difference; `tokenizer`: its folder,
+    None where it is not known."""
 
     source: Source
-    ladder: WidthLadder
+    ladder: WidthLadder | None
     tokenizer: Path | None
 
 
@@ -41,9 +50,12 @@ def main() -> None:
 
 def run(config: ExportConfig) -> Exported:
     """Check, load, write, compare with the model, print how to run it."""
+    if config.format == "transformers":
+        return export_stock(config)
     if config.format == "onnx":
         check_packages(config.opset)
     found = find(config.run)
+    assert found.ladder is not None
     rung = None if config.rung is None else rung_of(config.rung, found.ladder)
     path = output_path(config)
     quiet()
@@ -58,6 +70,72 @@ def run(config: ExportConfig) -> Exported:
         done = export_torch(model, path, rung=rung, max_length=longest)
     present(config, found, done)
     return done
+
+
+def export_stock(config: ExportConfig) -> Exported:
+    """The widest sub-network as a folder that stock transformers reads, with tokenizer and card."""
+    source = open_source(config.run, record_needed=False)
+    check_stock(config, saved_settings(source.weights))
+    folder = output_folder(config)
+    quiet()
+    from sharcs_pl.inference.export import Exported
+    from sharcs_pl.inference.stock import names, save_stock
+
+    model, tokenizer = load_model(source), load_tokenizer(source)
+    longest = encoder_sizes(model.config.encoder).max_tokens
+    with whole_folder(folder) as part:
+        difference = save_stock(model, part)
+        tokenizer.model_max_length = min(source.config.task.max_length, longest)
+        tokenizer.save_pretrained(part)
+        write_text(part / CARD, card(contents(source, model.config.to_dict()).widest()))
+        facts = {"run": config.run, "sharcs_version": __version__, "largest_difference": difference}
+        write_json(part / EXPORTED, facts)
+    weights = sum(path.stat().st_size for path in weight_files(folder))
+    held = sum(parameter.nbytes for parameter in model.encoder.parameters())
+    done = Exported(folder, names(model), weights, held, difference)
+    present(config, Found(source, None, folder), done)
+    return done
+
+
+def check_stock(config: ExportConfig, settings: dict[str, Any]) -> None:
+    """``ValueError`` where no stock class says what is asked for."""
+    if settings.get("model_type") not in OURS:
+        raise ValueError(f"run={config.run} is no model of this project, but one of {settings.get('model_type')!r}")
+    why = obstacle(settings)
+    if why is not None:
+        raise ValueError(f"run={config.run} has no stock form: {why}")
+    if config.rung is None:
+        return
+    if "widths" not in settings:
+        raise ValueError(f"rung={config.rung}: of early exits the last one is exported; leave rung= out")
+    ladder = WidthLadder.parse(settings["widths"])
+    if rung_of(config.rung, ladder) != ladder.top:
+        raise ValueError(
+            f"rung={config.rung} has no stock form: its layers are narrow {NARROW}; give rung={ladder.top}, or "
+            "format=onnx"
+        )
+
+
+def output_folder(config: ExportConfig) -> Path:
+    """The folder to write; ``ValueError`` when it holds something that is not an earlier export."""
+    folder = Path(config.output).expanduser()
+    try:
+        check_writable(folder)
+    except ValueError as error:
+        raise ValueError(str(error).replace("hydra.run.dir=", "output=")) from error
+    if folder.is_dir() and any(folder.iterdir()):
+        if not (folder / EXPORTED).is_file():
+            raise ValueError(f"output={config.output} holds other files; give a new folder")
+        if not config.overwrite:
+            raise ValueError(f"output={config.output} exists; add overwrite=true, or give another folder")
+    return folder
+
+
+def contents(source: Source, settings: dict[str, Any]) -> Contents:
+    """What a card can say of a model, wherever it lies."""
+    beside = [place / METRICS for place in (source.weights, source.home) if (place / METRICS).is_file()]
+    metrics = read_json(beside[0]) if source.recorded and beside else {}
+    return Contents(settings, asdict(source.config) if source.recorded else {}, metrics)
 
 
 def check_packages(opset: int | None) -> None:
@@ -126,7 +204,9 @@ def present(config: ExportConfig, found: Found, done: Exported) -> None:
 
 
 def snippet(format: str, tokenizer: Path | None, done: Exported) -> str:
-    """A Python script that answers two texts with the file."""
+    """A Python script that answers two texts with the file, or with the folder."""
+    if format == "transformers":
+        return _STOCK.replace("FOLDER", repr(str(done.path.absolute())))
     onnx = format == "onnx"
     folder = "<folder of the tokenizer>" if tokenizer is None else str(tokenizer.absolute())
     file = repr(str(done.path.absolute()))
@@ -151,6 +231,14 @@ def snippet(format: str, tokenizer: Path | None, done: Exported) -> str:
     return "\n".join(lines).replace("FILE", file)
 
 
+_STOCK = """\
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained(FOLDER)
+model = AutoModelForSequenceClassification.from_pretrained(FOLDER)
+texts = tokenizer(["one text", "another"], padding=True, truncation=True, return_tensors="pt")
+logits = model(**texts).logits
+print(logits)"""
 _ONNX_OPEN = (
     'session = onnxruntime.InferenceSession(FILE, providers=["CPUExecutionProvider"])',
     "facts = {key: json.loads(value) for key, value in session.get_modelmeta().custom_metadata_map.items()}",

@@ -39,7 +39,7 @@ def ladder_model(config: RunConfig, source: Source, num_labels: int) -> SharcsFo
         num_labels=num_labels,
         reduction=config.width.reduction,
         norm_init=config.width.norm_init,
-        top_rung_norm=config.width.top_rung_norm,
+        top_rung_norm=config.width.top_rung_norm and config.method.widths != "full",  # dense is the stock model
         router_hidden_size=config.router.hidden_size if config.method.routed else 0,
         router_threshold=config.router.threshold,
         dropout=config.encoder.dropout,

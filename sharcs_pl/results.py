@@ -26,6 +26,7 @@ from sharcs_pl.core.widths import WidthLadder
 from sharcs_pl.data.own import imbalance_note
 from sharcs_pl.data.tasks import Examples, TaskSpec
 from sharcs_pl.models.folder import check_zip
+from sharcs_pl.models.saved import save_model
 from sharcs_pl.record import FILE
 from sharcs_pl.training.logging import log_results
 
@@ -101,7 +102,7 @@ def write_results(config: RunConfig, run: Run, run_dir: Path, report: Report, me
     curves = Curves(config.method.name, task.metrics[0], module.model, predictions)
     write_curve(run_dir / "curve.csv", curves.rows(config.seed))
     with whole_folder(run_dir / "model") as folder:
-        module.model.save_pretrained(folder)
+        save_model(module.model, folder)
         run.tokenizer.model_max_length = config.task.max_length  # where transformers truncates, if asked to
         run.tokenizer.save_pretrained(folder)
         write_text(folder / FILE, json.dumps(module.record, indent=2) + "\n")

@@ -17,6 +17,7 @@ from sharcs_pl.data.files import listed, shown
 from sharcs_pl.models.architectures import OURS, encoder_sizes
 from sharcs_pl.models.folder import check_safetensors, check_zip, read_json, weight_files
 from sharcs_pl.models.locate import locate
+from sharcs_pl.models.stock_form import read_settings
 from sharcs_pl.record import CHECKPOINT_KEY, FILE, read_record
 from sharcs_pl.rundir import MARKER
 
@@ -170,13 +171,20 @@ def model_settings(source: Source) -> dict[str, Any]:
     """The model's own config as it is stored. ``ValueError`` when it is no model of this project."""
     if source.weights.is_dir():
         return _settings(source.weights)
-    found = read_checkpoint(source.weights)[CHECKPOINT_KEY]["model"]
+    found = saved_settings(source.weights)
     check_served(found, source.weights)
     return found
 
 
+def saved_settings(weights: Path) -> dict[str, Any]:
+    """The config of any model that a run left: a stock checkpoint, with the record of its run, is one of one width."""
+    if weights.is_dir():
+        return read_settings(weights, stock_too=(weights / FILE).is_file())
+    return read_checkpoint(weights)[CHECKPOINT_KEY]["model"]
+
+
 def _settings(folder: Path) -> dict[str, Any]:
-    found = read_json(folder / "config.json")
+    found = saved_settings(folder)
     check_served(found, folder)
     if found.get("model_type") != "sharcs" or not isinstance(found.get("encoder"), dict):
         kind = shown(found.get("model_type"))
@@ -220,10 +228,10 @@ def model_digest(source: Source, settings: dict[str, Any]) -> str:
 def load_model(source: Source) -> SharcsForSequenceClassification:
     """The model with its weights, as the training run left it; ``ValueError`` where they are not all finite."""
     from sharcs_pl.models.pretrained import check_finite
-    from sharcs_pl.models.saved import load_saved, model_from_settings
+    from sharcs_pl.models.saved import load_own, model_from_settings
 
     if source.weights.is_dir():
-        model = load_saved(source.weights)
+        model = load_own(source.weights)
     else:
         found = read_checkpoint(source.weights)
         model = model_from_settings(found[CHECKPOINT_KEY]["model"])

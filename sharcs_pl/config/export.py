@@ -13,24 +13,25 @@ OLDEST_OPSET = 18  # of the operators that the exporter has
 
 @dataclass
 class ExportConfig:
-    """Write a trained model as one file for another runtime, checked against the model itself."""
+    """Write a trained model for another runtime, or for stock transformers, checked against the model itself."""
 
     run: str = MISSING
     """A run directory, a checkpoint, or a saved model folder."""
     format: str = "onnx"
-    """``onnx``, or ``torch``: a program of ``torch.export``, which loads where this package is not installed."""
+    """``onnx``; ``torch``: a program of ``torch.export``, which loads where this package is not installed; or
+    ``transformers``: the widest sub-network (of early exits: the last one) as an ordinary checkpoint."""
     output: str = MISSING
-    """The file to write, such as ``model.onnx`` or ``model.pt2``."""
+    """The file to write, such as ``model.onnx`` or ``model.pt2``; a folder for ``transformers``."""
     rung: str | None = None
     """One sub-network alone: its index (0 is the narrowest) or its width with a point or a slash (0.25, 1/3, 1.0);
-    null: every rung, behind the router."""
+    null: every rung, behind the router. ``transformers`` takes the widest alone."""
     opset: int | None = None
     """Version of ONNX's operators, at least 18; null: the exporter's own."""
     overwrite: bool = False
     """Replace ``output`` if it is there."""
 
     def __post_init__(self) -> None:
-        one_of("format", self.format, ("onnx", "torch"))
+        one_of("format", self.format, ("onnx", "torch", "transformers"))
         if self.opset is not None and self.format != "onnx":
             raise ValueError(f"opset={self.opset} is for format=onnx; leave it out")
         if self.opset is not None and self.opset < OLDEST_OPSET:

@@ -224,5 +224,5 @@ def input_names(model: SharcsForSequenceClassification, rung: int | None = None)
     """What a graph of `model` takes, in order. `token_type_ids` only where the encoder tells several apart."""
     table = getattr(model.family.base_of(model.encoder).embeddings, "token_type_embeddings", None)
     types = table is not None and table.num_embeddings > 1
-    routed = model.router is not None and rung is None
+    routed = getattr(model, "router", None) is not None and rung is None  # early exits have none
     return ["input_ids", "attention_mask", *["token_type_ids"] * types, *["thresholds"] * routed]

@@ -10,15 +10,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, PreTrainedModel
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging as hf_logging
 
 from sharcs_pl.models.architectures import check_absent
-from sharcs_pl.models.families import Family, get_family
+from sharcs_pl.models.families import FAMILIES, Family, get_family
 
 Source = str | Path | PreTrainedModel
 
 _CACHE_LINE = 64  # bytes
+_HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
 
 
 def load_stock(source: Source, num_labels: int | None = None, dropout: float | None = None) -> PreTrainedModel:
@@ -44,6 +45,15 @@ def stock_from_dict(encoder: dict[str, Any], num_labels: int, attention: str | N
     if family.stock_class._supports_sdpa:
         config._attn_implementation = attention
     return family.stock_class(config)
+
+
+def stock_family(source: Any = None, *args: Any, config: Any = None, **kwargs: Any) -> Family | None:
+    """The family of a stock checkpoint, from the arguments of `from_pretrained`; None where it is none."""
+    if source is None or config is not None:
+        return None
+    where = {key: kwargs[key] for key in _HUB_ARGUMENTS if key in kwargs}
+    found, _ = PreTrainedConfig.get_config_dict(source, **where)
+    return FAMILIES.get(found.get("model_type", ""))
 
 
 def load_checkpoint(

@@ -21,7 +21,7 @@ from sharcs_pl.models.configuration import TRAINED, SharcsConfig
 from sharcs_pl.models.families import Family, get_family
 from sharcs_pl.models.layers import NORM_INITS, LearnedPooling, Tail, run_layers
 from sharcs_pl.models.outputs import EveryRung, SharcsOutput, TrunkState
-from sharcs_pl.models.pretrained import Source, align, cast, load_stock, stock_from_dict
+from sharcs_pl.models.pretrained import Source, align, cast, load_stock, stock_family, stock_from_dict
 from sharcs_pl.models.router import Router, choose_rungs
 from sharcs_pl.models.skimming import (
     Decided,
@@ -125,10 +125,24 @@ class SharcsForSequenceClassification(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
-        """As in transformers; the weights are moved out of the mapped file, so that logits come back bit for bit."""
+        """As in transformers; the weights are moved out of the mapped file, so that logits come back bit for bit. A
+        stock checkpoint with its head, which a dense run leaves, becomes a model of one width."""
+        family = stock_family(*args, **kwargs)
+        if family is not None:
+            return cls._around_stock(family, *args, **kwargs)
         loaded = super().from_pretrained(*args, **kwargs)
         align(loaded[0] if isinstance(loaded, tuple) else loaded)
         return loaded
+
+    @classmethod
+    def _around_stock(cls, family: Family, *args: Any, output_loading_info: bool = False, **kwargs: Any) -> Any:
+        stock, info = family.stock_class.from_pretrained(*args, output_loading_info=True, **kwargs)
+        if info["missing_keys"]:
+            missing = ", ".join(sorted(info["missing_keys"]))
+            raise ValueError(f"{args[0]} lacks weights of a classifier: {missing}; use from_encoder to fine-tune it")
+        align(stock)
+        model = cls.from_encoder(stock, widths=[1], split_layer=1, router_hidden_size=0)
+        return (model, info) if output_loading_info else model
 
     @property
     def family(self) -> Family:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from sharcs_pl.models.exits import ExitsConfig, ExitsForSequenceClassification
 from sharcs_pl.models.folder import read_json
 from sharcs_pl.models.pretrained import Source, check_finite
 from sharcs_pl.models.routed import SharcsConfig, SharcsForSequenceClassification
 from sharcs_pl.models.skim import SkimConfig, SkimForSequenceClassification
+from sharcs_pl.models.stock_form import is_stock
 from sharcs_pl.models.teachers import teacher_folder
 
 CLASSES: dict[str, Any] = {
@@ -20,6 +22,28 @@ CLASSES: dict[str, Any] = {
     SkimConfig.model_type: SkimForSequenceClassification,
 }
 """This project's models by the ``model_type`` of their config."""
+
+
+def as_stock(model: Any) -> PreTrainedModel:
+    """The stock model behind a model of this project, over the same weights, with its labels and problem type."""
+    stock: Any = copy.copy(model.encoder)
+    stock.config = copy.deepcopy(model.encoder.config)
+    stock.config.id2label, stock.config.label2id = model.config.id2label, model.config.label2id
+    stock.config.problem_type = "regression" if model.shape.num_labels == 1 else "single_label_classification"
+    return stock
+
+
+def save_model(model: Any, folder: Path) -> None:
+    """Save a model in transformers' format: as a stock checkpoint where it is nothing but its encoder."""
+    stock = is_stock(model.config.to_dict())
+    (as_stock(model) if stock else model).save_pretrained(folder)
+
+
+def load_own(folder: Path) -> Any:
+    """A model of this project with its weights and in evaluation mode; one that was saved as a stock checkpoint as a
+    model of one width."""
+    model_type = read_json(folder / "config.json").get("model_type")
+    return CLASSES.get(str(model_type), SharcsForSequenceClassification).from_pretrained(folder).eval()
 
 
 def model_from_settings(settings: dict[str, Any]) -> Any:

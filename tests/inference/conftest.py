@@ -10,7 +10,7 @@ import torch
 from sharcs_pl.data.synthetic import word_tokenizer
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from tests.conftest import tiny_bert
-from tests.models.conftest import _one_thread, stock  # noqa: F401  (fixtures)
+from tests.models.conftest import _one_thread, batch, stock  # noqa: F401  (fixtures)
 from tests.models.surgery import surgery
 
 WORDS = ["good", "bad", "very", "not", "the", "film"]

@@ -92,7 +92,9 @@ def test_rows_that_were_answered_are_not_answered_again(
     seen: list[str] = []
     stream = RoutedPredictor.try_stream
 
-    def counting(self: RoutedPredictor, texts: Iterable[Any], max_wait: float | None = None) -> Iterator[Prediction]:
+    def counting(
+        self: RoutedPredictor, texts: Iterable[Any], max_wait: float | None = None
+    ) -> Iterator[Prediction | None]:
         given = list(texts)
         seen.extend(given)
         return stream(self, given, max_wait)

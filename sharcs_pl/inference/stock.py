@@ -1,0 +1,60 @@
+"""The widest run of a model as a stock checkpoint of transformers.
+
+Dimensions: `B` batch, `L` tokens, `C` labels.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForSequenceClassification
+from transformers.utils.logging import disable_progress_bar
+
+from sharcs_pl.inference.export import TOLERANCE, random_inputs
+from sharcs_pl.inference.graph import input_names
+from sharcs_pl.models.architectures import encoder_sizes
+from sharcs_pl.models.exits import ExitsForSequenceClassification
+from sharcs_pl.models.pretrained import align
+from sharcs_pl.models.saved import as_stock
+
+_BATCHES = ((1, 5), (2, 12), (7, 33), (16, 64))  # samples and tokens that the check runs
+
+
+def save_stock(model: Any, folder: Path) -> float:
+    """Write `config.json` and the weights of a model that `models.stock_form.obstacle` has nothing against; returns the
+    largest difference of a logit between what transformers reads there and the model. `ValueError` where it is not
+    within rounding."""
+    as_stock(model).save_pretrained(folder)
+    disable_progress_bar()
+    stock: Any = AutoModelForSequenceClassification.from_pretrained(folder)
+    align(stock)
+    if stock._supports_sdpa:
+        stock.set_attn_implementation(model.encoder.config._attn_implementation)
+    generator = torch.Generator().manual_seed(1)
+    longest = encoder_sizes(model.config.encoder).max_tokens
+    found = [_gap(model, stock.eval(), size, min(tokens, longest), generator) for size, tokens in _BATCHES]
+    difference = float(torch.stack(found).max())
+    if not difference <= TOLERANCE:
+        raise ValueError(f"the stock model answers otherwise than this one: {difference:.1e} from its logits")
+    return difference
+
+
+@torch.no_grad()
+def _gap(model: Any, stock: Any, size: int, tokens: int, generator: torch.Generator) -> Tensor:
+    inputs = random_inputs(model, size, tokens, generator)
+    return (stock(**inputs).logits - widest(model, inputs)).abs().max().float()
+
+
+def widest(model: Any, inputs: dict[str, Tensor]) -> Tensor:
+    """Logits [B, C] of a model at its full width, or at its last exit."""
+    if isinstance(model, ExitsForSequenceClassification):
+        return model.all_rungs(**inputs).logits[:, -1]
+    return model(**inputs, rungs=model.ladder.top).logits
+
+
+def names(model: Any) -> tuple[str, ...]:
+    """What the stock model takes."""
+    return tuple(name for name in input_names(model) if name != "thresholds")
