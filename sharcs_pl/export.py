@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sharcs_pl import __version__
-from sharcs_pl.card import CARD, METRICS, Contents, card
 from sharcs_pl.commandline import read_command, user_errors
 from sharcs_pl.config.export import ExportConfig
 from sharcs_pl.core.files import whole_folder, write_text
@@ -26,6 +25,7 @@ from sharcs_pl.source import Source, load_model, load_tokenizer, model_settings,
 from sharcs_pl.train import quiet, shown
 
 if TYPE_CHECKING:
+    from sharcs_pl.card import Contents
     from sharcs_pl.inference.export import Exported
 
 EXPORTED = "export.json"  # in a folder that this command wrote, which it alone may replace
@@ -78,6 +78,7 @@ def export_stock(config: ExportConfig) -> Exported:
     check_stock(config, saved_settings(source.weights))
     folder = output_folder(config)
     quiet()
+    from sharcs_pl.card import CARD, card
     from sharcs_pl.inference.export import Exported
     from sharcs_pl.inference.stock import names, save_stock
 
@@ -133,6 +134,8 @@ def output_folder(config: ExportConfig) -> Path:
 
 def contents(source: Source, settings: dict[str, Any]) -> Contents:
     """What a card can say of a model, wherever it lies."""
+    from sharcs_pl.card import METRICS, Contents
+
     beside = [place / METRICS for place in (source.weights, source.home) if (place / METRICS).is_file()]
     metrics = read_json(beside[0]) if source.recorded and beside else {}
     return Contents(settings, asdict(source.config) if source.recorded else {}, metrics)

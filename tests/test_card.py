@@ -10,7 +10,9 @@ import pytest
 import yaml
 
 from sharcs_pl.card import write_card
-from tests.conftest import tiny_model
+from sharcs_pl.models.routed import SharcsForSequenceClassification
+from sharcs_pl.models.saved import save_model
+from tests.conftest import tiny_bert, tiny_model
 
 METRICS: dict[str, Any] = {
     "task": "mrpc",
@@ -95,6 +97,24 @@ def test_a_dense_model_has_no_ladder_and_no_points(folder: Path) -> None:
     assert "## Operating points" not in text
     assert "| routed |" not in text
     assert row(text, "every text at width 1")[1] == "0.8750"
+
+
+def test_a_stock_checkpoint_of_a_run_is_used_without_this_package(tmp_path: Path) -> None:
+    model = SharcsForSequenceClassification.from_encoder(tiny_bert(), widths=[1], split_layer=1)
+    save_model(model, tmp_path)
+    text, front = card_of(tmp_path, METRICS | {"rungs": METRICS["rungs"][1:]}, RECORD)
+    assert (front["library_name"], front["base_model"]) == ("transformers", "some-org/some-model")
+    assert front["model-index"][0]["results"][0]["metrics"][0]["name"] == "accuracy"
+    assert "sharcs_pl" not in text
+    assert "from transformers import pipeline" in text
+    assert "adaptive" not in text
+    assert row(text, "every text at width 1")[1] == "0.8750"
+
+
+def test_the_way_to_a_stock_checkpoint_is_told_where_there_is_one(folder: Path) -> None:
+    assert "format=transformers" in card_of(folder)[0]
+    change(folder, top_rung_norm=True)
+    assert "format=transformers" not in card_of(folder)[0]
 
 
 def test_operating_points_and_the_one_in_use(folder: Path) -> None:

@@ -107,7 +107,7 @@ def test_every_command_reads_a_dense_run(runs: Path, tmp_path: Path, name: str) 
         assert again is not None
         assert (again["routed"], again["rungs"]) == (kept["routed"], kept["rungs"])
     evaluate.run(
-        EvaluateConfig(run=str(runs / "routed"), compare=str(run), output=str(tmp_path / "compared"), draws=10)
+        EvaluateConfig(run=str(runs / "routed"), compare=str(run), output=str(tmp_path / "compared"), draws=100)
     )
     evaluate.run(EvaluateConfig(run=str(run), output=str(tmp_path / "audited"), cost=CostOptions(audit=True)))
     (tmp_path / "in.jsonl").write_text("".join(json.dumps({"sentence": text}) + "\n" for text in TEXTS))
@@ -172,7 +172,7 @@ def test_an_earlier_export_alone_is_replaced(runs: Path, tmp_path: Path) -> None
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("x")
     for overwrite in (False, True):
-        with pytest.raises(ValueError, match="output=.*out holds other files"):
+        with pytest.raises(ValueError, match=r"output=.*out holds other files"):
             export.run(made(ExportConfig, **given, overwrite=overwrite))
     (tmp_path / "out" / "mine.txt").unlink()
     export.run(made(ExportConfig, **given))

@@ -48,8 +48,8 @@ class PredictConfig:
     compile: bool = False
     """Compile trunk and rungs first, which takes minutes and pays off for long inputs."""
     on_error: str = "fatal"
-    """A row that cannot be read ends the command (``fatal``; a file is checked before it starts) or is collected in
-    ``<output>.rejected.jsonl`` (``skip``)."""
+    """A row that cannot be read, or whose answer is NaN or infinite, ends the command (``fatal``; a file is checked
+    before it starts) or is collected in ``<output>.rejected.jsonl`` (``skip``)."""
     resume: bool = False
     """Go on where an interrupted run of the same command stopped."""
     overwrite: bool = False
