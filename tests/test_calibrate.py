@@ -18,6 +18,7 @@ from sharcs_pl.analysis.rung_latency import Latency
 from sharcs_pl.calibrate import answer, prepare_texts, run
 from sharcs_pl.commandline import command_help
 from sharcs_pl.config.calibrate import RESERVED, CalibrateConfig
+from sharcs_pl.data.spec import DataWarning
 from sharcs_pl.models.configuration import NEVER, TRAINED
 from sharcs_pl.source import open_source
 from tests.conftest import TINY
@@ -283,3 +284,22 @@ def test_help_and_the_config_answer_without_torch(place: Place) -> None:
         assert (answer.code, answer.err) == (0, "")
         assert max(map(len, answer.out.splitlines())) <= 120
     assert not place.mark.exists()
+
+
+def test_what_the_user_made_stays(directory: Path) -> None:
+    (directory / "calibration").mkdir()
+    calibrate(directory, budget=0.5, name="one")
+    card = (directory / "model/README.md").read_text()
+    assert "one" in card
+    (directory / "model/README.md").write_text(card + "\nMy own words.\n")
+    with pytest.warns(DataWarning, match=r"README.md was changed by hand and stays as it is"):
+        calibrate(directory, budget=0.6, name="two")
+    assert (directory / "model/README.md").read_text() == card + "\nMy own words.\n"
+    assert set(saved(directory)["operating_points"]) == {"one", "two"}
+    out = directory / "mine"
+    out.mkdir()
+    (out / "three.png").write_text("the user's")
+    before = saved(directory)
+    with pytest.raises(ValueError, match=r"three.png is there and was not written by this command"):
+        calibrate(directory, budget=0.7, name="three", output=str(out))
+    assert saved(directory) == before

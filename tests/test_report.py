@@ -166,3 +166,19 @@ def test_without_matplotlib_the_extra_is_named(runs: Path, tmp_path: Path, monke
 
 def test_a_page_of_nothing_is_a_page() -> None:
     assert "<h1>Empty</h1>" in page([], "Empty")
+
+
+def test_a_folder_of_the_users_is_not_taken_for_a_report(runs: Path, made: Path, tmp_path: Path) -> None:
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures/mrpc.png").write_text("the user's")
+    for name in ("report.md", None):
+        if name:
+            (tmp_path / name).write_text("the user's")
+        with pytest.raises(ValueError, match=f"{name or 'figures/mrpc.png'} is there and was not written by this comm"):
+            report.run(checked(f"runs=[{runs}]", f"output={tmp_path}"))
+        if name:
+            assert (tmp_path / name).read_text() == "the user's"
+            (tmp_path / name).unlink()
+    assert [path.name for path in tmp_path.rglob("*.*")] == ["mrpc.png"]
+    (made / ".sharcs.json").unlink()  # an older version's report has no list, and may be written anew
+    report.run(checked(f"runs=[{runs}]", f"output={made}", "title='A & <B>'"))

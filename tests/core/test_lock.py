@@ -57,7 +57,7 @@ def test_it_is_given_back_with_all_that_was_made_for_it(tmp_path: Path) -> None:
             second.take()
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(KeyError), RunLock(path) as lock:
-        [lock.take(), {}["an error"]]
+        _ = [lock.take(), {}["an error"]]
     assert list(tmp_path.iterdir()) == []
 
 
