@@ -109,9 +109,9 @@ def output_path(config: ExportConfig) -> Path:
     if not path.parent.is_dir():
         raise ValueError(f"output={config.output}: there is no folder {path.parent}; make it first")
     beside = path.with_name(path.name + ".data")  # takes the weights of a large graph, and goes with an old one
-    for taken in (path, beside):
+    for taken, told in ((path, config.output), (beside, f"{config.output}: {beside}")):
         if taken.exists() and not config.overwrite:
-            raise ValueError(f"output={config.output}: {taken} exists; add overwrite=true, or give another name")
+            raise ValueError(f"output={told} exists; add overwrite=true, or give another name")
     if not os.access(path.parent, os.W_OK):
         raise ValueError(f"output={config.output}: {path.parent} may not be written to")
     return path
