@@ -26,6 +26,7 @@ from sharcs_pl.models.teachers import teacher_folder
 # What does not shape the result, or is fixed by another key.
 _IGNORED = (
     "ckpt_path", "overwrite", "logger.", "checkpoint.", "task.save_as", "task.test", "method.options", "method.needs",
+    "hardness.bounds",  # what is used of them stands in width.bounds
     *(f"trainer.{key}" for key in DISPLAY_KEYS + PROCESS_KEYS),
 )  # fmt: skip
 # Keys that name contents, and what those are called in the facts.
@@ -37,7 +38,12 @@ _CONTENTS = {
     "method.teacher": "teacher",
     "method.match": "match",
 }
-_FOUND_IN_DATA = ("task.labels", "task.label_range", "task.metrics")  # the record of a run has them filled in
+_FOUND_IN_DATA = (
+    "task.labels",
+    "task.label_range",
+    "task.label_range_strict",
+    "task.metrics",
+)  # the record of a run has them filled in
 _MOST_SHOWN = 3
 Facts = dict[str, Any]
 
@@ -94,16 +100,17 @@ def config_differences(marker: Mapping[str, Any], config: RunConfig) -> list[str
     if not isinstance(held, dict):
         return [] if marker.get("digest") == config.digest() else None
     defaults: Any = OmegaConf.to_container(OmegaConf.structured(RunConfig))
-    there = dict(_flat(defaults)) | dict(_flat(held))
+    seed = {"task.split_seed": held.get("seed", 1)}  # which drew the split before that had a seed of its own
+    there = dict(_flat(defaults)) | seed | dict(_flat(held))
     here = dict(_flat(json.loads(json.dumps(asdict(config), default=str))))
     found = []
     for key, value in here.items():
-        if key.startswith(_IGNORED):
+        if key.startswith(_IGNORED) or (key == "task.split_seed" and not config.task.is_drawn):
             continue
         names = all(isinstance(each, str | None) for each in (value, there.get(key)))  # task.dev may be a share
         if names and facts.get(_CONTENTS.get(key, "")) is not None:
             continue
-        filled_in = given is None and key in _FOUND_IN_DATA and value is None
+        filled_in = given is None and key in _FOUND_IN_DATA and (value is None or isinstance(value, bool))
         if not (filled_in or value == there.get(key) or (key in _CONTENTS and _same_place(there.get(key), value))):
             found.append(f"{key}: {_shown(there.get(key))} there, {_shown(value)} here")
     return found

@@ -67,7 +67,7 @@ class Requests(HTMLParser):
 def test_everything_is_written(made: Path) -> None:
     written = {str(path.relative_to(made)) for path in made.rglob("*") if path.is_file()}
     assert written == {
-        "report.html", "report.md", "report.tex", "summary.csv", "points.csv",
+        "report.html", "report.md", "report.tex", "summary.csv", "points.csv", ".sharcs.json",
         *(f"figures/{t}{c}.{kind}" for t in ("mrpc", "sst2") for c in ("", "_controls") for kind in ("png", "svg")),
     }  # fmt: skip
     rows = list(csv.DictReader((made / "summary.csv").read_text().splitlines()))
@@ -123,8 +123,8 @@ def test_a_title_is_text_and_no_place(runs: Path, tmp_path: Path) -> None:
 def test_names_are_given_to_entries(runs: Path, tmp_path: Path) -> None:
     """And a report may be written over an earlier one."""
     entries, output = f"runs=[{runs}/sharcs-*,{runs}/dense]", f"output={tmp_path / 'r'}"
-    (tmp_path / "r").mkdir()
-    (tmp_path / "r" / "report.html").write_text("old")
+    report.run(checked(f"runs=[{runs}/dense]", output))
+    assert "BERT" not in (tmp_path / "r" / "report.html").read_text()
     (found,) = report.run(checked(entries, "names=[Ours,BERT]", output))
     assert "BERT" in (tmp_path / "r" / "report.html").read_text()
     assert {row.method.name: len(row.method.runs) for row in found.standings} == {"Ours": 2, "BERT": 1}
