@@ -107,7 +107,9 @@ def passed_on(process: "subprocess.Popen[bytes]") -> Iterator[list[int]]:
         told.append(number)
         process.send_signal(number)
 
-    numbers = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+    numbers = [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+        numbers.append(signal.SIGHUP)
     before = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield told

@@ -21,6 +21,7 @@ from sharcs_pl.config.evaluate import EvaluateConfig
 from sharcs_pl.core.files import write_text
 from sharcs_pl.core.finite import write_json
 from sharcs_pl.core.widths import WidthLadder, check_split
+from sharcs_pl.core.written import Written
 from sharcs_pl.subject import SIZES, Subject, trained, untrained
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from sharcs_pl.evaluate import Prepared
     from sharcs_pl.inference.engine import Engine
 
+FILES = ("bench.json", "table.txt", "speedup.png")
 PACKAGES = ("torch", "transformers", "onnxruntime")
 
 
@@ -48,7 +50,7 @@ def run(config: BenchConfig) -> dict[str, Any]:
 
     prepared = check(config)
     if config.output is not None:
-        Path(config.output).mkdir(parents=True, exist_ok=True)
+        Written.into(Path(config.output)).claim(FILES)
     import torch
 
     if config.threads is not None:

@@ -141,8 +141,10 @@ def matched_steps(run: str) -> list[int]:
 
 def cache_dir() -> Path:
     """Where tokenised data is kept: ``$SHARCS_CACHE``, else ``sharcs_pl`` under ``$XDG_CACHE_HOME`` or ~/.cache."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("SHARCS_CACHE") or Path(base) / "sharcs_pl")
+    chosen = os.environ.get("SHARCS_CACHE")
+    if chosen:  # first: some containers have no home
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sharcs_pl"
 
 
 def build_model(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +17,11 @@ import numpy as np
 from sharcs_pl.commandline import read_command, user_errors
 from sharcs_pl.config.calibrate import RESERVED, CalibrateConfig
 from sharcs_pl.core.finite import write_json
+from sharcs_pl.core.written import Written
+from sharcs_pl.data.spec import DataWarning
 from sharcs_pl.evaluate import Prepared, evaluate_model, prepare
 from sharcs_pl.models.folder import read_json
+from sharcs_pl.runfiles import CARD, results_list
 from sharcs_pl.source import Source, check_served, open_source
 from sharcs_pl.train import quiet, shown
 
@@ -25,6 +29,9 @@ if TYPE_CHECKING:
     from sharcs_pl.analysis.points import Row, Thresholds, Views
     from sharcs_pl.analysis.rung_latency import Latency
     from sharcs_pl.models.routed import SharcsForSequenceClassification
+
+
+_MOST_SEEN = 0.02  # of the texts of a promise; official dev sets share up to 1.5 % of theirs with train
 
 
 def main() -> None:
@@ -40,6 +47,7 @@ def run(config: CalibrateConfig) -> dict[str, Any]:
     """
     source = open_source(config.run)
     folder = model_folder(config, source)
+    check_figure(config, source)
     prepared = prepare_texts(config, source)
     check_promise(config, prepared, len(read_json(folder / "config.json")["widths"]))
     quiet()
@@ -81,6 +89,17 @@ def model_folder(config: CalibrateConfig, source: Source) -> Path:
     return folder
 
 
+def figure_of(config: CalibrateConfig, source: Source) -> tuple[Path, Written]:
+    """The folder of the figure, and the list of what was written there."""
+    folder, listed, trusted = results_list(source.home, config.output, "calibration")
+    return folder, replace(listed, known=frozenset([f"{config.point}.png"])) if trusted else listed
+
+
+def check_figure(config: CalibrateConfig, source: Source) -> None:
+    """``ValueError`` when a file of the user's is where the figure would go."""
+    figure_of(config, source)[1].check([f"{config.point}.png"])
+
+
 def prepare_texts(config: CalibrateConfig, source: Source) -> Prepared:
     """The texts to calibrate on, to be answered in float32."""
     prepared = prepare(config.run, source, config.evaluation())
@@ -100,6 +119,11 @@ def check_promise(config: CalibrateConfig, prepared: Prepared, num_rungs: int) -
     from sharcs_pl.analysis.risk import check_enough
 
     size = len(prepared.examples[prepared.task.validation[0]])
+    if prepared.seen > _MOST_SEEN * size:
+        raise ValueError(
+            f"max_drop={config.max_drop:g} cannot be promised: {prepared.seen:,} of the {size:,} texts were trained "
+            "on; give texts that the model has not seen: task.dev=<file>"
+        )
     check_enough(size - held_out(config, size), num_rungs, config.max_drop, config.confidence)
 
 
@@ -196,16 +220,20 @@ def origin(config: CalibrateConfig, choosing: Views, measuring: Views) -> dict[s
 
 def keep(folder: Path, config: CalibrateConfig, record: dict[str, Any]) -> None:
     """Add the point to the model's ``config.json``, whose other keys stay as they are, and renew the model's card."""
-    from sharcs_pl.card import write_card
+    from sharcs_pl.card import is_own_card, write_card
 
-    path = folder / "config.json"
+    path, renews = folder / "config.json", is_own_card(folder)
     saved = read_json(path)
     points = {name: old for name, old in saved.get("operating_points", {}).items() if name != config.point}
     saved["operating_points"] = points | {config.point: record}
     if config.default:
         saved["operating_point"] = config.point
     write_json(path, saved)
-    write_card(folder)
+    if renews:
+        write_card(folder)
+    else:
+        told = f"{folder / CARD} was changed by hand and stays as it is; remove it to have the point written into it"
+        warnings.warn(told, DataWarning, stacklevel=2)
 
 
 def present(config: CalibrateConfig, prepared: Prepared, folder: Path, rows: list[Row], views: Views) -> None:
@@ -221,8 +249,9 @@ def present(config: CalibrateConfig, prepared: Prepared, folder: Path, rows: lis
     console.print(points_table(rows, widths, config.confidence, title))
     places = [folder / "config.json"]
     if have_matplotlib():
-        output = Path(config.output) if config.output else prepared.source.home / "calibration"
+        output, listed = figure_of(config, prepared.source)
         output.mkdir(parents=True, exist_ok=True)
+        listed.claim([f"{config.point}.png"])
         places.append(draw_points(rows, views, output / f"{config.point}.png"))
     where = " and ".join(shown(place.absolute()) for place in places)
     use = "is now the point in use" if config.default else f"predict point={config.point} takes it"

@@ -19,8 +19,8 @@ from sharcs_pl.models.folder import read_json
 from sharcs_pl.models.locate import local_folder
 from sharcs_pl.models.stock_form import obstacle, of_stock, read_settings
 from sharcs_pl.record import FILE
+from sharcs_pl.runfiles import CARD
 
-CARD = "README.md"
 METRICS = "metrics.json"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _CITATION = """\
@@ -143,6 +143,12 @@ class Contents:
 def write_card(folder: Path) -> None:
     """Write the folder's ``README.md``, whole, in place of an old one; ``ValueError`` as `Contents.of`."""
     write_text(folder / CARD, card(Contents.of(folder)))
+
+
+def is_own_card(folder: Path) -> bool:
+    """Whether the folder's ``README.md`` is as `write_card` would leave it, or is not there."""
+    path = folder / CARD
+    return not path.exists() or path.read_text(encoding="utf-8", errors="replace") == card(Contents.of(folder))
 
 
 def card(found: Contents) -> str:

@@ -12,9 +12,12 @@ from sharcs_pl.commandline import read_command, user_errors
 from sharcs_pl.config import RunConfig
 from sharcs_pl.config.evaluate import EvaluateConfig
 from sharcs_pl.core.finite import write_json
+from sharcs_pl.core.written import Written
+from sharcs_pl.data.leaderboard import SUBMISSION_NAMES, ZIP_NAME, is_submission
 from sharcs_pl.data.tasks import GLUE, Examples, TaskSpec
 from sharcs_pl.inputs import read_task
-from sharcs_pl.source import Source, load_model, load_tokenizer, open_source
+from sharcs_pl.runfiles import FIGURES, results_list
+from sharcs_pl.source import Source, load_model, load_tokenizer, open_source, warn_of_seen
 from sharcs_pl.train import quiet, shown
 
 if TYPE_CHECKING:
@@ -26,13 +29,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A source with the data it is evaluated on; no model is loaded yet."""
+    """A source with the data it is evaluated on; no model is loaded yet. `seen`: how many of the texts that count were
+    trained on."""
 
     name: str
     source: Source
     config: RunConfig
     task: TaskSpec
     examples: dict[str, Examples]
+    seen: int = 0
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,7 @@ def run(config: EvaluateConfig) -> dict[str, Any] | None:
         )
     if config.cost.audit:
         check_audited(one.config)
+    check_results(one, config)
     quiet()
     done = evaluate_model(one)
     metrics = present(one, done, config)
@@ -73,6 +79,42 @@ def run(config: EvaluateConfig) -> dict[str, Any] | None:
     if config.cost.audit:
         audit_costs(done)
     return metrics
+
+
+def results_of(prepared: Prepared, config: EvaluateConfig) -> tuple[Path, Written, list[str]]:
+    """The folder of the results, the list of what was written there, and the names to write."""
+    folder, listed, trusted = results_list(prepared.source.home, config.output, f"evaluation/{config.split}")
+    names = ["metrics.json", "curve.csv", *predictions_names(prepared.task), *(f"figures/{name}" for name in FIGURES)]
+    names += ["comparison.json"] if config.compare else []
+    if trusted:
+        listed = replace(listed, known=frozenset(names))
+    return folder, listed, names
+
+
+def submission_of(prepared: Prepared, config: EvaluateConfig) -> tuple[Path, Written, list[str]] | None:
+    """The same of GLUE's submission; None where there is none."""
+    if config.split != "test" or prepared.task.name not in GLUE:
+        return None
+    folder, listed, _ = results_list(prepared.source.home, config.submission, "submission")
+    # Those of an older version, which kept no list, are told by their first line.
+    known = {path.name for path in folder.glob("*.tsv") if is_submission(path)}
+    known |= {ZIP_NAME} if known else set()
+    names = [SUBMISSION_NAMES[prepared.task.name, split] for split in prepared.task.validation]
+    return folder, replace(listed, known=frozenset(known)), [*names, ZIP_NAME]
+
+
+def check_results(prepared: Prepared, config: EvaluateConfig) -> None:
+    """``ValueError`` when a file of the user's is where a result would go."""
+    _, listed, names = results_of(prepared, config)
+    listed.check(names)
+    submission = submission_of(prepared, config)
+    if submission is not None:
+        submission[1].check(submission[2], "submission")
+
+
+def predictions_names(task: TaskSpec) -> list[str]:
+    """The predictions of each split, that of the first without its name."""
+    return ["predictions.tsv", *(f"predictions_{split}.tsv" for split in task.validation[1:])]
 
 
 def check_audited(config: RunConfig) -> None:
@@ -90,7 +132,8 @@ def prepare(path: str, source: Source, config: EvaluateConfig) -> Prepared:
         found = re.match(r"(task\.\w+)=.*there is no such file", str(error))
         hint = f"; give {found.group(1)}=<where it is now>" if found else ""
         raise ValueError(f"{error}{hint}") from error
-    return Prepared(path, source, run_config, replace(task, validation=tuple(examples)), examples)
+    seen = warn_of_seen(source, examples)
+    return Prepared(path, source, run_config, replace(task, validation=tuple(examples)), examples, seen)
 
 
 def texts_of(prepared: Prepared) -> list[tuple[str, ...]]:
@@ -164,8 +207,9 @@ def present(prepared: Prepared, done: Evaluated, config: EvaluateConfig) -> dict
     from sharcs_pl.results import figure_inputs, report_json, write_predictions
 
     task, report = prepared.task, done.report
-    folder = Path(config.output) if config.output else prepared.source.home / "evaluation" / config.split
+    folder, listed, names = results_of(prepared, config)
     folder.mkdir(parents=True, exist_ok=True)
+    listed.claim(names)
     console = Console()
     metrics = report_json(report, prepared.config) if report else None
     if report:
@@ -174,8 +218,7 @@ def present(prepared: Prepared, done: Evaluated, config: EvaluateConfig) -> dict
         first = done.predictions[task.validation[0]]
         curves = Curves(prepared.config.method.name, task.metrics[0], done.model, first)
         write_curve(folder / "curve.csv", curves.rows(prepared.config.seed))
-    for number, split in enumerate(task.validation):
-        name = "predictions.tsv" if number == 0 else f"predictions_{split}.tsv"
+    for name, split in zip(predictions_names(task), task.validation, strict=True):
         write_predictions(folder / name, done.predictions[split], done.model.cost, task, prepared.examples[split])
         if not report:
             console.print(shares_table(task.name, split, done.predictions[split], done.model.cost))
@@ -194,7 +237,10 @@ def submit(prepared: Prepared, done: Evaluated, config: EvaluateConfig) -> None:
     """GLUE's submission files, and the zip of all that the folder holds."""
     from sharcs_pl.analysis.submission import write_submission, zip_submission
 
-    folder = Path(config.submission) if config.submission else prepared.source.home / "submission"
+    claimed = submission_of(prepared, config)
+    assert claimed is not None
+    folder, listed, names = claimed
+    listed.claim(names, "submission")
     task = prepared.task
     for split, found in done.predictions.items():
         print(write_submission(folder, task, split, found.routed_logits(), found.uids))
@@ -214,7 +260,7 @@ def compare_with(one: Prepared, done: Evaluated, other: Prepared, config: Evalua
     costs = (done.model.cost, rival.model.cost)
     comparison = compare(a, b, one.task.metric, costs, config.draws, one.config.seed)
     Console().print(comparison_table(comparison, (one.name, other.name)))
-    folder = Path(config.output) if config.output else one.source.home / "evaluation" / config.split
+    folder, *_ = results_of(one, config)
     write_json(folder / "comparison.json", comparison.to_json())
 
 

@@ -189,8 +189,10 @@ def output_path(config: ExportConfig) -> Path:
         raise ValueError(f"output={config.output} is a folder; give a file in it")
     if not path.parent.is_dir():
         raise ValueError(f"output={config.output}: there is no folder {path.parent}; make it first")
-    if path.exists() and not config.overwrite:
-        raise ValueError(f"output={config.output} exists; add overwrite=true, or give another name")
+    beside = path.with_name(path.name + ".data")  # takes the weights of a large graph, and goes with an old one
+    for taken, told in ((path, config.output), (beside, f"{config.output}: {beside}")):
+        if taken.exists() and not config.overwrite:
+            raise ValueError(f"output={told} exists; add overwrite=true, or give another name")
     if not os.access(path.parent, os.W_OK):
         raise ValueError(f"output={config.output}: {path.parent} may not be written to")
     return path

@@ -26,11 +26,11 @@ from sharcs_pl.config.help import field_texts, show_default
 from sharcs_pl.data.datamodule import SharcsDataModule
 from sharcs_pl.data.spec import UNKNOWN_LABEL
 from sharcs_pl.data.tasks import GRADED
-from sharcs_pl.evaluate import Prepared, evaluate_model, present, splits_of
+from sharcs_pl.evaluate import Prepared, check_results, evaluate_model, present, splits_of
 from sharcs_pl.inputs import Inputs, read_inputs, read_task
 from sharcs_pl.launch import is_main
 from sharcs_pl.rundir import decide
-from sharcs_pl.source import Source, open_source
+from sharcs_pl.source import Source, open_source, warn_of_seen
 from sharcs_pl.train import quiet, shown, train
 from sharcs_pl.training.interrupt import Interrupted
 from sharcs_pl.training.module import SharcsModule
@@ -199,8 +199,9 @@ class SharcsCLI(LightningCLI):
         quiet()
         folder = Path(self.root) if self.root else prepared.source.home
         self.trainer = build_trainer(prepared.config, folder, self.callbacks, self.trainer_arguments)
-        done = evaluate_model(prepared, self.trainer)
         options = EvaluateConfig(run=prepared.name, split=split, output=str(folder / "evaluation" / split))
+        check_results(prepared, options)
+        done = evaluate_model(prepared, self.trainer)
         present(prepared, done, options)
 
     def prepare(self, split: str) -> Prepared:
@@ -214,7 +215,8 @@ class SharcsCLI(LightningCLI):
         check_same_model(config, source)
         task, examples = read_task(config.task, splits_of(config, split), config.seed)
         task = replace(task, validation=tuple(examples))
-        return Prepared(self.ckpt_path, replace(source, config=config), config, task, examples)
+        seen = warn_of_seen(source, examples)
+        return Prepared(self.ckpt_path, replace(source, config=config), config, task, examples, seen)
 
 
 def add_keys(parser: LightningArgumentParser, schema: type, prefix: str, names: Sequence[str]) -> None:

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sharcs_pl.commandline import read_command, user_errors
 from sharcs_pl.config import RunConfig
 from sharcs_pl.config.reorder import ReorderConfig
-from sharcs_pl.core.files import whole_folder
+from sharcs_pl.core.files import files_below, whole_folder
 from sharcs_pl.core.finite import write_json
 from sharcs_pl.core.widths import WidthLadder
+from sharcs_pl.core.written import LIST, Written
 from sharcs_pl.data.tasks import Examples, TaskSpec
 from sharcs_pl.inputs import check_reader, check_sizes, read_task
 from sharcs_pl.models.architectures import encoder_sizes
 from sharcs_pl.models.locate import EncoderFiles, locate
 from sharcs_pl.rundir import check_writable
-from sharcs_pl.source import Source, load_model, load_tokenizer, model_settings, open_source
+from sharcs_pl.runfiles import model_names
+from sharcs_pl.source import Source, load_model, load_tokenizer, model_settings, open_source, warn_of_seen
 from sharcs_pl.train import quiet, shown
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from sharcs_pl.models.order import Order
 
 FILE = "reorder.json"
+OWN = ("importance.parquet", "importance.png", FILE)  # beside the checkpoint
 TOLERANCE = 1e-4  # of the largest logit, in single precision; a head in a wrong place changes the first digit
 
 
@@ -106,6 +109,9 @@ def check_output(config: ReorderConfig) -> Path:
             raise ValueError(f"output={config.output} holds other files; give a new folder")
         if not config.overwrite:
             raise ValueError(f"output={config.output} exists; add overwrite=true, or give another folder")
+        listed = Written.into(folder)
+        if listed.names():  # an older version kept no list
+            listed.check([*model_names(folder), *OWN])
     return folder
 
 
@@ -122,6 +128,8 @@ def find(config: ReorderConfig) -> Found:
         check_run(run_config, source)
     splits = ("train", None) if config.split == "train" or source is None else (None,)
     task, examples = read_task(run_config.task, splits, run_config.seed)
+    if source is not None:
+        warn_of_seen(source, {split: examples[split] for split in task.validation})
     return Found(run_config, task, examples, source, encoder)
 
 
@@ -275,12 +283,17 @@ def save(
 
     stock, missing = final_weights(config, found, loaded, outcome)
     weights = {name: value for name, value in stock.state_dict().items() if name not in missing}
-    with whole_folder(output) as folder:
+    listed = Written.into(output)
+    owned = listed.names() or {*model_names(output), *OWN}
+    with whole_folder(output, [*owned, LIST]) as folder:
         stock.save_pretrained(folder, state_dict=weights)
         loaded.tokenizer.save_pretrained(folder)
         write_importance(folder / "importance.parquet", outcome.importance, outcome.order)
         draw_importance(outcome.importance, outcome.order, folder / "importance.png")
         write_json(folder / FILE, record)
+        names = files_below(folder)
+        replace(listed, known=frozenset(owned)).check(names)
+        Written.into(folder).add(names)
 
 
 def final_weights(config: ReorderConfig, found: Found, loaded: Loaded, outcome: Outcome) -> tuple[Any, set[str]]:

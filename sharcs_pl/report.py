@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sharcs_pl.commandline import read_command, user_errors
 from sharcs_pl.config.report import ReportConfig
 from sharcs_pl.core.files import write_text
+from sharcs_pl.core.written import LIST, Written
 from sharcs_pl.rundir import check_writable
 
 if TYPE_CHECKING:
@@ -17,7 +19,8 @@ if TYPE_CHECKING:
     from sharcs_pl.analysis.comparison_runs import RunResult
 
 PAGE = "report.html"
-FILES = {PAGE, "report.md", "report.tex", "summary.csv", "points.csv", "figures"}
+FIGURES = "figures"
+FILES = (PAGE, "report.md", "report.tex", "summary.csv", "points.csv", FIGURES)
 
 
 def main() -> None:
@@ -45,9 +48,21 @@ def check_output(output: str) -> Path:
         check_writable(folder)
     except ValueError as error:
         raise ValueError(str(error).replace("hydra.run.dir=", "output=")) from error
-    if folder.is_dir() and {path.name for path in folder.iterdir()} - FILES:
+    if folder.is_dir() and {path.name for path in folder.iterdir()} - {*FILES, LIST}:
         raise ValueError(f"output={output} holds other files; give a new folder")
+    listed_in(folder).check([name for name in FILES if name != FIGURES])
     return folder
+
+
+def listed_in(folder: Path) -> Written:
+    """The list of what reports wrote there; one of an older version, which kept none, is told by its whole set."""
+    listed = Written.into(folder)
+    older = not listed.file.exists() and all((folder / name).exists() for name in FILES)
+    return (
+        replace(listed, known=frozenset([*FILES, *(f"{FIGURES}/{p.name}" for p in (folder / FIGURES).glob("*"))]))
+        if older
+        else listed
+    )
 
 
 def read_runs(config: ReportConfig) -> list[tuple[str | None, RunResult]]:
@@ -92,13 +107,15 @@ def compare(config: ReportConfig, found: Sequence[tuple[str | None, RunResult]])
 
 def write(config: ReportConfig, folder: Path, comparisons: Sequence[Comparison]) -> None:
     """The page, the tables and the figures, each whole."""
-    from sharcs_pl.analysis.comparison_figures import draw_comparison, looks_of
+    from sharcs_pl.analysis.comparison_figures import draw_comparison, figure_names, looks_of
     from sharcs_pl.analysis.comparison_html import page
     from sharcs_pl.analysis.comparison_tables import latex, markdown, points_csv, summary_csv
 
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    figures = [f"{FIGURES}/{name}" for found in comparisons for name in figure_names(found)]
+    listed_in(folder).claim([*(name for name in FILES if name != FIGURES), *figures])
+    (folder / FIGURES).mkdir(parents=True, exist_ok=True)
     looks = looks_of(comparisons)
-    sections = [(found, draw_comparison(found, looks, folder / "figures")) for found in comparisons]
+    sections = [(found, draw_comparison(found, looks, folder / FIGURES)) for found in comparisons]
     write_text(folder / PAGE, page(sections, config.title))
     write_text(folder / "report.md", markdown(sections, config.title))
     write_text(folder / "report.tex", latex(sections))

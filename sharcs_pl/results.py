@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,15 +20,17 @@ from sharcs_pl.build import Run
 from sharcs_pl.card import METRICS, write_card
 from sharcs_pl.config import RunConfig
 from sharcs_pl.core.exits import ExitLadder
-from sharcs_pl.core.files import whole_file, whole_folder, write_text
+from sharcs_pl.core.files import files_below, whole_file, whole_folder, write_text
 from sharcs_pl.core.finite import write_json
 from sharcs_pl.core.skim import SkimLadder
 from sharcs_pl.core.widths import WidthLadder
 from sharcs_pl.data.own import imbalance_note
+from sharcs_pl.data.seen import FILE as SEEN
 from sharcs_pl.data.tasks import Examples, TaskSpec
 from sharcs_pl.models.folder import check_zip
 from sharcs_pl.models.saved import save_model
 from sharcs_pl.record import FILE
+from sharcs_pl.runfiles import SEEN_TEXTS, written
 from sharcs_pl.training.logging import log_results
 
 
@@ -101,13 +104,18 @@ def write_results(config: RunConfig, run: Run, run_dir: Path, report: Report, me
     write_predictions(run_dir / "predictions.tsv", predictions, module.model.cost, task, examples)
     curves = Curves(config.method.name, task.metrics[0], module.model, predictions)
     write_curve(run_dir / "curve.csv", curves.rows(config.seed))
-    with whole_folder(run_dir / "model") as folder:
+    listed = written(run_dir)
+    owned = [name.removeprefix("model/") for name in listed.names() if name.startswith("model/")]
+    with whole_folder(run_dir / "model", owned) as folder:
         save_model(module.model, folder)
         run.tokenizer.model_max_length = config.task.max_length  # where transformers truncates, if asked to
         run.tokenizer.save_pretrained(folder)
         write_text(folder / FILE, json.dumps(module.record, indent=2) + "\n")
         write_json(folder / METRICS, metrics)
+        if (run_dir / SEEN_TEXTS).is_file():
+            shutil.copyfile(run_dir / SEEN_TEXTS, folder / SEEN)
         write_card(folder)
+        listed.add(f"model/{name}" for name in files_below(folder))
     inputs = figure_inputs(config, task, module.model.ladder, run_dir, run_dir / "figures")
     figures = draw_run(report, predictions, examples.texts, inputs)
     log_results(run.trainer, metrics, figures)

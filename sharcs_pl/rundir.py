@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Sequence
+from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,14 @@ from sharcs_pl.cluster import check_started, check_sweep
 from sharcs_pl.commandline import user_errors
 from sharcs_pl.config import RunConfig, check_logger, conf_dir
 from sharcs_pl.core.files import write_text
+from sharcs_pl.core.lock import check_free
 from sharcs_pl.core.slurm import SlurmJob, slurm_job
+from sharcs_pl.identity import Facts, config_differences, data_differences, listed
 from sharcs_pl.launch import is_alone, is_main
 from sharcs_pl.models.folder import read_json
-
-MARKER = ".hydra/run.json"
-CONTENTS = (
-    ".hydra", "checkpoints", "model", "figures", "metrics.json", "metrics.csv", "curve.csv", "history.parquet",
-    "plan.csv", "predictions.tsv", "evaluation", "submission", "tensorboard", "wandb", "mlruns",
-)  # fmt: skip
+from sharcs_pl.models.locate import local_folder
+from sharcs_pl.models.teachers import teacher_folder
+from sharcs_pl.runfiles import LOCK, MARKER, check_no_collisions, check_no_strangers, clear, list_run, own_files
 
 
 class RunState(Enum):
@@ -51,7 +50,8 @@ def run_config(cfg: DictConfig) -> RunConfig:
 
 
 def decide(config: RunConfig, directory: Path, job: SlurmJob | None = None) -> RunState:
-    """What to do with ``directory``; ``ValueError`` when it holds a run that this one may not touch.
+    """What to do with ``directory``; ``ValueError`` when it holds a run that this one may not touch, when another
+    process trains there, or when it holds files of no run that this one would write over.
 
     A SLURM job that was requeued goes on with the run that it has begun there, whatever ``ckpt_path`` and ``overwrite``
     say: they were meant for its first start.
@@ -60,34 +60,64 @@ def decide(config: RunConfig, directory: Path, job: SlurmJob | None = None) -> R
         raise ValueError(f"ckpt_path={config.ckpt_path} does not exist; give a checkpoint file, or ckpt_path=last")
     check_writable(directory)
     check_logger(config.logger.name)
+    check_free(directory / LOCK, job)
     marker = directory / MARKER
     if not marker.exists():
+        check_no_strangers(directory, config)
         return RunState.FRESH
-    if job is not None and job.restarts and _begun_by(job, config, marker):
-        return RunState.RESUME
-    if config.overwrite:
+    return _of_a_run(config, directory, read_json(marker), job)
+
+
+def _of_a_run(config: RunConfig, directory: Path, marker: dict[str, Any], job: SlurmJob | None) -> RunState:
+    differences = config_differences(marker, config)
+    requeued = job is not None and bool(job.restarts) and marker.get("job") == job.id
+    goes_on = differences == [] and (requeued or (config.ckpt_path == "last" and not config.overwrite))
+    if config.overwrite and not goes_on:
         _check_kept(config, directory)
-        return RunState.REPLACE
-    same = read_json(marker).get("digest") == config.digest()
-    if config.ckpt_path == "last" and same:
-        return RunState.RESUME
-    why = "" if same else " with another config"
-    hint = "ckpt_path=last to go on with it" if same else "hydra.run.dir=<another folder>"
-    raise ValueError(f"{directory} holds a run{why}; add {hint}, or overwrite=true to replace it")
+    if config.overwrite or goes_on:
+        check_no_collisions(directory)
+        return RunState.RESUME if goes_on else RunState.REPLACE
+    if differences == []:
+        raise ValueError(_holds(directory, "", "ckpt_path=last to go on with it"))
+    raise _another(directory, "config", differences or [])
 
 
-def _begun_by(job: SlurmJob, config: RunConfig, marker: Path) -> bool:
-    found = read_json(marker)
-    return found.get("job") == job.id and found.get("digest") == config.digest()
+def _holds(directory: Path, what: str, hint: str) -> str:
+    return f"{directory} holds a run{what}; add {hint}, or overwrite=true to replace it"
+
+
+def _another(directory: Path, what: str, differences: list[str]) -> ValueError:
+    told = f" ({listed(differences)})" if differences else ""
+    return ValueError(_holds(directory, f" with another {what}", "hydra.run.dir=<another folder>") + told)
+
+
+def check_same_data(directory: Path, facts: Facts) -> None:
+    """``ValueError`` where the run there was begun with other texts, labels, encoder or teacher."""
+    differences = data_differences(read_json(directory / MARKER).get("facts"), facts)
+    if differences:
+        raise _another(directory, "input", differences)
 
 
 def _check_kept(config: RunConfig, directory: Path) -> None:
-    if config.ckpt_path in (None, "last"):
-        return
-    if Path(config.ckpt_path).resolve().is_relative_to(directory.resolve()):
-        raise ValueError(
-            f"ckpt_path={config.ckpt_path} lies in the run that overwrite=true removes; give another hydra.run.dir"
-        )
+    """What the new run starts from must not be removed with the old one."""
+    task, removed = config.task, {path.resolve() for path in (*own_files(directory), directory / MARKER)}
+    folders = {path.parent for path in removed}
+    files = {"ckpt_path": config.ckpt_path, "task.train": task.train, "task.dev": task.dev, "task.test": task.test}
+    for key, value in files.items():
+        if isinstance(value, str) and value != "last" and Path(value).expanduser().resolve() in removed:
+            raise _removes(key, value)
+    encoder = local_folder(config.encoder.pretrained) if config.encoder.pretrained else None
+    teacher, match = config.method.teacher, config.method.match
+    if encoder is not None and encoder.resolve() in folders:
+        raise _removes("encoder.pretrained", config.encoder.pretrained)
+    if teacher is not None and teacher_folder(teacher).resolve() in folders:
+        raise _removes("method.teacher", teacher)
+    if match is not None and Path(match, "plan.csv").resolve() in removed:
+        raise _removes("method.match", match)
+
+
+def _removes(key: str, value: Any) -> ValueError:
+    return ValueError(f"{key}={value} lies in the run that overwrite=true removes; give another hydra.run.dir")
 
 
 def check_writable(directory: Path) -> None:
@@ -106,27 +136,29 @@ def claim(
     hydra: DictConfig | None,
     record: dict[str, Any] | None = None,
     job: SlurmJob | None = None,
+    facts: Facts | None = None,
 ) -> RunState:
-    """Make the directory this run's own: clear a replaced run, write ``.hydra/`` and the marker with the record."""
+    """Make the directory this run's own: clear a replaced run, write the marker and the rest of ``.hydra/``.
+
+    ``record``: the config for whoever evaluates the run; ``facts``: fingerprints of what it reads. Whoever may meet
+    another process there holds the lock.
+    """
     state = decide(config, directory, job)
+    if state is RunState.RESUME and facts is not None:
+        check_same_data(directory, facts)
     if state is RunState.REPLACE:
         clear(directory)
     folder = directory / ".hydra"
     folder.mkdir(parents=True, exist_ok=True)
+    given = json.loads(json.dumps(asdict(config), default=str))
+    marker = {"digest": config.digest(), "job": job.id if job else None, "config": record}
+    write_text(directory / MARKER, json.dumps(marker | {"given": given, "facts": facts}, indent=2) + "\n")
+    list_run(directory)
     OmegaConf.save(cfg, folder / "config.yaml")
     if hydra is not None:
         OmegaConf.save(hydra, folder / "hydra.yaml")
         OmegaConf.save(hydra.overrides.task, folder / "overrides.yaml")
-    marker = {"digest": config.digest(), "job": job.id if job else None, "config": record}
-    write_text(directory / MARKER, json.dumps(marker, indent=2) + "\n")
     return state
-
-
-def clear(directory: Path) -> None:
-    """Remove what a run writes, and nothing else."""
-    for name in CONTENTS:
-        path = directory / name
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def drop_empty(directory: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,12 +15,15 @@ from omegaconf.errors import OmegaConfBaseException
 from sharcs_pl.config import RunConfig, TaskConfig
 from sharcs_pl.config.model import EncoderConfig
 from sharcs_pl.data.files import listed, shown
+from sharcs_pl.data.seen import FILE as SEEN
+from sharcs_pl.data.seen import count_seen, load_seen
+from sharcs_pl.data.spec import UNKNOWN_LABEL, DataWarning, Examples
 from sharcs_pl.models.architectures import OURS, encoder_sizes
 from sharcs_pl.models.folder import check_safetensors, check_zip, read_json, weight_files
 from sharcs_pl.models.locate import locate
 from sharcs_pl.models.stock_form import read_settings
 from sharcs_pl.record import CHECKPOINT_KEY, FILE, read_record
-from sharcs_pl.rundir import MARKER
+from sharcs_pl.runfiles import MARKER, SEEN_TEXTS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -69,8 +73,8 @@ def open_source(path: str, record_needed: bool = True) -> Source:
 def _run_directory(place: Path) -> Source:
     config = _config(read_json(place / MARKER).get("config"), place)
     checkpoints = [place / "checkpoints" / name for name in ("best.ckpt", "last.ckpt", "last.prev.ckpt")]
-    candidates = [place / "model", *checkpoints]
-    for weights in candidates:
+    saved = [place / "model"] if (place / "model" / "config.json").is_file() else []  # else it holds the user's files
+    for weights in [*saved, *checkpoints]:
         if weights.exists():
             _check_weights(weights)
             return Source(weights, place, config)
@@ -242,6 +246,26 @@ def load_model(source: Source) -> SharcsForSequenceClassification:
     if source.config.encoder.attn_implementation:
         model.encoder.set_attn_implementation(source.config.encoder.attn_implementation)
     return model.eval()
+
+
+def trained_on(source: Source, examples: Examples) -> int:
+    """How many of the texts the model was trained on; 0 where that was not kept."""
+    beside, own = source.weights / SEEN, source.home / SEEN_TEXTS
+    path = beside if beside.is_file() else own
+    return count_seen(load_seen(path), examples.texts) if path.is_file() else 0
+
+
+def warn_of_seen(source: Source, examples: dict[str, Examples]) -> int:
+    """Warn of labelled texts that the model was trained on; returns their number in the first split."""
+    counts = []
+    for split, found in examples.items():
+        counts.append(trained_on(source, found) if (found.labels != UNKNOWN_LABEL).any() else 0)
+        if counts[-1]:
+            told = (
+                f"{counts[-1]:,} of {len(found):,} {split} texts were trained on: the results look better than they are"
+            )
+            warnings.warn(told, DataWarning, stacklevel=3)
+    return counts[0]
 
 
 def load_tokenizer(source: Source) -> PreTrainedTokenizerFast:

@@ -25,11 +25,15 @@ from sharcs_pl.commandline import FAILED, hydra_raises, user_errors
 from sharcs_pl.config import RunConfig, conf_dir
 from sharcs_pl.core.files import previous, write_text
 from sharcs_pl.core.finite import Diverged
+from sharcs_pl.core.lock import RunLock
 from sharcs_pl.core.slurm import slurm_job
 from sharcs_pl.data.own import save_task
+from sharcs_pl.data.seen import save_seen
+from sharcs_pl.identity import read_facts
 from sharcs_pl.inputs import find_checkpoint, read_inputs
 from sharcs_pl.launch import decided_by_main, is_alone, is_lost_peer, is_main
-from sharcs_pl.rundir import RunState, claim, decide, drop_empty, run_config
+from sharcs_pl.rundir import RunState, check_same_data, claim, decide, drop_empty, run_config
+from sharcs_pl.runfiles import LOCK, SEEN_TEXTS
 
 if TYPE_CHECKING:
     from sharcs_pl.build import Run
@@ -95,6 +99,9 @@ def train(
     job, alone = slurm_job(os.environ), is_alone()
     resumes = alone and decide(config, run_dir, job) is RunState.RESUME
     inputs = read_inputs(config, run_dir, resumes)
+    facts, seen = read_facts(config, inputs) if is_main() else (None, None)
+    if resumes and facts is not None:
+        check_same_data(run_dir, facts)
     if config.task.save_as and is_main():
         keep_task(config, Path("conf"))
     quiet()
@@ -105,12 +112,17 @@ def train(
     last = run_dir / "checkpoints" / "last.ckpt"
 
     def start() -> list[str | None]:
-        state = claim(config, run_dir, cfg, hydra_cfg, run.module.record, job)
+        lock.take()
+        state = claim(config, run_dir, cfg, hydra_cfg, run.module.record, job, facts)
+        if seen is not None:
+            save_seen(run_dir / SEEN_TEXTS, seen)
         headline(config, run)
-        found = inputs.checkpoint if alone else find_checkpoint(config, run_dir, state is RunState.RESUME)
+        # Looked for again where a run may have come to the directory since: its lock was not ours yet.
+        decided = alone and resumes == (state is RunState.RESUME)
+        found = inputs.checkpoint if decided else find_checkpoint(config, run_dir, state is RunState.RESUME)
         return [str(run_dir.absolute()), None if found is None else str(found)]
 
-    with GracefulStop(last, job) as stop:
+    with GracefulStop(last, job) as stop, RunLock(run_dir / LOCK, job) as lock:
         try:
             run = (build or build_run)(config, inputs, run_dir, [stop])
             # torchrun and srun give every process a directory of its own name: the first one's is the run's.

@@ -81,3 +81,10 @@ def test_the_stock_model_runs_the_engines_attention_kernel_whatever_it_was_train
 def test_bad_options_name_the_key(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         run(BenchConfig(**options))
+
+
+def test_files_of_the_users_are_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "table.txt").write_text("the user's")
+    with pytest.raises(ValueError, match=r"table.txt is there and was not written by this command"):
+        run(BenchConfig(shape="tiny", output=str(tmp_path)))
+    assert [path.name for path in tmp_path.iterdir() if path.name != "cache"] == ["table.txt"]

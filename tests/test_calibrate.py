@@ -18,6 +18,7 @@ from sharcs_pl.analysis.rung_latency import Latency
 from sharcs_pl.calibrate import answer, prepare_texts, run
 from sharcs_pl.commandline import command_help
 from sharcs_pl.config.calibrate import RESERVED, CalibrateConfig
+from sharcs_pl.data.spec import DataWarning
 from sharcs_pl.models.configuration import NEVER, TRAINED
 from sharcs_pl.source import open_source
 from tests.conftest import TINY
@@ -191,7 +192,9 @@ def test_a_regression_has_a_budget_and_no_promise(tmp_path: Path, encoder: Path)
 
 def test_texts_of_ones_own(tmp_path: Path, encoder: Path) -> None:
     fit(tmp_path / "run", *own_files(tmp_path, lambda y, text: f"class {y}"), f"encoder.pretrained={encoder}")
-    assert calibrate(tmp_path / "run", budget=0.9, task={"dev": str(tmp_path / "t.csv")})["samples"] == 10
+    with pytest.warns(DataWarning, match=r"\d of 10 validation texts were trained on"):
+        found = calibrate(tmp_path / "run", budget=0.9, task={"dev": str(tmp_path / "t.csv")})
+    assert found["samples"] == 10
 
 
 def test_a_router_is_read_in_float32_whatever_the_run_was_trained_in(tmp_path: Path) -> None:
@@ -283,3 +286,22 @@ def test_help_and_the_config_answer_without_torch(place: Place) -> None:
         assert (answer.code, answer.err) == (0, "")
         assert max(map(len, answer.out.splitlines())) <= 120
     assert not place.mark.exists()
+
+
+def test_what_the_user_made_stays(directory: Path) -> None:
+    (directory / "calibration").mkdir()
+    calibrate(directory, budget=0.8, name="one")
+    card = (directory / "model/README.md").read_text()
+    assert "one" in card
+    (directory / "model/README.md").write_text(card + "\nMy own words.\n")
+    with pytest.warns(DataWarning, match=r"README.md was changed by hand and stays as it is"):
+        calibrate(directory, budget=0.9, name="two")
+    assert (directory / "model/README.md").read_text() == card + "\nMy own words.\n"
+    assert set(saved(directory)["operating_points"]) == {"one", "two"}
+    out = directory / "mine"
+    out.mkdir()
+    (out / "three.png").write_text("the user's")
+    before = saved(directory)
+    with pytest.raises(ValueError, match=r"three.png is there and was not written by this command"):
+        calibrate(directory, budget=0.95, name="three", output=str(out))
+    assert saved(directory) == before

@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,12 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from sharcs_pl import bench, calibrate
 from sharcs_pl.config import RunConfig
+from sharcs_pl.config.bench import BenchConfig
+from sharcs_pl.config.calibrate import CalibrateConfig
 from sharcs_pl.config.evaluate import EvaluateConfig
+from sharcs_pl.data.spec import DataWarning
 from sharcs_pl.data.synthetic import graded_examples
 from sharcs_pl.evaluate import run
 from sharcs_pl.rundir import run_config
@@ -108,7 +113,8 @@ def test_a_test_file_needs_neither_labels_nor_the_training_data(
     assert {row["label"] for row in rows} == {""}
     assert {row["prediction"] for row in rows} <= {"class 0", "class 1"}
     assert "2 predictions" in capsys.readouterr().out
-    known = evaluate(tmp_path / "run", split="test", task={"test": str(tmp_path / "t.csv")})
+    with pytest.warns(DataWarning, match=r"\d of 10 test texts were trained on"):
+        known = evaluate(tmp_path / "run", split="test", task={"test": str(tmp_path / "t.csv")})
     assert known is not None
     assert sum(rung["share"] for rung in known["rungs"]) == pytest.approx(1)
 
@@ -178,3 +184,53 @@ def test_through_the_command_line(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "validation split" in done.stdout
     assert done.stderr == ""
+
+
+def test_a_dev_share_that_a_grown_file_draws_anew_is_told_by_count(tmp_path: Path, encoder: Path) -> None:
+    """Also by a checkpoint and by a model's folder that lies alone; the promise on such texts is refused."""
+    fit(tmp_path / "run", *own_files(tmp_path, lambda y, text: f"class {y}"), f"encoder.pretrained={encoder}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        evaluate(tmp_path / "run")
+    more = graded_examples("train", size=200, seed=9)
+    with (tmp_path / "a.csv").open("a", newline="") as file:
+        csv.writer(file).writerows([(text, f"class {y}") for (text,), y in zip(more.texts, more.labels, strict=True)])
+    for place in sources(tmp_path / "run", tmp_path / "elsewhere").values():
+        if place.suffix == ".ckpt" and "elsewhere" in place.parts:
+            continue  # a checkpoint alone knows no texts
+        with pytest.warns(DataWarning, match=r"^\d+ of \d+ validation texts were trained on: the results look better"):
+            evaluate(place, output=str(tmp_path / "out"))
+    options = {"run": str(tmp_path / "run/model"), "max_drop": 0.2, "confidence": 0.5}
+    with (
+        pytest.warns(DataWarning, match="validation texts were trained on"),
+        pytest.raises(ValueError, match=r"max_drop=0.2 cannot be promised: \d+ of the \d+ texts were trained on; give"),
+    ):
+        calibrate.run(CalibrateConfig(**options))
+    with pytest.warns(DataWarning, match="trained on"):
+        bench.check(BenchConfig(run=options["run"]))
+
+
+def test_results_replace_nothing_of_the_users(tmp_path: Path) -> None:
+    fit(tmp_path / "run", *TINY)
+    for name in ("metrics.json", "predictions.tsv", "curve.csv", "figures/buckets.png"):
+        out = tmp_path / name.replace("/", "_")
+        (out / name).parent.mkdir(parents=True)
+        (out / name).write_text("the user's")
+        with pytest.raises(ValueError, match=rf"output={out}: {out}/{name} is there and was not written by this"):
+            evaluate(tmp_path / "run", output=str(out))
+        assert [path for path in out.rglob("*") if path.is_file()] == [out / name]
+        assert (out / name).read_text() == "the user's"
+    with pytest.raises(ValueError, match=r"run/metrics.json is there and was not written"):
+        evaluate(tmp_path / "run/model", output=str(tmp_path / "run"))
+    first = evaluate(tmp_path / "run", output=str(tmp_path / "new"))
+    (tmp_path / "new/mine.txt").write_text("")
+    assert evaluate(tmp_path / "run", output=str(tmp_path / "new")) == first
+    assert (tmp_path / "new/mine.txt").exists()
+    evaluate(tmp_path / "run")
+    (tmp_path / "run/evaluation/validation/.sharcs.json").unlink()  # by a version that kept no list
+    evaluate(tmp_path / "run")
+    (tmp_path / "lone/evaluation/validation").mkdir(parents=True)
+    shutil.copytree(tmp_path / "run/model", tmp_path / "lone/model")
+    (tmp_path / "lone/evaluation/validation/metrics.json").write_text("the user's")
+    with pytest.raises(ValueError, match=r"lone/evaluation/validation/metrics.json is there"):
+        evaluate(tmp_path / "lone/model")

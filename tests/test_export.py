@@ -122,6 +122,7 @@ def test_an_architecture_that_cannot_be_exported_is_named_before_it_is_loaded(pl
         (f"{LINE} run=enc", ["run=enc is no model of this project", "'bert'"]),
         (f"{LINE} output=model", ["output=model is a folder"]),
         (f"{LINE} output=a.csv", ["output=a.csv exists", "overwrite=true"]),
+        (f"{LINE} output=big.onnx", ["output=big.onnx: big.onnx.data exists", "overwrite=true"]),
         (f"{LINE} output=gone/model.onnx", ["output=gone/model.onnx", "there is no folder gone"]),
         (f"{LINE} ouput=x", ["ouput", "did you mean output?"]),
     ],
@@ -129,6 +130,7 @@ def test_an_architecture_that_cannot_be_exported_is_named_before_it_is_loaded(pl
 def test_mistakes(place: Place, line: str, pieces: list[str]) -> None:  # noqa: F811
     pytest.importorskip("onnxruntime")  # without the extra that is the mistake
     model_files(place)
+    place.write("big.onnx.data", "the user's")
     place.refuse(line, *pieces, command="export")
 
 

@@ -26,7 +26,9 @@ FLOORS = {
     "record": {"config", "models", "data"},
     "launch": set(),
     "cluster": {"commandline", "config"},
-    "rundir": {"cluster", "commandline", "core", "config", "launch", "models"},
+    "identity": {"core", "config", "data", "inputs", "models"},
+    "runfiles": {"core", "config", "data"},
+    "rundir": {"cluster", "commandline", "core", "config", "identity", "launch", "models", "runfiles"},
     "methods": {"core", "config", "models", "training"},
     "build": {"core", "config", "models", "data", "training", "analysis", "inputs", "record", "methods"},
 }

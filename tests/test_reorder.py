@@ -199,3 +199,19 @@ def test_a_run_from_scratch_has_no_pretrained_weights(tmp_path: Path) -> None:
 def test_the_output_is_asked_for() -> None:
     with pytest.raises((HydraException, Exception), match="output"):
         OmegaConf.structured(ReorderConfig).output  # noqa: B018
+
+
+def test_what_lies_beside_an_earlier_outcome_stays(tmp_path: Path, bare: Path) -> None:
+    source = ("encoder=custom", f"encoder.pretrained={bare}")
+    do(tmp_path / "out", *source)
+    (tmp_path / "out/notes.txt").write_text("the user's")
+    (tmp_path / "out/vocab.txt").write_text("the user's")
+    with pytest.raises(ValueError, match=r"out/vocab.txt is there and was not written by this command"):
+        do(tmp_path / "out", *source, "overwrite=true")
+    (tmp_path / "out/vocab.txt").unlink()
+    do(tmp_path / "out", *source, "overwrite=true", "seed=2")
+    assert (tmp_path / "out/notes.txt").read_text() == "the user's"
+    assert json.loads((tmp_path / "out/reorder.json").read_text())["seed"] == 2
+    (tmp_path / "out/.sharcs.json").unlink()  # an older version kept none
+    do(tmp_path / "out", *source, "overwrite=true")
+    assert (tmp_path / "out/notes.txt").exists()

@@ -67,7 +67,7 @@ class Requests(HTMLParser):
 def test_everything_is_written(made: Path) -> None:
     written = {str(path.relative_to(made)) for path in made.rglob("*") if path.is_file()}
     assert written == {
-        "report.html", "report.md", "report.tex", "summary.csv", "points.csv",
+        "report.html", "report.md", "report.tex", "summary.csv", "points.csv", ".sharcs.json",
         *(f"figures/{t}{c}.{kind}" for t in ("mrpc", "sst2") for c in ("", "_controls") for kind in ("png", "svg")),
     }  # fmt: skip
     rows = list(csv.DictReader((made / "summary.csv").read_text().splitlines()))
@@ -123,8 +123,8 @@ def test_a_title_is_text_and_no_place(runs: Path, tmp_path: Path) -> None:
 def test_names_are_given_to_entries(runs: Path, tmp_path: Path) -> None:
     """And a report may be written over an earlier one."""
     entries, output = f"runs=[{runs}/sharcs-*,{runs}/dense]", f"output={tmp_path / 'r'}"
-    (tmp_path / "r").mkdir()
-    (tmp_path / "r" / "report.html").write_text("old")
+    report.run(checked(f"runs=[{runs}/dense]", output))
+    assert "BERT" not in (tmp_path / "r" / "report.html").read_text()
     (found,) = report.run(checked(entries, "names=[Ours,BERT]", output))
     assert "BERT" in (tmp_path / "r" / "report.html").read_text()
     assert {row.method.name: len(row.method.runs) for row in found.standings} == {"Ours": 2, "BERT": 1}
@@ -166,3 +166,19 @@ def test_without_matplotlib_the_extra_is_named(runs: Path, tmp_path: Path, monke
 
 def test_a_page_of_nothing_is_a_page() -> None:
     assert "<h1>Empty</h1>" in page([], "Empty")
+
+
+def test_a_folder_of_the_users_is_not_taken_for_a_report(runs: Path, made: Path, tmp_path: Path) -> None:
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures/mrpc.png").write_text("the user's")
+    for name in ("report.md", None):
+        if name:
+            (tmp_path / name).write_text("the user's")
+        with pytest.raises(ValueError, match=f"{name or 'figures/mrpc.png'} is there and was not written by this comm"):
+            report.run(checked(f"runs=[{runs}]", f"output={tmp_path}"))
+        if name:
+            assert (tmp_path / name).read_text() == "the user's"
+            (tmp_path / name).unlink()
+    assert [path.name for path in tmp_path.rglob("*.*")] == ["mrpc.png"]
+    (made / ".sharcs.json").unlink()  # an older version's report has no list, and may be written anew
+    report.run(checked(f"runs=[{runs}]", f"output={made}", "title='A & <B>'"))

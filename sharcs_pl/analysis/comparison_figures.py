@@ -61,6 +61,11 @@ def draw_comparison(found: Comparison, looks: Mapping[str, dict[str, Any]], fold
     return drawn
 
 
+def figure_names(found: Comparison) -> list[str]:
+    """The names of the images that ``draw_comparison`` may write."""
+    return [f"{found.task}{kind}.{suffix}" for kind in ("", "_controls") for suffix in FORMATS]
+
+
 def _saved(stem: Path, size: tuple[float, float], draw: Any) -> list[Path]:
     import matplotlib
     from matplotlib.figure import Figure

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from sharcs_pl.core.files import whole_file
+from sharcs_pl.data.leaderboard import HEADER, SUBMISSION_NAMES, ZIP_NAME
 from sharcs_pl.data.tasks import DataWarning, TaskSpec
 
-ZIP_NAME = "submission.zip"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold: equal files give equal bytes
 
 
@@ -47,17 +47,17 @@ class SubmissionFile:
 
 
 SUBMISSION_FILES: dict[tuple[str, str], SubmissionFile] = {
-    ("cola", "test"): SubmissionFile("CoLA.tsv", _ids),
-    ("sst2", "test"): SubmissionFile("SST-2.tsv", _ids),
-    ("mrpc", "test"): SubmissionFile("MRPC.tsv", _ids),
-    ("stsb", "test"): SubmissionFile("STS-B.tsv", _scores),
-    ("qqp", "test"): SubmissionFile("QQP.tsv", _ids),
-    ("mnli", "test_matched"): SubmissionFile("MNLI-m.tsv", _words),
-    ("mnli", "test_mismatched"): SubmissionFile("MNLI-mm.tsv", _words),
-    ("mnli", "test_ax"): SubmissionFile("AX.tsv", _words),
-    ("qnli", "test"): SubmissionFile("QNLI.tsv", _words),
-    ("rte", "test"): SubmissionFile("RTE.tsv", _words),
-    ("wnli", "test"): SubmissionFile("WNLI.tsv", _ids),
+    ("cola", "test"): SubmissionFile(SUBMISSION_NAMES["cola", "test"], _ids),
+    ("sst2", "test"): SubmissionFile(SUBMISSION_NAMES["sst2", "test"], _ids),
+    ("mrpc", "test"): SubmissionFile(SUBMISSION_NAMES["mrpc", "test"], _ids),
+    ("stsb", "test"): SubmissionFile(SUBMISSION_NAMES["stsb", "test"], _scores),
+    ("qqp", "test"): SubmissionFile(SUBMISSION_NAMES["qqp", "test"], _ids),
+    ("mnli", "test_matched"): SubmissionFile(SUBMISSION_NAMES["mnli", "test_matched"], _words),
+    ("mnli", "test_mismatched"): SubmissionFile(SUBMISSION_NAMES["mnli", "test_mismatched"], _words),
+    ("mnli", "test_ax"): SubmissionFile(SUBMISSION_NAMES["mnli", "test_ax"], _words),
+    ("qnli", "test"): SubmissionFile(SUBMISSION_NAMES["qnli", "test"], _words),
+    ("rte", "test"): SubmissionFile(SUBMISSION_NAMES["rte", "test"], _words),
+    ("wnli", "test"): SubmissionFile(SUBMISSION_NAMES["wnli", "test"], _ids),
 }
 
 
@@ -76,7 +76,7 @@ def write_submission(folder: Path, task: TaskSpec, split: str, logits: Tensor, u
     _check_whole(place, (len(uids), task.num_labels), logits, uids.sort().values)
     _check_count(place, len(uids), task.counts.get(split))
     answers = row.answers(task, logits[uids.argsort()])
-    lines = ["index\tprediction", *(f"{index}\t{answer}" for index, answer in enumerate(answers))]
+    lines = [HEADER, *(f"{index}\t{answer}" for index, answer in enumerate(answers))]
     folder.mkdir(parents=True, exist_ok=True)
     with whole_file(folder / row.name) as part:
         part.write_bytes("\n".join([*lines, ""]).encode())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -22,18 +22,39 @@ def whole_file(path: Path, suffix: str = ".part") -> Iterator[Path]:
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
-    """The same for a folder; an old one is replaced."""
+def whole_folder(path: Path, owned: Collection[str] | None = None) -> Iterator[Path]:
+    """The same for a folder; an old one is replaced.
+
+    With ``owned``, only those names in an old one are; its other files stay, and ``config.json`` is moved last, so that
+    a half-moved folder has none.
+    """
     part = path.with_name(path.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
         yield part
-        if path.exists():
-            shutil.rmtree(path)
-        os.replace(part, path)
+        if owned is not None and path.exists():
+            _move_into(part, path, owned)
+        else:
+            if path.exists():
+                shutil.rmtree(path)
+            os.replace(part, path)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _move_into(part: Path, path: Path, owned: Collection[str]) -> None:
+    new = files_below(part)
+    for name in {name for name in owned if name not in new or name == "config.json"}:
+        (path / name).unlink(missing_ok=True)
+    for name in sorted(new, key=lambda name: name == "config.json"):
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        os.replace(part / name, path / name)
+
+
+def files_below(folder: Path) -> list[str]:
+    """The names of all files in a folder and those below it, as seen from it."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir())
 
 
 def previous(path: Path) -> Path:

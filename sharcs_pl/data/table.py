@@ -154,18 +154,24 @@ def tokenize(
     """Tokenise a split, or map the table of an earlier run from `cache_dir` when every input is the same.
 
     Texts longer than `max_length` tokens lose tokens from their longest part (`longest_first`). A damaged cache file is
-    rebuilt with a `DataWarning`. `key_parts` are further strings that make a cache entry of its own. Raises
-    `ValueError` naming `task.max_length` or `encoder.pretrained` when the tokenizer cannot serve.
+    rebuilt with a `DataWarning`; where none can be written the table stays in memory, with another. `key_parts` are
+    further strings that make a cache entry of its own. Raises `ValueError` naming `task.max_length` or
+    `encoder.pretrained` when the tokenizer cannot serve.
     """
     _check(examples, tokenizer, max_length)
     if cache_dir is None:
         return _build(examples, tokenizer, max_length)
     path = Path(cache_dir) / f"{cache_key(examples, tokenizer, max_length, key_parts)}.arrow"
     table = _cached(path)
-    if table is None:
-        _build(examples, tokenizer, max_length).save(path)
-        table = TokenTable.load(path)
-    return table
+    if table is not None:
+        return table
+    built = _build(examples, tokenizer, max_length)
+    try:
+        built.save(path)
+    except OSError as error:
+        _warn_of_cache(path.parent, error)
+        return built
+    return TokenTable.load(path)
 
 
 def cache_key(
@@ -207,11 +213,22 @@ def _check(examples: Examples, tokenizer: PreTrainedTokenizerFast, max_length: i
         raise ValueError(f"task.max_length={max_length} leaves no room for text; the least for this task is {least}")
 
 
+def _warn_of_cache(folder: Path, error: OSError) -> None:
+    # The same words for each split: the user is told once.
+    reason = error.strerror or error
+    warnings.warn(
+        f"{folder}: tokenised texts cannot be kept there ({reason}) and stay in memory; SHARCS_CACHE=<folder> in the "
+        "environment chooses another place",
+        DataWarning,
+        stacklevel=3,
+    )
+
+
 def _cached(path: Path) -> TokenTable | None:
-    if not path.exists():
-        return None
     try:
-        return TokenTable.load(path)
+        return TokenTable.load(path) if path.exists() else None
+    except PermissionError:
+        return None  # that it cannot be written either is told then
     except ValueError as error:
         warnings.warn(f"the cached table is built again: {error}", DataWarning, stacklevel=3)
         return None

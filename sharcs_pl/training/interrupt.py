@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -20,8 +21,12 @@ from sharcs_pl.core.slurm import SlurmJob
 from sharcs_pl.training.checkpoints import LastCheckpoint, can_go_on, save_together
 
 REQUEUEING = (signal.SIGUSR1, signal.SIGUSR2)
-SIGNALS = (signal.SIGINT, signal.SIGTERM, *REQUEUEING)  # where several came, the later in this row counts
+# Where several came, the later in this row counts.
+SIGNALS = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, *REQUEUEING)
 _SECONDS = 60.0  # for scontrol to answer
+
+
+_BY_NOHUP = (signal.SIGHUP, signal.SIG_IGN)
 
 
 class Interrupted(BaseException):
@@ -48,6 +53,7 @@ class GracefulStop(Checkpoint):
     a process that lags behind, or that got no signal, takes part.
 
     - SIGINT, Ctrl-C: a second one raises at once, wherever it finds the run.
+    - SIGHUP, a terminal that is gone: as SIGTERM; what ignored it before, such as ``nohup``, has it ignored.
     - SIGTERM: never requeues, since ``scancel`` sends it too; ``scontrol requeue`` and preemption, which also send it,
       start the job again by themselves.
     - SIGUSR1 and SIGUSR2: the first process then calls the handler that it found, such as submitit's, which requeues,
@@ -72,7 +78,8 @@ class GracefulStop(Checkpoint):
 
     def __enter__(self) -> GracefulStop:
         if threading.current_thread() is threading.main_thread():
-            self._found = {number: signal.getsignal(number) for number in SIGNALS}
+            found = {number: signal.getsignal(number) for number in SIGNALS}
+            self._found = {n: handler for n, handler in found.items() if (n, handler) != _BY_NOHUP}
             self._install()
         return self
 
@@ -86,6 +93,8 @@ class GracefulStop(Checkpoint):
             signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            leave_terminal()
         insists = number == signal.SIGINT and (self.asked or self.leaving)
         if insists or not (self.training or self.leaving):
             self._leave_at_once(number)
@@ -192,6 +201,24 @@ def requeue(job: SlurmJob) -> bool:
     if fault:
         print(f"warning: job {job.id} is not requeued: {fault}", file=sys.stderr)
     return fault is None
+
+
+def leave_terminal() -> None:
+    """Send what is printed from now on nowhere, where it would go to a terminal: that is gone, and writing to it an
+    error which would end the run before it has saved."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in filter(_is_terminal, (1, 2)):
+        os.dup2(nowhere, stream)
+    os.close(nowhere)
+
+
+def _is_terminal(stream: int) -> bool:
+    """Whether it is one, or was: of a terminal that is gone isatty says no."""
+    try:
+        os.ttyname(stream)
+    except OSError as error:
+        return error.errno not in (errno.ENOTTY, errno.EBADF)
+    return True
 
 
 @rank_zero_only

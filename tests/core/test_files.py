@@ -29,3 +29,18 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     with whole_folder(tmp_path / "model") as folder:
         (folder / "new").write_text("2")
     assert [path.name for path in tmp_path.rglob("*")] == ["model", "new"]
+
+
+def test_with_a_list_of_its_own_names_a_folder_keeps_the_others(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    with whole_folder(model, []) as folder:
+        [write_text(folder / name, "1") for name in ("config.json", "old", "both")]
+    write_text(model / "mine", "mine")
+    with pytest.raises(KeyError), whole_folder(model, ["config.json", "old", "both"]) as folder:
+        _ = [write_text(folder / "new", "2"), {}["an error"]]
+    assert sorted(path.name for path in model.iterdir()) == ["both", "config.json", "mine", "old"]
+    with whole_folder(model, ["config.json", "old", "both"]) as folder:
+        [write_text(folder / name, "2") for name in ("config.json", "new", "both")]
+    found = {path.name: path.read_text() for path in model.iterdir()}
+    assert found == {"config.json": "2", "new": "2", "both": "2", "mine": "mine"}
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import warnings
 from collections.abc import Callable
@@ -305,3 +306,34 @@ def test_a_tokenizer_that_cannot_pad_is_refused():
     tokenizer.pad_token = None
     with pytest.raises(ValueError, match=r"encoder\.pretrained"):
         tokenize(pairs(), tokenizer, 64)
+
+
+@pytest.mark.parametrize("fault", ["a file in its place", "read-only", "full"])
+def test_a_cache_that_cannot_be_written_is_told_once_and_the_table_stays_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    cache = tmp_path / "cache"
+    if fault == "a file in its place":
+        cache.write_text("")
+    elif fault == "read-only":
+        monkeypatch.setattr(Path, "mkdir", _denied)  # root may write anywhere
+    else:
+        monkeypatch.setattr(os, "replace", _full)
+    examples, tokenizer = pairs(), word_tokenizer()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        tables = [tokenize(each, tokenizer, 64, cache) for each in (examples, pairs(7))]
+    assert len(caught) == 1
+    assert issubclass(caught[0].category, DataWarning)
+    assert "SHARCS_CACHE" in str(caught[0].message)
+    assert str(cache) in str(caught[0].message)
+    assert same(tables[0], tokenize(examples, tokenizer, 64))
+    assert not list(tmp_path.rglob("*.arrow*"))
+
+
+def _denied(*args: object, **options: object) -> None:
+    raise PermissionError(errno.EACCES, "Permission denied")
+
+
+def _full(*args: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import pty
+import select
 import shlex
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +94,45 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return asked
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
+@pytest.fixture(autouse=True)
+def _hangups_are_heard() -> Iterator[None]:
+    """As in a terminal, wherever the tests run."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+def test_a_hangup_that_is_ignored_stays_so(tmp_path: Path, whole: Path) -> None:
+    def hang_up() -> None:
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        os.kill(os.getpid(), signal.SIGHUP)
+
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nohup
+    run_with(tmp_path, at("on_train_batch_start", 1, hang_up, step=4))
+    assert_same_end(whole, tmp_path)
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+
+
+@pytest.mark.slow
+def test_a_terminal_that_is_gone_ends_the_run_with_a_checkpoint(tmp_path: Path) -> None:
+    """The bar is on: what it writes fails from the moment on in which the terminal is closed."""
+    pid, terminal = pty.fork()
+    words = [*COMMAND, "trainer.enable_progress_bar=true", "trainer.max_epochs=500", f"hydra.run.dir={tmp_path}/run"]
+    if pid == 0:
+        os.execv(words[0], words)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "run/metrics.csv").exists():
+        if select.select([terminal], [], [], 0.05)[0]:
+            os.read(terminal, 1 << 16)
+        assert time.monotonic() < deadline
+    (tmp_path / "run/checkpoints/last.ckpt").unlink(missing_ok=True)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 129
+    assert checkpoint(tmp_path / "run")["global_step"] > 0
+    assert not (tmp_path / "run/.hydra/run.lock").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGUSR2])
 def test_a_signal_in_a_step_saves_at_its_end_and_the_run_goes_on_exactly(
     tmp_path: Path, whole: Path, capfd: pytest.CaptureFixture[str], number: signal.Signals
 ) -> None:

@@ -1,0 +1,28 @@
+"""The names of the files that the GLUE leaderboard takes, and how one of them is told from any other file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ZIP_NAME = "submission.zip"
+HEADER = "index\tprediction"
+SUBMISSION_NAMES: dict[tuple[str, str], str] = {
+    ("cola", "test"): "CoLA.tsv",
+    ("sst2", "test"): "SST-2.tsv",
+    ("mrpc", "test"): "MRPC.tsv",
+    ("stsb", "test"): "STS-B.tsv",
+    ("qqp", "test"): "QQP.tsv",
+    ("mnli", "test_matched"): "MNLI-m.tsv",
+    ("mnli", "test_mismatched"): "MNLI-mm.tsv",
+    ("mnli", "test_ax"): "AX.tsv",
+    ("qnli", "test"): "QNLI.tsv",
+    ("rte", "test"): "RTE.tsv",
+    ("wnli", "test"): "WNLI.tsv",
+}
+"""The file of each task and test split."""
+
+
+def is_submission(path: Path) -> bool:
+    """Whether the file begins as one for the leaderboard does."""
+    with path.open("rb") as file:
+        return file.readline(len(HEADER) + 2).strip() == HEADER.encode()
