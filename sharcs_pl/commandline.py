@@ -20,6 +20,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from sharcs_pl.config import conf_dir
 from sharcs_pl.config.help import describe
+from sharcs_pl.config.plain import from_plain
 from sharcs_pl.data.spec import DataWarning
 
 BAD_INPUT = 2
@@ -188,8 +189,8 @@ def read_command(name: str, schema: type, arguments: Sequence[str]) -> Any:
     if show:
         print(OmegaConf.to_yaml(cfg))
         raise SystemExit(0)
-    plain = OmegaConf.to_container(cfg, resolve=True)
-    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), plain))
+    plain: Any = OmegaConf.to_container(cfg, resolve=True)
+    return from_plain(schema, plain)
 
 
 def command_help(name: str, schema: type) -> str:

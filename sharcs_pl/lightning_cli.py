@@ -23,6 +23,7 @@ from sharcs_pl.commandline import BAD_INPUT, shorten
 from sharcs_pl.config import RunConfig
 from sharcs_pl.config.evaluate import EvaluateConfig
 from sharcs_pl.config.help import field_texts, show_default
+from sharcs_pl.core.literal import literal
 from sharcs_pl.data.datamodule import SharcsDataModule
 from sharcs_pl.data.spec import UNKNOWN_LABEL
 from sharcs_pl.data.tasks import GRADED
@@ -163,7 +164,7 @@ class SharcsCLI(LightningCLI):
         self.callbacks.append(save)
         check_started(config)
         try:
-            train(config, self.run_dir, DictConfig(asdict(config)), build=self.build)
+            train(config, self.run_dir, DictConfig(literal(asdict(config))), build=self.build)
         except SystemExit as end:
             stopped = end.__context__  # what `train` left for
             waits = isinstance(stopped, Interrupted) and not stopped.requeued

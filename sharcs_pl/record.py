@@ -11,9 +11,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from sharcs_pl.config import RunConfig
+from sharcs_pl.config.plain import run_from_plain
 from sharcs_pl.data.tasks import TaskSpec
 from sharcs_pl.models.locate import local_folder
 
@@ -46,11 +45,9 @@ def absolute(path: Any) -> Any:
 
 
 def read_record(record: dict[str, Any]) -> RunConfig:
-    """The config back; keys that this version does not know raise ``ValueError``."""
+    """The config back, every text as it is; keys that this version does not know raise ``ValueError``."""
     task = record.get("task")
     if isinstance(task, dict):
         # Once the split was drawn with the run's seed, and a range did not say whether it was given or found.
         record = record | {"task": {"split_seed": record.get("seed", 1), "label_range_strict": False} | task}
-    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), record))
-    assert isinstance(config, RunConfig)
-    return config
+    return run_from_plain(record)

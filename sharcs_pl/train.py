@@ -28,7 +28,7 @@ from sharcs_pl.core.slurm import slurm_job
 from sharcs_pl.data.own import save_task
 from sharcs_pl.inputs import find_checkpoint, read_inputs
 from sharcs_pl.launch import decided_by_main, is_alone, is_lost_peer, is_main
-from sharcs_pl.rundir import RunState, claim, decide, drop_empty, run_config
+from sharcs_pl.rundir import RunState, claim, decide, drop_empty, run_config, typed
 
 if TYPE_CHECKING:
     from sharcs_pl.build import Run
@@ -150,7 +150,7 @@ def how_to_go_on(last: Path, hydra_cfg: DictConfig | None) -> str:
     """The command that resumes the run, where there is something to resume."""
     if not (last.exists() or previous(last).exists()) or hydra_cfg is None:
         return ""
-    overrides = [o for o in hydra_cfg.overrides.task if not o.startswith(("ckpt_path=", "overwrite="))]
+    overrides = [o for o in typed(hydra_cfg) if not o.startswith(("ckpt_path=", "overwrite="))]
     words = [*overrides, f"hydra.run.dir={shown(last.parent.parent)}", "ckpt_path=last"]
     return f"; to go on:\npython -m sharcs_pl.train {shlex.join(words)}"
 

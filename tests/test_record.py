@@ -1,6 +1,9 @@
+"""What a run leaves for its readers: nothing that was found in a file is interpolated."""
+
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -81,3 +84,30 @@ def test_a_warning_of_shared_texts_is_left_to_files(tmp_path: Path, recwarn: pyt
     examples = read_task(config.task, ("train", None), 1)[1]
     assert not set(examples["train"].texts) & set(examples["validation"].texts)
     assert not [warning for warning in recwarn if warning.category is DataWarning]
+
+
+SECRET = "SHARCS_TEST_SECRET"
+
+
+def stranger(**task: Any) -> dict[str, Any]:
+    own = {"name": "own", "train": "a.csv", "dev": "b.csv", "text": "review", "label": "stars"}
+    return {"task": own | task, "encoder": {"name": "custom", "pretrained": "enc"}, "method": {"name": "sharcs"}}
+
+
+@pytest.mark.parametrize("text", [f"${{oc.env:{SECRET}}}", "${task.name}", "${", "\\${a}", "${a:${b}}", "$", "???"])
+def test_a_text_of_a_record_is_that_text(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv(SECRET, "hunter2")
+    found = read_record(stranger(labels=[text, "other"]))
+    assert found.task.labels == [text, "other"]
+    if text != "???":  # where one text alone stands, this one says that there is none
+        assert read_record(stranger(dev=text, text=text)).task.text == text
+
+
+def test_a_key_that_this_version_does_not_know_is_an_error() -> None:
+    with pytest.raises(Exception, match="Key 'colour' not in"):
+        read_record(stranger(colour="red"))
+
+
+def test_the_classes_of_a_record_are_checked() -> None:
+    with pytest.raises(ValueError, match="each once"):
+        read_record(stranger(labels=["a", "a"]))
