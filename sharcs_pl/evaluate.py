@@ -144,17 +144,16 @@ def evaluate_model(prepared: Prepared, trainer: L.Trainer | None = None) -> Eval
 
 def present(prepared: Prepared, done: Evaluated, config: EvaluateConfig) -> dict[str, Any] | None:
     """The table on the screen and the files of the evaluation."""
-    from rich.console import Console
-
     from sharcs_pl.analysis.curves import Curves, write_curve
     from sharcs_pl.analysis.plots import draw_run
     from sharcs_pl.analysis.table import report_table, shares_table
+    from sharcs_pl.core.screen import Screen
     from sharcs_pl.results import figure_inputs, report_json, write_predictions
 
     task, report = prepared.task, done.report
     folder = Path(config.output) if config.output else prepared.source.home / "evaluation" / config.split
     folder.mkdir(parents=True, exist_ok=True)
-    console = Console()
+    console = Screen()
     metrics = report_json(report, prepared.config) if report else None
     if report:
         console.print(report_table(report, config.split))
@@ -174,7 +173,7 @@ def present(prepared: Prepared, done: Evaluated, config: EvaluateConfig) -> dict
         draw_run(report, done.predictions[split], prepared.examples[split].texts, inputs)
     if config.split == "test" and task.name in GLUE:
         submit(prepared, done, config)
-    console.print(f"results in {shown(folder.absolute())}", soft_wrap=True, highlight=False)
+    console.print(f"results in {shown(folder.absolute())}", soft_wrap=True)
     return metrics
 
 
@@ -193,28 +192,26 @@ def submit(prepared: Prepared, done: Evaluated, config: EvaluateConfig) -> None:
 
 def compare_with(one: Prepared, done: Evaluated, other: Prepared, config: EvaluateConfig) -> None:
     """Two runs side by side, with a paired bootstrap of the difference."""
-    from rich.console import Console
-
     from sharcs_pl.analysis.compare import compare, comparison_table
+    from sharcs_pl.core.screen import Screen
 
     rival = evaluate_model(other)
     a, b = (next(iter(found.predictions.values())) for found in (done, rival))
     costs = (done.model.cost, rival.model.cost)
     comparison = compare(a, b, one.task.metric, costs, config.draws, one.config.seed)
-    Console().print(comparison_table(comparison, (one.name, other.name)))
+    Screen().print(comparison_table(comparison, (one.name, other.name)))
     folder = Path(config.output) if config.output else one.source.home / "evaluation" / config.split
     write_text(folder / "comparison.json", json.dumps(comparison.to_json(), indent=2) + "\n")
 
 
 def audit_costs(done: Evaluated) -> None:
     """The formula's multiply-adds beside those that fvcore counts on the real model."""
-    from rich.console import Console
-
     from sharcs_pl.analysis.audit import audit, audit_table
+    from sharcs_pl.core.screen import Screen
 
     lengths = next(iter(done.predictions.values())).lengths.sort().values
     chosen = sorted({int(lengths[0]), int(lengths[len(lengths) // 2]), int(lengths[-1])})
-    Console().print(audit_table(audit(done.model, chosen)))
+    Screen().print(audit_table(audit(done.model, chosen)))
 
 
 if __name__ == "__main__":

@@ -303,8 +303,9 @@ def final_weights(config: ReorderConfig, found: Found, loaded: Loaded, outcome: 
 
 def present(record: dict[str, Any], output: Path) -> None:
     """The accuracy of every cut before and after, and where the checkpoint is."""
-    from rich.console import Console
     from rich.table import Table
+
+    from sharcs_pl.core.screen import Screen
 
     table = Table(
         title=f"{record['task']}: {record['metric']} (loss) without training, layers after the first "
@@ -315,7 +316,7 @@ def present(record: dict[str, Any], output: Path) -> None:
     for row in record["narrow"]:
         table.add_row(_CUTS[row["cut"]], row["width"], _shown(row["before"]), _shown(row["after"]))
     table.add_row("nothing", "1", *[_shown(record["full"])] * 2)
-    console = Console(highlight=False)
+    console = Screen()
     console.print(table)
     console.print(
         f"importance on {record['samples']:,} {record['split']} texts with {record['head']} head; logits at full width "

@@ -123,6 +123,24 @@ def test_names_from_data_are_plain_text(folder: Path, label: str) -> None:
     assert not [line for line in text.splitlines() if line.startswith("# lines")]
 
 
+def test_the_front_matter_and_every_cell_hold_one_line_each(folder: Path) -> None:
+    strange = "x\n---\n| `a` | <b>"
+    point = {"thresholds": [0.5], "metric": strange}
+    change(folder, operating_points={strange: point}, id2label={"0": strange, "1": "y"})
+    text, front = card_of(folder, METRICS | {"metric": strange, "task": strange})
+    assert front["model-index"][0]["results"][0]["metrics"][0]["type"] == "x --- | `a` | <b>"
+    assert "<b>" not in text.replace("'x\\n---\\n| `a` | <b>'", "")  # but in the line of Python
+    heads = [line for line in text.splitlines() if line.startswith("|  | ")]
+    assert heads == [r"|  | x --- \| \`a\` \| &lt;b&gt; | million MACs per text | of dense | share routed there |"]
+
+
+@pytest.mark.parametrize("values", [{"widths": ["<b>", "1"]}, {"split_layer": "<b>"}])
+def test_a_number_is_a_number(folder: Path, values: Any) -> None:
+    change(folder, **values)
+    with pytest.raises(ValueError, match="<b>"):
+        write_card(folder)
+
+
 def test_an_encoder_from_a_folder_or_package_is_not_named(folder: Path, tmp_path: Path) -> None:
     for name in (str(tmp_path), "pkg:some_package/model", None):
         text, front = card_of(folder, record={"encoder": {"pretrained": name}})

@@ -21,7 +21,7 @@ FLOORS = {
     "training": {"core", "models", "data", "training", "analysis"},
     "analysis": {"core", "models", "data", "training", "analysis", "inference"},
     "inference": {"core", "models", "data", "inference"},
-    "commandline": {"config", "data"},
+    "commandline": {"core", "config", "data"},
     "inputs": {"core", "config", "models", "data"},
     "record": {"config", "models", "data"},
     "launch": set(),
