@@ -34,7 +34,7 @@ from sharcs_pl.data.tasks import Examples, TaskSpec
 from sharcs_pl.inputs import Inputs
 from sharcs_pl.methods import Method, get_method
 from sharcs_pl.models.pretrained import align
-from sharcs_pl.record import make_record
+from sharcs_pl.record import make_record, travelling
 from sharcs_pl.training.callbacks import (
     CurveFiles,
     EpochFractionSchedule,
@@ -201,7 +201,7 @@ def build_module(config: RunConfig, task: TaskSpec, model: Any, rule: TrainingRu
     )
     if str(config.trainer.precision).startswith("64"):
         model.double()  # Lightning does so after it has loaded a checkpoint, which would round its weights
-    return SharcsModule(model, task, objective, optimizer, config.seed, make_record(config, task), rule)
+    return SharcsModule(model, task, objective, optimizer, config.seed, travelling(make_record(config, task)), rule)
 
 
 def build_trainer(
@@ -268,5 +268,4 @@ def build_logger(config: RunConfig, run_dir: Path, record: dict[str, Any] | None
     settings = LoggerSettings(**asdict(config.logger))
     # From the environment only here: an address may hold a password, and the config is kept in many places.
     settings = replace(settings, tracking_uri=settings.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI"))
-    hparams = {key: value for key, value in (record or {}).items() if key not in ("logger", "ckpt_path", "overwrite")}
-    return [RunLogger(settings, run_dir, hparams)]
+    return [RunLogger(settings, run_dir, record or {})]

@@ -88,10 +88,18 @@ def prepare(path: str, source: Source, config: EvaluateConfig) -> Prepared:
     try:
         task, examples = read_task(run_config.task, splits_of(run_config, config.split), run_config.seed)
     except ValueError as error:
-        found = re.match(r"(task\.\w+)=.*there is no such file", str(error))
-        hint = f"; give {found.group(1)}=<where it is now>" if found else ""
-        raise ValueError(f"{error}{hint}") from error
+        raise ValueError(_asking_for_data(path, str(error))) from error
+    source = replace(source, config=run_config)
     return Prepared(path, source, run_config, replace(task, validation=tuple(examples)), examples)
+
+
+def _asking_for_data(path: str, fault: str) -> str:
+    """What is said of data that is not there: moved, or, of a model or a checkpoint alone, never told."""
+    moved = re.match(r"(task\.\w+)=.*there is no such file", fault)
+    if moved:
+        return f"{fault}; give {moved.group(1)}=<where it is now>"
+    untold = re.match(r"(task\.\w+) is missing", fault)
+    return f"run={path} does not say where its texts are; give {untold.group(1)}=<file>" if untold else fault
 
 
 def texts_of(prepared: Prepared) -> list[tuple[str, ...]]:

@@ -241,7 +241,7 @@ def describe(
     return {
         "task": found.task.name,
         "metric": metric,
-        "run": config.run,
+        "run": config.run and Path(config.run).absolute().name,  # the folder is given away
         "encoder": found.config.encoder.name,
         "weights": config.weights if config.run else "pretrained",
         "head": head,

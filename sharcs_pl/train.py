@@ -28,6 +28,7 @@ from sharcs_pl.core.slurm import slurm_job
 from sharcs_pl.data.own import save_task
 from sharcs_pl.inputs import find_checkpoint, read_inputs
 from sharcs_pl.launch import decided_by_main, is_alone, is_lost_peer, is_main
+from sharcs_pl.record import make_record
 from sharcs_pl.rundir import RunState, claim, decide, drop_empty, run_config, typed
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def train(
     last = run_dir / "checkpoints" / "last.ckpt"
 
     def start() -> list[str | None]:
-        state = claim(config, run_dir, cfg, hydra_cfg, run.module.record, job)
+        state = claim(config, run_dir, cfg, hydra_cfg, make_record(config, run.inputs.task), job)
         headline(config, run)
         found = inputs.checkpoint if alone else find_checkpoint(config, run_dir, state is RunState.RESUME)
         return [str(run_dir.absolute()), None if found is None else str(found)]

@@ -4,7 +4,7 @@ import warnings
 
 import pytest
 
-from sharcs_pl.commandline import LONGEST_MESSAGE, hydra_raises, shorten, suggest, user_errors, wants_traceback
+from sharcs_pl.commandline import LONGEST_MESSAGE, explain, hydra_raises, shorten, suggest, user_errors, wants_traceback
 from sharcs_pl.config import RunConfig
 from sharcs_pl.data.spec import DataWarning
 
