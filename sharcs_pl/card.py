@@ -257,7 +257,7 @@ def _usage(found: Contents) -> str:
         "from transformers import pipeline\n\n"
         "from sharcs_pl import SharcsForSequenceClassification  # importing it makes the architecture known\n\n"
         'classify = pipeline("text-classification", model="path/to/this/folder")\n'
-        f'{dial}print(classify(["one text", "another"], batch_size=32))\n\n'
+        f'{dial}print(classify(["one text", "another"], batch_size=32, truncation=True))\n\n'
         'model = SharcsForSequenceClassification.from_pretrained("path/to/this/folder")\n'
         "```" + ("" if found.config.get("skim") else _COMMANDS)
     )
@@ -267,8 +267,11 @@ def _usage_of(module: str, name: str) -> str:
     return (
         "## How to use\n\n"
         "```python\n"
+        "from transformers import AutoTokenizer\n\n"
         f"from sharcs_pl.models.{module} import {name}ForSequenceClassification\n\n"
+        'tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")\n'
         f'model = {name}ForSequenceClassification.from_pretrained("path/to/this/folder")\n'
+        'batch = tokenizer(["one text", "another"], padding=True, truncation=True, return_tensors="pt")\n'
         "out = model(**batch)  # out.logits; threshold=... sets the dial\n"
         "```"
     )

@@ -127,10 +127,12 @@ def evaluate_model(prepared: Prepared, trainer: L.Trainer | None = None) -> Eval
     import lightning as L
 
     from sharcs_pl.analysis.evaluation import evaluate
-    from sharcs_pl.build import build_module, build_table
+    from sharcs_pl.build import build_module, build_table, check_accelerator
     from sharcs_pl.data.sampler import eval_loader
 
     config, task = prepared.config, prepared.task
+    if trainer is None:
+        check_accelerator(config.trainer.accelerator, "accelerator")
     tokenizer, model = load_tokenizer(prepared.source), load_model(prepared.source)
     tables = [build_table(config, examples, tokenizer) for examples in prepared.examples.values()]
     module = build_module(config, task, model)

@@ -211,6 +211,9 @@ class SharcsCLI(LightningCLI):
         config = replace(self.run_config, trainer=alone)
         if self.ckpt_path is None:
             raise ValueError("ckpt_path is missing; give a checkpoint, a run directory or a saved model's folder")
+        if config.trainer.limit_val_batches is not None:
+            limit = config.trainer.limit_val_batches
+            raise ValueError(f"trainer.limit_val_batches={limit}: a table is of the whole split; leave the key out")
         source = open_source(self.ckpt_path)
         check_same_model(config, source)
         task, examples = read_task(config.task, splits_of(config, split), config.seed)

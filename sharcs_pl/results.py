@@ -58,6 +58,7 @@ def finish(config: RunConfig, run: Run, run_dir: Path) -> dict[str, Any]:
     found = load_best(run, run_dir / "checkpoints" / "best.ckpt")
     if config.checkpoint.save_best and not found:
         Screen(stderr=True, soft_wrap=True).print(no_best(config))
+    run.trainer.limit_val_batches = 1.0  # of whatever the epochs looked at; the table is of all texts
     run.trainer.validate(run.module, datamodule=run.datamodule, verbose=False)
     report = evaluate(run.module.predictions, run.inputs.task, run.module.model.cost, config.seed)
     epochs, steps = run.datamodule.history.num_epochs, run.trainer.global_step

@@ -67,6 +67,7 @@ def test_a_trained_model(folder: Path) -> None:
     assert row(text, "0") == ["0", "0.25", "4", "1", "8"]
     assert row(text, "1") == ["1", "1", "16", "4", "32"]
     assert "After layer 1 of 3" in text
+    assert "batch_size=32, truncation=True))" in text  # a text longer than the encoder reads is cut
     assert "cut at 96 tokens" in text
     assert "arxiv.org/abs/2310.12126" in text
 
