@@ -24,7 +24,7 @@ from lightning.pytorch.callbacks import Callback
 WARMUP = 3  # steps that are not timed
 FIXED = (
     "trainer.enable_progress_bar=false", "checkpoint.save_last=false", "checkpoint.save_best=false",
-    "trainer.limit_val_batches=0",
+    "trainer.limit_val_batches=1",
 )  # fmt: skip
 
 

@@ -78,7 +78,7 @@ def build(config: RunConfig, folder: Path) -> Run:
 def fit(config: RunConfig, steps: int) -> float:
     """Seconds of one ``Trainer.fit`` of so many steps, all callbacks, bar and checkpoints included."""
     trainer = replace(
-        config.trainer, limit_train_batches=steps, limit_val_batches=0, max_epochs=config.hardness.window + 1
+        config.trainer, limit_train_batches=steps, limit_val_batches=1, max_epochs=config.hardness.window + 1
     )
     trainer = replace(trainer, max_steps=steps)
     with tempfile.TemporaryDirectory() as folder:

@@ -44,9 +44,8 @@ def main() -> None:
 
 def run(config: BenchConfig) -> dict[str, Any]:
     """Measure, print and write; returns what ``bench.json`` holds."""
-    from rich.console import Console
-
     from sharcs_pl.analysis.speed import row, speed_table
+    from sharcs_pl.core.screen import Screen
 
     prepared = check(config)
     if config.output is not None:
@@ -56,18 +55,18 @@ def run(config: BenchConfig) -> dict[str, Any]:
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     subject = trained(config, *prepared) if prepared else untrained(config)
-    console = Console(record=True, width=None if sys.stdout.isatty() else 150)
+    console = Screen(record=True, width=None if sys.stdout.isatty() else 150)
     found: dict[str, Any] = {"command": command(), "machine": machine(config), "rows": []}
-    console.print(found["command"], markup=False, highlight=False, soft_wrap=True)
+    console.print(found["command"], soft_wrap=True)
     told = ", ".join(f"{key} {value}" for key, value in found["machine"].items())
-    console.print(f"{told}; {subject.name}", highlight=False)
+    console.print(f"{told}; {subject.name}")
     for lineup, contenders in rounds(config, subject):
         timed = compete(config, lineup, contenders)
         found["rows"] += [row(each, lineup.workload) for each in timed]
         console.print(speed_table(timed, lineup.workload, subject.metric_name))
     if config.output is not None:
         write(Path(config.output), found, console.export_text())
-        console.print(f"results in {config.output}", soft_wrap=True, highlight=False)
+        console.print(f"results in {config.output}", soft_wrap=True)
     return found
 
 
@@ -180,12 +179,12 @@ def graph_rows(config: BenchConfig, lineup: Lineup, exported: Any) -> Iterator[C
 
 def compete(config: BenchConfig, lineup: Lineup, contenders: list[Contender]) -> list[Timed]:
     """The rounds of one batch size, with a bar on stderr."""
-    from rich.console import Console
     from rich.progress import track
 
     from sharcs_pl.analysis.latency import race
+    from sharcs_pl.core.screen import Screen
 
-    console = Console(stderr=True)
+    console = Screen(stderr=True)
     label = f"batch size {lineup.workload.batch_size}, {lineup.workload.order} order"
     total = (config.warmup + config.repeats) * len(contenders)
     bar = iter(track(range(total), label, console=console, disable=not console.is_terminal, transient=True))

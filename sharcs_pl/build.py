@@ -34,7 +34,7 @@ from sharcs_pl.data.tasks import Examples, TaskSpec
 from sharcs_pl.inputs import Inputs
 from sharcs_pl.methods import Method, get_method
 from sharcs_pl.models.pretrained import align
-from sharcs_pl.record import make_record
+from sharcs_pl.record import make_record, travelling
 from sharcs_pl.training.callbacks import (
     CurveFiles,
     EpochFractionSchedule,
@@ -73,6 +73,7 @@ def build_run(
     ``more``: arguments of the trainer that the config does not have.
     """
     method = get_method(config.method.name)
+    check_devices(config)
     check_world(world_size(config), len(config.width.multipliers))
     L.seed_everything(config.seed, verbose=False)
     tokenizer = build_tokenizer(inputs)
@@ -93,6 +94,31 @@ def world_size(config: RunConfig) -> int:
         gpus = torch.cuda.device_count() if config.trainer.accelerator in ("auto", "gpu", "cuda") else 0
         return max(1, gpus) * config.trainer.num_nodes
     return int(devices) * config.trainer.num_nodes
+
+
+def check_accelerator(name: str, key: str = "trainer.accelerator") -> None:
+    """``ValueError`` naming the key where the accelerator asked for is not here."""
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    here = {"gpu": cuda or mps, "cuda": cuda, "mps": mps}
+    if not here.get(name, True):
+        raise ValueError(f"{key}={name}: torch sees no such device here; use {key}=cpu or auto")
+
+
+def check_devices(config: RunConfig) -> None:
+    """``ValueError`` naming the key where the devices asked for are not here, or do not know the precision."""
+    trainer = config.trainer
+    check_accelerator(trainer.accelerator)
+    asked, cuda = trainer.devices, trainer.accelerator not in ("cpu", "mps") and torch.cuda.is_available()
+    chosen = isinstance(asked, list) or asked == -1
+    on_cpu = trainer.accelerator == "cpu" or not (cuda or torch.backends.mps.is_available())
+    if on_cpu and chosen:
+        raise ValueError(f"trainer.devices={asked} chooses GPUs, and none is here; give a number, trainer.devices=1")
+    if on_cpu and str(trainer.precision) in ("16-mixed", "16"):
+        raise ValueError(f"trainer.precision={trainer.precision} needs a GPU; on a CPU use bf16-mixed or 32-true")
+    count = torch.cuda.device_count() if cuda else 0
+    wanted = max(asked) + 1 if isinstance(asked, list) else asked if isinstance(asked, int) else 0
+    if cuda and wanted > count:
+        raise ValueError(f"trainer.devices={asked}: {count} GPUs are here, numbered from 0")
 
 
 def build_tokenizer(inputs: Inputs) -> PreTrainedTokenizerFast:
@@ -205,7 +231,7 @@ def build_module(config: RunConfig, task: TaskSpec, model: Any, rule: TrainingRu
     )
     if str(config.trainer.precision).startswith("64"):
         model.double()  # Lightning does so after it has loaded a checkpoint, which would round its weights
-    return SharcsModule(model, task, objective, optimizer, config.seed, make_record(config, task), rule)
+    return SharcsModule(model, task, objective, optimizer, config.seed, travelling(make_record(config, task)), rule)
 
 
 def build_trainer(
@@ -273,5 +299,4 @@ def build_logger(config: RunConfig, run_dir: Path, record: dict[str, Any] | None
     settings = LoggerSettings(**asdict(config.logger))
     # From the environment only here: an address may hold a password, and the config is kept in many places.
     settings = replace(settings, tracking_uri=settings.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI"))
-    hparams = {key: value for key, value in (record or {}).items() if key not in ("logger", "ckpt_path", "overwrite")}
-    return [RunLogger(settings, run_dir, hparams)]
+    return [RunLogger(settings, run_dir, record or {})]

@@ -140,12 +140,11 @@ def time_rungs(
     config: CalibrateConfig, prepared: Prepared, model: SharcsForSequenceClassification, views: Views
 ) -> Views:
     """The views with the latency of each text on each rung; what was timed is printed."""
-    from rich.console import Console
-
     from sharcs_pl.analysis.rung_latency import latency_table
+    from sharcs_pl.core.screen import Screen
 
     latency = engine_latency(model, views.predictions.lengths.numpy(), config, prepared.config.trainer.accelerator)
-    Console().print(latency_table(latency, model.ladder.labels()))
+    Screen().print(latency_table(latency, model.ladder.labels()))
     return views.timed(latency.of(views.predictions.lengths.numpy()))
 
 
@@ -238,12 +237,11 @@ def keep(folder: Path, config: CalibrateConfig, record: dict[str, Any]) -> None:
 
 def present(config: CalibrateConfig, prepared: Prepared, folder: Path, rows: list[Row], views: Views) -> None:
     """The table of all points on the screen, and the figure where matplotlib is installed."""
-    from rich.console import Console
-
     from sharcs_pl.analysis.points import draw_points, points_table
     from sharcs_pl.analysis.style import have_matplotlib
+    from sharcs_pl.core.screen import Screen
 
-    console, widths = Console(), views.cost.ladder.labels()
+    console, widths = Screen(), views.cost.ladder.labels()
     held = "" if config.holdout is None else " held out"
     title = f"{views.task.name}: operating points on {len(views.outcomes):,} texts{held}"
     console.print(points_table(rows, widths, config.confidence, title))
@@ -255,7 +253,7 @@ def present(config: CalibrateConfig, prepared: Prepared, folder: Path, rows: lis
         places.append(draw_points(rows, views, output / f"{config.point}.png"))
     where = " and ".join(shown(place.absolute()) for place in places)
     use = "is now the point in use" if config.default else f"predict point={config.point} takes it"
-    console.print(f"{config.point} is in {where}; {use}", soft_wrap=True, highlight=False)
+    console.print(f"{config.point} is in {where}; {use}", soft_wrap=True)
 
 
 if __name__ == "__main__":

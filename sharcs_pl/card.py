@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -13,6 +12,8 @@ from typing import Any
 
 from sharcs_pl.core.files import write_text
 from sharcs_pl.core.skim import SkimLadder
+from sharcs_pl.core.text import markdown, one_line
+from sharcs_pl.core.widths import WidthLadder
 from sharcs_pl.models.architectures import OURS, EncoderSizes, encoder_sizes
 from sharcs_pl.models.configuration import TRAINED
 from sharcs_pl.models.folder import read_json
@@ -97,12 +98,17 @@ class Contents:
     @property
     def exits(self) -> list[int]:
         """The layers after which a text may stop, where it may."""
-        return self.config.get("exits", [])
+        return [int(layer) for layer in self.config.get("exits", [])]
 
     @property
     def widths(self) -> list[str]:
         """The ladder, narrow first."""
-        return self.config.get("widths", ["1"])
+        return WidthLadder.parse(self.config.get("widths", ["1"])).labels()
+
+    @property
+    def split_layer(self) -> int:
+        """Full-width layers before the others."""
+        return int(self.config["split_layer"])
 
     @property
     def skims(self) -> bool:
@@ -189,10 +195,10 @@ def _result_lines(found: Contents) -> list[str]:
 
 def _introduction(found: Contents) -> str:
     encoder, sizes = found.config["encoder"]["model_type"], found.sizes
-    about = f" for the task {_text(found.task)}" if found.task not in (None, "own") else ""
+    about = f" for the task {markdown(found.task)}" if found.task not in (None, "own") else ""
     shape = f"{sizes.layers} layers, hidden size {sizes.hidden}, {sizes.heads} heads"
-    answers = "a score" if found.labels is None else f"one of {', '.join(map(_text, found.labels))}"
-    start = f", fine-tuned from {_text(found.base_model)}" if found.base_model else ""
+    answers = "a score" if found.labels is None else f"one of {', '.join(map(markdown, found.labels))}"
+    start = f", fine-tuned from {markdown(found.base_model)}" if found.base_model else ""
     kind = "depth" if found.exits else "length" if found.skims else "width"
     return (
         f"# Text classifier{'' if found.stock else f' of adaptive {kind}'}{about}\n\n"
@@ -207,13 +213,13 @@ def _how(found: Contents) -> str:
         return "It is an ordinary model of transformers: every text runs at full width, with no router."
     if found.exits:
         places, config = ", ".join(map(str, found.exits)), found.config
-        rule = f"{config['rule']} with the threshold {config['threshold']:g}"
+        rule = f"{markdown(config['rule'])} with the threshold {config['threshold']:g}"
         return f"After the layers {places} of {layers} a head may answer: each text stops where it is sure, by {rule}."
     if found.skims:
         return "Before every layer it skips the tokens that the layers above do not need."
     if found.routed:
         return (
-            f"After layer {found.config['split_layer']} of {layers} a small router chooses, for every text of a batch, "
+            f"After layer {found.split_layer} of {layers} a small router chooses, for every text of a batch, "
             "how wide the layers above run: easy texts take a narrow slice of the weights, hard ones all of them."
             f"{' Until then it skips tokens that no layer above needs.' if found.config.get('skim') else ''}"
         )
@@ -232,7 +238,7 @@ def _ladder(found: Contents) -> str:
     full = (sizes.hidden, sizes.heads, sizes.ffn)
     rows = [[rung, width, *(int(Fraction(width) * size) for size in full)] for rung, width in enumerate(found.widths)]
     table = _table(["rung", "width", "hidden", "heads", "feed-forward"], rows)
-    split = f"Sizes of the layers after the split layer, {found.config['split_layer']} of {sizes.layers}:"
+    split = f"Sizes of the layers after the split layer, {found.split_layer} of {sizes.layers}:"
     return f"## Ladder\n\n{split}\n\n{table}"
 
 
@@ -246,9 +252,9 @@ def _results(found: Contents) -> str:
         rows.insert(0, _result_row("routed", metrics["routed"]))
     if len(rows) > 1 and metrics["oracle"]["value"] is not None:
         rows.append(_result_row("oracle routing (the cheapest rung that is right)", metrics["oracle"]))
-    table = _table(["", metrics["metric"], "million MACs per text", "of dense", "share routed there"], rows)
+    table = _table(["", markdown(metrics["metric"]), "million MACs per text", "of dense", "share routed there"], rows)
     note = "; routed by the rule of training" if found.routed else ""
-    return f"## Results\n\nOn the validation split of {_text(found.task)}{note}. MACs are multiply-adds.\n\n{table}"
+    return f"## Results\n\nOn the validation split of {markdown(found.task)}{note}. MACs are multiply-adds.\n\n{table}"
 
 
 def _result_row(name: str, at: dict[str, Any], share: float | None = None) -> list[str]:
@@ -260,7 +266,9 @@ def _points(found: Contents) -> str:
         return ""
     points = {TRAINED: {}} | found.config.get("operating_points", {})
     used = found.config.get("operating_point") or TRAINED
-    rows = [[_text(name) + " (in use)" * (name == used), *_point_cells(found, point)] for name, point in points.items()]
+    rows = [
+        [markdown(name) + " (in use)" * (name == used), *_point_cells(found, point)] for name, point in points.items()
+    ]
     table = _table(["point", "thresholds (router logits)", "metric", "value", "of dense", "samples"], rows)
     return (
         "## Operating points\n\nA text runs on the narrowest rung whose threshold its router logit, or that of a "
@@ -275,7 +283,7 @@ def _point_cells(found: Contents, point: dict[str, Any]) -> list[str]:
     trained = "the likeliest rung" if probability is None else f"probability {probability:g}"
     thresholds = ", ".join(f"{float(value):.4g}" for value in point.get("thresholds", ())) or trained
     measured = [_number(point.get(key), ".4f") for key in ("value", "macs_fraction")]
-    return [thresholds, _text(point.get("metric", "")), *measured, _number(point.get("samples"), ",d")]
+    return [thresholds, markdown(point.get("metric", "")), *measured, _number(point.get("samples"), ",d")]
 
 
 def _usage(found: Contents) -> str:
@@ -292,7 +300,7 @@ def _usage(found: Contents) -> str:
         "from transformers import pipeline\n\n"
         "from sharcs_pl import SharcsForSequenceClassification  # importing it makes the architecture known\n\n"
         'classify = pipeline("text-classification", model="path/to/this/folder")\n'
-        f'{dial}print(classify(["one text", "another"], batch_size=32))\n\n'
+        f'{dial}print(classify(["one text", "another"], batch_size=32, truncation=True))\n\n'
         'model = SharcsForSequenceClassification.from_pretrained("path/to/this/folder")\n'
         "```" + ("" if found.config.get("skim") else _COMMANDS) + ("" if obstacle(found.config) else _STOCK)
     )
@@ -302,8 +310,11 @@ def _usage_of(module: str, name: str) -> str:
     return (
         "## How to use\n\n"
         "```python\n"
+        "from transformers import AutoTokenizer\n\n"
         f"from sharcs_pl.models.{module} import {name}ForSequenceClassification\n\n"
+        'tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")\n'
         f'model = {name}ForSequenceClassification.from_pretrained("path/to/this/folder")\n'
+        'batch = tokenizer(["one text", "another"], padding=True, truncation=True, return_tensors="pt")\n'
         "out = model(**batch)  # out.logits; threshold=... sets the dial\n"
         "```" + (_STOCK if module == "exits" else "")
     )
@@ -321,7 +332,7 @@ def _limits(found: Contents) -> str:
     if not found.routed:
         lines[1] = "On texts unlike those of training accuracy may differ: evaluate on your own."
     if length:
-        lines.insert(0, f"It was trained on texts cut at {length} tokens.")
+        lines.insert(0, f"It was trained on texts cut at {markdown(length)} tokens.")
     return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines)
 
 
@@ -334,12 +345,6 @@ def _number(value: float | None, form: str = ".3f") -> str:
     return "" if value is None else format(value, form)
 
 
-def _text(text: Any) -> str:
-    """A name that was found in data, as one line of plain Markdown: no mark-up, no HTML, no cell or line of its own."""
-    line = html.escape(" ".join(str(text).split()), quote=False)
-    return re.sub(r"([\\`*_{}\[\]()#+!|~$])", r"\\\1", line)
-
-
 def _yaml(text: str) -> str:
-    """A string of the front matter; JSON's strings are YAML's."""
-    return json.dumps(text, ensure_ascii=False)
+    """A string of the front matter, in one line; JSON's strings are YAML's."""
+    return json.dumps(one_line(text), ensure_ascii=False)

@@ -16,11 +16,12 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from sharcs_pl.commandline import explain, is_user_error, user_errors, wants_traceback
 from sharcs_pl.config import RunConfig, conf_dir
-from sharcs_pl.rundir import check_recipe, run_config
+from sharcs_pl.config.plain import run_from_plain
+from sharcs_pl.rundir import check_recipe
 from sharcs_pl.source import open_source
 from sharcs_pl.train import OwnConf
 
@@ -113,7 +114,7 @@ def from_sections(values: dict[str, Any]) -> RunConfig:
     devices = plain["trainer"]["devices"]
     if isinstance(devices, str):  # as Lightning's types read the 2 of a command line
         plain["trainer"]["devices"] = read_yaml(devices, "trainer.devices")
-    return run_config(DictConfig(plain))
+    return run_from_plain(plain)
 
 
 def preset_config(choices: dict[str, str]) -> dict[str, Any]:

@@ -20,7 +20,9 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from sharcs_pl.config import conf_dir
 from sharcs_pl.config.help import describe
+from sharcs_pl.config.plain import from_plain
 from sharcs_pl.core.finite import Diverged
+from sharcs_pl.core.text import one_line, printable
 from sharcs_pl.data.spec import DataWarning
 
 BAD_INPUT = 2
@@ -73,7 +75,7 @@ def hydra_raises() -> Iterator[None]:
 def show_warning(message: Warning | str, category: type[Warning], *place: Any, **rest: Any) -> None:
     """Our own warnings in our words; those of others as Python shows them."""
     if issubclass(category, DataWarning):
-        print(f"warning: {message}", file=sys.stderr)
+        print(f"warning: {printable(str(message))}", file=sys.stderr)
     else:
         print(warnings.formatwarning(message, category, place[0], place[1]), end="", file=sys.stderr)
 
@@ -112,7 +114,7 @@ def explain(error: Exception, schema: type) -> str:
 
 def shorten(text: str) -> str:
     """One line of at most ``LONGEST_MESSAGE`` characters, its middle left out."""
-    line = " ".join(text.split())
+    line = one_line(text)
     if len(line) <= LONGEST_MESSAGE:
         return line
     half = LONGEST_MESSAGE // 2 - 2
@@ -191,8 +193,8 @@ def read_command(name: str, schema: type, arguments: Sequence[str]) -> Any:
     if show:
         print(OmegaConf.to_yaml(cfg))
         raise SystemExit(0)
-    plain = OmegaConf.to_container(cfg, resolve=True)
-    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), plain))
+    plain: Any = OmegaConf.to_container(cfg, resolve=True)
+    return from_plain(schema, plain)
 
 
 def command_help(name: str, schema: type) -> str:

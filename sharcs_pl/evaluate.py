@@ -129,11 +129,19 @@ def prepare(path: str, source: Source, config: EvaluateConfig) -> Prepared:
     try:
         task, examples = read_task(run_config.task, splits_of(run_config, config.split), run_config.seed)
     except ValueError as error:
-        found = re.match(r"(task\.\w+)=.*there is no such file", str(error))
-        hint = f"; give {found.group(1)}=<where it is now>" if found else ""
-        raise ValueError(f"{error}{hint}") from error
+        raise ValueError(_asking_for_data(path, str(error))) from error
+    source = replace(source, config=run_config)
     seen = warn_of_seen(source, examples)
     return Prepared(path, source, run_config, replace(task, validation=tuple(examples)), examples, seen)
+
+
+def _asking_for_data(path: str, fault: str) -> str:
+    """What is said of data that is not there: moved, or, of a model or a checkpoint alone, never told."""
+    moved = re.match(r"(task\.\w+)=.*there is no such file", fault)
+    if moved:
+        return f"{fault}; give {moved.group(1)}=<where it is now>"
+    untold = re.match(r"(task\.\w+) is missing", fault)
+    return f"run={path} does not say where its texts are; give {untold.group(1)}=<file>" if untold else fault
 
 
 def texts_of(prepared: Prepared) -> list[tuple[str, ...]]:
@@ -161,10 +169,12 @@ def evaluate_model(prepared: Prepared, trainer: L.Trainer | None = None) -> Eval
     import lightning as L
 
     from sharcs_pl.analysis.evaluation import evaluate
-    from sharcs_pl.build import build_module, build_table
+    from sharcs_pl.build import build_module, build_table, check_accelerator
     from sharcs_pl.data.sampler import eval_loader
 
     config, task = prepared.config, prepared.task
+    if trainer is None:
+        check_accelerator(config.trainer.accelerator, "accelerator")
     tokenizer, model = load_tokenizer(prepared.source), load_model(prepared.source)
     tables = [build_table(config, examples, tokenizer) for examples in prepared.examples.values()]
     module = build_module(config, task, model)
@@ -199,18 +209,17 @@ def check_answers(prepared: Prepared, found: dict[str, Predictions]) -> None:
 
 def present(prepared: Prepared, done: Evaluated, config: EvaluateConfig) -> dict[str, Any] | None:
     """The table on the screen and the files of the evaluation."""
-    from rich.console import Console
-
     from sharcs_pl.analysis.curves import Curves, write_curve
     from sharcs_pl.analysis.plots import draw_run
     from sharcs_pl.analysis.table import report_table, shares_table
+    from sharcs_pl.core.screen import Screen
     from sharcs_pl.results import figure_inputs, report_json, write_predictions
 
     task, report = prepared.task, done.report
     folder, listed, names = results_of(prepared, config)
     folder.mkdir(parents=True, exist_ok=True)
     listed.claim(names)
-    console = Console()
+    console = Screen()
     metrics = report_json(report, prepared.config) if report else None
     if report:
         console.print(report_table(report, config.split))
@@ -229,7 +238,7 @@ def present(prepared: Prepared, done: Evaluated, config: EvaluateConfig) -> dict
         draw_run(report, done.predictions[split], prepared.examples[split].texts, inputs)
     if config.split == "test" and task.name in GLUE:
         submit(prepared, done, config)
-    console.print(f"results in {shown(folder.absolute())}", soft_wrap=True, highlight=False)
+    console.print(f"results in {shown(folder.absolute())}", soft_wrap=True)
     return metrics
 
 
@@ -251,28 +260,26 @@ def submit(prepared: Prepared, done: Evaluated, config: EvaluateConfig) -> None:
 
 def compare_with(one: Prepared, done: Evaluated, other: Prepared, config: EvaluateConfig) -> None:
     """Two runs side by side, with a paired bootstrap of the difference."""
-    from rich.console import Console
-
     from sharcs_pl.analysis.compare import compare, comparison_table
+    from sharcs_pl.core.screen import Screen
 
     rival = evaluate_model(other)
     a, b = (next(iter(found.predictions.values())) for found in (done, rival))
     costs = (done.model.cost, rival.model.cost)
     comparison = compare(a, b, one.task.metric, costs, config.draws, one.config.seed)
-    Console().print(comparison_table(comparison, (one.name, other.name)))
+    Screen().print(comparison_table(comparison, (one.name, other.name)))
     folder, *_ = results_of(one, config)
     write_json(folder / "comparison.json", comparison.to_json())
 
 
 def audit_costs(done: Evaluated) -> None:
     """The formula's multiply-adds beside those that fvcore counts on the real model."""
-    from rich.console import Console
-
     from sharcs_pl.analysis.audit import audit, audit_table
+    from sharcs_pl.core.screen import Screen
 
     lengths = next(iter(done.predictions.values())).lengths.sort().values
     chosen = sorted({int(lengths[0]), int(lengths[len(lengths) // 2]), int(lengths[-1])})
-    Console().print(audit_table(audit(done.model, chosen)))
+    Screen().print(audit_table(audit(done.model, chosen)))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ Loads no torch, so that a mistake in the data or a folder answers within a secon
 
 from __future__ import annotations
 
+import math
 import shutil
 import warnings
 from collections.abc import Sequence
@@ -53,6 +54,7 @@ def read_inputs(config: RunConfig, run_dir: Path, resumes: bool = False) -> Inpu
         check_disk(config, encoder, run_dir)
     checkpoint = find_checkpoint(config, run_dir, resumes)
     task, examples = read_task(config.task, ("train", None), config.seed)
+    check_limits(config, examples)
     config.method.check_classes(task.name, task.num_labels)
     if config.method.teacher is not None:
         check_teacher(config.method.teacher, task.labels)
@@ -68,6 +70,22 @@ def read_inputs(config: RunConfig, run_dir: Path, resumes: bool = False) -> Inpu
             stacklevel=2,
         )
     return Inputs(task, examples, encoder, checkpoint)
+
+
+def check_limits(config: RunConfig, examples: dict[str, Examples]) -> None:
+    """``ValueError`` where a share of the batches is none of them, in an epoch of as few steps as there can be."""
+    trainer, devices = config.trainer, config.trainer.devices
+    known = len(devices) if isinstance(devices, list) else devices if isinstance(devices, int) and devices > 0 else 1
+    world = known * trainer.num_nodes
+    per_step = config.batch_size * len(config.width.multipliers)
+    least = {"limit_train_batches": ("steps", math.ceil(len(examples["train"]) / per_step))}
+    validated = [len(found) for split, found in examples.items() if split != "train"]
+    batches = math.ceil(min(validated) / config.eval_batch_size) // world
+    least["limit_val_batches"] = ("validation batches", max(batches, 1))
+    for key, (what, number) in least.items():
+        share = getattr(trainer, key)
+        if isinstance(share, float) and share < 1 and share * number < 1:
+            raise ValueError(f"trainer.{key}={share} of {number:,} {what} is none; give a larger share, or 1")
 
 
 def read_task(config: TaskConfig, splits: Sequence[str | None], seed: int) -> tuple[TaskSpec, dict[str, Examples]]:

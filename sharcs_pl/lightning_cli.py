@@ -23,6 +23,7 @@ from sharcs_pl.commandline import BAD_INPUT, shorten
 from sharcs_pl.config import RunConfig
 from sharcs_pl.config.evaluate import EvaluateConfig
 from sharcs_pl.config.help import field_texts, show_default
+from sharcs_pl.core.literal import literal
 from sharcs_pl.data.datamodule import SharcsDataModule
 from sharcs_pl.data.spec import UNKNOWN_LABEL
 from sharcs_pl.data.tasks import GRADED
@@ -163,7 +164,7 @@ class SharcsCLI(LightningCLI):
         self.callbacks.append(save)
         check_started(config)
         try:
-            train(config, self.run_dir, DictConfig(asdict(config)), build=self.build)
+            train(config, self.run_dir, DictConfig(literal(asdict(config))), build=self.build)
         except SystemExit as end:
             stopped = end.__context__  # what `train` left for
             waits = isinstance(stopped, Interrupted) and not stopped.requeued
@@ -211,6 +212,9 @@ class SharcsCLI(LightningCLI):
         config = replace(self.run_config, trainer=alone)
         if self.ckpt_path is None:
             raise ValueError("ckpt_path is missing; give a checkpoint, a run directory or a saved model's folder")
+        if config.trainer.limit_val_batches is not None:
+            limit = config.trainer.limit_val_batches
+            raise ValueError(f"trainer.limit_val_batches={limit}: a table is of the whole split; leave the key out")
         source = open_source(self.ckpt_path)
         check_same_model(config, source)
         task, examples = read_task(config.task, splits_of(config, split), config.seed)

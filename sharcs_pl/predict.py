@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from sharcs_pl import __version__
 from sharcs_pl.commandline import read_command, user_errors
 from sharcs_pl.config.predict import PIPE, PredictConfig
+from sharcs_pl.core.text import one_line
 from sharcs_pl.data.tasks import get_task
 from sharcs_pl.inference.journal import Journal, Record, check_fingerprint, journal_path
 from sharcs_pl.inference.rows import (
@@ -238,7 +239,7 @@ def records(
 
 def _to_stdout(record: Record) -> None:
     if isinstance(record, list):
-        print(f"rejected: {record[1]}: {record[2]}", file=sys.stderr)
+        print(f"rejected: {one_line(record[1])}: {one_line(record[2])}", file=sys.stderr)
         return
     sys.stdout.buffer.write(json_line(record).encode())
     sys.stdout.buffer.flush()  # whoever reads it may be waiting
@@ -274,14 +275,13 @@ def _how_to_go_on(journal: Journal | None, config: PredictConfig) -> str:
 
 def present(prepared: Prepared, summary: Summary) -> None:
     """The table on stderr, and where the answers are."""
-    from rich.console import Console
-
+    from sharcs_pl.core.screen import Screen
     from sharcs_pl.inference.tally import summary_table
 
-    console = Console(stderr=True)
+    console = Screen(stderr=True)
     console.print(summary_table(prepared.layout.name, summary))
     if prepared.output is not None:
-        console.print(f"answers in {prepared.output}", soft_wrap=True, highlight=False)
+        console.print(f"answers in {prepared.output}", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -249,7 +249,7 @@ def describe(
     return {
         "task": found.task.name,
         "metric": metric,
-        "run": config.run,
+        "run": config.run and Path(config.run).absolute().name,  # the folder is given away
         "encoder": found.config.encoder.name,
         "weights": config.weights if config.run else "pretrained",
         "head": head,
@@ -316,8 +316,9 @@ def final_weights(config: ReorderConfig, found: Found, loaded: Loaded, outcome: 
 
 def present(record: dict[str, Any], output: Path) -> None:
     """The accuracy of every cut before and after, and where the checkpoint is."""
-    from rich.console import Console
     from rich.table import Table
+
+    from sharcs_pl.core.screen import Screen
 
     table = Table(
         title=f"{record['task']}: {record['metric']} (loss) without training, layers after the first "
@@ -328,7 +329,7 @@ def present(record: dict[str, Any], output: Path) -> None:
     for row in record["narrow"]:
         table.add_row(_CUTS[row["cut"]], row["width"], _shown(row["before"]), _shown(row["after"]))
     table.add_row("nothing", "1", *[_shown(record["full"])] * 2)
-    console = Console(highlight=False)
+    console = Screen()
     console.print(table)
     console.print(
         f"importance on {record['samples']:,} {record['split']} texts with {record['head']} head; logits at full width "

@@ -125,13 +125,13 @@ def write(config: ReportConfig, folder: Path, comparisons: Sequence[Comparison])
 
 def present(comparisons: Sequence[Comparison], folder: Path) -> None:
     """A short table per task, and where the rest is."""
-    from rich.console import Console
     from rich.table import Table
 
     from sharcs_pl.analysis.comparison_tables import summary
+    from sharcs_pl.core.screen import Screen
     from sharcs_pl.train import shown
 
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    console = Screen(width=None if sys.stdout.isatty() else 120)
     for found in comparisons:
         grid = summary(found)
         table = Table(title=grid.title)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
+from rich.text import Text
 
 from sharcs_pl.analysis.curves import Curves, write_curve
 from sharcs_pl.analysis.evaluation import Cost, Predictions, Report, evaluate
@@ -22,7 +22,9 @@ from sharcs_pl.config import RunConfig
 from sharcs_pl.core.exits import ExitLadder
 from sharcs_pl.core.files import files_below, whole_file, whole_folder, write_text
 from sharcs_pl.core.finite import write_json
+from sharcs_pl.core.screen import Screen
 from sharcs_pl.core.skim import SkimLadder
+from sharcs_pl.core.text import printable
 from sharcs_pl.core.widths import WidthLadder
 from sharcs_pl.data.own import imbalance_note
 from sharcs_pl.data.seen import FILE as SEEN
@@ -43,12 +45,13 @@ def headline(config: RunConfig, run: Run) -> None:
     window = f", at full width during the first {config.first_routed_epoch}"
     routed = config.method.routed
     millions = sum(p.numel() for p in model.parameters()) / 1e6
-    console = Console(highlight=False)
+    console = Screen()
     task = run.inputs.task
-    console.print(f"[bold]{config.method.name}[/] on [bold]{task.name}[/]: {', '.join(sizes)}")
+    names = [(printable(name), "bold") for name in (config.method.name, task.name)]
+    console.print(Text.assemble(names[0], " on ", names[1], f": {', '.join(sizes)}"))
     note = imbalance_note(run.inputs.examples["train"], task) if config.task.is_own else None
     if note:
-        console.print(note, markup=False)
+        console.print(note)
     console.print(
         f"encoder {config.encoder.name}: {model.shape.num_layers} layers, {millions:.1f} M parameters" + widths
     )
@@ -59,7 +62,8 @@ def finish(config: RunConfig, run: Run, run_dir: Path) -> dict[str, Any]:
     """Evaluate the best weights, print the table, write the results; returns what ``metrics.json`` holds."""
     found = load_best(run, run_dir / "checkpoints" / "best.ckpt")
     if config.checkpoint.save_best and not found:
-        Console(stderr=True, soft_wrap=True, highlight=False).print(no_best(config))
+        Screen(stderr=True, soft_wrap=True).print(no_best(config))
+    run.trainer.limit_val_batches = 1.0  # of whatever the epochs looked at; the table is of all texts
     run.trainer.validate(run.module, datamodule=run.datamodule, verbose=False)
     report = evaluate(run.module.predictions, run.inputs.task, run.module.model.cost, config.seed)
     epochs, steps = run.datamodule.history.num_epochs, run.trainer.global_step
@@ -119,9 +123,9 @@ def write_results(config: RunConfig, run: Run, run_dir: Path, report: Report, me
     inputs = figure_inputs(config, task, module.model.ladder, run_dir, run_dir / "figures")
     figures = draw_run(report, predictions, examples.texts, inputs)
     log_results(run.trainer, metrics, figures)
-    console = Console()
+    console = Screen()
     console.print(report_table(report))
-    console.print(f"results in {run_dir}", soft_wrap=True, highlight=False)
+    console.print(f"results in {run_dir}", soft_wrap=True)
 
 
 def figure_inputs(

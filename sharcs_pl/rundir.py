@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from sharcs_pl.cluster import check_started, check_sweep
 from sharcs_pl.commandline import user_errors
 from sharcs_pl.config import RunConfig, check_logger, conf_dir
+from sharcs_pl.config.plain import run_from_plain
 from sharcs_pl.core.files import write_text
 from sharcs_pl.core.lock import check_free
 from sharcs_pl.core.slurm import SlurmJob, slurm_job
@@ -42,11 +43,8 @@ def run_config(cfg: DictConfig) -> RunConfig:
     with open_dict(plain):
         plain.pop("hydra", None)
     # Merged into the schema once more, since +key=value on the command line slips past it.
-    config = OmegaConf.to_object(
-        OmegaConf.merge(OmegaConf.structured(RunConfig), OmegaConf.to_container(plain, resolve=True))
-    )
-    assert isinstance(config, RunConfig)
-    return config
+    resolved: Any = OmegaConf.to_container(plain, resolve=True)
+    return run_from_plain(resolved)
 
 
 def decide(config: RunConfig, directory: Path, job: SlurmJob | None = None) -> RunState:
@@ -178,7 +176,7 @@ class CheckRun(Callback):
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         HydraConfig.instance().set_config(config)  # the run directory's name may ask for hydra's own keys
         with user_errors(RunConfig):  # here, since Hydra turns a callback's exception into a warning
-            check_recipe(config.hydra.overrides.task)
+            check_recipe(typed(config.hydra))
             checked = run_config(config)
             check_started(checked)
             if is_alone():
@@ -190,6 +188,12 @@ class CheckRun(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         with user_errors(RunConfig):
             check_sweep(config)
+
+
+def typed(hydra: DictConfig) -> list[str]:
+    """The overrides as they were typed: an interpolation in one is not for here."""
+    found: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)
+    return found
 
 
 def check_recipe(overrides: Sequence[str]) -> None:

@@ -19,10 +19,10 @@ from sharcs_pl.data.seen import FILE as SEEN
 from sharcs_pl.data.seen import count_seen, load_seen
 from sharcs_pl.data.spec import UNKNOWN_LABEL, DataWarning, Examples
 from sharcs_pl.models.architectures import OURS, encoder_sizes
-from sharcs_pl.models.folder import check_safetensors, check_zip, read_json, weight_files
+from sharcs_pl.models.folder import check_weights, check_zip, read_json, weight_files
 from sharcs_pl.models.locate import locate
 from sharcs_pl.models.stock_form import read_settings
-from sharcs_pl.record import CHECKPOINT_KEY, FILE, read_record
+from sharcs_pl.record import CHECKPOINT_KEY, FILE, read_record, travelling
 from sharcs_pl.runfiles import MARKER, SEEN_TEXTS
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _model_folder(place: Path, home: Path, record_needed: bool) -> Source:
     record = place / FILE
     if record.is_file():
         _check_weights(place)
-        return Source(place, home, _config(read_json(record), place))
+        return Source(place, home, _config(_with_places(read_json(record), place.absolute().parent), place))
     if record_needed:
         raise ValueError(f"run={place} has no {FILE}, which says how it was trained; give a model/ folder of a run")
     config = _assumed(place)
@@ -135,14 +135,22 @@ def _checkpoint(place: Path) -> Source:
     _check_weights(place)
     record = read_checkpoint(place)[CHECKPOINT_KEY]["config"]
     folder = place.absolute().parent
-    return Source(place, folder.parent if folder.name == "checkpoints" else folder, _config(record, place))
+    home = folder.parent if folder.name == "checkpoints" else folder
+    return Source(place, home, _config(_with_places(record, home), place))
+
+
+def _with_places(record: Any, run: Path) -> Any:
+    """The record as the run directory around keeps it, with its files' places, where it is this record's."""
+    marker = run / MARKER
+    whole = read_json(marker).get("config") if isinstance(record, dict) and marker.is_file() else None
+    return whole if isinstance(whole, dict) and travelling(whole) == travelling(record) else record
 
 
 def _check_weights(weights: Path) -> None:
     if weights.is_file():
         return check_zip(weights, _REMEDY)
     for path in weight_files(weights):
-        check_safetensors(path, _REMEDY)
+        check_weights(path, _REMEDY)
     return None
 
 
@@ -279,4 +287,11 @@ def load_tokenizer(source: Source) -> PreTrainedTokenizerFast:
         if (folder / "tokenizer_config.json").is_file():
             return AutoTokenizer.from_pretrained(folder)
     pretrained = source.config.encoder.pretrained
-    return AutoTokenizer.from_pretrained(locate(pretrained).source) if pretrained else word_tokenizer()
+    if pretrained is None:
+        return word_tokenizer()
+    try:
+        place = locate(pretrained).source
+    except ValueError as error:
+        hint = "a checkpoint alone has no tokenizer, its run directory and its run's model/ have"
+        raise ValueError(f"{error}; {hint}") from error
+    return AutoTokenizer.from_pretrained(place)

@@ -32,7 +32,8 @@ from sharcs_pl.data.seen import save_seen
 from sharcs_pl.identity import read_facts
 from sharcs_pl.inputs import find_checkpoint, read_inputs
 from sharcs_pl.launch import decided_by_main, is_alone, is_lost_peer, is_main
-from sharcs_pl.rundir import RunState, check_same_data, claim, decide, drop_empty, run_config
+from sharcs_pl.record import make_record
+from sharcs_pl.rundir import RunState, check_same_data, claim, decide, drop_empty, run_config, typed
 from sharcs_pl.runfiles import LOCK, SEEN_TEXTS
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def train(
 
     def start() -> list[str | None]:
         lock.take()
-        state = claim(config, run_dir, cfg, hydra_cfg, run.module.record, job, facts)
+        state = claim(config, run_dir, cfg, hydra_cfg, make_record(config, run.inputs.task), job, facts)
         if seen is not None:
             save_seen(run_dir / SEEN_TEXTS, seen)
         headline(config, run)
@@ -168,7 +169,7 @@ def how_to_go_on(last: Path, hydra_cfg: DictConfig | None) -> str:
     """The command that resumes the run, where there is something to resume."""
     if not (last.exists() or previous(last).exists()) or hydra_cfg is None:
         return ""
-    overrides = [o for o in hydra_cfg.overrides.task if not o.startswith(("ckpt_path=", "overwrite="))]
+    overrides = [o for o in typed(hydra_cfg) if not o.startswith(("ckpt_path=", "overwrite="))]
     words = [*overrides, f"hydra.run.dir={shown(last.parent.parent)}", "ckpt_path=last"]
     return f"; to go on:\npython -m sharcs_pl.train {shlex.join(words)}"
 

@@ -151,6 +151,23 @@ def place(tmp_path: Path) -> Place:
         ("width.bounds=[[0,0.5,1],[0,1]]", ["width.bounds has [0, 0.5, 1]", "a pair of numbers"]),
         ("hardness.window=7", ["hardness.window=7", "trainer.max_epochs=7"]),
         ("logger.name=nope", ["logger=nope is unknown", "tensorboard"]),
+        ("trainer.limit_val_batches=0", ["trainer.limit_val_batches=0", "1 or more, or a share"]),
+        ("trainer.limit_val_batches=0.0", ["trainer.limit_val_batches=0.0", "1 or more, or a share"]),
+        ("trainer.limit_val_batches=0.001", ["trainer.limit_val_batches=0.001 of 32 validation batches is none"]),
+        ("trainer.limit_train_batches=0", ["trainer.limit_train_batches=0", "1 or more, or a share"]),
+        ("trainer.limit_train_batches=0.001", ["trainer.limit_train_batches=0.001 of 125 steps is none"]),
+        ("trainer.limit_train_batches=1.5", ["trainer.limit_train_batches=1.5", "1 or more, or a share"]),
+        (
+            "trainer.accelerator=cpu trainer.devices=[0]",
+            ["trainer.devices=[0] chooses GPUs", "accelerator=cpu"],
+        ),
+        ("trainer.accelerator=cpu trainer.devices=-1", ["trainer.devices=-1 chooses GPUs", "trainer.accelerator=cpu"]),
+        ("trainer.devices=[0,0]", ["trainer.devices=[0, 0]", "each device once"]),
+        ("trainer.devices=[true]", ["trainer.devices=[True]", "a number of devices"]),
+        ("trainer.max_steps=0", ["trainer.max_steps=0", "at least 1"]),
+        ("trainer.max_time=00:00:00:00", ["trainer.max_time=00:00:00:00", "no time to train"]),
+        ("trainer.timeout_minutes=1e30", ["trainer.timeout_minutes=1e+30", "between 0.1 and"]),
+        ("distill=top width.multipliers=[1] width.bounds=[[0,1]]", ["distill=top", "width.multipliers=['1'] has one"]),
     ],
 )
 def test_keys_and_values(place: Place, line: str, pieces: list[str]) -> None:

@@ -3,8 +3,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
-from sharcs_pl.build import Run, cache_dir, matched_steps
+from sharcs_pl.build import Run, cache_dir, check_devices, matched_steps
 from sharcs_pl.build import build_run as build_from
 from sharcs_pl.config import RunConfig
 from sharcs_pl.inputs import read_inputs
@@ -65,3 +66,31 @@ def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch
     assert cache_dir() == tmp_path / "sharcs_pl"
     monkeypatch.setenv("SHARCS_CACHE", "/elsewhere")
     assert cache_dir() == Path("/elsewhere")
+
+
+@pytest.mark.skipif(torch.cuda.is_available() or torch.backends.mps.is_available(), reason="for a CPU alone")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["trainer.accelerator=gpu"], r"trainer\.accelerator=gpu: torch sees no such device here; use trainer\.acc"),
+        (["trainer.accelerator=cuda"], r"trainer\.accelerator=cuda: torch sees no such device"),
+        (["trainer.accelerator=mps"], r"trainer\.accelerator=mps: torch sees no such device"),
+        (["trainer.accelerator=auto", "trainer.devices=[0]"], r"trainer\.devices=\[0\] chooses GPUs, and none is here"),
+        (["trainer.accelerator=auto", "trainer.devices=-1"], r"trainer\.devices=-1 chooses GPUs, and none is here"),
+        (["trainer.precision=16-mixed"], r"trainer\.precision=16-mixed needs a GPU; on a CPU use bf16-mixed"),
+    ],
+)
+def test_devices_that_are_not_here_are_refused_by_their_key(tmp_path: Path, options: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build_run(run_config(compose_config(*TINY, *options)), tmp_path)
+
+
+def test_gpus_beyond_those_here_are_refused_by_their_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for devices in ("[0,2]", "3"):
+        config = run_config(compose_config("trainer.accelerator=gpu", f"trainer.devices={devices}"))
+        with pytest.raises(ValueError, match=r"trainer\.devices=.*: 2 GPUs are here"):
+            check_devices(config)
+    for devices in ("[1]", "2", "auto", "-1"):
+        check_devices(run_config(compose_config("trainer.accelerator=gpu", f"trainer.devices={devices}")))

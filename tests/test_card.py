@@ -69,6 +69,7 @@ def test_a_trained_model(folder: Path) -> None:
     assert row(text, "0") == ["0", "0.25", "4", "1", "8"]
     assert row(text, "1") == ["1", "1", "16", "4", "32"]
     assert "After layer 1 of 3" in text
+    assert "batch_size=32, truncation=True))" in text  # a text longer than the encoder reads is cut
     assert "cut at 96 tokens" in text
     assert "arxiv.org/abs/2310.12126" in text
 
@@ -141,6 +142,24 @@ def test_names_from_data_are_plain_text(folder: Path, label: str) -> None:
         assert "other" in line or "MACs" in line
         assert not set("|`[]") & set(line.replace("\\|", "").replace("\\`", "").replace("\\[", "").replace("\\]", ""))
     assert not [line for line in text.splitlines() if line.startswith("# lines")]
+
+
+def test_the_front_matter_and_every_cell_hold_one_line_each(folder: Path) -> None:
+    strange = "x\n---\n| `a` | <b>"
+    point = {"thresholds": [0.5], "metric": strange}
+    change(folder, operating_points={strange: point}, id2label={"0": strange, "1": "y"})
+    text, front = card_of(folder, METRICS | {"metric": strange, "task": strange})
+    assert front["model-index"][0]["results"][0]["metrics"][0]["type"] == "x --- | `a` | <b>"
+    assert "<b>" not in text.replace("'x\\n---\\n| `a` | <b>'", "")  # but in the line of Python
+    heads = [line for line in text.splitlines() if line.startswith("|  | ")]
+    assert heads == [r"|  | x --- \| \`a\` \| &lt;b&gt; | million MACs per text | of dense | share routed there |"]
+
+
+@pytest.mark.parametrize("values", [{"widths": ["<b>", "1"]}, {"split_layer": "<b>"}])
+def test_a_number_is_a_number(folder: Path, values: Any) -> None:
+    change(folder, **values)
+    with pytest.raises(ValueError, match="<b>"):
+        write_card(folder)
 
 
 def test_an_encoder_from_a_folder_or_package_is_not_named(folder: Path, tmp_path: Path) -> None:

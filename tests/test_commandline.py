@@ -4,7 +4,7 @@ import warnings
 
 import pytest
 
-from sharcs_pl.commandline import LONGEST_MESSAGE, hydra_raises, shorten, suggest, user_errors, wants_traceback
+from sharcs_pl.commandline import LONGEST_MESSAGE, explain, hydra_raises, shorten, suggest, user_errors, wants_traceback
 from sharcs_pl.config import RunConfig
 from sharcs_pl.core.finite import Diverged
 from sharcs_pl.data.spec import DataWarning
@@ -75,3 +75,9 @@ def test_our_warnings_come_in_our_words(capsys: pytest.CaptureFixture[str]) -> N
         warnings.simplefilter("always")
         warnings.warn("5 rows are short", DataWarning, stacklevel=1)
     assert capsys.readouterr().err == "warning: 5 rows are short\n"
+
+
+def test_an_error_shows_what_a_terminal_would_obey() -> None:
+    assert explain(ValueError("a.csv: '\x1b[31m\x1b]0;title\x07' [bold]x[/]"), RunConfig) == (
+        r"a.csv: '\x1b[31m\x1b]0;title\x07' [bold]x[/]"
+    )

@@ -84,8 +84,10 @@ def test_every_source_gives_the_table_bit_for_bit(tmp_path: Path, encoder: Path,
         expected = fit(directory, *TINY, "width.multipliers=[0.25,0.5,1]", "width.bounds=[[0.5,1],[0.4,0.5],[0,1]]")
     else:
         expected = fit(directory, *TINY, "trainer.precision=bf16-mixed", "encoder.attn_implementation=eager")
+    places = {"task": {"train": f"{tmp_path}/a.csv"}, "encoder": {"pretrained": str(encoder)}}
     for name, source in sources(directory, tmp_path / "elsewhere").items():
-        found = evaluate(source, output=str(tmp_path / "out" / name))
+        away = places if name.startswith("lone") and kind in ("classes", "regression") else {}
+        found = evaluate(source, output=str(tmp_path / "out" / name), **away)
         assert found == expected, name
         answers = (tmp_path / "out" / name / "predictions.tsv").read_bytes()
         assert answers == (directory / "predictions.tsv").read_bytes(), name
@@ -98,6 +100,45 @@ def test_a_run_whose_data_has_moved_asks_for_it_and_takes_it(tmp_path: Path, enc
     with pytest.raises(ValueError, match=r"task\.train=.*a\.csv: there is no such file"):
         evaluate(tmp_path / "run")
     assert evaluate(tmp_path / "run", task={"train": str(tmp_path / "moved.csv")}) == expected
+
+
+def test_what_is_given_away_names_no_place_and_asks_for_what_it_needs(tmp_path: Path, encoder: Path) -> None:
+    options = own_files(tmp_path, lambda y, text: y)
+    secret = "http://alice:hunter2@tracking"
+    logging = ["logger.name=none", f"logger.tracking_uri={secret}"]
+    alice = Path(shutil.copytree(encoder, tmp_path / "alice-encoder"))
+    expected = fit(tmp_path / "run", *options, *logging, f"encoder.pretrained={alice}")
+    given_away = [*(tmp_path / "run" / "model").iterdir(), *(tmp_path / "run" / "checkpoints").iterdir()]
+    assert len(given_away) > 8
+    for path in given_away:
+        for word in (str(tmp_path), "hunter2"):
+            assert word.encode() not in path.read_bytes(), path
+    kept = json.loads((tmp_path / "run/model/run.json").read_text())
+    assert (kept["task"]["dev"], kept["encoder"]["pretrained"]) == (0.3, "./alice-encoder")
+    marker = json.loads((tmp_path / "run/.hydra/run.json").read_text())["config"]
+    assert (marker["task"]["train"], marker["encoder"]["pretrained"]) == (f"{tmp_path}/a.csv", str(alice))
+    assert evaluate(tmp_path / "run" / "model") == expected  # its run directory knows where the texts are
+    lone = Path(shutil.copytree(tmp_path / "run" / "model", tmp_path / "elsewhere" / "model"))
+    with pytest.raises(ValueError, match=r"does not say where its texts are; give task\.train=<file>"):
+        evaluate(lone)
+    assert evaluate(lone, task={"train": f"{tmp_path}/a.csv"}) == expected
+    shutil.copytree(tmp_path / "run" / ".hydra", tmp_path / "elsewhere" / ".hydra")
+    marker["seed"] = 2  # another run's directory tells nothing about this model
+    (tmp_path / "elsewhere/.hydra/run.json").write_text(json.dumps({"config": marker}))
+    with pytest.raises(ValueError, match=r"give task\.train=<file>"):
+        evaluate(lone)
+    checkpoint = Path(shutil.copy(tmp_path / "run/checkpoints/best.ckpt", tmp_path / "lone.ckpt"))
+    with pytest.raises(ValueError, match=r"encoder\.pretrained=alice-encoder is not a folder"):
+        evaluate(checkpoint, task={"train": f"{tmp_path}/a.csv"})
+
+
+def test_a_model_that_says_where_its_texts_were_is_read_as_before(tmp_path: Path, encoder: Path) -> None:
+    """Models saved by earlier versions have a whole record in their folder."""
+    expected = fit(tmp_path / "run", *own_files(tmp_path, lambda y, text: y), f"encoder.pretrained={encoder}")
+    marker = json.loads((tmp_path / "run/.hydra/run.json").read_text())["config"]
+    lone = Path(shutil.copytree(tmp_path / "run/model", tmp_path / "elsewhere/model"))
+    (lone / "run.json").write_text(json.dumps(marker))
+    assert evaluate(lone) == expected
 
 
 def test_a_test_file_needs_neither_labels_nor_the_training_data(

@@ -3,9 +3,11 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from sharcs_pl.inputs import check_disk, existing_parent, read_inputs, read_task
+from sharcs_pl.data.spec import Examples
+from sharcs_pl.inputs import check_disk, check_limits, existing_parent, read_inputs, read_task
 from sharcs_pl.models.architectures import EncoderSizes
 from sharcs_pl.models.locate import EncoderFiles
 from sharcs_pl.rundir import run_config
@@ -33,3 +35,26 @@ def test_the_disk_must_hold_what_the_checkpoint_settings_ask_for(tmp_path: Path)
         check_disk(config, encoder, tmp_path / "not" / "there")
     check_disk(config, replace(encoder, weight_bytes=1), tmp_path)
     assert existing_parent(tmp_path / "a" / "b") == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("options", "fits"),
+    [
+        (["trainer.limit_val_batches=0.3"], False),
+        (["trainer.limit_val_batches=0.34"], True),
+        (["trainer.limit_val_batches=1"], True),
+        (["trainer.limit_val_batches=0.5", "trainer.devices=2"], False),
+        (["trainer.limit_train_batches=0.3"], False),
+        (["trainer.limit_train_batches=0.34"], True),
+        (["trainer.limit_train_batches=0.5", "batch_size=24"], False),
+        (["trainer.limit_train_batches=1.0", "batch_size=24"], True),
+    ],
+)
+def test_a_share_of_the_batches_is_some_of_them(options: list[str], fits: bool) -> None:
+    """Of 48 samples in two batches of 8 a step there are 3 steps, of 24 in batches of 8 three more."""
+    config = run_config(compose_config(*TINY, "eval_batch_size=8", *options))
+    examples = {"train": Examples([("x",)] * 48, np.zeros(48)), "validation": Examples([("x",)] * 24, np.zeros(24))}
+    if fits:
+        return check_limits(config, examples)
+    with pytest.raises(ValueError, match=r"trainer\.limit_(train|val)_batches=.* is none; give a larger share, or 1"):
+        check_limits(config, examples)

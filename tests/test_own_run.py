@@ -76,6 +76,42 @@ def test_a_saved_task_is_found_by_its_name(
     assert json.loads((tmp_path / "two/metrics.json").read_text()) == first
 
 
+def test_a_dollar_in_the_data_is_a_dollar(
+    tmp_path: Path, encoder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In classes, columns and file names: trained, saved as a task, evaluated and predicted; never filled in."""
+    from sharcs_pl import calibrate, evaluate, predict
+    from sharcs_pl.commandline import read_command
+    from sharcs_pl.config import COMMAND_SCHEMAS
+
+    monkeypatch.setenv("SECRET", "hunter2")
+    monkeypatch.chdir(tmp_path)
+    texts = [text for (text,) in graded_examples("train", size=60, seed=2).texts]
+    classes = ["${oc.env:SECRET}", "???", "${a}"]
+    write_rows(Path("${a}.csv"), {"${text}": texts, "${": [classes[i % 3] for i in range(60)]})
+    typed = [r"task.train='\${a}.csv'", "task.dev=0.4", r"task.text='\${text}'", r"task.label='\${'"]
+    metrics = fit(tmp_path / "run", *typed, "task.save_as=dollars", f"encoder.pretrained={encoder}")
+    saved = Path("conf/task/dollars.yaml").read_text()
+    assert "hunter2" not in saved
+    words = [sys.executable, "-m", "sharcs_pl.train", *OPTIONS, "task=dollars", "encoder=custom", "task.max_length=24"]
+    done = subprocess.run(
+        [*words, f"encoder.pretrained={encoder}", "hydra.run.dir=two"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    again = json.loads(Path("two/metrics.json").read_text())
+    assert {key: again[key] for key in ("routed", "rungs")} == {key: metrics[key] for key in ("routed", "rungs")}
+    for source in ("run", "run/model", "run/checkpoints/best.ckpt"):
+        found = evaluate.run(read_command("evaluate", COMMAND_SCHEMAS["evaluate"], [f"run={source}", "output=out"]))
+        assert found is not None
+        assert found["routed"] == metrics["routed"]
+    calibrate.run(read_command("calibrate", COMMAND_SCHEMAS["calibrate"], ["run=run", "budget=0.9"]))
+    given = ["run=run", r"input='\${a}.csv'", r"output='\${b}.jsonl'", r"text='\${text}'", "overwrite=true"]
+    predict.run(read_command("predict", COMMAND_SCHEMAS["predict"], given))
+    answers = [json.loads(line) for line in Path("${b}.jsonl").read_text().splitlines()]
+    assert {answer["label"] for answer in answers} <= set(classes)
+    assert not [path for path in tmp_path.rglob("*.*s*") if path.is_file() and b"hunter2" in path.read_bytes()]
+
+
 def _small_files() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
 

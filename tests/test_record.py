@@ -1,13 +1,17 @@
+"""What a run leaves for its readers: nothing that was found in a file is interpolated, no place is given away."""
+
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sharcs_pl.config import RunConfig
 from sharcs_pl.data.spec import DataWarning
 from sharcs_pl.inputs import read_task
-from sharcs_pl.record import make_record, read_record
+from sharcs_pl.record import make_record, read_record, travelling
 from sharcs_pl.rundir import run_config
 from tests.conftest import compose_config
 
@@ -81,3 +85,77 @@ def test_a_warning_of_shared_texts_is_left_to_files(tmp_path: Path, recwarn: pyt
     examples = read_task(config.task, ("train", None), 1)[1]
     assert not set(examples["train"].texts) & set(examples["validation"].texts)
     assert not [warning for warning in recwarn if warning.category is DataWarning]
+
+
+SECRET = "SHARCS_TEST_SECRET"
+
+
+def stranger(**task: Any) -> dict[str, Any]:
+    own = {"name": "own", "train": "a.csv", "dev": "b.csv", "text": "review", "label": "stars"}
+    return {"task": own | task, "encoder": {"name": "custom", "pretrained": "enc"}, "method": {"name": "sharcs"}}
+
+
+@pytest.mark.parametrize("text", [f"${{oc.env:{SECRET}}}", "${task.name}", "${", "\\${a}", "${a:${b}}", "$", "???"])
+def test_a_text_of_a_record_is_that_text(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv(SECRET, "hunter2")
+    found = read_record(stranger(labels=[text, "other"]))
+    assert found.task.labels == [text, "other"]
+    if text != "???":  # where one text alone stands, this one says that there is none
+        assert read_record(stranger(dev=text, text=text)).task.text == text
+
+
+def test_a_key_that_this_version_does_not_know_is_an_error() -> None:
+    with pytest.raises(Exception, match="Key 'colour' not in"):
+        read_record(stranger(colour="red"))
+
+
+def test_the_classes_of_a_record_are_checked() -> None:
+    with pytest.raises(ValueError, match="each once"):
+        read_record(stranger(labels=["a", "a"]))
+
+
+PLACES: dict[str, dict[str, Any]] = {
+    "task": {"data_dir": "/home/alice/glue", "train": "/home/alice/a.csv", "dev": "/home/alice/b.csv", "test": "c.csv"},
+    "encoder": {"pretrained": "/home/alice/enc"},
+    "method": {"match": "/home/alice/runs/x", "teacher": "runs/alice/dense", "needs": ["teacher"]},
+    "logger": {"name": "mlflow", "project": "alice", "tracking_uri": "http://alice:hunter2@host"},
+}
+
+
+def test_what_travels_names_no_place_and_reads_back() -> None:
+    whole = asdict(read_record(stranger()))
+    for name, values in PLACES.items():
+        whole[name] |= values
+    whole["method"]["options"] = ["match", "teacher"]
+    whole |= {"ckpt_path": "/home/alice/x.ckpt", "overwrite": True}
+    kept = travelling(whole)
+    assert not [word for word in ("home", "alice/", "hunter2", ".csv", "ckpt_path") if word in str(kept)]
+    assert travelling(kept) == kept
+    found = read_record(kept)
+    assert (found.encoder.pretrained, found.method.teacher, found.method.match) == ("./enc", "./dense", "./x")
+    same = ("width", "router", "hardness", "distill", "optim", "trainer", "checkpoint", "seed", "batch_size")
+    assert all(asdict(found)[name] == whole[name] for name in same)
+    assert set(kept) == set(whole) - {"logger", "ckpt_path", "overwrite"}
+
+
+def test_ids_of_the_hub_and_packages_travel() -> None:
+    task = {"hub": "some-org/data", "hub_config": "x", "train": "train", "dev": "validation"}
+    for encoder in ("some-org/model", "pkg:package/model"):
+        whole = asdict(read_record(stranger(**task) | {"encoder": {"name": "e", "pretrained": encoder}}))
+        kept = travelling(whole)
+        assert kept["encoder"] == whole["encoder"]
+        assert {key: kept["task"][key] for key in task} == task
+
+
+@pytest.mark.parametrize("strange", [{}, {"task": [1]}, {"task": {"dev": 0.1}, "method": None}])
+def test_what_travels_of_a_strange_record_is_what_is_there(strange: Any) -> None:
+    assert travelling(travelling(strange)) == travelling(strange)
+
+
+def test_every_key_either_travels_or_is_a_place(tmp_path: Path) -> None:
+    """A new key is one or the other: whoever adds it decides."""
+    whole = asdict(read_record(stranger()))
+    kept = travelling(whole)
+    places = {"data_dir", "train", "dev", "test", "hub", "hub_config", "save_as"}
+    assert set(whole["task"]) - set(kept["task"]) == places
+    assert all(set(whole[name]) == set(kept[name]) for name in kept if isinstance(kept[name], dict) and name != "task")

@@ -95,7 +95,50 @@ def test_the_page_asks_for_nothing_and_is_well_formed(made: Path) -> None:
 def test_tables_escape_what_their_format_reads(made: Path) -> None:
     tex, markdown = ((made / f"report.{kind}").read_text() for kind in ("tex", "md"))
     assert r"a\_b \& <c>|\% & 1 &" in tex
-    assert r"| a_b & <c>\|% | 1 |" in markdown
+    assert r"| a\_b &amp; &lt;c&gt;\|% | 1 |" in markdown
+
+
+HOSTILE = "[bold]x[/]\n\\input{/etc/passwd}%<b>|$\x1b[31m=1"
+
+
+def test_what_a_stranger_wrote_is_a_text_everywhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In the method, its settings and its points: no format reads any of it, nor does the terminal."""
+    settings = {"optim": {"lr": HOSTILE}}
+    make_run(tmp_path / "a", HOSTILE, settings=settings, points={"": [(0.4, 0.7)]}, bench=True)
+    make_run(tmp_path / "b", HOSTILE, right=0.7)
+    make_run(tmp_path / "c", "=cmd()", right=0.6)
+    report.run(checked(f"runs=[{tmp_path}]", f"output={tmp_path / 'r'}"))
+    shown = r"[bold]x[/] \input{/etc/passwd}%<b>|$\x1b[31m=1"
+    out = capsys.readouterr().out
+    assert "\x1b[31m" not in out
+    assert "[bold]x[/]" in out
+    files = {path.suffix: path.read_text() for path in (tmp_path / "r").iterdir() if path.is_file()}
+    assert not [kind for kind, text in files.items() if "\x1b" in text]
+    assert r"\input" not in files[".tex"].replace(r"\textbackslash{}input\{", "")
+    assert not [line for line in files[".tex"].splitlines() if line.startswith(("\\input", "["))]
+    assert "<b>" not in files[".md"]
+    assert "<b>" not in files[".html"]
+    rows = list(csv.DictReader((tmp_path / "r" / "summary.csv").read_text().splitlines()))
+    methods = {row["method"] for row in rows}
+    assert methods == {"'=cmd()", f"{shown} (optim.lr={shown})", f"{shown} (optim.lr=0.0001)"}
+
+
+@pytest.mark.parametrize("metric", ["nope", HOSTILE])
+def test_a_metric_that_nobody_computes_is_refused(tmp_path: Path, metric: str) -> None:
+    make_run(tmp_path / "runs" / "a", metric=metric)
+    with pytest.raises(ValueError, match=r"metrics\.json: metric=.* is unknown; it must be one of: accuracy, f1") as no:
+        report.run(checked(f"runs=[{tmp_path / 'runs'}]", f"output={tmp_path / 'r'}"))
+    assert "\n" not in str(no.value)
+    assert "\x1b" not in str(no.value)
+
+
+@pytest.mark.parametrize("task", ["../../out", "/tmp/out", "a/b", "", ".", "x\ny"])
+def test_a_task_that_is_no_plain_name_is_refused(tmp_path: Path, task: str) -> None:
+    make_run(tmp_path / "runs" / "a", task=task)
+    with pytest.raises(ValueError, match=r"metrics\.json: task='.*' is no plain name") as refused:
+        report.run(checked(f"runs=[{tmp_path / 'runs'}]", f"output={tmp_path / 'r'}"))
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "r").exists()
 
 
 def test_the_best_at_the_budget_is_marked(made: Path) -> None:

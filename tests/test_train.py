@@ -108,6 +108,17 @@ def test_the_same_seed_gives_the_same_metrics(tmp_path: Path) -> None:
     assert_same_weights(tmp_path / "a", tmp_path / "b")
 
 
+def test_a_limit_on_validation_leaves_the_final_table_whole(tmp_path: Path) -> None:
+    cfg = compose_config(*TINY, "trainer.limit_val_batches=1", "eval_batch_size=8")
+    metrics = train(run_config(cfg), tmp_path / "run", cfg)
+    assert len((tmp_path / "run" / "predictions.tsv").read_text().splitlines()) == 24 + 1
+    whole = 24 * metrics["routed"]["value"]
+    assert whole == pytest.approx(round(whole))
+    with (tmp_path / "run" / "metrics.csv").open(newline="") as file:
+        seen = [8 * float(row["val/routed"]) for row in csv.DictReader(file)]
+    assert seen == pytest.approx([round(x) for x in seen])  # the epochs looked at 8 of the 24
+
+
 def test_best_is_chosen_after_the_window_only(tmp_path: Path) -> None:
     run(tmp_path, "hardness.window=2")
     best = torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)

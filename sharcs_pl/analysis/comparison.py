@@ -6,6 +6,7 @@ the same for all of a task's methods, so that a smaller encoder counts as cheape
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 
 from sharcs_pl.analysis.comparison_chance import Chance, Versus
 from sharcs_pl.analysis.comparison_runs import OWN, CurvePoint, RunResult
+from sharcs_pl.core.text import one_line
 
 _MOST_KEYS = 4  # in a method's name
 CONTROLS = ("width", "exit", "random", "cascade")  # beside a method's own rule, as curve.csv names them
@@ -243,7 +245,9 @@ def _differences(same: Sequence[RunResult]) -> dict[Path, str]:
     differing = [key for key in keys if len({run.settings.get(key) for run in same}) > 1]
     of_the_model = [key for key in differing if not key.startswith(("task.", "trainer."))]
     ways = [_settings(run_keys, same) for run_keys in (of_the_model, differing) if 0 < len(run_keys) <= _MOST_KEYS]
-    ways += [[run.path.name for run in same], [str(run.path) for run in same]]
+    places = [run.path.absolute() for run in same]
+    above = os.path.commonpath([place.parent for place in places])  # what lies above it is nobody's business
+    ways += [[one_line(place.name) for place in places], [one_line(place.relative_to(above)) for place in places]]
     telling = next(words for words in ways if len(set(words)) == len(same))
     return {run.path: words for run, words in zip(same, telling, strict=True)}
 

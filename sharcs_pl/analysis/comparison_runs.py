@@ -15,10 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sharcs_pl.core.text import check_plain_name, one_line
 from sharcs_pl.data.delimited import cells_of_any_size
+from sharcs_pl.data.spec import METRICS_BY_KIND
 
 OWN = ""  # the control's name of a method's own rule
 _WHOLE = 0.98  # of the stock model's cost
+KNOWN_METRICS = tuple(dict.fromkeys(name for names in METRICS_BY_KIND.values() for name in names))
 RESULTS, MARKER = "metrics.json", ".hydra/run.json"
 # Not part of what tells one configuration from another.
 _NOT_PART = {
@@ -109,15 +112,26 @@ def read_run(path: Path) -> RunResult:
     metrics = _json(path / RESULTS)
     marker = path / MARKER
     config = (_json(marker) if marker.is_file() else {}).get("config") or {}
+    _check_names(f"{path / RESULTS}: ", metrics)
     try:
         return _result(path, metrics, config)
-    except (KeyError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ValueError(f"{path / RESULTS} is not a run's: {type(error).__name__} at {error}") from error
+
+
+def _check_names(file: str, metrics: Mapping[str, Any]) -> None:
+    """Figures are called after the task; the metric is computed again."""
+    check_plain_name(f"{file}task", str(metrics.get("task", "own")))
+    metric = one_line(metrics.get("metric", KNOWN_METRICS[0]))
+    if metric not in KNOWN_METRICS:
+        raise ValueError(f"{file}metric={metric[:60]} is unknown; it must be one of: {', '.join(KNOWN_METRICS)}")
 
 
 def _result(path: Path, metrics: Mapping[str, Any], config: Mapping[str, Any]) -> RunResult:
     rungs, oracle, routed = metrics["rungs"], metrics.get("oracle"), metrics["routed"]
-    method = str(metrics.get("method", path.name))
+    method, dense = str(metrics.get("method", path.name)), float(metrics["dense_macs"])
+    if not 0 < dense < math.inf:
+        raise ValueError(f"dense_macs={dense}")
     classes = (config.get("task") or {}).get("labels")
     own = CurvePoint("trained", float(routed["value"]), float(routed["macs"]))
     read = _curve(path / "curve.csv", method)
@@ -125,20 +139,20 @@ def _result(path: Path, metrics: Mapping[str, Any], config: Mapping[str, Any]) -
         path=path,
         task=str(metrics["task"]),
         metric=str(metrics["metric"]),
-        method=method,
-        encoder=str(metrics.get("encoder", "")),
+        method=one_line(method),
+        encoder=one_line(metrics.get("encoder", "")),
         seed=int(metrics.get("seed", 0)),
-        dense_macs=float(metrics["dense_macs"]),
+        dense_macs=dense,
         routed=own,
         curves=read or _from_metrics(own, rungs),
-        oracle=_oracle(oracle, float(metrics["dense_macs"])),
+        oracle=_oracle(oracle, dense),
         static=len(rungs) == 1,
         # Not by the method's name: one rung may also be one exit, or skip tokens.
-        full=len(rungs) == 1 and rungs[0]["width"] == 1 and routed["macs"] > _WHOLE * metrics["dense_macs"],
+        full=len(rungs) == 1 and rungs[0]["width"] == 1 and routed["macs"] > _WHOLE * dense,
         answers=read_answers(path / "predictions.tsv"),
         classes=tuple(classes) if classes else None,
         settings=_flat(config),
-        timings=[row for file in sorted(path.glob("**/bench.json")) for row in _json(file).get("rows", [])],
+        timings=[dict(row) for file in sorted(path.glob("**/bench.json")) for row in _json(file).get("rows", [])],
     )
 
 
@@ -162,7 +176,7 @@ def _curve(path: Path, method: str) -> dict[str, list[CurvePoint]]:
         for number, row in enumerate(csv.DictReader(file), start=2):
             try:
                 control = row["method"].removeprefix(method).removeprefix("/")
-                point = CurvePoint(row["point"], float(row["value"]), float(row["macs"]))
+                point = CurvePoint(one_line(row["point"]), float(row["value"]), float(row["macs"]))
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 raise ValueError(f"{path}, line {number}: not a point of a curve ({error})") from error
             found.setdefault(control, []).append(point)
@@ -184,7 +198,7 @@ def read_answers(path: Path) -> Answers | None:
 def _json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from error
     if not isinstance(found, dict):
         raise ValueError(f"{path} holds no JSON object")
@@ -197,5 +211,6 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     for key, value in config.items():
         if prefix + key in _NOT_PART:
             continue
-        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: str(value)}
+        below = isinstance(value, Mapping)
+        found |= _flat(value, f"{prefix}{key}.") if below else {one_line(prefix + key): one_line(value)}
     return found

@@ -7,8 +7,12 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from sharcs_pl.analysis.comparison import SLACK, Comparison, Spread, Standing, Versus
+from sharcs_pl.core.text import latex as latex_text
+from sharcs_pl.core.text import markdown as markdown_text
+from sharcs_pl.core.text import one_line, spreadsheet
 
 NONE = "-"
 
@@ -144,26 +148,27 @@ def notes(found: Comparison) -> list[str]:
 
 def markdown(sections: Sequence[tuple[Comparison, Sequence[Path]]], title: str) -> str:
     """The report as Markdown; figures by their paths beside it."""
-    lines = [f"# {title}", ""]
+    lines = [f"# {markdown_text(title)}", ""]
     for found, figures in sections:
-        lines += [f"## {found.task}", ""]
-        lines += [f"![{path.stem}](figures/{path.name})" for path in figures if path.suffix == ".png"]
+        lines += [f"## {markdown_text(found.task)}", ""]
+        images = [path for path in figures if path.suffix == ".png"]
+        lines += [f"![{markdown_text(path.stem)}](figures/{quote(path.name)})" for path in images]
         for grid in grids(found):
             lines += ["", *_markdown_table(grid)]
-        lines += ["", *(f"- {note}" for note in notes(found)), ""]
+        lines += ["", *(f"- {markdown_text(note)}" for note in notes(found)), ""]
     return "\n".join(lines)
 
 
 def _markdown_table(grid: Grid) -> list[str]:
     rows = [
         [
-            f"**{cell}**" if (number, column) in grid.best else cell.replace("|", "\\|")
+            f"**{markdown_text(cell)}**" if (number, column) in grid.best else markdown_text(cell)
             for column, cell in enumerate(row)
         ]
         for number, row in enumerate(grid.rows)
     ]
     rule = ["---", *["---:"] * (len(grid.head) - 1)]
-    return [f"| {' | '.join(row)} |" for row in (grid.head, rule, *rows)]
+    return [f"| {' | '.join(row)} |" for row in (map(markdown_text, grid.head), rule, *rows)]
 
 
 def latex(sections: Sequence[tuple[Comparison, Sequence[Path]]]) -> str:
@@ -173,25 +178,17 @@ def latex(sections: Sequence[tuple[Comparison, Sequence[Path]]]) -> str:
 
 def _latex_table(grid: Grid) -> str:
     def line(cells: Sequence[str]) -> str:
-        return " & ".join(cells) + r" \\"
+        # After the end of a row LaTeX takes a bracket or a star for an option of it.
+        return ("{}" if cells[0].startswith(("[", "*")) else "") + " & ".join(cells) + r" \\"
 
     rows = [
-        line([rf"\textbf{{{_tex(c)}}}" if (n, i) in grid.best else _tex(c) for i, c in enumerate(row)])
+        line([rf"\textbf{{{latex_text(c)}}}" if (n, i) in grid.best else latex_text(c) for i, c in enumerate(row)])
         for n, row in enumerate(grid.rows)
     ]
     columns = "l" + "r" * (len(grid.head) - 1)
-    start = [f"% {grid.title}", rf"\begin{{tabular}}{{{columns}}}", r"\toprule", line([_tex(c) for c in grid.head])]
+    title = f"% {one_line(grid.title)}"
+    start = [title, rf"\begin{{tabular}}{{{columns}}}", r"\toprule", line([latex_text(c) for c in grid.head])]
     return "\n".join([*start, r"\midrule", *rows, r"\bottomrule", r"\end{tabular}", ""])
-
-
-_TEX = {
-    "\\": r"\textbackslash{}", "_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$",
-}  # fmt: skip
-
-
-def _tex(text: str) -> str:
-    return "".join(_TEX.get(character, character) for character in text)
 
 
 def summary_csv(sections: Sequence[tuple[Comparison, Sequence[Path]]]) -> str:
@@ -234,5 +231,5 @@ def points_csv(sections: Sequence[tuple[Comparison, Sequence[Path]]]) -> str:
 
 def _csv(rows: Sequence[Sequence[object]]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    csv.writer(text, lineterminator="\n").writerows([map(spreadsheet, row) for row in rows])
     return text.getvalue()

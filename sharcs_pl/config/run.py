@@ -46,6 +46,7 @@ class RunConfig:
         in_range("eval_batch_size", self.eval_batch_size, 1)
         in_range("seed", self.seed, 0, 2**32 - 1)
         self._check_encoder()
+        self._check_distill()
         self._choose_bounds()
         self._check_hardness()
 
@@ -71,6 +72,13 @@ class RunConfig:
             return
         sizes = {"num_layers": num_layers, "hidden_size": hidden_size, "num_heads": num_heads}
         self.width.check_fits(**sizes, intermediate_size=intermediate_size, widths=self.widths)
+
+    def _check_distill(self) -> None:
+        if self.distill.name == "top" and self.method.widths == "all" and len(self.width.multipliers) == 1:
+            raise ValueError(
+                f"distill=top teaches narrower widths, and width.multipliers={self.width.multipliers} has one; add "
+                "distill=none, or a width"
+            )
 
     def _check_hardness(self) -> None:
         if self.stage_epochs >= self.trainer.max_epochs:

@@ -66,7 +66,7 @@ class TrainerConfig:
     limit_train_batches: Any = None
     """Steps (or share of them) per epoch, for quick checks."""
     limit_val_batches: Any = None
-    """Validation batches (or share of them), for quick checks."""
+    """Validation batches (or share of them) after each epoch, for quick checks; the final table is of all."""
     max_steps: int = -1
     """Stop after so many optimizer steps; -1 never."""
     max_time: str | None = None
@@ -85,9 +85,11 @@ class TrainerConfig:
     def __post_init__(self) -> None:
         for name in ("max_epochs", "accumulate_grad_batches", "log_every_n_steps", "num_nodes"):
             in_range(f"trainer.{name}", getattr(self, name), 1)
-        in_range("trainer.max_steps", self.max_steps, -1)
-        for name in ("gradient_clip_val", "limit_train_batches", "limit_val_batches"):
-            _optional_number(f"trainer.{name}", getattr(self, name))
+        if self.max_steps != -1:
+            in_range("trainer.max_steps", self.max_steps, 1)
+        _optional_number("trainer.gradient_clip_val", self.gradient_clip_val)
+        for name in ("limit_train_batches", "limit_val_batches"):
+            _limit(f"trainer.{name}", getattr(self, name))
         one_of("trainer.precision", str(self.precision), PRECISIONS)
         one_of("trainer.accelerator", self.accelerator, ("auto", "cpu", "gpu", "cuda", "mps"))
         if self.strategy.startswith(("fsdp", "deepspeed")):
@@ -96,21 +98,31 @@ class TrainerConfig:
                 "reads slices of whole weights; use trainer=ddp"
             )
         one_of("trainer.strategy", self.strategy, ("auto", "ddp"))
-        in_range("trainer.timeout_minutes", self.timeout_minutes, 0.1)
+        in_range("trainer.timeout_minutes", self.timeout_minutes, 0.1, _TEN_YEARS)
         if self.profiler is not None:
             one_of("trainer.profiler", self.profiler, ("simple", "advanced"))
         if self.max_time is not None and not re.fullmatch(r"\d+:\d\d:\d\d:\d\d", self.max_time):
             raise ValueError(f"trainer.max_time={self.max_time} must be DD:HH:MM:SS, such as 00:12:00:00")
+        if self.max_time is not None and not set(self.max_time) - set("0:"):
+            raise ValueError(f"trainer.max_time={self.max_time} leaves no time to train; null sets no limit")
         self._check_devices()
 
     def _check_devices(self) -> None:
         devices = self.devices
         number = isinstance(devices, int) and not isinstance(devices, bool) and (devices >= 1 or devices == -1)
-        indices = isinstance(devices, list) and devices and all(isinstance(i, int) and i >= 0 for i in devices)
+        indices = isinstance(devices, list) and bool(devices) and all(type(i) is int and i >= 0 for i in devices)
         if not (number or indices or devices == "auto"):
             raise ValueError(f"trainer.devices={devices} must be a number of devices, a list of their indices, or auto")
+        if isinstance(devices, list) and len(set(devices)) < len(devices):
+            raise ValueError(f"trainer.devices={devices} must name each device once")
+        if self.accelerator == "cpu" and (indices or devices == -1):
+            raise ValueError(
+                f"trainer.devices={devices} chooses GPUs, and trainer.accelerator=cpu has none; give the number of "
+                "processes, such as trainer.devices=1"
+            )
 
 
+_TEN_YEARS = 60.0 * 24 * 3650  # minutes
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true", "32", "16", "64", "bf16")
 
 
@@ -120,6 +132,13 @@ def _optional_number(key: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"{key}={value} must be a number")
     in_range(key, value, 0)
+
+
+def _limit(key: str, value: Any) -> None:
+    """A number of batches, or a share of them, as Lightning reads it; not none of them."""
+    _optional_number(key, value)
+    if value is not None and (value == 0 or (value > 1 and value % 1)):
+        raise ValueError(f"{key}={value} must be a number of batches, 1 or more, or a share of them above 0, up to 1")
 
 
 @dataclass

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from sharcs_pl.core.literal import literal
 from sharcs_pl.data.files import QUOTINGS, Request, check_file, listed, shown
 from sharcs_pl.data.labels import Target, choose_metrics, class_shares, find_target, imbalance_note, label_array
 from sharcs_pl.data.raw import RawSplit, read_file, read_hub
@@ -227,7 +228,7 @@ def save_task(config: Mapping[str, Any], name: str, folder: Path) -> Path:
     given = [field for field in fields(OwnSource) if field.name != "name" and config.get(field.name) is not None]
     keys = [field.name for field in given if config[field.name] != field.default]
     values = {"name": name} | {key: _saved(config, key) for key in keys}
-    path, text = folder / "task" / f"{name}.yaml", OmegaConf.to_yaml(OmegaConf.create(values))
+    path, text = folder / "task" / f"{name}.yaml", OmegaConf.to_yaml(OmegaConf.create(literal(values)))
     if path.exists() and path.read_text(encoding="utf-8") != text:
         raise ValueError(f"task.save_as={name}: {path} is there and holds something else; choose another name")
     path.parent.mkdir(parents=True, exist_ok=True)

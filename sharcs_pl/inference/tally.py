@@ -99,9 +99,10 @@ def progress(total: int | None, done: int) -> AbstractContextManager[Callable[[]
 
 @contextmanager
 def _bar(total: int | None, done: int) -> Iterator[Callable[[], None]]:
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    with Progress(BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=Console(stderr=True)) as bar:
+    from sharcs_pl.core.screen import Screen
+
+    with Progress(BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=Screen(stderr=True)) as bar:
         task = bar.add_task("", total=total, completed=done)
         yield lambda: bar.advance(task)

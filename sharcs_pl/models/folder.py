@@ -7,17 +7,23 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import zipfile
 import zlib
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from sharcs_pl.core.text import check_plain_name
+from sharcs_pl.models.legacy import check_legacy, is_legacy
+
 SENTENCEPIECE_FILES = ("spiece.model", "sentencepiece.bpe.model", "spm.model")
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", *SENTENCEPIECE_FILES)
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
 PICKLED_WEIGHTS = "pytorch_model.bin"
+PICKLED_INDEX = "pytorch_model.bin.index.json"
+_SHARD = re.compile(r"-\d+-of-\d+\.\w+$")
 _LONGEST_HEADER = 100_000_000  # bytes; the limit of the format
 
 
@@ -35,7 +41,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file; ``ValueError`` naming the file when it holds none."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from error
     if not isinstance(found, dict):
         raise ValueError(f"{path} holds no JSON object")
@@ -54,27 +60,50 @@ def check_folder(folder: Path) -> int:
         )
     files = weight_files(folder)
     for path in files:
-        check_safetensors(path) if path.suffix == ".safetensors" else check_zip(path, "download it again")
+        check_weights(path)
     return sum(path.stat().st_size for path in files)
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files that hold a folder's weights; ``ValueError`` when there are none, or one of several is missing."""
-    if (folder / WEIGHTS).is_file():
-        return [folder / WEIGHTS]
-    if (folder / WEIGHTS_INDEX).is_file():
-        shards = sorted(set(read_json(folder / WEIGHTS_INDEX).get("weight_map", {}).values()))
-        missing = [name for name in shards if not (folder / name).is_file()]
-        if missing or not shards:
-            raise ValueError(
-                f"encoder.pretrained={folder} lacks {missing[0] if missing else 'every shard'} of its weights"
-            )
-        return [folder / name for name in shards]
-    if (folder / PICKLED_WEIGHTS).is_file():
-        return [folder / PICKLED_WEIGHTS]
+    """The files that hold a folder's weights, in transformers' order of preference; ``ValueError`` when there are none,
+    or one of several is missing."""
+    for whole, index in ((WEIGHTS, WEIGHTS_INDEX), (PICKLED_WEIGHTS, PICKLED_INDEX)):
+        if (folder / whole).is_file():
+            return [folder / whole]
+        if (folder / index).is_file():
+            return _shards(folder, index)
+    others = [path.name for kind in ("model*.safetensors", "pytorch_model*.bin") for path in sorted(folder.glob(kind))]
+    if others and _SHARD.search(others[0]):
+        raise ValueError(f"encoder.pretrained={folder} has {others[0]} but not the list of its parts, {WEIGHTS_INDEX}")
+    if others:
+        whole = WEIGHTS if others[0].endswith(".safetensors") else PICKLED_WEIGHTS
+        raise ValueError(
+            f"encoder.pretrained={folder} has a variant of its weights only, {others[0]}; call it {whole} to use it"
+        )
     raise ValueError(
         f"encoder.pretrained={folder} has no weights ({WEIGHTS}); give a folder written by save_pretrained"
     )
+
+
+def _shards(folder: Path, index: str) -> list[Path]:
+    listed = read_json(folder / index).get("weight_map")
+    names = sorted(set(map(str, listed.values()))) if isinstance(listed, dict) else []
+    for name in names:
+        check_plain_name(f"{folder / index}: a part", name)
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing or not names:
+        raise ValueError(f"encoder.pretrained={folder} lacks {missing[0] if missing else 'every shard'} of its weights")
+    return [folder / name for name in names]
+
+
+def check_weights(path: Path, remedy: str = "download it again") -> None:
+    """``ValueError`` unless a file of weights is whole: safetensors, or pickled by torch, before 1.6 or since."""
+    if path.suffix == ".safetensors":
+        check_safetensors(path, remedy)
+    elif is_legacy(path):
+        check_legacy(path, remedy)
+    else:
+        check_zip(path, remedy)
 
 
 def check_safetensors(path: Path, remedy: str = "download it again") -> None:

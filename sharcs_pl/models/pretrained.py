@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import pickle
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -66,10 +67,13 @@ def load_checkpoint(
         raise ValueError(f"encoder.pretrained: no checkpoint at {source!r}: {error}") from error
     family = get_family(config.model_type)
     _adapt(family, config, num_labels, dropout)
-    with _quiet():
-        model, report = family.stock_class.from_pretrained(
-            source, config=config, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
-        )
+    try:
+        with _quiet():
+            model, report = family.stock_class.from_pretrained(
+                source, config=config, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
+            )
+    except (pickle.UnpicklingError, OSError) as error:
+        raise ValueError(f"encoder.pretrained: {source!r} cannot be read as weights alone: {error}") from error
     drawn = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
     _check_complete(family, source, drawn)
     check_finite(model, f"encoder.pretrained={source}")

@@ -47,7 +47,8 @@ class SharcsModule(L.LightningModule):
 
     ``training_step`` takes a :class:`StepBatch` and returns its loss and, for the hardness history, the uids, scores
     and rungs of its samples. Validation runs every rung on every sample and keeps the :class:`Predictions` of each
-    split in ``self.predictions``. ``record``: the run's config in plain types, kept in every checkpoint.
+    split in ``self.predictions``. ``record``: the run's config in plain types, kept in every checkpoint
+    and given to loggers.
     """
 
     def __init__(

@@ -146,7 +146,7 @@ def test_every_configuration_has_a_name_of_its_own(tmp_path: Path) -> None:
         make_run(tmp_path / "many" / f"{number}" / "run", "pabee", settings=settings)
     many = [read_run(path) for path in find_runs(str(tmp_path / "many"))]
     names = [method.name for method in group_runs([(None, run) for run in many])]
-    assert names == [f"pabee ({tmp_path}/many/{number}/run)" for number in (0, 1)]
+    assert names == [f"pabee ({number}/run)" for number in (0, 1)]
 
 
 def test_what_chooses_the_weights_tells_configurations_apart(tmp_path: Path) -> None:

@@ -90,3 +90,62 @@ def test_a_config_must_be_an_object(tmp_path: Path) -> None:
         (tmp_path / "config.json").write_text(text)
         with pytest.raises(ValueError, match=message):
             read_config(tmp_path)
+
+
+def as_pickles(folder: Path, legacy: bool, parts: int) -> None:
+    """The folder's weights as torch pickles them, in so many files."""
+    weights = {"a": torch.ones(10, 3), "b": torch.ones(7)}
+    (folder / "model.safetensors").unlink()
+    if parts == 1:
+        torch.save(weights, folder / "pytorch_model.bin", _use_new_zipfile_serialization=not legacy)
+        return
+    names = {key: f"pytorch_model-0000{i + 1}-of-00002.bin" for i, key in enumerate(weights)}
+    for key, name in names.items():
+        torch.save({key: weights[key]}, folder / name, _use_new_zipfile_serialization=not legacy)
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": names}))
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("parts", [1, 2])
+def test_pickled_weights_whole_or_in_parts(folder: Path, legacy: bool, parts: int) -> None:
+    as_pickles(folder, legacy, parts)
+    files = weight_files(folder)
+    assert len(files) == parts
+    assert check_folder(folder) == sum(path.stat().st_size for path in files)
+    files[-1].write_bytes(files[-1].read_bytes()[:-1])
+    with pytest.raises(ValueError, match=r"is damaged.*download it again"):
+        check_folder(folder)
+    files[-1].unlink()
+    with pytest.raises(ValueError, match="has no weights" if parts == 1 else "lacks pytorch_model-00002-of-00002.bin"):
+        check_folder(folder)
+
+
+@pytest.mark.parametrize("name", ["../model.safetensors", "/etc/passwd", "a/b.safetensors", ".."])
+def test_a_part_lies_in_its_folder(folder: Path, name: str) -> None:
+    (folder / "model.safetensors").rename(folder / "one.safetensors")
+    index = {"weight_map": {"a": "one.safetensors", "b": name}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match=r"index\.json: a part=.* is no plain name"):
+        weight_files(folder)
+
+
+@pytest.mark.parametrize("index", [{}, {"weight_map": {}}, {"weight_map": ["a"]}, {"weight_map": "a"}])
+def test_a_list_of_no_parts(folder: Path, index: object) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match="lacks every shard"):
+        weight_files(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("model.fp16.safetensors", r"a variant of its weights only, model\.fp16.*call it model\.safetensors"),
+        ("pytorch_model.fp16.bin", r"a variant of its weights only, .*call it pytorch_model\.bin"),
+        ("model-00001-of-00002.safetensors", r"not the list of its parts, model\.safetensors\.index\.json"),
+    ],
+)
+def test_weights_under_another_name_say_what_is_missing(folder: Path, name: str, message: str) -> None:
+    (folder / "model.safetensors").rename(folder / name)
+    with pytest.raises(ValueError, match=message):
+        weight_files(folder)

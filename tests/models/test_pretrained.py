@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForMaskedLM, GPT2Config, GPT2Model
 
+from sharcs_pl.models.folder import check_weights, weight_files
 from sharcs_pl.models.pretrained import load_stock
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 
@@ -74,6 +76,50 @@ def test_a_masked_language_model_is_an_encoder_too(stock: Any, tmp_path: Path) -
         model = load_stock(source, num_labels=2)
         name = "bert.encoder.layer.1.output.dense.weight"
         assert torch.equal(model.get_parameter(name), language.get_parameter(name))
+
+
+def pickled(folder: Path, weights: dict[str, Any], parts: int, legacy: bool) -> None:
+    """In place of the folder's safetensors."""
+    (folder / "model.safetensors").unlink()
+    names = (
+        ["pytorch_model.bin"] if parts == 1 else [f"pytorch_model-{i + 1:05}-of-{parts:05}.bin" for i in range(parts)]
+    )
+    where = {key: names[i % parts] for i, key in enumerate(weights)}
+    for name in names:
+        some = {key: value for key, value in weights.items() if where[key] == name}
+        torch.save(some, folder / name, _use_new_zipfile_serialization=not legacy)
+    if parts > 1:
+        index = {"metadata": {"total_size": 1}, "weight_map": where}
+        (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("parts", [1, 3])
+@torch.no_grad()
+def test_pickled_weights_of_any_age_whole_or_in_parts(
+    stock: Any, batch: Any, tmp_path: Path, parts: int, legacy: bool
+) -> None:
+    plain, inputs = stock("bert"), batch()
+    plain.save_pretrained(tmp_path)
+    pickled(tmp_path, plain.state_dict(), parts, legacy)
+    check_weights(weight_files(tmp_path)[-1])
+    model = SharcsForSequenceClassification.from_encoder(tmp_path, widths=[0.5, 1], split_layer=1)
+    assert torch.equal(model(**inputs, rungs=1).logits, plain(**inputs).logits)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("parts", [1, 2])
+def test_what_is_no_tensor_is_not_unpickled(stock: Any, tmp_path: Path, parts: int, legacy: bool) -> None:
+    class Bomb:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (Path.touch, (tmp_path / "boom",))
+
+    plain = stock("bert")
+    plain.save_pretrained(tmp_path)
+    pickled(tmp_path, {**plain.state_dict(), "bomb": Bomb()}, parts, legacy)
+    with pytest.raises(ValueError, match=r"encoder\.pretrained: .* cannot be read as weights alone"):
+        load_stock(tmp_path)
+    assert not (tmp_path / "boom").exists()
 
 
 def test_another_number_of_labels_draws_only_the_output_afresh(stock: Any, tmp_path: Path) -> None:
