@@ -13,6 +13,7 @@ from sharcs_pl.commandline import read_command, user_errors
 from sharcs_pl.config import RunConfig
 from sharcs_pl.config.evaluate import EvaluateConfig
 from sharcs_pl.core.files import write_text
+from sharcs_pl.data.files import listed
 from sharcs_pl.data.tasks import GLUE, Examples, TaskSpec
 from sharcs_pl.inputs import read_task
 from sharcs_pl.source import Source, load_model, load_tokenizer, open_source
@@ -58,6 +59,9 @@ def run(config: EvaluateConfig) -> dict[str, Any] | None:
     other = others[0] if others else None
     if other is not None and other.task.metric != one.task.metric:
         raise ValueError(f"compare={config.compare} was trained on task={other.task.name}, run= on {one.task.name}")
+    if other is not None and other.task.labels != one.task.labels:
+        orders = (listed(prepared.task.labels or ("a score",)) for prepared in (other, one))
+        raise ValueError("compare={} was trained on the classes {}, run= on {}".format(config.compare, *orders))
     if other is not None and texts_of(one) != texts_of(other):
         seeds = f"{other.config.seed} there, {one.config.seed} here"
         raise ValueError(
@@ -200,7 +204,8 @@ def compare_with(one: Prepared, done: Evaluated, other: Prepared, config: Evalua
     rival = evaluate_model(other)
     a, b = (next(iter(found.predictions.values())) for found in (done, rival))
     costs = (done.model.cost, rival.model.cost)
-    comparison = compare(a, b, one.task.metric, costs, config.draws, one.config.seed)
+    found = compare(a, b, one.task.metric, costs, config.draws, one.config.seed)
+    comparison = replace(found, positive=one.task.positive)
     Console().print(comparison_table(comparison, (one.name, other.name)))
     folder = Path(config.output) if config.output else one.source.home / "evaluation" / config.split
     write_text(folder / "comparison.json", json.dumps(comparison.to_json(), indent=2) + "\n")

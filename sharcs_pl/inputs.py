@@ -95,6 +95,7 @@ def own_source(config: TaskConfig) -> OwnSource:
         label=config.label,
         labels=tuple(config.labels) if config.labels else None,
         label_range=(config.label_range[0], config.label_range[1]) if config.label_range else None,
+        positive=config.positive,
         metrics=tuple(config.metrics) if config.metrics else None,
         hub=config.hub,
         hub_config=config.hub_config,

@@ -118,6 +118,8 @@ class RunConfig:
         for key in ("ckpt_path", "overwrite", "logger", "checkpoint"):
             kept.pop(key)
         kept["task"].pop("save_as")
+        if self.task.positive is None:
+            kept["task"].pop("positive")  # younger than runs that may be gone on with
         kept["trainer"] = {k: v for k, v in kept["trainer"].items() if k not in DISPLAY_KEYS + PROCESS_KEYS}
         return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:16]
 

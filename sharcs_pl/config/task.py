@@ -40,6 +40,8 @@ class TaskConfig:
     """Own data: the classes in the order of their ids; null finds them in ``train``."""
     label_range: list[float] | None = None
     """Own data: least and greatest score; makes it a regression. Null takes those of ``train``."""
+    positive: str | None = None
+    """Own data: of two classes the one that f1 is about, which gets the id 1; null: the second."""
     metrics: list[str] | None = None
     """Own data: metrics, the first one counts (accuracy, f1, macro_f1, matthews, pearson, spearman); null chooses."""
     hub: str | None = None
@@ -71,7 +73,7 @@ class TaskConfig:
         return list(self.text) if isinstance(self.text, list) else [self.text]
 
     def _check_built_in(self) -> None:
-        for key in (*OWN_PATHS, "labels", "label_range", "metrics", "hub", "hub_config", "save_as"):
+        for key in (*OWN_PATHS, "labels", "label_range", "positive", "metrics", "hub", "hub_config", "save_as"):
             if getattr(self, key) is not None:
                 raise ValueError(f"task.{key} describes own data, task={self.name} has its own; add task=own")
 

@@ -14,7 +14,16 @@ from typing import Any
 import numpy as np
 
 from sharcs_pl.data.files import QUOTINGS, Request, check_file, listed, shown
-from sharcs_pl.data.labels import Target, choose_metrics, class_shares, find_target, imbalance_note, label_array
+from sharcs_pl.data.labels import (
+    Target,
+    choose_metrics,
+    class_shares,
+    find_target,
+    imbalance_note,
+    label_array,
+    put_positive,
+    same_label,
+)
 from sharcs_pl.data.raw import RawSplit, read_file, read_hub
 from sharcs_pl.data.spec import DataWarning, Examples, TaskSpec
 from sharcs_pl.data.tasks import GLUE, GRADED
@@ -31,7 +40,8 @@ class OwnSource:
 
     `train`, `dev` and `test` are paths, or names of splits where `hub` is given; `dev` may be a share in (0, 1) split
     off train, stratified and seeded. `text` names one or two columns, `label` the one to predict. `labels`: the classes
-    in the order of their ids, None finds them in train; `label_range` makes it a regression. `hub`: a dataset's id on
+    in the order of their ids, None finds them in train; `label_range` makes it a regression. `positive`: of two classes
+    the one that gets id 1, which f1 is about. `hub`: a dataset's id on
     the Hugging Face hub, or a local dataset folder. `quoting`: `standard`, or `none`: in CSV and TSV files a quote is a
     character like any other.
     """
@@ -43,6 +53,7 @@ class OwnSource:
     label: str
     labels: tuple[str, ...] | None = None
     label_range: tuple[float, float] | None = None
+    positive: str | None = None
     metrics: tuple[str, ...] | None = None
     hub: str | None = None
     hub_config: str | None = None
@@ -78,7 +89,7 @@ def load_own(source: OwnSource, splits: Sequence[str], seed: int) -> tuple[TaskS
     """
     check_own(source, splits)
     raws = {split: _read(source, split) for split in source.needed(splits)}
-    target = source.target or find_target(raws["train"], source.label)
+    target = put_positive(source.target or find_target(raws["train"], source.label), source.positive)
     spec = _spec(source, target)
     examples = {split: Examples(raw.texts, label_array(raw, target)) for split, raw in raws.items()}
     if source.share is not None and "train" in examples:
@@ -108,12 +119,14 @@ def _check_target(source: OwnSource) -> None:
     labels, scores = source.labels, source.label_range
     if labels is not None and scores is not None:
         raise ValueError("task.labels (classes) and task.label_range (a score) exclude each other; give one")
-    if labels is not None and (len(labels) < 2 or len(set(labels)) < len(labels) or not all(map(str.strip, labels))):
+    once = labels is None or len(set(map(same_label, labels))) == len(labels)
+    if labels is not None and (len(labels) < 2 or not once or not all(map(str.strip, labels))):
         raise ValueError(f"task.labels=[{listed(labels)}]: two classes or more are needed, each once")
     if scores is not None and not (scores[0] < scores[1] and all(map(math.isfinite, scores))):
         raise ValueError(f"task.label_range=[{scores[0]:g}, {scores[1]:g}]: the least score comes first, both finite")
     if source.target is not None:
         choose_metrics(source.metrics, labels)
+        put_positive(source.target, source.positive)
 
 
 def _check_dev(source: OwnSource) -> None:
