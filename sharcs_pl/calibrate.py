@@ -222,7 +222,7 @@ def present(config: CalibrateConfig, prepared: Prepared, folder: Path, rows: lis
     console.print(points_table(rows, widths, config.confidence, title))
     places = [folder / "config.json"]
     if have_matplotlib():
-        output = Path(config.output) if config.output else prepared.source.home / "calibration"
+        output = Path(config.output).expanduser() if config.output else prepared.source.home / "calibration"
         output.mkdir(parents=True, exist_ok=True)
         places.append(draw_points(rows, views, output / f"{config.point}.png"))
     where = " and ".join(shown(place.absolute()) for place in places)

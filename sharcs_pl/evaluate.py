@@ -112,7 +112,9 @@ def splits_of(config: RunConfig, split: str) -> list[str | None]:
     known = GLUE[config.task.name].files
     folder = config.task.data_dir
     names = [name for name in known if name.startswith("test")]
-    return [n for n in names if n != "test_ax" or folder is None or list(Path(folder).glob(f"**/{known[n]}"))]
+    return [
+        n for n in names if n != "test_ax" or folder is None or list(Path(folder).expanduser().glob(f"**/{known[n]}"))
+    ]
 
 
 def evaluate_model(prepared: Prepared, trainer: L.Trainer | None = None) -> Evaluated:
@@ -156,7 +158,7 @@ def present(prepared: Prepared, done: Evaluated, config: EvaluateConfig) -> dict
     from sharcs_pl.results import figure_inputs, report_json, write_predictions
 
     task, report = prepared.task, done.report
-    folder = Path(config.output) if config.output else prepared.source.home / "evaluation" / config.split
+    folder = output_folder(prepared, config)
     folder.mkdir(parents=True, exist_ok=True)
     console = Console()
     metrics = report_json(report, prepared.config) if report else None
@@ -182,11 +184,18 @@ def present(prepared: Prepared, done: Evaluated, config: EvaluateConfig) -> dict
     return metrics
 
 
+def output_folder(prepared: Prepared, config: EvaluateConfig) -> Path:
+    """Where the results go."""
+    if config.output:
+        return Path(config.output).expanduser()
+    return prepared.source.home / "evaluation" / config.split
+
+
 def submit(prepared: Prepared, done: Evaluated, config: EvaluateConfig) -> None:
     """GLUE's submission files, and the zip of all that the folder holds."""
     from sharcs_pl.analysis.submission import write_submission, zip_submission
 
-    folder = Path(config.submission) if config.submission else prepared.source.home / "submission"
+    folder = Path(config.submission).expanduser() if config.submission else prepared.source.home / "submission"
     task = prepared.task
     for split, found in done.predictions.items():
         print(write_submission(folder, task, split, found.routed_logits(), found.uids))
@@ -207,7 +216,7 @@ def compare_with(one: Prepared, done: Evaluated, other: Prepared, config: Evalua
     found = compare(a, b, one.task.metric, costs, config.draws, one.config.seed)
     comparison = replace(found, positive=one.task.positive)
     Console().print(comparison_table(comparison, (one.name, other.name)))
-    folder = Path(config.output) if config.output else one.source.home / "evaluation" / config.split
+    folder = output_folder(one, config)
     write_text(folder / "comparison.json", json.dumps(comparison.to_json(), indent=2) + "\n")
 
 

@@ -170,7 +170,7 @@ def find_checkpoint(config: RunConfig, run_dir: Path, resumes: bool) -> Path | N
     own = last_whole(run_dir / "checkpoints" / "last.ckpt") if resumes else None
     if own is not None or config.ckpt_path in (None, "last"):
         return own
-    named = Path(config.ckpt_path)
+    named = Path(config.ckpt_path).expanduser()
     check_zip(named, "go on from another checkpoint, or begin again with overwrite=true")
     return named
 

@@ -28,6 +28,7 @@ from sharcs_pl.core.slurm import slurm_job
 from sharcs_pl.data.own import save_task
 from sharcs_pl.inputs import find_checkpoint, read_inputs
 from sharcs_pl.launch import decided_by_main, is_alone, is_lost_peer, is_main
+from sharcs_pl.overrides import quote_texts
 from sharcs_pl.rundir import RunState, claim, decide, drop_empty, run_config
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class OwnConf(SearchPathPlugin):
 def main() -> None:
     """The command: one line and exit code 2 for a mistake, 128 + signal for a signal."""
     Plugins.instance().register(OwnConf)
+    sys.argv[1:] = quote_texts(sys.argv[1:], RunConfig)  # before Hydra reads them, and Lightning hands them on
     with user_errors(RunConfig), hydra_raises():
         run_job()
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
 from sharcs_pl.config.checks import one_of
+from sharcs_pl.config.texts import PATH
 
 OLDEST_OPSET = 18  # of the operators that the exporter has
 
@@ -15,11 +16,11 @@ OLDEST_OPSET = 18  # of the operators that the exporter has
 class ExportConfig:
     """Write a trained model as one file for another runtime, checked against the model itself."""
 
-    run: str = MISSING
+    run: str = field(default=MISSING, metadata=PATH)
     """A run directory, a checkpoint, or a saved model folder."""
     format: str = "onnx"
     """``onnx``, or ``torch``: a program of ``torch.export``, which loads where this package is not installed."""
-    output: str = MISSING
+    output: str = field(default=MISSING, metadata=PATH)
     """The file to write, such as ``model.onnx`` or ``model.pt2``."""
     rung: str | None = None
     """One sub-network alone: its index (0 is the narrowest) or its width with a point or a slash (0.25, 1/3, 1.0);

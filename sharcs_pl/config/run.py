@@ -12,6 +12,7 @@ from sharcs_pl.config.checks import in_range
 from sharcs_pl.config.method import MethodConfig
 from sharcs_pl.config.model import DistillConfig, EncoderConfig, HardnessConfig, RouterConfig, WidthConfig
 from sharcs_pl.config.task import TaskConfig
+from sharcs_pl.config.texts import PATH
 from sharcs_pl.config.training import CheckpointConfig, LoggerConfig, OptimConfig, TrainerConfig
 
 
@@ -36,7 +37,7 @@ class RunConfig:
     """Samples per validation batch."""
     seed: int = 1
     """Seed of everything random."""
-    ckpt_path: str | None = None
+    ckpt_path: str | None = field(default=None, metadata=PATH)
     """``last`` goes on where the run directory's run stopped; or the path of a checkpoint."""
     overwrite: bool = False
     """Replace the run that the run directory holds."""
