@@ -20,8 +20,8 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from sharcs_pl.config import conf_dir
 from sharcs_pl.config.help import describe
+from sharcs_pl.config.overrides import quote_texts
 from sharcs_pl.data.spec import DataWarning
-from sharcs_pl.overrides import quote_texts
 
 BAD_INPUT = 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells count

@@ -14,6 +14,7 @@ from typing import Any
 
 from sharcs_pl.config import RunConfig, TaskConfig
 from sharcs_pl.core.files import previous
+from sharcs_pl.data.few import few_rows_note
 from sharcs_pl.data.own import OwnSource, load_own
 from sharcs_pl.data.spec import DataWarning
 from sharcs_pl.data.synthetic import graded_examples
@@ -58,6 +59,11 @@ def read_inputs(config: RunConfig, run_dir: Path, resumes: bool = False) -> Inpu
         check_teacher(config.method.teacher, task.labels)
     if task.labels is None and config.hardness.score == "entropy":
         raise ValueError(f"hardness.score=entropy needs classes, task={task.name} is a regression; use confidence")
+    if config.task.is_own:
+        share = config.task.dev if isinstance(config.task.dev, float) else None
+        note = few_rows_note(examples["train"], examples["validation"], task, share)
+        if note:
+            warnings.warn(note, DataWarning, stacklevel=2)
     return Inputs(task, examples, encoder, checkpoint)
 
 

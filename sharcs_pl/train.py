@@ -23,12 +23,12 @@ from omegaconf import DictConfig
 from sharcs_pl.cluster import check_started, join_submitit, readable_elsewhere
 from sharcs_pl.commandline import hydra_raises, user_errors
 from sharcs_pl.config import RunConfig, conf_dir
+from sharcs_pl.config.overrides import quote_texts
 from sharcs_pl.core.files import previous, write_text
 from sharcs_pl.core.slurm import slurm_job
 from sharcs_pl.data.own import save_task
 from sharcs_pl.inputs import find_checkpoint, read_inputs
 from sharcs_pl.launch import decided_by_main, is_alone, is_lost_peer, is_main
-from sharcs_pl.overrides import quote_texts
 from sharcs_pl.rundir import RunState, claim, decide, drop_empty, run_config
 
 if TYPE_CHECKING:

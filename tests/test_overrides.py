@@ -18,9 +18,9 @@ from sharcs_pl.config import EvaluateConfig, ReorderConfig, ReportConfig, RunCon
 from sharcs_pl.config.bench import BenchConfig
 from sharcs_pl.config.calibrate import CalibrateConfig
 from sharcs_pl.config.export import ExportConfig
+from sharcs_pl.config.overrides import quote, quote_texts
 from sharcs_pl.config.predict import PredictConfig
 from sharcs_pl.config.texts import texts_of
-from sharcs_pl.overrides import quote, quote_texts
 from tests.conftest import compose_config
 
 PLAIN = [

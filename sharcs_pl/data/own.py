@@ -93,6 +93,7 @@ def load_own(source: OwnSource, splits: Sequence[str], seed: int) -> tuple[TaskS
     spec = _spec(source, target)
     examples = {split: Examples(raw.texts, label_array(raw, target)) for split, raw in raws.items()}
     if source.share is not None and "train" in examples:
+        _check_a_class_twice(source.share, examples["train"])
         examples["train"], examples["validation"] = split_share(examples["train"], source.share, seed)
     elif "train" in splits and "validation" in splits:
         _warn_of_shared_texts(examples["train"], examples["validation"])
@@ -167,6 +168,13 @@ def _read(source: OwnSource, split: str) -> RawSplit:
     if source.hub is not None:
         return read_hub(source.hub, source.hub_config, value, request)
     return read_file(check_file(f"task.{SPLITS[split]}", value), request)
+
+
+def _check_a_class_twice(share: float, examples: Examples) -> None:
+    """A row of a class that has no other is trained on: where all are such, none is left."""
+    if examples.labels.dtype.kind == "i" and np.bincount(examples.labels).max() < 2:
+        rows = f"all {len(examples):,} rows are of different classes"
+        raise ValueError(f"task.dev={share:g}: {rows}, which leaves none to evaluate on; give a file as task.dev")
 
 
 def split_share(examples: Examples, share: float, seed: int) -> tuple[Examples, Examples]:
