@@ -49,7 +49,7 @@ def run(config: BenchConfig) -> dict[str, Any]:
 
     prepared = check(config)
     if config.output is not None:
-        Written.into(Path(config.output)).claim(FILES)
+        Written.into(Path(config.output).expanduser()).claim(FILES)
     import torch
 
     if config.threads is not None:
@@ -65,7 +65,7 @@ def run(config: BenchConfig) -> dict[str, Any]:
         found["rows"] += [row(each, lineup.workload) for each in timed]
         console.print(speed_table(timed, lineup.workload, subject.metric_name))
     if config.output is not None:
-        write(Path(config.output), found, console.export_text())
+        write(Path(config.output).expanduser(), found, console.export_text())
         console.print(f"results in {config.output}", soft_wrap=True)
     return found
 

@@ -158,7 +158,7 @@ def build_datamodule(config: RunConfig, inputs: Inputs, tokenizer: PreTrainedTok
 
 def matched_steps(run: str) -> list[int]:
     """Steps of each epoch of another run, from its ``plan.csv``."""
-    path = Path(run) / "plan.csv"
+    path = Path(run).expanduser() / "plan.csv"
     if not path.exists():
         raise ValueError(f"method.match={run}: {path} does not exist; give the run directory of a sharcs run")
     with path.open(newline="") as file:

@@ -14,6 +14,7 @@ from sharcs_pl.core.files import write_text
 from sharcs_pl.core.skim import SkimLadder
 from sharcs_pl.core.text import markdown, one_line
 from sharcs_pl.core.widths import WidthLadder
+from sharcs_pl.data.spec import metric_name
 from sharcs_pl.models.architectures import OURS, EncoderSizes, encoder_sizes
 from sharcs_pl.models.configuration import TRAINED
 from sharcs_pl.models.folder import read_json
@@ -139,6 +140,12 @@ class Contents:
         return None if len(names) == 1 else [str(names[key]) for key in sorted(names, key=int)]
 
     @property
+    def metric(self) -> str:
+        """The metric of the results; f1 with the class that it is about."""
+        name = self.metrics["metric"]
+        return metric_name(name, self.metrics.get("positive") or (self.labels or ["", None])[1])
+
+    @property
     def base_model(self) -> str | None:
         """The hub id that training started from, None where it was a folder or a random encoder."""
         name = self.record.get("encoder", {}).get("pretrained")
@@ -185,7 +192,7 @@ def _front_matter(found: Contents) -> str:
 
 def _result_lines(found: Contents) -> list[str]:
     metric, value = found.metrics["metric"], found.metrics["routed"]["value"]
-    name = metric if found.stock else f"{metric}, routed"
+    name = found.metric if found.stock else f"{found.metric}, routed"
     return [
         "  - task: {type: text-classification}",
         f"    dataset: {{name: {_yaml(str(found.task))}, type: {_yaml(str(found.task))}, split: validation}}",
@@ -252,7 +259,7 @@ def _results(found: Contents) -> str:
         rows.insert(0, _result_row("routed", metrics["routed"]))
     if len(rows) > 1 and metrics["oracle"]["value"] is not None:
         rows.append(_result_row("oracle routing (the cheapest rung that is right)", metrics["oracle"]))
-    table = _table(["", markdown(metrics["metric"]), "million MACs per text", "of dense", "share routed there"], rows)
+    table = _table(["", markdown(found.metric), "million MACs per text", "of dense", "share routed there"], rows)
     note = "; routed by the rule of training" if found.routed else ""
     return f"## Results\n\nOn the validation split of {markdown(found.task)}{note}. MACs are multiply-adds.\n\n{table}"
 

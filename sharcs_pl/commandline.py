@@ -20,6 +20,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from sharcs_pl.config import conf_dir
 from sharcs_pl.config.help import describe
+from sharcs_pl.config.overrides import quote_texts
 from sharcs_pl.config.plain import from_plain
 from sharcs_pl.core.finite import Diverged
 from sharcs_pl.core.text import one_line, printable
@@ -187,6 +188,7 @@ def read_command(name: str, schema: type, arguments: Sequence[str]) -> Any:
     if flags and not (show and flags == ["--cfg"]):
         raise ValueError(f"{flags[0]} is unknown; give key=value, --help or --cfg job")
     overrides = [text for text in arguments if text not in ("--cfg", "job")] if show else list(arguments)
+    overrides = quote_texts(overrides, schema)
     ConfigStore.instance().store(name=f"{name}_schema", node=schema)
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         cfg = compose(name, overrides=overrides)

@@ -62,6 +62,9 @@ def run(config: EvaluateConfig) -> dict[str, Any] | None:
     other = others[0] if others else None
     if other is not None and other.task.metric != one.task.metric:
         raise ValueError(f"compare={config.compare} was trained on task={other.task.name}, run= on {one.task.name}")
+    if other is not None and other.task.labels != one.task.labels:
+        orders = (listed_names(prepared.task.labels or ("a score",)) for prepared in (other, one))
+        raise ValueError("compare={} was trained on the classes {}, run= on {}".format(config.compare, *orders))
     if other is not None and texts_of(one) != texts_of(other):
         seeds = f"{other.config.task.split_seed} there, {one.config.task.split_seed} here"
         raise ValueError(
@@ -158,7 +161,9 @@ def splits_of(config: RunConfig, split: str) -> list[str | None]:
     known = GLUE[config.task.name].files
     folder = config.task.data_dir
     names = [name for name in known if name.startswith("test")]
-    return [n for n in names if n != "test_ax" or folder is None or list(Path(folder).glob(f"**/{known[n]}"))]
+    return [
+        n for n in names if n != "test_ax" or folder is None or list(Path(folder).expanduser().glob(f"**/{known[n]}"))
+    ]
 
 
 def evaluate_model(prepared: Prepared, trainer: L.Trainer | None = None) -> Evaluated:
@@ -266,7 +271,8 @@ def compare_with(one: Prepared, done: Evaluated, other: Prepared, config: Evalua
     rival = evaluate_model(other)
     a, b = (next(iter(found.predictions.values())) for found in (done, rival))
     costs = (done.model.cost, rival.model.cost)
-    comparison = compare(a, b, one.task.metric, costs, config.draws, one.config.seed)
+    found = compare(a, b, one.task.metric, costs, config.draws, one.config.seed)
+    comparison = replace(found, positive=one.task.positive)
     Screen().print(comparison_table(comparison, (one.name, other.name)))
     folder, *_ = results_of(one, config)
     write_json(folder / "comparison.json", comparison.to_json())

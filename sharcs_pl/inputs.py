@@ -15,6 +15,7 @@ from typing import Any
 
 from sharcs_pl.config import RunConfig, TaskConfig
 from sharcs_pl.core.files import previous
+from sharcs_pl.data.few import few_rows_note
 from sharcs_pl.data.own import OwnSource, load_own
 from sharcs_pl.data.spec import DataWarning
 from sharcs_pl.data.synthetic import graded_examples
@@ -69,6 +70,11 @@ def read_inputs(config: RunConfig, run_dir: Path, resumes: bool = False) -> Inpu
             DataWarning,
             stacklevel=2,
         )
+    if config.task.is_own:
+        share = config.task.dev if isinstance(config.task.dev, float) else None
+        note = few_rows_note(examples["train"], examples["validation"], task, share)
+        if note:
+            warnings.warn(note, DataWarning, stacklevel=2)
     return Inputs(task, examples, encoder, checkpoint)
 
 
@@ -126,6 +132,7 @@ def own_source(config: TaskConfig) -> OwnSource:
         labels=tuple(config.labels) if config.labels else None,
         label_range=(config.label_range[0], config.label_range[1]) if config.label_range else None,
         label_range_strict=config.label_range_strict,
+        positive=config.positive,
         metrics=tuple(config.metrics) if config.metrics else None,
         hub=config.hub,
         hub_config=config.hub_config,
@@ -200,7 +207,7 @@ def find_checkpoint(config: RunConfig, run_dir: Path, resumes: bool) -> Path | N
     own = last_whole(run_dir / "checkpoints" / "last.ckpt") if resumes else None
     if own is not None or config.ckpt_path in (None, "last"):
         return own
-    named = Path(config.ckpt_path)
+    named = Path(config.ckpt_path).expanduser()
     check_zip(named, "go on from another checkpoint, or begin again with overwrite=true")
     return named
 

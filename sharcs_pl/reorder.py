@@ -15,6 +15,7 @@ from sharcs_pl.core.files import files_below, whole_folder
 from sharcs_pl.core.finite import write_json
 from sharcs_pl.core.widths import WidthLadder
 from sharcs_pl.core.written import LIST, Written
+from sharcs_pl.data.spec import metric_name
 from sharcs_pl.data.tasks import Examples, TaskSpec
 from sharcs_pl.inputs import check_reader, check_sizes, read_task
 from sharcs_pl.models.architectures import encoder_sizes
@@ -249,6 +250,7 @@ def describe(
     return {
         "task": found.task.name,
         "metric": metric,
+        "positive": found.task.positive,
         "run": config.run and Path(config.run).absolute().name,  # the folder is given away
         "encoder": found.config.encoder.name,
         "weights": config.weights if config.run else "pretrained",
@@ -320,9 +322,9 @@ def present(record: dict[str, Any], output: Path) -> None:
 
     from sharcs_pl.core.screen import Screen
 
+    metric = metric_name(record["metric"], record["positive"])
     table = Table(
-        title=f"{record['task']}: {record['metric']} (loss) without training, layers after the first "
-        f"{record['split_layer']}"
+        title=f"{record['task']}: {metric} (loss) without training, layers after the first {record['split_layer']}"
     )
     for column in ("what is cut", "width", "given order", "important first"):
         table.add_column(column, justify="left" if column == "what is cut" else "right", no_wrap=True)

@@ -52,10 +52,20 @@ def headline(config: RunConfig, run: Run) -> None:
     note = imbalance_note(run.inputs.examples["train"], task) if config.task.is_own else None
     if note:
         console.print(note)
+    if task.positive is not None:
+        console.print(positive_note(config, task))
     console.print(
         f"encoder {config.encoder.name}: {model.shape.num_layers} layers, {millions:.1f} M parameters" + widths
     )
     console.print(f"{config.trainer.max_epochs} epochs" + window * routed)
+
+
+def positive_note(config: RunConfig, task: TaskSpec) -> str:
+    """Which class f1 is about, and how to make it the other one."""
+    assert task.labels is not None
+    other = task.labels[0]
+    free = config.task.is_own and config.task.positive is None
+    return f"f1 is that of {task.positive}" + (f"; task.positive={other} makes it that of {other}" if free else "")
 
 
 def finish(config: RunConfig, run: Run, run_dir: Path) -> dict[str, Any]:

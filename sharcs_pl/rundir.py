@@ -54,7 +54,7 @@ def decide(config: RunConfig, directory: Path, job: SlurmJob | None = None) -> R
     A SLURM job that was requeued goes on with the run that it has begun there, whatever ``ckpt_path`` and ``overwrite``
     say: they were meant for its first start.
     """
-    if config.ckpt_path not in (None, "last") and not Path(config.ckpt_path).is_file():
+    if config.ckpt_path not in (None, "last") and not Path(config.ckpt_path).expanduser().is_file():
         raise ValueError(f"ckpt_path={config.ckpt_path} does not exist; give a checkpoint file, or ckpt_path=last")
     check_writable(directory)
     check_logger(config.logger.name)

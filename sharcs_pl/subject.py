@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sharcs_pl.config.bench import BenchConfig
+from sharcs_pl.data.spec import metric_name
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -49,11 +50,11 @@ def trained(config: BenchConfig, one: Prepared, dense: Prepared | None = None) -
     table = build_table(one.config, examples, load_tokenizer(one.source))
     rows = np.random.default_rng(config.seed).permutation(len(table))[: config.samples]
     stock = model.encoder if dense is None else load_model(dense.source).encoder
-    metric = one.task.metric
+    metric, shown = one.task.metric, metric_name(one.task.metric, one.task.positive)
     chosen = table.subset(rows)
     mean = chosen.lengths.mean()
     name = f"{one.task.name}, {len(chosen)} {one.task.validation[0]} texts of {mean:.1f} tokens on average"
-    subject = Subject(name, model, stock, chosen, lambda x, y: compute_metric(metric, x, y), metric)
+    subject = Subject(name, model, stock, chosen, lambda x, y: compute_metric(metric, x, y), shown)
     return on_device(config, subject)
 
 

@@ -23,6 +23,7 @@ from omegaconf import DictConfig
 from sharcs_pl.cluster import check_started, join_submitit, readable_elsewhere
 from sharcs_pl.commandline import FAILED, hydra_raises, user_errors
 from sharcs_pl.config import RunConfig, conf_dir
+from sharcs_pl.config.overrides import quote_texts
 from sharcs_pl.core.files import previous, write_text
 from sharcs_pl.core.finite import Diverged
 from sharcs_pl.core.lock import RunLock
@@ -55,6 +56,7 @@ class OwnConf(SearchPathPlugin):
 def main() -> None:
     """The command: one line and exit code 2 for a mistake, 128 + signal for a signal."""
     Plugins.instance().register(OwnConf)
+    sys.argv[1:] = quote_texts(sys.argv[1:], RunConfig)  # before Hydra reads them, and Lightning hands them on
     with user_errors(RunConfig), hydra_raises():
         run_job()
 

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from sharcs_pl.analysis.evaluation import Predictions
 from sharcs_pl.core.flops import CostModel
+from sharcs_pl.data.spec import metric_name
 from sharcs_pl.training.metrics import compute_metric
 
 Statistic = Callable[[np.ndarray], np.ndarray]  # counts [T, S] -> a value per draw [T]
@@ -71,7 +72,7 @@ class Agreement:
 @dataclass(frozen=True)
 class Comparison:
     """Run A beside run B on one split. `agreement` is None for regression. The differences are A - B, of the routed
-    metric and of the MACs as fractions of dense."""
+    metric and of the MACs as fractions of dense. `positive`: the class that f1 is about."""
 
     metric: str
     samples: int
@@ -80,10 +81,19 @@ class Comparison:
     agreement: Agreement | None
     value_difference: Bootstrap
     cost_difference: Bootstrap
+    positive: str | None = None
+
+    @property
+    def metric_name(self) -> str:
+        """The metric as it is shown."""
+        return metric_name(self.metric, self.positive)
 
     def to_json(self) -> dict[str, Any]:
         """Plain types."""
-        return asdict(self)
+        plain = asdict(self)
+        if self.positive is None:
+            del plain["positive"]
+        return plain
 
 
 def compare(
@@ -266,7 +276,7 @@ def _check_same_samples(a: Predictions, b: Predictions) -> None:
 
 def comparison_table(comparison: Comparison, names: tuple[str, str]) -> RenderableType:
     """A rich table of both runs as A and B, their names above it."""
-    sides, title = (comparison.a, comparison.b), f"{comparison.metric} and cost on {comparison.samples:,} samples"
+    sides, title = (comparison.a, comparison.b), f"{comparison.metric_name} and cost on {comparison.samples:,} samples"
     table = Table(title=Text(f"{title}\nA  {names[0]}\nB  {names[1]}", style="italic"), title_justify="left")
     for name in ("", "A", "B", "A - B", "95% interval"):
         table.add_column(name, justify="left" if not name else "right")

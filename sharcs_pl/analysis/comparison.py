@@ -136,7 +136,7 @@ def compare_methods(methods: Sequence[Method], budget: float, draws: int, seed: 
     chance = Chance(runs, draws, seed)
     rows = [_standing(method, methods, dense, dense_macs, budget, chance) for method in methods]
     rows.sort(key=lambda row: (row.at_budget is None, -(row.at_budget or row.value).mean))
-    return Comparison(runs[0].task, runs[0].metric, dense_macs, dense, tuple(rows), budget)
+    return Comparison(runs[0].task, runs[0].metric_name, dense_macs, dense, tuple(rows), budget)
 
 
 def _standing(
@@ -193,10 +193,10 @@ def _dense(methods: Sequence[Method]) -> Method | None:
 def _check_same(runs: Sequence[RunResult]) -> None:
     first = runs[0]
     for run in runs[1:]:
-        if (run.task, run.metric) != (first.task, first.metric):
+        if (run.task, run.metric_name) != (first.task, first.metric_name):
             raise ValueError(
-                f"runs: {run.path} is of task={run.task} ({run.metric}), {first.path} of task={first.task} "
-                f"({first.metric}); they do not go into one figure"
+                f"runs: {run.path} is of task={run.task} ({run.metric_name}), {first.path} of task={first.task} "
+                f"({first.metric_name}); they do not go into one figure"
             )
     answered = [run for run in runs if run.answers is not None]
     for run in answered[1:]:

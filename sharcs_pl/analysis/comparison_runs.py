@@ -17,7 +17,7 @@ from typing import Any
 
 from sharcs_pl.core.text import check_plain_name, one_line
 from sharcs_pl.data.delimited import cells_of_any_size
-from sharcs_pl.data.spec import METRICS_BY_KIND
+from sharcs_pl.data.spec import METRICS_BY_KIND, metric_name
 
 OWN = ""  # the control's name of a method's own rule
 _WHOLE = 0.98  # of the stock model's cost
@@ -55,7 +55,8 @@ class Answers:
 @dataclass(frozen=True)
 class RunResult:
     """A finished run. `curves`: points by control, `OWN` for the method's own; `settings`: its config as flat text;
-    `classes`: in the order of their ids where the run says them; `static`: one width for every sample."""
+    `classes`: in the order of their ids where the run says them; `positive`: the one that f1 is about; `static`: one
+    width for every sample."""
 
     path: Path
     task: str
@@ -71,8 +72,14 @@ class RunResult:
     full: bool
     answers: Answers | None = None
     classes: tuple[str, ...] | None = None
+    positive: str | None = None
     settings: dict[str, str] = field(default_factory=dict)
     timings: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def metric_name(self) -> str:
+        """The metric as it is shown."""
+        return metric_name(self.metric, self.positive)
 
 
 def find_runs(entry: str, skip_unfinished: bool = False) -> list[Path]:
@@ -151,6 +158,7 @@ def _result(path: Path, metrics: Mapping[str, Any], config: Mapping[str, Any]) -
         full=len(rungs) == 1 and rungs[0]["width"] == 1 and routed["macs"] > _WHOLE * dense,
         answers=read_answers(path / "predictions.tsv"),
         classes=tuple(classes) if classes else None,
+        positive=metrics.get("positive") or (str(classes[1]) if classes else None),
         settings=_flat(config),
         timings=[dict(row) for file in sorted(path.glob("**/bench.json")) for row in _json(file).get("rows", [])],
     )

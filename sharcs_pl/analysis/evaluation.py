@@ -18,7 +18,7 @@ from sharcs_pl import __version__
 from sharcs_pl.core.exits import ExitCost
 from sharcs_pl.core.flops import CostModel
 from sharcs_pl.core.skim import SkimCost
-from sharcs_pl.data.tasks import UNKNOWN_LABEL, TaskSpec
+from sharcs_pl.data.spec import UNKNOWN_LABEL, TaskSpec, metric_name
 from sharcs_pl.training.metrics import compute_metric, compute_metrics, router_auc
 
 Cost = CostModel | ExitCost | SkimCost
@@ -110,7 +110,8 @@ class RungPoint(Point):
 
 @dataclass(frozen=True)
 class Report:
-    """The end table of a run, as ``metrics.json`` stores it."""
+    """The end table of a run, as ``metrics.json`` stores it. ``positive``: the class that f1 is about, where it is one
+    of the metrics."""
 
     task: str
     metric: str
@@ -122,11 +123,19 @@ class Report:
     regret: float | None
     router_auc: float | None
     all_metrics: dict[str, dict[str, dict[str, float]]]
+    positive: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def metric_name(self) -> str:
+        """The metric as it is shown."""
+        return metric_name(self.metric, self.positive)
 
     def to_json(self) -> dict[str, Any]:
         """Plain types, rungs narrow first, with the versions of the packages that matter."""
         plain = asdict(self)
+        if self.positive is None:
+            del plain["positive"]
         optional = ("layer", "keep")
         plain["rungs"] = [
             {key: x for key, x in rung.items() if key not in optional or x is not None} for rung in plain["rungs"]
@@ -177,6 +186,7 @@ def evaluate(predictions: dict[str, Predictions], task: TaskSpec, cost: Cost, se
         regret=oracle.value - routed.value if oracle else None,
         router_auc=router_auc(first.router_logits, first.difficulty) if known else None,
         all_metrics={split: _all_metrics(p, task, widths) for split, p in predictions.items()},
+        positive=task.positive,
     )
 
 

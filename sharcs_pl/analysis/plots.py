@@ -95,7 +95,7 @@ def draw_cost(report: Report, widths: Sequence[str], path: Path) -> Path:
         kind = kind if report.rungs[0].keep is None else "threshold"
         axes.plot(x, y, "o-", color=BLUE, label=f"all at one {kind}")
         _plot_routes(axes, report)
-        axes.set(xlabel="multiply-adds per sample, of dense", ylabel=f"{report.task}: {report.metric}")
+        axes.set(xlabel="multiply-adds per sample, of dense", ylabel=f"{report.task}: {report.metric_name}")
         axes.set_xlim(0, 1.06 * max(1.0, *x))
         axes.set_ylim(*_limits(report))
         axes.grid(alpha=0.3)

@@ -206,6 +206,8 @@ def _footnotes(report: Report, classifier: bool, confidence: float) -> list[str]
         "of dense: multiply-adds; random: the same shares dealt by chance; regret: to the oracle; thresholds: "
         "membership probabilities"
     ]
+    if report.metric_name != report.metric:
+        notes.append(f"{report.metric}: {report.metric_name}")
     if classifier:
         other = "" if report.metric == "accuracy" else f"; {report.metric} is only shown, it is promised nothing"
         notes.append(
@@ -231,7 +233,7 @@ def draw_points(rows: Sequence[Row], views: Views, path: Path) -> Path:
         if report.oracle:
             place = report.oracle.macs_fraction, report.oracle.value
             axes.plot(*place, "D", mfc="none", mec=GREEN, mew=1.8, ms=7, label="oracle")
-        axes.set(xlabel="multiply-adds per sample, of dense", ylabel=f"{report.task}: {report.metric}")
+        axes.set(xlabel="multiply-adds per sample, of dense", ylabel=f"{report.task}: {report.metric_name}")
         axes.grid(alpha=0.3)
         axes.margins(0.08)
         legend_below(figure, axes, columns=2)

@@ -11,7 +11,7 @@ from sharcs_pl.analysis.evaluation import Cost, Point, Predictions, Report
 
 def report_table(report: Report, split: str = "validation") -> RenderableType:
     """A rich table of the metric, share of samples, MACs per sample and their fraction of dense."""
-    table = Table(title=f"{report.task}: {report.metric} and cost, {split} split", title_justify="left")
+    table = Table(title=f"{report.task}: {report.metric_name} and cost, {split} split", title_justify="left")
     for name in ("", report.metric, "samples", "MACs/sample", "of dense"):
         table.add_column(name, justify="left" if not name else "right")
     routes = len(report.rungs) > 1
@@ -29,7 +29,8 @@ def report_table(report: Report, split: str = "validation") -> RenderableType:
         _add(table, "random, same shares", random, "")
         if report.oracle:
             _add(table, "oracle", report.oracle, "")
-    return Group(table, *_footnotes(report)) if routes else table
+    notes = _footnotes(report)
+    return Group(table, *notes) if notes else table
 
 
 def shares_table(task: str, split: str, predictions: Predictions, cost: Cost) -> RenderableType:
@@ -50,8 +51,11 @@ def _add(table: Table, name: str, point: Point, samples: str, style: str = "") -
 
 def _footnotes(report: Report) -> list[Text]:
     lines = []
-    if report.regret is not None:
+    if report.regret is not None and len(report.rungs) > 1:
         lines.append(f"regret to the oracle {report.regret:.4f}")
     if report.router_auc is not None:
         lines.append(f"router AUC for planted difficulty {report.router_auc:.4f}")
+    if report.positive is not None and report.metric != "f1":
+        value = next(iter(report.all_metrics.values()))["routed"]["f1"]
+        lines.append(f"f1 of {report.positive} {value:.4f}")
     return [Text(" · ".join(lines), style="dim")] if lines else []

@@ -7,6 +7,7 @@ from typing import Any
 
 from sharcs_pl.config.checks import in_range, one_of
 from sharcs_pl.config.evaluate import DataPaths
+from sharcs_pl.config.texts import PATH, TEXTS
 
 SHAPES = ("minilm", "roberta_base", "tiny")
 
@@ -25,11 +26,11 @@ class BenchWidth:
 class BenchConfig:
     """Measure how much faster routing is, beside what its multiply-adds promise."""
 
-    run: str | None = None
+    run: str | None = field(default=None, metadata=PATH)
     """A run directory or a saved model folder: its own router on its own validation texts. null: random weights."""
-    dense: str | None = None
+    dense: str | None = field(default=None, metadata=PATH)
     """A run of ``method=dense`` to compare with; null: the stock model of ``run``'s encoder, at full width."""
-    point: list[str] = field(default_factory=lambda: ["trained"])
+    point: list[str] = field(default_factory=lambda: ["trained"], metadata=TEXTS)
     """With ``run``: the operating points to measure."""
     shape: str = "minilm"
     """Without ``run``: sizes of the encoder, ``minilm``, ``roberta_base`` or ``tiny``."""
@@ -66,7 +67,7 @@ class BenchConfig:
     seed: int = 1
     """Of the samples, the weights and the order of the contenders."""
     task: DataPaths = field(default_factory=DataPaths)
-    output: str | None = None
+    output: str | None = field(default=None, metadata=PATH)
     """Folder for ``bench.json``, ``table.txt`` and ``speedup.png``; null: nothing is written."""
 
     def __post_init__(self) -> None:

@@ -9,6 +9,7 @@ from omegaconf import MISSING
 
 from sharcs_pl.config.checks import in_range, one_of
 from sharcs_pl.config.evaluate import DataPaths, EvaluateConfig
+from sharcs_pl.config.texts import PATH, TEXT
 
 RESERVED = "trained"  # the operating point that training left
 DIALS = ("budget", "latency_ms", "max_drop")
@@ -24,7 +25,7 @@ class CalibrateConfig:
     sets some aside.
     """
 
-    run: str = MISSING
+    run: str = field(default=MISSING, metadata=PATH)
     """A run directory, or a saved ``model/`` folder; the point is kept in its ``config.json``."""
     budget: float | None = None
     """The dial: mean multiply-adds per text as a fraction of the dense model's, such as 0.6."""
@@ -35,7 +36,7 @@ class CalibrateConfig:
     in accuracy, of classifiers only; other metrics are shown beside it and promised nothing."""
     confidence: float = 0.95
     """Of the promise of ``max_drop``, over the draw of the texts; and of the upper bounds in the table."""
-    name: str | None = None
+    name: str | None = field(default=None, metadata=TEXT)
     """The point's name; null: after the dial, such as ``budget_0.6``."""
     default: bool = False
     """Make it the point in use where none is named."""
@@ -49,7 +50,7 @@ class CalibrateConfig:
     latency_repeats: int = 21
     """Timings of each rung at each length for ``latency_ms``."""
     task: DataPaths = field(default_factory=DataPaths)
-    output: str | None = None
+    output: str | None = field(default=None, metadata=PATH)
     """Folder for the figure; null: ``calibration`` in the run directory, or beside a lone model."""
     eval_batch_size: int | None = None
     """Samples per batch; null: as in the run."""

@@ -8,19 +8,20 @@ from omegaconf import MISSING
 
 from sharcs_pl.config.checks import in_range, one_of
 from sharcs_pl.config.run import RunConfig
+from sharcs_pl.config.texts import PATH
 
 
 @dataclass
 class DataPaths:
     """Where the data is now, if it is not where the run found it."""
 
-    data_dir: str | None = None
+    data_dir: str | None = field(default=None, metadata=PATH)
     """Folder with a GLUE task's files."""
-    train: str | None = None
+    train: str | None = field(default=None, metadata=PATH)
     """Own data: training file; needed only where the run split its dev set off."""
-    dev: str | None = None
+    dev: str | None = field(default=None, metadata=PATH)
     """Own data: file to evaluate on."""
-    test: str | None = None
+    test: str | None = field(default=None, metadata=PATH)
     """Own data: file to predict; it may lack the label."""
 
 
@@ -28,7 +29,7 @@ class DataPaths:
 class EncoderPath:
     """Where the encoder is now."""
 
-    pretrained: str | None = None
+    pretrained: str | None = field(default=None, metadata=PATH)
     """Hub id or folder of the encoder's tokenizer; asked for only by a checkpoint that lies alone."""
 
 
@@ -44,20 +45,20 @@ class CostOptions:
 class EvaluateConfig:
     """Evaluate a finished run, or predict a test set with it."""
 
-    run: str = MISSING
+    run: str = field(default=MISSING, metadata=PATH)
     """A run directory, a checkpoint, or a saved model folder."""
     split: str = "validation"
     """``validation``, or ``test``: predictions, and for GLUE the files that the leaderboard takes."""
-    compare: str | None = None
+    compare: str | None = field(default=None, metadata=PATH)
     """A second run to set beside it, with a paired bootstrap of the difference."""
     draws: int = 10_000
     """Resamples of the bootstrap."""
     cost: CostOptions = field(default_factory=CostOptions)
     task: DataPaths = field(default_factory=DataPaths)
     encoder: EncoderPath = field(default_factory=EncoderPath)
-    output: str | None = None
+    output: str | None = field(default=None, metadata=PATH)
     """Folder for the results; null: ``evaluation/<split>`` in the run directory, or beside a lone model."""
-    submission: str | None = None
+    submission: str | None = field(default=None, metadata=PATH)
     """Folder for GLUE's submission files and their zip, for several runs; null: ``submission`` beside the above."""
     eval_batch_size: int | None = None
     """Samples per batch; null: as in the run."""

@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from sharcs_pl.config.checks import in_range, one_of
+from sharcs_pl.config.texts import PATH
 from sharcs_pl.core.widths import CUTS, WidthLadder
 
 WIDTHS = ("all", "full", "one", "none")
@@ -38,13 +39,13 @@ class MethodConfig:
     """The keys below that it reads; every other one stays null."""
     needs: list[str] = field(default_factory=list)
     """Those that it cannot do without."""
-    match: str | None = None
+    match: str | None = field(default=None, metadata=PATH)
     """Run directory of a sharcs run whose number of steps in each epoch is matched."""
     width: Any = None
     """``fixed``: its one width, a number or a fraction such as "1/3"."""
     cut: str | None = None
     """``full`` (null) cuts hidden dims, heads and feed-forward neurons, ``heads_ffn`` the latter two (DynaBERT)."""
-    teacher: str | None = None
+    teacher: str | None = field(default=None, metadata=PATH)
     """Run directory or model folder whose logits are learned beside the labels, weighed by ``distill.weight``."""
     exits: list[int] | None = None
     """Layers after which a sample may stop, counted from 1, the last layer among them; null: all."""

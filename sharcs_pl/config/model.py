@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from sharcs_pl.config.checks import in_range, one_of
+from sharcs_pl.config.texts import PATH
 from sharcs_pl.core.widths import WidthLadder, check_split
 
 
@@ -17,7 +18,7 @@ class EncoderConfig:
 
     name: str = MISSING
     """A short name, for the run directory and the tables."""
-    pretrained: str | None = None
+    pretrained: str | None = field(default=None, metadata=PATH)
     """Hub id, local folder, or ``pkg:<package>/<folder>`` inside an installed package; null starts from scratch."""
     dropout: float | None = None
     """Dropout of embeddings, attention, layers and head; null keeps the checkpoint's own."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from omegaconf import MISSING
 
 from sharcs_pl.config.checks import in_range, one_of
+from sharcs_pl.config.texts import PATH, TEXT, TEXTS
 
 PIPE = "-"
 
@@ -16,24 +17,24 @@ PIPE = "-"
 class PredictConfig:
     """Answer the texts of a file or a pipe with a trained model."""
 
-    run: str = MISSING
+    run: str = field(default=MISSING, metadata=PATH)
     """A run directory, a checkpoint, a saved model folder, or a model's id on the Hugging Face hub."""
-    input: str = MISSING
+    input: str = field(default=MISSING, metadata=PATH)
     """File of the texts (.csv, .tsv, .jsonl, .ndjson, .parquet, or .txt with a text per line); ``-``: stdin."""
-    output: str = MISSING
+    output: str = field(default=MISSING, metadata=PATH)
     """File for the answers (.jsonl, .csv, .tsv, .parquet), whole or not there; ``-``: stdout, as JSONL."""
     format: str = "jsonl"
     """What stdin holds: ``jsonl``, ``csv``, ``tsv`` or ``txt``."""
-    text: Any = None
+    text: Any = field(default=None, metadata=TEXTS)
     """The text column, or a list of two; null: those of the run."""
-    keep: Any = None
+    keep: Any = field(default=None, metadata=TEXTS)
     """Column or list of columns of the input to carry along; one that is called as an output column gets ``input_``
     before its name."""
     quoting: str | None = None
     """CSV and TSV: ``standard`` quotes, or ``none``: a quote is a plain character; null: as in the run's files."""
     explain: bool = False
     """Add the router's score of every rung."""
-    point: str | None = None
+    point: str | None = field(default=None, metadata=TEXT)
     """Operating point that routes; null: the one in use, ``trained``: the rule of training."""
     mode: str = "stream"
     """``stream``: full groups per rung, filled across batches; ``batch``: as they come, sorted by length."""

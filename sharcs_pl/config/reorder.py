@@ -11,6 +11,7 @@ from sharcs_pl.config.checks import in_range, one_of
 from sharcs_pl.config.model import EncoderConfig, WidthConfig
 from sharcs_pl.config.run import RunConfig
 from sharcs_pl.config.task import TaskConfig
+from sharcs_pl.config.texts import PATH
 from sharcs_pl.core.widths import WidthLadder
 
 
@@ -32,7 +33,7 @@ class ReorderWidth:
 class ReorderConfig:
     """Put an encoder's important heads and feed-forward neurons first, where narrow widths find them."""
 
-    run: str | None = None
+    run: str | None = field(default=None, metadata=PATH)
     """A trained run (best one of ``method=dense``) whose fine-tuned encoder, head, task and texts are used. Null: the
     encoder below, with a head that is fitted first where the checkpoint has none for this task."""
     weights: str = "trained"
@@ -57,7 +58,7 @@ class ReorderConfig:
     """Of the samples, the fresh head and its batches."""
     device: str = "cpu"
     """``cpu`` or ``cuda``."""
-    output: str = MISSING
+    output: str = field(default=MISSING, metadata=PATH)
     """The folder to write: a checkpoint for ``encoder.pretrained=``, ``importance.parquet``, ``importance.png`` and
     ``reorder.json``."""
     overwrite: bool = False

@@ -7,18 +7,19 @@ from dataclasses import dataclass, field
 from omegaconf import MISSING
 
 from sharcs_pl.config.checks import in_range, one_of
+from sharcs_pl.config.texts import PATH, PATHS, TEXT, TEXTS
 
 
 @dataclass
 class ReportConfig:
     """Compare runs: accuracy against multiply-adds per task, with tables for papers and one page for a browser."""
 
-    runs: list[str] = MISSING
+    runs: list[str] = field(default=MISSING, metadata=PATHS)
     """Run directories, folders that hold some, or patterns such as ``runs/mrpc-*``."""
-    names: list[str] = field(default_factory=list)
+    names: list[str] = field(default_factory=list, metadata=TEXTS)
     """One name for each entry of ``runs``, whose runs are then seeds of one method; empty: named by method, and by the
     keys in which runs of one method differ."""
-    only_task: str | None = None
+    only_task: str | None = field(default=None, metadata=TEXT)
     """Refuse runs of any other task; null: a section per task."""
     unfinished: str = "refuse"
     """Runs without results: ``refuse`` or ``skip`` them."""
@@ -28,9 +29,9 @@ class ReportConfig:
     """Resamples of the paired bootstrap."""
     seed: int = 1
     """Of the bootstrap."""
-    title: str = "Accuracy against compute"
+    title: str = field(default="Accuracy against compute", metadata=TEXT)
     """Heading of the page."""
-    output: str = "report"
+    output: str = field(default="report", metadata=PATH)
     """Folder for ``report.html``, ``report.md``, ``report.tex``, ``summary.csv``, ``points.csv`` and ``figures/``."""
 
     def __post_init__(self) -> None:

@@ -12,6 +12,7 @@ from sharcs_pl.config.checks import in_range
 from sharcs_pl.config.method import MethodConfig
 from sharcs_pl.config.model import DistillConfig, EncoderConfig, HardnessConfig, RouterConfig, WidthConfig
 from sharcs_pl.config.task import TaskConfig
+from sharcs_pl.config.texts import PATH
 from sharcs_pl.config.training import CheckpointConfig, LoggerConfig, OptimConfig, TrainerConfig
 
 
@@ -36,7 +37,7 @@ class RunConfig:
     """Samples per validation batch."""
     seed: int = 1
     """Seed of everything random."""
-    ckpt_path: str | None = None
+    ckpt_path: str | None = field(default=None, metadata=PATH)
     """``last`` goes on where the run directory's run stopped; or the path of a checkpoint."""
     overwrite: bool = False
     """Replace the run that the run directory holds."""
@@ -167,6 +168,8 @@ class RunConfig:
         if not self.task.is_drawn or self.task.split_seed == self.seed:  # as it was before the two were told apart
             kept["task"].pop("split_seed")
         kept["hardness"].pop("bounds")  # what is used of them stands in width.bounds
+        if self.task.positive is None:
+            kept["task"].pop("positive")  # younger than runs that may be gone on with
         kept["trainer"] = {k: v for k, v in kept["trainer"].items() if k not in DISPLAY_KEYS + PROCESS_KEYS}
         return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:16]
 

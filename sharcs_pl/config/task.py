@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from omegaconf import MISSING
 
 from sharcs_pl.config.checks import in_range, one_of
+from sharcs_pl.config.texts import COLUMN, COLUMNS, PATH, PATH_OR_NUMBER, TEXT, TEXTS
 
 
 @dataclass
@@ -16,7 +17,7 @@ class TaskConfig:
 
     name: str = MISSING
     """``graded`` (embedded, the default), a GLUE task (cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli), or own."""
-    data_dir: str | None = None
+    data_dir: str | None = field(default=None, metadata=PATH)
     """Folder with a GLUE task's ``train.tsv`` and ``dev.tsv`` (or the GLUE folder above it); null: the hub."""
     max_length: int = 128
     """Longest input in tokens, special tokens included; longer ones are truncated."""
@@ -26,34 +27,36 @@ class TaskConfig:
     """Sentences in the training split (``graded`` only)."""
     dev_size: int = 2000
     """Sentences in the validation split (``graded`` only)."""
-    train: str | None = None
+    train: str | None = field(default=None, metadata=PATH)
     """Own data: training file (.csv, .tsv, .jsonl, .parquet), or the split's name where ``hub`` is given."""
-    dev: Any = None
+    dev: Any = field(default=None, metadata=PATH_OR_NUMBER)
     """Own data: file to evaluate on, or a share such as 0.1 split off ``train``, stratified and seeded."""
     split_seed: int = 1
     """Seed of the share ``dev`` and of the sentences of ``graded``. It does not follow ``seed``, so that runs with
     several seeds are evaluated on the same texts."""
-    test: str | None = None
+    test: str | None = field(default=None, metadata=PATH)
     """Own data: file to predict; it may lack the label."""
-    text: Any = None
+    text: Any = field(default=None, metadata=COLUMNS)
     """Own data: the text column, or a list of two."""
-    label: str | None = None
+    label: str | None = field(default=None, metadata=COLUMN)
     """Own data: the label column; decimal numbers make it a regression."""
-    labels: list[Any] | None = None
+    labels: list[Any] | None = field(default=None, metadata=TEXTS)
     """Own data: the classes in the order of their ids; null finds them in ``train``."""
     label_range: list[float] | None = None
     """Own data: least and greatest score; makes it a regression. Null takes those of ``train``."""
     label_range_strict: bool = True
     """Own data: refuse scores outside of ``label_range``. A run that found its range in ``train`` keeps false."""
+    positive: str | None = field(default=None, metadata=TEXT)
+    """Own data: of two classes the one that f1 is about, which gets the id 1; null: the second."""
     metrics: list[str] | None = None
     """Own data: metrics, the first one counts (accuracy, f1, macro_f1, matthews, pearson, spearman); null chooses."""
-    hub: str | None = None
+    hub: str | None = field(default=None, metadata=PATH)
     """Own data: a dataset's id on the Hugging Face hub, or a local dataset folder."""
-    hub_config: str | None = None
+    hub_config: str | None = field(default=None, metadata=TEXT)
     """Own data: the hub dataset's configuration."""
     quoting: str = "standard"
     """Own data: ``standard`` CSV quotes, or ``none``: a quote is a character like any other, as in GLUE's files."""
-    save_as: str | None = None
+    save_as: str | None = field(default=None, metadata=TEXT)
     """Own data: write these keys to ``conf/task/<save_as>.yaml``, so that ``task=<save_as>`` finds them again."""
 
     def __post_init__(self) -> None:
@@ -82,7 +85,7 @@ class TaskConfig:
         return list(self.text) if isinstance(self.text, list) else [self.text]
 
     def _check_built_in(self) -> None:
-        for key in (*OWN_PATHS, "labels", "label_range", "metrics", "hub", "hub_config", "save_as"):
+        for key in (*OWN_PATHS, "labels", "label_range", "positive", "metrics", "hub", "hub_config", "save_as"):
             if getattr(self, key) is not None:
                 raise ValueError(f"task.{key} describes own data, task={self.name} has its own; add task=own")
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sharcs_pl.config.checks import in_range, one_of
+from sharcs_pl.config.texts import PATH, TEXT
 
 
 @dataclass
@@ -177,11 +178,11 @@ class LoggerConfig:
 
     name: str = "none"
     """``none``, ``tensorboard``, ``wandb`` or ``mlflow``."""
-    project: str = "sharcs"
+    project: str = field(default="sharcs", metadata=TEXT)
     """W&B project, or MLflow experiment."""
     offline: bool = False
     """W&B without a network; ``wandb sync`` sends the run later."""
-    tracking_uri: str | None = None
+    tracking_uri: str | None = field(default=None, metadata=PATH)
     """MLflow server or store; null takes ``$MLFLOW_TRACKING_URI``, else ``mlruns/`` in the run directory."""
 
     def __post_init__(self) -> None:

@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 import numpy as np
 
 from sharcs_pl.data.files import listed, one_line, shown
 from sharcs_pl.data.raw import RawSplit
-from sharcs_pl.data.spec import METRICS_BY_KIND, NUM_DEFAULT_METRICS, UNKNOWN_LABEL, Examples, TaskSpec, kind_of
+from sharcs_pl.data.spec import (
+    METRICS_BY_KIND,
+    NUM_DEFAULT_METRICS,
+    UNKNOWN_LABEL,
+    DataWarning,
+    Examples,
+    TaskSpec,
+    kind_of,
+)
 
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _INTEGER = re.compile(r"[+-]?[0-9]+")
+_WHOLE = re.compile(r"[+-]?(0|[1-9][0-9]*)(\.[0-9]*)?([eE][+-]?[0-9]{1,2})?")  # 007 is a name and no number
+_WHOLE_DIGITS = 18  # of the largest whole number that is known in any spelling
+_FEW_VALUES = 20  # whole numbers in decimal spelling that are as few may be classes
 _MOSTLY = 0.9  # this share of numbers makes the rest look like mistakes
 _MANY_CLASSES = 100
 _NAMED = 6  # classes named in a note
@@ -34,7 +46,11 @@ class Target:
 
 
 def find_target(train: RawSplit, column: str) -> Target:
-    """Classes, or a score where the labels are decimal numbers; a `ValueError` where they are hardly either."""
+    """Classes, or a score where the labels are decimal numbers; a `ValueError` where they are hardly either.
+
+    Whole numbers that a program wrote as decimals (`1.0`) are classes where they are few and return, with a
+    `DataWarning` that says how to make them a score.
+    """
     assert train.labels is not None
     counts = Counter(train.labels)
     if train.classes:
@@ -42,14 +58,62 @@ def find_target(train: RawSplit, column: str) -> Target:
     numbers = {label for label in counts if _NUMBER.fullmatch(label)}
     share = sum(counts[label] for label in numbers) / len(train.labels)
     if share <= _MOSTLY or all(map(_INTEGER.fullmatch, numbers)):
-        return Target(_classes(counts, train, column))
+        return Target(_classes(_united(counts), train, column))
     if share < 1:
         at, label = next((at, label) for at, label in enumerate(train.labels) if label not in numbers)
         raise ValueError(
             f"{train.places[at]}: label {shown(label)} is no number, most others are; correct it, or list the classes "
             "in task.labels"
         )
-    return Target(None, _range(train, column))
+    return _whole_classes(counts, train, column) or Target(None, _range(train, column))
+
+
+def whole_number(label: str) -> int | None:
+    """The whole number that a label spells, as `1`, `1.0`, `1.` or `1e0`; None where it spells none, or with a leading
+    zero."""
+    if not _WHOLE.fullmatch(label):
+        return None
+    value = Decimal(label)
+    return int(value) if value.adjusted() < _WHOLE_DIGITS and value == value.to_integral_value() else None
+
+
+def same_label(label: str) -> int | str:
+    """Equal for the spellings that programs have for one label: `1` and `1.0`, `true` and `True`."""
+    whole = whole_number(label)
+    if whole is not None:
+        return whole
+    return label.lower() if label.lower() in ("true", "false") else label
+
+
+def _united(counts: Counter[str]) -> Counter[str]:
+    """The counts with `1.0` among those of `1`, where both are there."""
+    found: Counter[str] = Counter()
+    for label, count in counts.items():
+        whole = whole_number(label)
+        name = label if whole is None or str(whole) not in counts else str(whole)
+        found[name] += count
+    return found
+
+
+def _whole_classes(counts: Counter[str], train: RawSplit, column: str) -> Target | None:
+    """Decimals that are whole numbers throughout, as classes; None where they are a score."""
+    values = {whole_number(label) for label in counts}
+    whole = sorted(value for value in values if value is not None)
+    rows = counts.total()
+    if len(whole) < len(values) or not 2 <= len(whole) < rows:
+        return None
+    start = f"task.label={column}: the whole numbers {listed(sorted(counts, key=Decimal), 40)}"
+    # Two values are hardly a score; of a few more, each is met again where they are classes.
+    if len(whole) > 2 and (len(whole) > _FEW_VALUES or rows < 2 * len(whole)):
+        _say(f"{start} in {rows:,} rows are read as a score; task.labels=[…] would make them classes")
+        return None
+    names, limits = listed(map(str, whole), 40), f"[{whole[0]},{whole[-1]}]"
+    _say(f"{start} are read as the classes {names}; task.label_range={limits} would make them a score")
+    return Target(tuple(map(str, whole)))
+
+
+def _say(message: str) -> None:
+    warnings.warn(message, DataWarning, stacklevel=4)
 
 
 def _classes(counts: Counter[str], train: RawSplit, column: str) -> tuple[str, ...]:
@@ -80,7 +144,10 @@ def _range(train: RawSplit, column: str) -> tuple[float, float]:
 
 
 def label_array(raw: RawSplit, target: Target) -> np.ndarray:
-    """[S] int64 class ids or float32 scores; `UNKNOWN_LABEL` throughout for a split without labels."""
+    """[S] int64 class ids or float32 scores; `UNKNOWN_LABEL` throughout for a split without labels.
+
+    A label that is no class as it is written, but another spelling of one (`1.0` of `1`, `True` of `true`), is that.
+    """
     dtype = np.float32 if target.labels is None else np.int64
     if raw.labels is None:
         return np.full(len(raw.places), UNKNOWN_LABEL, dtype)
@@ -88,10 +155,19 @@ def label_array(raw: RawSplit, target: Target) -> np.ndarray:
     if target.labels is None:
         return np.array([_score(place, label, target) for place, label in pairs], dtype)
     ids = {label: index for index, label in enumerate(target.labels)}
-    return np.array([ids[label] if label in ids else _stranger(place, label, ids) for place, label in pairs], dtype)
+    ids |= _respelt(set(raw.labels) - set(ids), target.labels)
+    return np.array(
+        [ids[label] if label in ids else _stranger(place, label, target.labels) for place, label in pairs], dtype
+    )
 
 
-def _stranger(place: str, label: str, classes: dict[str, int]) -> int:
+def _respelt(labels: set[str], classes: tuple[str, ...]) -> dict[str, int]:
+    """The class of each of these labels that spells one in another way."""
+    ids = {same_label(name): index for index, name in reversed(tuple(enumerate(classes)))}
+    return {label: ids[same_label(label)] for label in labels if same_label(label) in ids}
+
+
+def _stranger(place: str, label: str, classes: Sequence[str]) -> int:
     raise ValueError(f"{place}: label {shown(label)} is none of the classes {listed(classes)}")
 
 
@@ -102,6 +178,22 @@ def _score(place: str, label: str, target: Target) -> float:
         limits = f"number from {low:g} to {high:g} (task.label_range)" if target.strict else "finite number"
         raise ValueError(f"{place}: score {shown(label)} is no {limits}")
     return value
+
+
+def put_positive(target: Target, positive: str | None) -> Target:
+    """The target with the class `positive` at id 1, the one that f1 is about; `ValueError` naming `task.positive`."""
+    if positive is None:
+        return target
+    start = f"task.positive={one_line(positive)}"
+    if target.labels is None:
+        raise ValueError(f"{start}: a score has no positive class; leave it out, or list two classes in task.labels")
+    if len(target.labels) != 2:
+        raise ValueError(f"{start}: f1 has a positive class where there are two, here are {len(target.labels)}")
+    ids = {name: index for index, name in enumerate(target.labels)}
+    ids |= _respelt({positive} - set(ids), target.labels)
+    if positive not in ids:
+        raise ValueError(f"{start} is none of the classes {listed(target.labels)}")
+    return target if ids[positive] == 1 else replace(target, labels=target.labels[::-1])
 
 
 def choose_metrics(asked: Sequence[str] | None, labels: tuple[str, ...] | None) -> tuple[str, ...]:

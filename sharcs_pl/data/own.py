@@ -15,7 +15,16 @@ import numpy as np
 
 from sharcs_pl.core.literal import literal
 from sharcs_pl.data.files import QUOTINGS, Request, check_file, listed, shown
-from sharcs_pl.data.labels import Target, choose_metrics, class_shares, find_target, imbalance_note, label_array
+from sharcs_pl.data.labels import (
+    Target,
+    choose_metrics,
+    class_shares,
+    find_target,
+    imbalance_note,
+    label_array,
+    put_positive,
+    same_label,
+)
 from sharcs_pl.data.raw import RawSplit, read_file, read_hub
 from sharcs_pl.data.spec import DataWarning, Examples, TaskSpec
 from sharcs_pl.data.tasks import GLUE, GRADED
@@ -33,8 +42,9 @@ class OwnSource:
     `train`, `dev` and `test` are paths, or names of splits where `hub` is given; `dev` may be a share in (0, 1) split
     off train, stratified and seeded. `text` names one or two columns, `label` the one to predict. `labels`: the classes
     in the order of their ids, None finds them in train; `label_range` makes it a regression, and with
-    `label_range_strict` no score may lie outside of it. `hub`: a dataset's id on the Hugging Face hub, or a local
-    dataset folder. `quoting`: `standard`, or `none`: in CSV and TSV files a quote is a character like any other.
+    `label_range_strict` no score may lie outside of it. `positive`: of two classes the one that gets id 1, which f1 is
+    about. `hub`: a dataset's id on the Hugging Face hub, or a local dataset folder. `quoting`: `standard`, or `none`:
+    in CSV and TSV files a quote is a character like any other.
     """
 
     train: str | None
@@ -45,6 +55,7 @@ class OwnSource:
     labels: tuple[str, ...] | None = None
     label_range: tuple[float, float] | None = None
     label_range_strict: bool = True
+    positive: str | None = None
     metrics: tuple[str, ...] | None = None
     hub: str | None = None
     hub_config: str | None = None
@@ -80,10 +91,11 @@ def load_own(source: OwnSource, splits: Sequence[str], seed: int) -> tuple[TaskS
     """
     check_own(source, splits)
     raws = {split: _read(source, split) for split in source.needed(splits)}
-    target = source.target or find_target(raws["train"], source.label)
+    target = put_positive(source.target or find_target(raws["train"], source.label), source.positive)
     spec = _spec(source, target)
     examples = {split: Examples(raw.texts, label_array(raw, target)) for split, raw in raws.items()}
     if source.share is not None and "train" in examples:
+        _check_a_class_twice(source.share, examples["train"])
         examples["train"], examples["validation"] = split_share(examples["train"], source.share, seed)
     elif "train" in splits and "validation" in splits:
         _warn_of_shared_texts(examples["train"], examples["validation"])
@@ -110,12 +122,14 @@ def _check_target(source: OwnSource) -> None:
     labels, scores = source.labels, source.label_range
     if labels is not None and scores is not None:
         raise ValueError("task.labels (classes) and task.label_range (a score) exclude each other; give one")
-    if labels is not None and (len(labels) < 2 or len(set(labels)) < len(labels) or not all(map(str.strip, labels))):
+    once = labels is None or len(set(map(same_label, labels))) == len(labels)
+    if labels is not None and (len(labels) < 2 or not once or not all(map(str.strip, labels))):
         raise ValueError(f"task.labels=[{listed(labels)}]: two classes or more are needed, each once")
     if scores is not None and not (scores[0] < scores[1] and all(map(math.isfinite, scores))):
         raise ValueError(f"task.label_range=[{scores[0]:g}, {scores[1]:g}]: the least score comes first, both finite")
     if source.target is not None:
         choose_metrics(source.metrics, labels)
+        put_positive(source.target, source.positive)
 
 
 def _check_dev(source: OwnSource) -> None:
@@ -156,6 +170,13 @@ def _read(source: OwnSource, split: str) -> RawSplit:
     if source.hub is not None:
         return read_hub(source.hub, source.hub_config, value, request)
     return read_file(check_file(f"task.{SPLITS[split]}", value), request)
+
+
+def _check_a_class_twice(share: float, examples: Examples) -> None:
+    """A row of a class that has no other is trained on: where all are such, none is left."""
+    if examples.labels.dtype.kind == "i" and np.bincount(examples.labels).max() < 2:
+        rows = f"all {len(examples):,} rows are of different classes"
+        raise ValueError(f"task.dev={share:g}: {rows}, which leaves none to evaluate on; give a file as task.dev")
 
 
 def split_share(examples: Examples, share: float, seed: int) -> tuple[Examples, Examples]:

@@ -33,13 +33,14 @@ class RawSplit:
 def read_file(path: Path, request: Request) -> RawSplit:
     """The last column of the request is the label, the optional one included. Raises `ValueError` with file and line.
 
+    An optional label that every row leaves empty is not there; one that only some do is a fault of the first of these.
     Spaces around a label of a CSV or TSV file are no part of it.
     """
     width = len(request.columns) - (request.optional is None)
     rows = read_rows(path, request)
     if path.suffix.lower() in DELIMITERS:
         rows = ((place, (*values[:width], *map(str.strip, values[width:]))) for place, values in rows)
-    return _collect(path.name, rows, request.columns[:width])
+    return _collect(path.name, rows, request.columns[:width], optional=request.optional is not None)
 
 
 def read_hub(repository: str, config: str | None, split: str, request: Request) -> RawSplit:
@@ -53,13 +54,13 @@ def read_hub(repository: str, config: str | None, split: str, request: Request) 
     if len(columns) > width:
         classes = getattr(rows.features[columns[-1]], "names", None)
     if classes:
+        # The hub hides the labels of a test split: -1 throughout.
         cells[-1] = [classes[label] if label is not None and label >= 0 else None for label in cells[-1]]
-        if request.optional and not any(cells[-1]):
-            del cells[-1]  # as the hub hides the labels of a test split: -1 throughout
     name = f"{Path(repository).name} {split}"
     places = (f"{name}, row {row}" for row in range(1, len(rows) + 1))
     found = zip(places, zip(*cells, strict=True), strict=True)
-    return _collect(name, found, request.columns[:width], tuple(classes) if classes else None)
+    declared = tuple(classes) if classes else None
+    return _collect(name, found, request.columns[:width], declared, request.optional is not None)
 
 
 def _column(rows: Dataset, column: str) -> list[Any]:
@@ -67,16 +68,27 @@ def _column(rows: Dataset, column: str) -> list[Any]:
 
 
 def _collect(
-    name: str, rows: Iterable[Row], columns: Sequence[str], classes: tuple[str, ...] | None = None
+    name: str,
+    rows: Iterable[Row],
+    columns: Sequence[str],
+    classes: tuple[str, ...] | None = None,
+    optional: bool = False,
 ) -> RawSplit:
     places: list[str] = []
     texts: list[tuple[str, ...]] = []
     labels: list[str] = []
+    empty: list[str] = []  # places
     width = len(columns)
     for place, values in rows:
         places.append(place)
         texts.append(_checked(place, values[:width], columns))
-        labels += [label_text(label, place) for label in values[width:]]
+        for label in values[width:]:
+            if optional and is_missing(label):
+                empty.append(place)
+            else:
+                labels.append(label_text(label, place))
+    if labels and empty:
+        raise ValueError(f"{empty[0]}: no label, and other rows have one; fill it in, or leave the column out")
     return RawSplit(name, places, texts, labels or None, classes)
 
 
@@ -97,5 +109,15 @@ def label_text(value: Any, place: str) -> str:
         return repr(value)
     if isinstance(value, str) and value.strip():
         return value
-    missing = value is None or isinstance(value, str | float | Decimal)
-    raise ValueError(f"{place}: {'no label' if missing else f'label {shown(value)} is neither text nor a number'}")
+    raise ValueError(
+        f"{place}: {'no label' if is_missing(value) else f'label {shown(value)} is neither text nor a number'}"
+    )
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a cell is empty, null or not a number."""
+    if isinstance(value, str):
+        return not value.strip()
+    if isinstance(value, float | Decimal):
+        return not math.isfinite(value)
+    return value is None

@@ -69,6 +69,16 @@ class TaskSpec:
     def metric(self) -> str:
         return self.metrics[0]
 
+    @property
+    def positive(self) -> str | None:
+        """The class that f1 is about, id 1 of two; None where f1 is no metric of the task."""
+        return self.labels[1] if self.labels is not None and "f1" in self.metrics else None
+
+
+def metric_name(metric: str, positive: str | None) -> str:
+    """A metric as it is shown: f1 with the class that it is about, where that is known."""
+    return f"f1 of {positive}" if metric == "f1" and positive is not None else metric
+
 
 def kind_of(labels: tuple[str, ...] | None) -> str:
     """A key of `METRICS_BY_KIND`; None stands for regression."""

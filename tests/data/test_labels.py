@@ -5,9 +5,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sharcs_pl.data.labels import Target, choose_metrics, class_shares, find_target, imbalance_note, label_array
+from sharcs_pl.data.labels import (
+    Target,
+    choose_metrics,
+    class_shares,
+    find_target,
+    imbalance_note,
+    label_array,
+    put_positive,
+    whole_number,
+)
 from sharcs_pl.data.raw import RawSplit
-from sharcs_pl.data.spec import Examples, TaskSpec
+from sharcs_pl.data.spec import DataWarning, Examples, TaskSpec
 
 
 def raw(*labels: str, classes: tuple[str, ...] | None = None) -> RawSplit:
@@ -27,6 +36,9 @@ def raw(*labels: str, classes: tuple[str, ...] | None = None) -> RawSplit:
         (("1.0",) * 9 + ("x",), ("1.0", "x")),  # 90 % are numbers: not more
         (("1",) * 99 + ("x",), ("1", "x")),  # whole numbers are names of classes
         (("9" * 5000, "1"), ("1", "9" * 5000)),
+        (("None", "x", "y", "None"), ("None", "x", "y")),
+        (("1.0", "1", "x", "x"), ("1", "x")),  # one number, one class
+        (("2", "+2", "1"), ("1", "2")),
     ],
 )
 def test_labels_that_are_classes(labels: tuple[str, ...], expected: tuple[str, ...]):
@@ -43,6 +55,84 @@ def test_labels_that_are_classes(labels: tuple[str, ...], expected: tuple[str, .
 )
 def test_labels_that_are_scores(labels: tuple[str, ...], expected: tuple[float, float]):
     assert find_target(raw(*labels), "y") == Target(None, expected)
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected", "limits"),
+    [
+        (("1.0", "0.0", "1.0"), ("0", "1"), "[0,1]"),
+        (("0", "1.0", "1", "0.0"), ("0", "1"), "[0,1]"),
+        (("10.0", "9.", "-1.00", "2e0") * 2, ("-1", "2", "9", "10"), "[-1,10]"),
+        (("-0.0", "0", "1.0"), ("0", "1"), "[0,1]"),
+        (tuple(f"{i}.0" for i in range(20)) * 2, tuple(map(str, range(20))), "[0,19]"),
+    ],
+)
+def test_whole_numbers_in_decimals_are_classes_and_it_is_said(labels: tuple, expected: tuple, limits: str):
+    with pytest.warns(DataWarning) as said:
+        assert find_target(raw(*labels), "y") == Target(expected)
+    (message,) = (str(warning.message) for warning in said)
+    assert message.startswith("task.label=y: the whole numbers ")
+    assert f"the classes {expected[0]}, " in message
+    assert f"task.label_range={limits}" in message
+    assert len(message) < 230
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ((*(f"{i}.0" for i in range(1, 11)), "4.0"), (1.0, 10.0)),  # a few return: a score of ten steps
+        (tuple(f"{i}.0" for i in range(101)) * 3, (0.0, 100.0)),
+    ],
+)
+def test_where_whole_numbers_in_decimals_stay_a_score_it_is_said_how_to_make_them_classes(labels: tuple, expected):
+    with pytest.warns(DataWarning, match=r"^task\.label=y: .* read as a score; task\.labels=\[…\]"):
+        assert find_target(raw(*labels), "y") == Target(None, expected)
+
+
+@pytest.mark.parametrize(
+    ("label", "number"),
+    [("1", 1), ("1.00", 1), ("-1.", -1), ("1e2", 100), ("1.5e1", 15), ("100e-2", 1), ("-0.0", 0), ("1.5", None)]
+    + [
+        (text, None)
+        for text in ("01", "1,0", "", "x", ".", "1e999", "1.00000000000000000001", "9" * 99, "nan", "\uff11")
+    ],
+)
+def test_what_number_a_label_spells(label: str, number: int | None):
+    assert whole_number(label) == number
+
+
+@pytest.mark.parametrize(
+    ("classes", "labels", "expected"),
+    [
+        (("0", "1"), ("1.0", "0", "0.0", "1e0"), [1, 0, 0, 1]),
+        (("0.0", "1.0"), ("1", "0"), [1, 0]),
+        (("false", "true"), ("True", "FALSE"), [1, 0]),
+        (("False", "True"), ("true", "False"), [1, 0]),
+        (("01", "1"), ("01", "1", "1.0"), [0, 1, 1]),
+    ],
+)
+def test_another_spelling_of_a_class_is_that_class(classes: tuple, labels: tuple, expected: list):
+    assert label_array(raw(*labels), Target(classes)).tolist() == expected
+
+
+@pytest.mark.parametrize("label", ["1.5", "01", "yes"])
+def test_what_only_resembles_a_class_is_refused(label: str):
+    with pytest.raises(ValueError, match="is none of the classes 0, 1, true"):
+        label_array(raw(label), Target(("0", "1", "true")))
+
+
+def test_the_positive_class_gets_id_1():
+    target = Target(("attack", "benign"))
+    assert put_positive(target, None) == target
+    assert put_positive(target, "benign") == target
+    assert put_positive(target, "attack") == Target(("benign", "attack"))
+    assert put_positive(Target(("0", "1")), "0.0") == Target(("1", "0"))
+    with pytest.raises(ValueError, match=r"^task\.positive=atack is none of the classes attack, benign$"):
+        put_positive(target, "atack")
+    with pytest.raises(ValueError, match=r"^task\.positive=a: f1 has a positive class where there are two, here are 3"):
+        put_positive(Target(("a", "b", "c")), "a")
+    with pytest.raises(ValueError, match=r"^task\.positive=1: a score has no positive class"):
+        put_positive(Target(None, (0.0, 1.0)), "1")
 
 
 def test_declared_classes_keep_their_order():

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -66,6 +67,27 @@ def test_labels_are_the_same_in_every_format(suffix: str, values: list, target: 
     assert found["train"].labels.tolist() == expected
 
 
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize(
+    ("values", "classes"),
+    [([0.0, 1.0, 1.0, 0.0], ("0", "1")), ([1.0, 2.0, 3.0, 2.0, 1.0, 3.0], ("1", "2", "3"))],
+)
+def test_whole_numbers_that_were_written_as_decimals_are_classes(suffix: str, values: list, classes, tmp_path: Path):
+    texts = [f"text {i}" for i in range(len(values))]
+    path = write_rows(tmp_path / f"a{suffix}", {"text": texts, "label": values})
+    with pytest.warns(DataWarning, match=r"task\.label=label: the whole numbers .* read as the classes"):
+        spec, found = load_own(source(path), ["train"], 1)
+    assert (spec.labels, spec.label_range) == (classes, None)
+    assert [classes[index] for index in found["train"].labels] == [str(int(value)) for value in values]
+    whole = write_rows(tmp_path / f"b{suffix}", {"text": texts, "label": list(map(int, values))})
+    for one, other in ((path, whole), (whole, path)):  # a model of one, evaluated on the other
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DataWarning)
+            labels = load_own(source(one), ["train"], 1)[0].labels
+        again = load_own(source(dev=other, labels=labels), ["validation"], 1)[1]["validation"]
+        assert again.labels.tolist() == found["train"].labels.tolist()
+
+
 def test_the_row_of_the_table(tmp_path: Path):
     path = write_rows(tmp_path / "a.csv", {"q": ["x", "y", "z"], "a": ["x", "y", "z"], "label": ["b", "a", "c"]})
     spec, _ = load_own(source(path, text=("q", "a"), name="tickets"), ["train"], 1)
@@ -91,6 +113,18 @@ def test_a_share_of_train_is_stratified(train: Path):
     assert sorted(numbers[0] + numbers[1]) == list(range(93))
     whole = load_own(source(train), ["train"], 1)[1]["train"]
     assert found["validation"].labels.tolist() == whole.labels[numbers[1]].tolist()
+
+
+def test_the_positive_class_is_id_1_wherever_the_classes_come_from(tmp_path: Path):
+    path = write_rows(tmp_path / "a.csv", {"text": ["x", "y", "z"], "label": ["attack", "benign", "attack"]})
+    for changes in ({}, {"labels": ("attack", "benign")}, {"labels": ("benign", "attack")}):
+        spec, found = load_own(source(path, positive="attack", **changes), ["train"], 1)
+        assert (spec.labels, spec.positive) == (("benign", "attack"), "attack")
+        assert found["train"].labels.tolist() == [1, 0, 1]
+    spec, _ = load_own(source(path, positive="attack", metrics=("accuracy",)), ["train"], 1)
+    assert spec.positive is None  # nothing is said of f1 where it is not measured
+    with pytest.raises(ValueError, match=r"^task\.positive=x is none of the classes attack, benign"):
+        load_own(source(path, positive="x"), ["train"], 1)
 
 
 def test_the_seed_decides_the_share_whatever_is_asked(train: Path):
@@ -235,6 +269,10 @@ KEY_FAULTS = [
     (A | {"dev": 0.1, "labels": ("x",)}, r"task\.labels=\[x\]: two classes or more"),
     (A | {"dev": 0.1, "labels": ("x", "y", "x")}, "task.*each once"),
     (A | {"dev": 0.1, "labels": ("x", " ")}, r"task\.labels"),
+    (A | {"dev": 0.1, "labels": ("1", "1.0")}, "task.*each once"),
+    (A | {"dev": 0.1, "labels": ("x", "y"), "positive": "z"}, r"task\.positive=z is none of the classes x, y"),
+    (A | {"dev": 0.1, "labels": ("x", "y", "z"), "positive": "z"}, r"task\.positive=z: f1 has a positive class"),
+    (A | {"dev": 0.1, "label_range": (0.0, 1.0), "positive": "1"}, r"task\.positive=1: a score has no positive"),
     (A | {"dev": 0.1, "labels": ("x", "y"), "label_range": (0.0, 1.0)}, r"task\.labels .*task\.label_range"),
     (A | {"dev": 0.1, "label_range": (1.0, 1.0)}, r"task\.label_range=\[1, 1\]"),
     (A | {"dev": 0.1, "label_range": (0.0, float("inf"))}, r"task\.label_range"),

@@ -41,6 +41,29 @@ def test_a_split_may_have_no_labels(suffix: str, tmp_path: Path):
     assert (found.texts, found.labels) == ([("x",), ("y",)], None)
 
 
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_label_column_that_is_empty_throughout_is_none(suffix: str, tmp_path: Path):
+    for empty in (["", " "], *([[None, None]] if suffix in TYPED else [])):
+        path = write_rows(tmp_path / f"a{suffix}", {"text": ["x", "y"], "label": empty})
+        assert (read_file(path, HIDDEN).labels, len(read_file(path, HIDDEN).texts)) == (None, 2)
+        with pytest.raises(ValueError, match=r"(line 2|line 1|row 1): no label$"):
+            read_file(path, REQUEST)
+    for labels in (["a", "", "b", ""], ["", "b", "c", "d"]):
+        path = write_rows(tmp_path / f"a{suffix}", {"text": ["w", "x", "y", "z"], "label": labels})
+        first = labels.index("") + (2 if suffix in (".csv", ".tsv") else 1)
+        with pytest.raises(ValueError, match=rf"^a\{suffix}, (line|row) {first}: no label, and other rows have one"):
+            read_file(path, HIDDEN)
+
+
+def test_numbers_that_are_none_are_no_labels(tmp_path: Path):
+    nan = float("nan")
+    path = write_rows(tmp_path / "a.parquet", {"text": ["x", "y"], "label": [nan, nan]})
+    assert read_file(path, HIDDEN).labels is None
+    path = write_rows(tmp_path / "a.parquet", {"text": ["x", "y"], "label": [1.0, nan]})
+    with pytest.raises(ValueError, match=r"^a\.parquet, row 2: no label, and other rows"):
+        read_file(path, HIDDEN)
+
+
 @pytest.mark.parametrize("suffix", TYPED)
 def test_labels_of_any_type_become_text_in_one_way(suffix: str, tmp_path: Path):
     for values, expected in (

@@ -70,3 +70,22 @@ def test_every_glue_metric_is_known() -> None:
 def test_a_constant_answer_has_no_matthews_correlation() -> None:
     labels = torch.tensor([1] * 70 + [0] * 30)
     assert compute_metric("matthews", torch.tensor([[0.0, 1.0]]).expand(100, 2), labels) == 0.0
+
+
+@pytest.mark.parametrize("name", ["accuracy", "f1", "macro_f1", "matthews"])
+@pytest.mark.parametrize("label", [0, 1])
+@pytest.mark.parametrize("size", [1, 5])
+def test_a_split_of_one_class_has_every_metric_without_a_warning(name: str, label: int, size: int) -> None:
+    labels = torch.full((size,), label)
+    for answer in (0, 1):
+        logits = torch.nn.functional.one_hot(torch.full((size,), answer), 2).float()
+        assert compute_metric(name, logits, labels) in (0.0, 1.0)
+
+
+@pytest.mark.parametrize("name", ["pearson", "spearman"])
+@pytest.mark.parametrize("scores", [[0.5], [0.5, 0.5], [0.5, 0.5, 0.5]])
+def test_scores_of_one_value_correlate_0_without_a_warning(name: str, scores: list[float]) -> None:
+    labels = torch.tensor(scores)
+    for logits in (torch.rand(len(scores), 1), torch.ones(len(scores), 1)):
+        assert compute_metric(name, logits, labels) == 0.0
+        assert compute_metric(name, labels[:, None], logits[:, 0]) == 0.0

@@ -1,0 +1,138 @@
+"""Words of the command line that Hydra would take apart: paths, columns and labels with blanks, brackets or ``=``.
+
+Hydra's grammar gives meaning to most characters, and types to ``1``, ``true`` and ``null``. The value of a key that
+holds a text (`config.texts`) is quoted here, so that Hydra reads what was typed. What is quoted already, or read by
+Hydra as it stands, is left alone, so that words may come here twice.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import GrammarParseError
+
+from sharcs_pl.config.texts import Text, texts_of
+
+_HYDRAS = {"hydra.run.dir": Text(path=True), "hydra.sweep.dir": Text(path=True), "hydra.sweep.subdir": Text()}
+_MULTIRUN = ("-m", "--multirun", "hydra.mode=MULTIRUN")
+_SWEEPS = re.compile(r"(choice|range|interval|glob|sort|shuffle|tag|extend_list)\(.*\)", re.DOTALL)
+_QUOTES = "'\""
+_CLOSING = {"(": ")", "[": "]", "{": "}"}
+_UNREAD = object()
+
+
+def quote_texts(words: Sequence[str], schema: type) -> list[str]:
+    """The words, the values of text keys quoted where Hydra would read something else; a ``~`` of a path is expanded.
+
+    With ``-m`` a comma still separates the values of a sweep.
+    """
+    known = _HYDRAS | dict(texts_of(schema))
+    sweeps = not {*_MULTIRUN}.isdisjoint(words)
+    return [_word(word, known, sweeps) for word in words]
+
+
+def _word(word: str, known: dict[str, Text], sweeps: bool) -> str:
+    key, equals, value = word.partition("=")
+    how = known.get(key.lstrip("+"))
+    if how is None or not equals or not value:
+        return word
+    if not sweeps:
+        return f"{key}={_value(value, how)}"
+    if _SWEEPS.fullmatch(value) and _read(value) is not _UNREAD:
+        return word
+    return f"{key}={','.join(_value(part, how) for part in _split(value))}"
+
+
+def _value(value: str, how: Text) -> str:
+    if not how.many:
+        return _quoted(value, how)
+    if value.startswith("[") and value.endswith("]"):
+        parts = _split(value[1:-1])
+        return f"[{','.join(_quoted(part.strip(), replace(how, null=False)) for part in parts)}]" if parts else value
+    # Two texts without brackets are a mistake, and told as one.
+    return value if len(_split(value)) > 1 else _quoted(value, how)
+
+
+def _quoted(value: str, how: Text) -> str:
+    """One text as Hydra reads it unchanged."""
+    if not value or _is_quoted(value):
+        return value
+    if how.path:
+        value = os.path.expanduser(value)
+    found = _read(value)
+    if found == value or (isinstance(found, str) and "\\" in value):  # with Hydra's own escapes
+        return value
+    if found is None and how.null:
+        return value
+    if how.number and isinstance(found, int | float) and not isinstance(found, bool):
+        return value
+    return quote(value)
+
+
+def quote(text: str) -> str:
+    """The text in quotes, as Hydra's grammar escapes it; ``${…}`` is an interpolation where it can be one."""
+    inner = re.sub(r'(\\*)"', r"\1\1\"", text)
+    inner = re.sub(r"(\\+)$", r"\1\1", inner)
+    return '"{}"'.format(inner if _interpolates(text) else inner.replace("${", "\\${"))
+
+
+def _interpolates(text: str) -> bool:
+    try:
+        OmegaConf.create([text])
+    except GrammarParseError:
+        return False
+    return True
+
+
+def _is_quoted(value: str) -> bool:
+    return value[0] in _QUOTES and value[-1] == value[0] and isinstance(_read(value), str)
+
+
+def _read(value: str) -> Any:
+    """What Hydra reads; `_UNREAD` where it cannot, or takes it for the values of a sweep."""
+    try:
+        found = _parser().parse_override(f"key={value}")
+    except HydraException:
+        return _UNREAD
+    return _UNREAD if found.is_sweep_override() and not _SWEEPS.fullmatch(value) else found.value()
+
+
+@cache
+def _parser() -> OverridesParser:
+    return OverridesParser.create()
+
+
+def _split(text: str) -> list[str]:
+    """The parts between commas that stand in no quotes and no brackets."""
+    return [text[begin:end] for begin, end in _parts(text)] if text else []
+
+
+def _parts(text: str) -> Iterator[tuple[int, int]]:
+    """Where each part begins and ends. A quote opens where a part begins, and nothing opens that never closes."""
+    begin, closing = 0, ""
+    for at, letter in enumerate(text):
+        if closing:
+            if letter == closing[-1] and text[at - 1] != "\\":
+                closing = closing[:-1]
+            elif closing[-1] not in _QUOTES:
+                closing += _closes(text, at, letter)
+        elif letter == "," and text[at - 1 : at] != "\\":
+            yield begin, at
+            begin = at + 1
+        elif letter not in _QUOTES or not text[begin:at].strip():
+            closing = _closes(text, at, letter)
+    yield begin, len(text)
+
+
+def _closes(text: str, at: int, letter: str) -> str:
+    """What closes the quote or bracket at this place, if it does."""
+    closing = letter if letter in _QUOTES else _CLOSING.get(letter, "")
+    return closing if closing and closing in text[at + 1 :] else ""
