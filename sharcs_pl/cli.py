@@ -21,6 +21,7 @@ from omegaconf import OmegaConf
 from sharcs_pl.commandline import explain, is_user_error, user_errors, wants_traceback
 from sharcs_pl.config import RunConfig, conf_dir
 from sharcs_pl.config.plain import run_from_plain
+from sharcs_pl.core.finite import Diverged
 from sharcs_pl.rundir import check_recipe
 from sharcs_pl.source import open_source
 from sharcs_pl.train import OwnConf
@@ -49,7 +50,7 @@ _WORDS = {
 
 
 def main() -> None:
-    """The command: one line and exit code 2 for a mistake, 130 for Ctrl-C."""
+    """The command: one line and exit code 2 for a mistake, 1 for a run that diverged, 130 for Ctrl-C."""
     with user_errors(RunConfig):
         check_extra()
         try:
@@ -57,9 +58,10 @@ def main() -> None:
 
             SharcsCLI()
         except Exception as error:
-            if wants_traceback() or not is_user_error(error):
+            if wants_traceback() or not (is_user_error(error) or isinstance(error, Diverged)):
                 raise
-            raise ValueError(typed(explain(error, RunConfig))) from error
+            kind = ValueError if is_user_error(error) else Diverged
+            raise kind(typed(explain(error, RunConfig))) from error
 
 
 def check_extra() -> None:

@@ -89,7 +89,7 @@ def export_stock(config: ExportConfig) -> Exported:
         tokenizer.model_max_length = min(source.config.task.max_length, longest)
         tokenizer.save_pretrained(part)
         write_text(part / CARD, card(contents(source, model.config.to_dict()).widest()))
-        facts = {"run": config.run, "sharcs_version": __version__, "largest_difference": difference}
+        facts = {"sharcs_version": __version__, "largest_difference": difference}
         write_json(part / EXPORTED, facts)
     weights = sum(path.stat().st_size for path in weight_files(folder))
     held = sum(parameter.nbytes for parameter in model.encoder.parameters())

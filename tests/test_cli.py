@@ -21,6 +21,7 @@ from lightning.pytorch.callbacks import ModelSummary
 from sharcs_pl import cli
 from sharcs_pl.config import RunConfig, conf_dir
 from sharcs_pl.config.evaluate import EvaluateConfig
+from sharcs_pl.core.finite import Diverged
 from sharcs_pl.data.datamodule import SharcsDataModule
 from sharcs_pl.evaluate import run as evaluate_run
 from sharcs_pl.rundir import MARKER, run_config
@@ -370,6 +371,22 @@ def test_a_mistake_is_answered_in_one_line(
     before = sorted(tmp_path.iterdir())
     assert words in refused(capsys, *arguments.split())
     assert sorted(path for path in tmp_path.iterdir() if path.name != "cache") == before
+
+
+def test_a_diverged_run_ends_with_exit_code_1_and_names_its_keys(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def diverge() -> None:
+        raise Diverged("the loss is nan; try a smaller optim.lr; overwrite=true begins again")
+
+    monkeypatch.setattr("sharcs_pl.lightning_cli.SharcsCLI", diverge)
+    monkeypatch.setattr("sys.argv", ["cli", "fit"])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert left.value.code == 1
+    assert (
+        capsys.readouterr().err == "error: the loss is nan; try a smaller model.optim.lr; overwrite=true begins again\n"
+    )
 
 
 @pytest.mark.parametrize(

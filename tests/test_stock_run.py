@@ -180,6 +180,9 @@ def test_an_earlier_export_alone_is_replaced(runs: Path, tmp_path: Path) -> None
         export.run(made(ExportConfig, **given))
     export.run(made(ExportConfig, **given, overwrite=True, rung="1"))
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    # It may be given away, and names no place of this machine.
+    texts = [path.read_text() for path in (tmp_path / "out").iterdir() if path.suffix in (".json", ".md")]
+    assert not [text for text in texts if str(runs) in text]
 
 
 def test_a_regression_says_so(tmp_path: Path) -> None:

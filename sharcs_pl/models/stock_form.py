@@ -19,7 +19,7 @@ def obstacle(settings: Mapping[str, Any]) -> str | None:
         return "it skips tokens on the way, which no stock class does"
     if settings["model_type"] == EXITS:
         return None  # the head after the last layer is the stock one
-    widest = settings["widths"][-1]
+    widest = settings.get("widths", ["1"])[-1]
     if widest != "1":
         return f"its widest layers have the width {widest} {NARROW}"
     if settings.get("top_rung_norm"):
@@ -34,7 +34,7 @@ NARROW = "behind a trunk of full width, and a stock config has one size for all 
 
 def is_stock(settings: Mapping[str, Any]) -> bool:
     """Whether a model is nothing but its encoder, so that it is saved as a stock checkpoint."""
-    return settings["model_type"] == ROUTED and settings["widths"] == ["1"] and obstacle(settings) is None
+    return settings["model_type"] == ROUTED and settings.get("widths", ["1"]) == ["1"] and obstacle(settings) is None
 
 
 def of_stock(encoder: Mapping[str, Any]) -> dict[str, Any]:

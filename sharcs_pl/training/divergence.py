@@ -28,7 +28,7 @@ class StopAtDivergence(Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        loss = outputs["loss"].detach().float()
+        loss = outputs["objective"].float()
         total: Any = trainer.strategy.reduce(loss.clone(), reduce_op="sum")
         if not math.isfinite(float(total)):
             losses = [value for value in all_ranks(float(loss)) if not math.isfinite(value)]

@@ -33,7 +33,7 @@ class Poison(Callback):
         if trainer.global_step != self.step or self.only_rank not in (None, trainer.global_rank):
             return
         if self.what == "loss":
-            outputs["loss"] = torch.tensor(self.value)
+            outputs["objective"] = torch.tensor(self.value)
         else:
             with torch.no_grad():
                 next(module.model.parameters()).view(-1)[0] = self.value
