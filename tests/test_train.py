@@ -242,3 +242,38 @@ def test_a_killed_process_goes_on_bit_for_bit(tmp_path: Path) -> None:
     assert not (tmp_path / "cut" / "metrics.json").exists()
     assert command(*options, "hydra.run.dir=cut", "ckpt_path=last", cwd=tmp_path).returncode == 0
     assert_same_weights(tmp_path / "whole", tmp_path / "cut")
+
+
+@pytest.mark.parametrize("override", ["ckpt_path=last", "overwrite=true"])
+def test_a_second_start_is_refused_while_the_first_trains(tmp_path: Path, override: str) -> None:
+    answers: list[subprocess.CompletedProcess[str]] = []
+
+    class StartAgain(Callback):
+        def on_train_epoch_start(self, trainer: Any, *args: Any) -> None:
+            if trainer.current_epoch == 1:
+                answers.append(command(*TINY, f"hydra.run.dir={tmp_path / 'run'}", override, cwd=tmp_path))
+                with pytest.raises(ValueError, match=f"is in use: process {os.getpid()} on"):  # as from a thread
+                    run(tmp_path / "run", override)
+
+    with pytest.MonkeyPatch.context() as patch:
+        original = build.build_callbacks
+        patch.setattr(build, "build_callbacks", lambda *args: [*original(*args), *([] if answers else [StartAgain()])])
+        run(tmp_path / "run")
+    (answer,) = answers
+    assert answer.returncode == 2, answer.stderr
+    assert f"run is in use: process {os.getpid()} on " in answer.stderr
+    assert answer.stderr.count("\n") == 1
+    assert not (tmp_path / "run/.hydra/run.lock").exists()
+    rows = list(csv.DictReader((tmp_path / "run/plan.csv").read_text().splitlines()))
+    assert [row["epoch"] for row in rows] == ["0", "1", "2"]
+
+
+def test_a_run_whose_process_raised_gives_its_directory_back(tmp_path: Path) -> None:
+    with pytest.raises(Cut):
+        _run_cut_at(tmp_path / "run", 2)
+    assert not (tmp_path / "run/.hydra/run.lock").exists()
+    run(tmp_path / "run", "overwrite=true")
+    (tmp_path / "run/model/notes.txt").write_text("mine")
+    run(tmp_path / "run", "seed=2", "overwrite=true")
+    assert (tmp_path / "run/model/notes.txt").read_text() == "mine"
+    assert SharcsForSequenceClassification.from_pretrained(tmp_path / "run/model")
