@@ -323,9 +323,8 @@ def present(record: dict[str, Any], output: Path) -> None:
     from sharcs_pl.core.screen import Screen
 
     metric = metric_name(record["metric"], record["positive"])
-    table = Table(
-        title=f"{record['task']}: {metric} (loss) without training, layers after the first {record['split_layer']}"
-    )
+    title = f"{record['task']}: {metric} (loss) without training, layers after the first {record['split_layer']}"
+    table = Table(title=title)
     for column in ("what is cut", "width", "given order", "important first"):
         table.add_column(column, justify="left" if column == "what is cut" else "right", no_wrap=True)
     for row in record["narrow"]:

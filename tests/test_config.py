@@ -3,6 +3,7 @@ from __future__ import annotations
 import inspect
 import math
 from dataclasses import asdict, fields, is_dataclass
+from json import dumps
 
 import lightning as L
 import pytest
@@ -159,6 +160,18 @@ def test_every_field_says_what_it_is() -> None:
     for schema in (RunConfig, EvaluateConfig):
         assert [key for key, _, text in describe(schema) if not text] == []
     assert ("optim.lr", "5e-05") in [(key, default) for key, default, _ in describe(RunConfig)]
+
+
+def test_runs_from_before_a_key_keep_their_digest_where_it_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is hashed, as text: a key that is null and younger than the run must not be in it."""
+    seen: list[str] = []
+    monkeypatch.setattr(
+        "sharcs_pl.config.run.json.dumps", lambda *args, **more: seen.append(dumps(*args, **more)) or ""
+    )
+    own = ("task=own", "task.text=q", "task.label=y", "encoder=minilm")
+    for words in ((), own, (*own, "task.positive=x")):
+        run_config(compose_config(*words)).digest()
+    assert ["positive" in text for text in seen] == [False, False, True]
 
 
 def test_the_digest_covers_every_group_that_shapes_the_result() -> None:

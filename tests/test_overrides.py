@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from sharcs_pl.commandline import read_command
 from sharcs_pl.config import EvaluateConfig, ReorderConfig, ReportConfig, RunConfig, conf_dir
@@ -21,6 +22,7 @@ from sharcs_pl.config.export import ExportConfig
 from sharcs_pl.config.overrides import quote, quote_texts
 from sharcs_pl.config.predict import PredictConfig
 from sharcs_pl.config.texts import texts_of
+from sharcs_pl.train import how_to_go_on
 from tests.conftest import compose_config
 
 PLAIN = [
@@ -127,6 +129,21 @@ def test_what_hydra_reads_as_it_stands_is_left_alone(words: list[str]) -> None:
 def test_words_may_come_twice(text: str, key: str) -> None:
     once = quote_texts([f"task.{key}={text}"], RunConfig)
     assert quote_texts(once, RunConfig) == once
+
+
+def test_the_command_that_goes_on_can_be_typed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    last = tmp_path / "run (ü), a=1" / "checkpoints" / "last.ckpt"
+    last.parent.mkdir(parents=True)
+    last.touch()
+    typed = ["task.train=data (1).csv", "task.label=null", "hydra.run.dir=run (ü), a=1"]
+    task = [word for word in quote_texts(typed, RunConfig) if not word.startswith("hydra.")]
+    line = how_to_go_on(last, DictConfig({"overrides": {"task": task}})).splitlines()[-1]
+    words = quote_texts(shlex.split(line)[3:], RunConfig)
+    parsed = [OverridesParser.create().parse_override(word) for word in words]
+    assert {found.key_or_group: found.value() for found in parsed} == {
+        "task.train": "data (1).csv", "task.label": "null", "hydra.run.dir": "run (ü), a=1", "ckpt_path": "last",
+    }  # fmt: skip
 
 
 def values(word: str) -> list[Any]:

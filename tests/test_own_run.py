@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import resource
 import subprocess
 import sys
@@ -12,7 +13,11 @@ from typing import Any
 
 import pytest
 
+from sharcs_pl.analysis.comparison_runs import read_run
+from sharcs_pl.config import EvaluateConfig
+from sharcs_pl.data.spec import DataWarning
 from sharcs_pl.data.synthetic import graded_examples
+from sharcs_pl.evaluate import run as evaluate
 from sharcs_pl.rundir import run_config
 from sharcs_pl.train import train
 from tests.conftest import TINY, compose_config
@@ -51,6 +56,78 @@ def test_the_same_data_in_every_format_gives_the_same_metrics_and_texts(tmp_path
         assert [row["review"] for row in rows(directory / "predictions.tsv")] == STRANGE
         found[kind] = metrics, (directory / "predictions.tsv").read_bytes(), (directory / "metrics.csv").read_bytes()
     assert all(result == found[".csv"] for result in found.values())
+
+
+def test_three_rows_are_trained_on_and_what_they_cannot_tell_is_said_once(tmp_path: Path, encoder: Path) -> None:
+    texts = [text for (text,) in graded_examples("train", size=3, seed=2).texts]
+    for name, labels, metrics, piece in (
+        ("classes", ["attack", "benign", "attack"], "f1,matthews,macro_f1", r"dev has none of class benign \(1 row\)"),
+        ("scores", [0.1, 0.5, 0.9], "pearson,spearman", "1 row of dev has no correlation"),
+    ):
+        path = write_rows(tmp_path / f"{name}.csv", {"review": texts, "y": labels})
+        with pytest.warns(DataWarning) as said:
+            metrics = fit(
+                tmp_path / name, f"task.train={path}", "task.dev=0.3", "task.text=review", "task.label=y",
+                f"encoder.pretrained={encoder}", f"task.metrics=[{metrics}]",
+            )  # fmt: skip
+        (warning,) = said
+        assert str(warning.message).startswith("few rows: 2 rows to train on and 1 row to evaluate on; ")
+        assert re.search(piece, str(warning.message))
+        assert -1 <= metrics["routed"]["value"] <= 1
+        assert len(rows(tmp_path / name / "predictions.tsv")) == 1
+
+
+def test_the_class_that_f1_is_about_is_chosen_and_named_everywhere(
+    tmp_path: Path, encoder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = graded_examples("train", size=60, seed=2)
+    texts, labels = [text for (text,) in made.texts], [("attack", "benign")[int(y)] for y in made.labels]
+    path = write_rows(tmp_path / "a.csv", {"review": texts, "y": labels})
+    own = ("task.dev=0.3", "task.text=review", "task.label=y", "task.metrics=[f1]", f"encoder.pretrained={encoder}")
+    found = {}
+    for name, positive in (("second", ()), ("chosen", ("task.positive=attack",))):
+        metrics = fit(tmp_path / name, f"task.train={path}", *own, *positive)
+        shown = capsys.readouterr().out
+        told = metrics["positive"]
+        found[name] = told
+        assert f"f1 is that of {told}" in shown
+        assert ("task.positive=attack makes it that of attack" in shown) == (name == "second")
+        assert f"own: f1 of {told} and cost" in shown
+        assert json.loads((tmp_path / name / "metrics.json").read_text()) == metrics
+        assert f"| f1 of {told} |" in (tmp_path / name / "model/README.md").read_text()
+        assert read_run(tmp_path / name).metric_name == f"f1 of {told}"
+        again = evaluate(EvaluateConfig(run=str(tmp_path / name)))
+        assert again is not None
+        assert (again["routed"], again["positive"]) == (metrics["routed"], told)
+        table = [(row["label"], row["prediction"]) for row in rows(tmp_path / name / "predictions.tsv")]
+        hits = sum(label == answer == told for label, answer in table)
+        named = sum((label == told) + (answer == told) for label, answer in table)
+        assert metrics["routed"]["value"] == pytest.approx(2 * hits / max(1, named))
+    assert found == {"second": "benign", "chosen": "attack"}
+    with pytest.raises(ValueError, match=r"compare=.*second was trained on the classes attack, benign, run= on benign"):
+        evaluate(EvaluateConfig(run=str(tmp_path / "chosen"), compare=str(tmp_path / "second")))
+
+
+def test_a_test_file_with_an_empty_label_column_is_predicted(tmp_path: Path, encoder: Path) -> None:
+    made = graded_examples("train", size=60, seed=2)
+    texts, labels = [text for (text,) in made.texts], [float(y) for y in made.labels]
+    path = write_rows(tmp_path / "a.csv", {"review": texts, "y": labels})
+    with pytest.warns(DataWarning, match=r"the whole numbers 0\.0, 1\.0 are read as the classes 0, 1"):
+        fit(tmp_path / "run", f"task.train={path}", "task.dev=0.3", "task.text=review", "task.label=y",
+            f"encoder.pretrained={encoder}")  # fmt: skip
+    test = write_rows(tmp_path / "test.csv", {"review": texts[:3], "y": ["", "", ""]})
+    config = EvaluateConfig(run=str(tmp_path / "run"), split="test")
+    config.task.test = str(test)
+    assert evaluate(config) is None
+    answers = rows(tmp_path / "run/evaluation/test/predictions.tsv")
+    assert [row["label"] for row in answers] == ["", "", ""]
+    assert {row["prediction"] for row in answers} <= {"0", "1"}
+    write_rows(test, {"review": texts[:3], "y": ["1", "0.0", "1.0"]})
+    assert evaluate(config) is not None
+    assert [row["label"] for row in rows(tmp_path / "run/evaluation/test/predictions.tsv")] == ["1", "0", "1"]
+    write_rows(test, {"review": texts[:3], "y": ["1", "", ""]})
+    with pytest.raises(ValueError, match=r"^test\.csv, line 3: no label, and other rows have one"):
+        evaluate(config)
 
 
 def test_a_saved_task_is_found_by_its_name(

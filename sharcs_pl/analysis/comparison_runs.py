@@ -165,7 +165,7 @@ def _result(path: Path, metrics: Mapping[str, Any], config: Mapping[str, Any]) -
 
 
 def _oracle(oracle: Any, dense: float) -> CurvePoint | None:
-    if not oracle:
+    if not oracle or oracle["value"] is None:  # of a regression
         return None
     return CurvePoint("oracle", float(oracle["value"]), float(oracle.get("macs", oracle["macs_fraction"] * dense)))
 

@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sharcs_pl.analysis.evaluation import Cost, Point, Predictions, Report
+from sharcs_pl.data.files import one_line
 
 
 def report_table(report: Report, split: str = "validation") -> RenderableType:
@@ -55,7 +56,8 @@ def _footnotes(report: Report) -> list[Text]:
         lines.append(f"regret to the oracle {report.regret:.4f}")
     if report.router_auc is not None:
         lines.append(f"router AUC for planted difficulty {report.router_auc:.4f}")
+    notes = [" · ".join(lines)] if lines else []
     if report.positive is not None and report.metric != "f1":
         value = next(iter(report.all_metrics.values()))["routed"]["f1"]
-        lines.append(f"f1 of {report.positive} {value:.4f}")
-    return [Text(" · ".join(lines), style="dim")] if lines else []
+        notes.append(f"f1 of {one_line(report.positive)} {value:.4f}")
+    return [Text(note, style="dim") for note in notes]

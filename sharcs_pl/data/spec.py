@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from sharcs_pl.data.files import one_line
+
 UNKNOWN_LABEL = -1  # of a test split that keeps its labels to itself
 
 GLUE_FILES = {"train": "train.tsv", "validation": "dev.tsv", "test": "test.tsv"}
@@ -77,7 +79,7 @@ class TaskSpec:
 
 def metric_name(metric: str, positive: str | None) -> str:
     """A metric as it is shown: f1 with the class that it is about, where that is known."""
-    return f"f1 of {positive}" if metric == "f1" and positive is not None else metric
+    return f"f1 of {one_line(positive)}" if metric == "f1" and positive is not None else metric
 
 
 def kind_of(labels: tuple[str, ...] | None) -> str:

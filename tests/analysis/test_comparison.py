@@ -270,3 +270,19 @@ def test_a_regression_is_compared_by_its_scores(tmp_path: Path) -> None:
     assert rows["sharcs"].to_dense is not None
     assert rows["sharcs"].to_dense.high < 0
     assert rows["sharcs"].oracle is None
+
+
+def test_the_oracle_of_a_regression_is_none(tmp_path: Path) -> None:
+    path = make_run(tmp_path / "a", metric="pearson") / "metrics.json"
+    nothing = {"value": None, "macs": None, "macs_fraction": None}  # as an evaluation writes it
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"oracle": nothing}))
+    assert read_run(tmp_path / "a").oracle is None
+
+
+def test_f1_of_another_class_is_another_metric(tmp_path: Path) -> None:
+    for name, classes in (("a", ["benign", "attack"]), ("b", ["attack", "benign"])):
+        settings = {"task": {"name": "own", "labels": classes}}
+        make_run(tmp_path / name, metric="f1", task="own", settings=settings)
+    assert read_run(tmp_path / "a").metric_name == "f1 of attack"
+    with pytest.raises(ValueError, match=r"b is of task=own \(f1 of benign\), .*a of task=own \(f1 of attack\)"):
+        compared(tmp_path)

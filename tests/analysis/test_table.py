@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
 from rich.console import Console
 
 from sharcs_pl.analysis.evaluation import evaluate
 from sharcs_pl.analysis.table import report_table
+from sharcs_pl.core.screen import Screen
 from sharcs_pl.data.tasks import GLUE
 from tests.analysis.test_evaluation import COST, predictions
 
@@ -27,3 +31,17 @@ def test_the_table_fits_a_terminal_and_says_each_figure() -> None:
         assert shown in text
     assert "regret to the oracle 0.2000" in text
     assert max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("name", ["attack", "[/red]", "a\nb"])
+def test_f1_is_shown_with_the_class_that_it_is_about(name: str) -> None:
+    task = replace(GLUE["sst2"], labels=("benign", name))
+    for metrics, piece in ((("f1",), "sst2: f1 of {} and cost"), (("accuracy", "f1"), "f1 of {} 0.7500")):
+        report = evaluate({"validation": predictions()}, replace(task, metrics=metrics), COST, seed=1)
+        console = Screen(width=80)
+        with console.capture() as captured:
+            console.print(report_table(report))
+        assert piece.format(name if name.isprintable() else repr(name)) in captured.get()
+        assert report.to_json()["positive"] == name
+    report = evaluate({"validation": predictions()}, replace(task, metrics=("accuracy",)), COST, seed=1)
+    assert "positive" not in report.to_json()
