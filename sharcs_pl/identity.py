@@ -64,7 +64,7 @@ def read_facts(config: RunConfig, inputs: Inputs) -> tuple[Facts, np.ndarray]:
     }
     encoder = local_folder(config.encoder.pretrained) if config.encoder.pretrained else None
     teacher = teacher_folder(config.method.teacher) if config.method.teacher else None
-    plan = Path(config.method.match, "plan.csv") if config.method.match else None
+    plan = Path(config.method.match, "plan.csv").expanduser() if config.method.match else None
     facts = {
         "data": data,
         "encoder": _folder_digest(encoder) if encoder else None,

@@ -110,7 +110,7 @@ def _check_kept(config: RunConfig, directory: Path) -> None:
         raise _removes("encoder.pretrained", config.encoder.pretrained)
     if teacher is not None and teacher_folder(teacher).resolve() in folders:
         raise _removes("method.teacher", teacher)
-    if match is not None and Path(match, "plan.csv").resolve() in removed:
+    if match is not None and Path(match, "plan.csv").expanduser().resolve() in removed:
         raise _removes("method.match", match)
 
 
