@@ -36,6 +36,12 @@ for the shell: `'width.bounds=[[0.8,1],[0,0.8]]'`. `sharcs train --cfg job` prin
 runs every combination of values separated by commas. Files of your own under `./conf/<group>/` are choices like any
 other.
 
+Paths, columns and labels are taken as they are typed, blanks, brackets, `=` and letters of any script included, and `~`
+at the beginning of a path is the home folder: `'task.train=~/data (1).csv' task.label=1`. With `-m` a comma separates
+values of a sweep. Several columns stand in brackets, `'task.text=[question,answer]'`; one with a comma in its name
+stands in quotes of its own, `'task.text="a,b"'`. `null` unsets a key that need not be set, so a column of that name is
+`'text=[null]'` for `sharcs predict`; in quotes a path is no home folder and `"0.1"` is a file.
+
 Later beats earlier: the default below, the chosen file of the group, the recipe, the experiment, the command line.
 """
 HEAD = "| key | default | meaning |\n|---|---|---|\n"

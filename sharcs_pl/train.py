@@ -30,6 +30,7 @@ from sharcs_pl.core.lock import RunLock
 from sharcs_pl.core.slurm import slurm_job
 from sharcs_pl.data.own import save_task
 from sharcs_pl.data.seen import save_seen
+from sharcs_pl.data.spec import DataWarning
 from sharcs_pl.identity import read_facts
 from sharcs_pl.inputs import find_checkpoint, read_inputs
 from sharcs_pl.launch import decided_by_main, is_alone, is_lost_peer, is_main
@@ -58,6 +59,8 @@ def main() -> None:
     Plugins.instance().register(OwnConf)
     sys.argv[1:] = quote_texts(sys.argv[1:], RunConfig)  # before Hydra reads them, and Lightning hands them on
     with user_errors(RunConfig), hydra_raises():
+        if not is_main():  # what the data is like is said once
+            warnings.simplefilter("ignore", DataWarning)
         run_job()
 
 

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from sharcs_pl import SharcsForSequenceClassification, build
+from sharcs_pl.data.spec import DataWarning
 from sharcs_pl.rundir import run_config
-from sharcs_pl.train import train
+from sharcs_pl.train import main, train
 from tests.conftest import TINY, compose_config
 
 
@@ -100,6 +102,19 @@ def test_the_saved_model_gives_the_table_again(tmp_path: Path) -> None:
     assert names is not None
     assert out.rungs.tolist() == [int(row["rung"]) for row in rows]
     assert [names[i] for i in out.logits.argmax(-1).tolist()] == [row["prediction"] for row in rows]
+
+
+def test_what_the_data_is_like_is_said_by_the_first_process_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["train"])
+    monkeypatch.setattr("sharcs_pl.train.run_job", lambda: warnings.warn("few rows", DataWarning, stacklevel=1))
+    for rank, said in (("1", ""), ("0", "warning: few rows\n")):
+        monkeypatch.setenv("LOCAL_RANK", rank)
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            main()
+        assert capsys.readouterr().err == said
 
 
 def test_the_same_seed_gives_the_same_metrics(tmp_path: Path) -> None:

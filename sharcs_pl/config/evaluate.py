@@ -22,7 +22,7 @@ class DataPaths:
     dev: str | None = field(default=None, metadata=PATH)
     """Own data: file to evaluate on."""
     test: str | None = field(default=None, metadata=PATH)
-    """Own data: file to predict; it may lack the label."""
+    """Own data: file to predict; its label may be missing, or empty in every row."""
 
 
 @dataclass

@@ -35,11 +35,11 @@ class TaskConfig:
     """Seed of the share ``dev`` and of the sentences of ``graded``. It does not follow ``seed``, so that runs with
     several seeds are evaluated on the same texts."""
     test: str | None = field(default=None, metadata=PATH)
-    """Own data: file to predict; it may lack the label."""
+    """Own data: file to predict; its label may be missing, or empty in every row."""
     text: Any = field(default=None, metadata=COLUMNS)
     """Own data: the text column, or a list of two."""
     label: str | None = field(default=None, metadata=COLUMN)
-    """Own data: the label column; decimal numbers make it a regression."""
+    """Own data: the label column; decimal numbers make it a regression, but for few whole ones such as 1.0."""
     labels: list[Any] | None = field(default=None, metadata=TEXTS)
     """Own data: the classes in the order of their ids; null finds them in ``train``."""
     label_range: list[float] | None = None
