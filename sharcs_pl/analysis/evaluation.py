@@ -124,9 +124,17 @@ class Report:
     all_metrics: dict[str, dict[str, dict[str, float]]]
     extra: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def random_point(self) -> Point:
+        """The router's choices dealt to random samples: the mean over draws, at the mean cost of all deals. A deal
+        sends a share of the samples to a rung whatever their lengths, so that costs what the rung costs all samples."""
+        macs = sum(rung.share * rung.macs for rung in self.rungs)
+        return Point(self.random["value"], macs, macs / self.dense_macs)
+
     def to_json(self) -> dict[str, Any]:
         """Plain types, rungs narrow first, with the versions of the packages that matter."""
         plain = asdict(self)
+        plain["random"] |= {"macs": self.random_point.macs, "macs_fraction": self.random_point.macs_fraction}
         optional = ("layer", "keep")
         plain["rungs"] = [
             {key: x for key, x in rung.items() if key not in optional or x is not None} for rung in plain["rungs"]

@@ -25,8 +25,7 @@ def report_table(report: Report, split: str = "validation") -> RenderableType:
         _add(table, name, rung, f"{rung.share:.1%}" if routes else "100%")
     if routes:
         table.add_section()
-        random = Point(report.random["value"], report.routed.macs, report.routed.macs_fraction)
-        _add(table, "random, same shares", random, "")
+        _add(table, "random, same shares", report.random_point, "")
         if report.oracle:
             _add(table, "oracle", report.oracle, "")
     return Group(table, *_footnotes(report)) if routes else table

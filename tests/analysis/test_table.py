@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
+import torch
 from rich.console import Console
 
 from sharcs_pl.analysis.evaluation import evaluate
@@ -27,3 +30,15 @@ def test_the_table_fits_a_terminal_and_says_each_figure() -> None:
         assert shown in text
     assert "regret to the oracle 0.2000" in text
     assert max(map(len, text.splitlines())) <= 80
+
+
+def test_random_routing_is_shown_at_its_own_cost() -> None:
+    found = replace(predictions(), lengths=torch.tensor([4, 5, 6, 70, 80]))
+    report = evaluate({"validation": found}, GLUE["sst2"], COST, seed=1)
+    console = Console(width=80)
+    with console.capture() as captured:
+        console.print(report_table(report))
+    (row,) = (line for line in captured.get().splitlines() if "random" in line)
+    assert f"{report.random_point.macs_fraction:.1%}" in row
+    assert f"{report.random_point.macs / 1e6:,.1f} M" in row
+    assert f"{report.routed.macs_fraction:.1%}" not in row
