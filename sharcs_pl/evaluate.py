@@ -14,6 +14,7 @@ from sharcs_pl.config.evaluate import EvaluateConfig
 from sharcs_pl.core.finite import write_json
 from sharcs_pl.core.written import Written
 from sharcs_pl.data.leaderboard import SUBMISSION_NAMES, ZIP_NAME, is_submission
+from sharcs_pl.data.files import listed as enumerated
 from sharcs_pl.data.tasks import GLUE, Examples, TaskSpec
 from sharcs_pl.inputs import read_task
 from sharcs_pl.runfiles import FIGURES, results_list
@@ -60,14 +61,8 @@ def run(config: EvaluateConfig) -> dict[str, Any] | None:
     sources = [(path, open_source(path)) for path in (config.run, config.compare) if path is not None]
     one, *others = (prepare(path, source, config) for path, source in sources)
     other = others[0] if others else None
-    if other is not None and other.task.metric != one.task.metric:
-        raise ValueError(f"compare={config.compare} was trained on task={other.task.name}, run= on {one.task.name}")
-    if other is not None and texts_of(one) != texts_of(other):
-        seeds = f"{other.config.task.split_seed} there, {one.config.task.split_seed} here"
-        raise ValueError(
-            f"compare={config.compare} is evaluated on other texts: the files differ, or task.split_seed, which "
-            f"draws a share task.dev ({seeds})"
-        )
+    if other is not None:
+        check_comparable(one, other)
     if config.cost.audit:
         check_audited(one.config)
     check_results(one, config)
@@ -117,6 +112,29 @@ def predictions_names(task: TaskSpec) -> list[str]:
     return ["predictions.tsv", *(f"predictions_{split}.tsv" for split in task.validation[1:])]
 
 
+def check_comparable(one: Prepared, other: Prepared) -> None:
+    """``ValueError`` unless both are evaluated on the same texts with the same labels, which alone can be paired."""
+    if other.task.metric != one.task.metric:
+        raise ValueError(f"compare={other.name} was trained on task={other.task.name}, run= on {one.task.name}")
+    if other.task.labels != one.task.labels:
+        names = [enumerated(x.task.labels) if x.task.labels else "a score" for x in (other, one)]
+        raise ValueError(f"compare={other.name} predicts {names[0]}, run= {names[1]}; their order counts (task.labels)")
+    split = one.task.validation[0]
+    ours, theirs = one.examples[split], other.examples[other.task.validation[0]]
+    if ours.texts != theirs.texts:
+        seeds = f"{other.config.task.split_seed} there, {one.config.task.split_seed} here"
+        raise ValueError(
+            f"compare={other.name} is evaluated on other texts: the files differ, or task.split_seed, which draws a "
+            f"share task.dev ({seeds})"
+        )
+    rows = (ours.labels != theirs.labels).nonzero()[0]
+    if len(rows):
+        raise ValueError(
+            f"compare={other.name} is evaluated on other labels: {len(rows):,} of {len(ours):,} texts have another one "
+            f"there, the first is row {rows[0]} of the split"
+        )
+
+
 def check_audited(config: RunConfig) -> None:
     """``ValueError`` where the formula alone does not tell the cost."""
     if config.method.widths == "none" or config.method.skim_weight is not None:
@@ -142,11 +160,6 @@ def _asking_for_data(path: str, fault: str) -> str:
         return f"{fault}; give {moved.group(1)}=<where it is now>"
     untold = re.match(r"(task\.\w+) is missing", fault)
     return f"run={path} does not say where its texts are; give {untold.group(1)}=<file>" if untold else fault
-
-
-def texts_of(prepared: Prepared) -> list[tuple[str, ...]]:
-    """The texts of the split that counts."""
-    return prepared.examples[prepared.task.validation[0]].texts
 
 
 def splits_of(config: RunConfig, split: str) -> list[str | None]:
