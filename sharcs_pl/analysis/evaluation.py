@@ -122,6 +122,7 @@ class Report:
     regret: float | None
     router_auc: float | None
     all_metrics: dict[str, dict[str, dict[str, float]]]
+    has_router: bool = False
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -134,6 +135,7 @@ class Report:
     def to_json(self) -> dict[str, Any]:
         """Plain types, rungs narrow first, with the versions of the packages that matter."""
         plain = asdict(self)
+        plain.pop("has_router")
         plain["random"] |= {"macs": self.random_point.macs, "macs_fraction": self.random_point.macs_fraction}
         optional = ("layer", "keep")
         plain["rungs"] = [
@@ -185,6 +187,7 @@ def evaluate(predictions: dict[str, Predictions], task: TaskSpec, cost: Cost, se
         regret=oracle.value - routed.value if oracle else None,
         router_auc=router_auc(first.router_logits, first.difficulty) if known else None,
         all_metrics={split: _all_metrics(p, task, widths) for split, p in predictions.items()},
+        has_router=cost.has_router,
     )
 
 

@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sharcs_pl.analysis.evaluation import Cost, Point, Predictions, Report
+from sharcs_pl.analysis.router_note import constant_note, router_note
 
 
 def report_table(report: Report, split: str = "validation") -> RenderableType:
@@ -37,9 +38,11 @@ def shares_table(task: str, split: str, predictions: Predictions, cost: Cost) ->
     for name in ("", "samples", "of dense"):
         table.add_column(name, justify="left" if not name else "right")
     table.add_row("routed", "100%", f"{predictions.macs_fraction(cost):.1%}", style="bold green")
-    for width, share in zip(cost.ladder.labels(), predictions.shares(len(cost.ladder)), strict=True):
+    shares = predictions.shares(len(cost.ladder))
+    for width, share in zip(cost.ladder.labels(), shares, strict=True):
         table.add_row(f"width {width}", f"{share:.1%}", "")
-    return table
+    note = constant_note(cost.ladder.labels(), shares) if cost.has_router and len(shares) > 1 else None
+    return Group(table, _warning(note)) if note else table
 
 
 def _add(table: Table, name: str, point: Point, samples: str, style: str = "") -> None:
@@ -53,4 +56,9 @@ def _footnotes(report: Report) -> list[Text]:
         lines.append(f"regret to the oracle {report.regret:.4f}")
     if report.router_auc is not None:
         lines.append(f"router AUC for planted difficulty {report.router_auc:.4f}")
-    return [Text(" · ".join(lines), style="dim")] if lines else []
+    note = router_note(report)
+    return [Text(" · ".join(lines), style="dim")] * bool(lines) + ([_warning(note)] if note else [])
+
+
+def _warning(note: str) -> Text:
+    return Text(note, style="yellow")

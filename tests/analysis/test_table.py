@@ -38,7 +38,7 @@ def test_random_routing_is_shown_at_its_own_cost() -> None:
     console = Console(width=80)
     with console.capture() as captured:
         console.print(report_table(report))
-    (row,) = (line for line in captured.get().splitlines() if "random" in line)
+    (row,) = (line for line in captured.get().splitlines() if "random, same shares" in line)
     assert f"{report.random_point.macs_fraction:.1%}" in row
     assert f"{report.random_point.macs / 1e6:,.1f} M" in row
     assert f"{report.routed.macs_fraction:.1%}" not in row
