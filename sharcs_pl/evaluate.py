@@ -13,8 +13,8 @@ from sharcs_pl.config import RunConfig
 from sharcs_pl.config.evaluate import EvaluateConfig
 from sharcs_pl.core.finite import write_json
 from sharcs_pl.core.written import Written
-from sharcs_pl.data.leaderboard import SUBMISSION_NAMES, ZIP_NAME, is_submission
 from sharcs_pl.data.files import listed as enumerated
+from sharcs_pl.data.leaderboard import SUBMISSION_NAMES, ZIP_NAME, is_submission
 from sharcs_pl.data.tasks import GLUE, Examples, TaskSpec
 from sharcs_pl.inputs import read_task
 from sharcs_pl.runfiles import FIGURES, results_list
