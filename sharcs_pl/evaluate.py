@@ -141,11 +141,13 @@ def check_audited(config: RunConfig) -> None:
         raise ValueError("cost.audit=true counts ladders of widths that run on every token, no exits or skipped tokens")
 
 
-def prepare(path: str, source: Source, config: EvaluateConfig) -> Prepared:
-    """Read the split's texts; ``ValueError`` names what is missing or damaged."""
+def prepare(path: str, source: Source, config: EvaluateConfig, split: str | None = None) -> Prepared:
+    """Read the texts of ``split``, by default those the config asks for; ``ValueError`` names what is missing or
+    damaged."""
     run_config = config.applied_to(source.config)
+    splits = splits_of(run_config, config.split) if split is None else [split]
     try:
-        task, examples = read_task(run_config.task, splits_of(run_config, config.split), run_config.seed)
+        task, examples = read_task(run_config.task, splits, run_config.seed)
     except ValueError as error:
         raise ValueError(_asking_for_data(path, str(error))) from error
     source = replace(source, config=run_config)

@@ -81,7 +81,8 @@ class Row:
 
     `report`: as `evaluate` gives it. Of a classifier: `accuracy`; `drop`, the top rung's accuracy less this one's;
     `risk`, the share of samples that the top rung gets right and this point wrong; `bound`, the exact upper bound of
-    the risk, and so of the drop. `milliseconds`: mean latency of a text, where it was measured.
+    the risk, and so of the drop; `holds`: whether it does, since texts that chose the thresholds or the epoch flatter.
+    `milliseconds`: mean latency of a text, where it was measured.
     """
 
     name: str
@@ -91,6 +92,7 @@ class Row:
     drop: float | None = None
     risk: float | None = None
     bound: float | None = None
+    holds: bool = True
     milliseconds: float | None = None
 
     @property
@@ -109,6 +111,7 @@ class Row:
             "accuracy_drop": self.drop,
             "risk": self.risk,
             "risk_bound": self.bound,
+            "risk_bound_holds": None if self.bound is None else self.holds,
             "regret": self.report.regret,
             "latency_ms": self.milliseconds,
         }
@@ -156,7 +159,9 @@ def points_table(rows: Sequence[Row], widths: Sequence[str], confidence: float, 
         table.add_row(f"width {width}{top}", *_point(report.rungs[rung]))
     if report.oracle:
         table.add_row("oracle", *_point(report.oracle))
-    notes = (Text(line, style="dim") for line in _footnotes(report, classifier, confidence))
+    notes = [Text(line, style="dim") for line in _footnotes(report, classifier, confidence)]
+    if not all(row.holds for row in rows):
+        notes.append(Text("*: no promise; these texts chose the point's thresholds, or the epoch", style="yellow"))
     return Group(table, _settings_table(rows, widths), _random_table(rows), *notes)
 
 
@@ -204,7 +209,7 @@ def _cells(row: Row) -> list[str]:
     cells = [*_point(report.routed)]
     cells.append("" if report.regret is None else f"{report.regret:.4f}")
     if row.drop is not None and row.bound is not None:
-        cells += [f"{row.drop:+.4f}", f"{row.bound:.4f}"]
+        cells += [f"{row.drop:+.4f}", f"{row.bound:.4f}{'' if row.holds else '*'}"]
     return cells
 
 
@@ -218,7 +223,7 @@ def _footnotes(report: Report, classifier: bool, confidence: float) -> list[str]
         other = "" if report.metric == "accuracy" else f"; {report.metric} is only shown, it is promised nothing"
         notes.append(
             f"drop: in accuracy, against full width; at most: with confidence {confidence:g}, the exact bound of "
-            f"P(full width right, routed wrong), for points that other texts chose or max_drop did{other}"
+            f"P(full width right, routed wrong){other}"
         )
     return notes
 

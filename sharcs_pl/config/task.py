@@ -31,8 +31,8 @@ class TaskConfig:
     dev: Any = None
     """Own data: file to evaluate on, or a share such as 0.1 split off ``train``, stratified and seeded."""
     split_seed: int = 1
-    """Seed of the shares ``dev`` and ``calibration``, and of the sentences of ``graded``. It does not follow ``seed``, so
-    that runs with several seeds are evaluated on the same texts."""
+    """Seed of the shares ``dev`` and ``calibration``, and of the sentences of ``graded``. It does not follow ``seed``,
+    so that runs with several seeds are evaluated on the same texts."""
     calibration: Any = None
     """A share such as 0.1 of what ``dev`` leaves of ``train``, kept for ``sharcs calibrate``: texts that were neither
     trained on nor chose the epoch. Own data: or a file of such texts."""
