@@ -144,13 +144,12 @@ def simulate(draws: int) -> list[Trial]:
 def prepared_run(run: str, data: str | None) -> Prepared:
     """A trained run and its validation texts."""
     from sharcs_pl.calibrate import prepare_texts
-    from sharcs_pl.config.calibrate import CalibrateConfig
-    from sharcs_pl.config.evaluate import DataPaths
+    from sharcs_pl.config.calibrate import CalibrateConfig, CalibrationPaths
     from sharcs_pl.source import open_source
     from sharcs_pl.train import quiet
 
     quiet()
-    return prepare_texts(CalibrateConfig(run=run, budget=0.6, task=DataPaths(data_dir=data)), open_source(run))
+    return prepare_texts(CalibrateConfig(run=run, budget=0.6, task=CalibrationPaths(data_dir=data)), open_source(run))
 
 
 def description(prepared: Prepared) -> dict[str, Any]:

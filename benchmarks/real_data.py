@@ -56,11 +56,16 @@ def table(found: dict[str, dict[str, Any]]) -> Table:
             f"{m['routed']['macs_fraction']:.3f}",
             " ".join(f"{r['width']:g}:{r['value']:.4f}" for r in m["rungs"]),
             " ".join(f"{r['share']:.2f}" for r in m["rungs"]),
-            f"{m['random']['value']:.4f}",
+            f"{m['random']['value']:.4f} at {random_cost(m):.3f}",
             f"{m['oracle']['value']:.4f} at {m['oracle']['macs_fraction']:.3f}",
             str(m["steps"]),
         )
     return shown
+
+
+def random_cost(found: dict[str, Any]) -> float:
+    """What the router's shares cost where they are dealt to random samples, of dense."""
+    return sum(rung["share"] * rung["macs_fraction"] for rung in found["rungs"])
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sharcs_pl.calibration_texts import bound_holds, chose_epoch, digest_of, split_of
 from sharcs_pl.commandline import read_command, user_errors
 from sharcs_pl.config.calibrate import RESERVED, CalibrateConfig
 from sharcs_pl.core.finite import write_json
@@ -50,14 +51,16 @@ def run(config: CalibrateConfig) -> dict[str, Any]:
     check_figure(config, source)
     prepared = prepare_texts(config, source)
     check_promise(config, prepared, len(read_json(folder / "config.json")["widths"]))
+    warn_of_choice(config, prepared)
     quiet()
     model, views = answer(prepared)
     if config.latency_ms is not None:
         views = time_rungs(config, prepared, model, views)
     choosing, measuring = split_off(config, views)
     thresholds, found = choose(config, choosing)
-    rows = measure_points(config, model, measuring, thresholds)
-    record = {"thresholds": list(thresholds), **config.dial, **origin(config, choosing, measuring)}
+    here = origin(config, prepared, choosing, measuring)
+    rows = check_bounds(config, measure_points(config, model, measuring, thresholds), model, here, found)
+    record = {"thresholds": list(thresholds), **config.dial, **here}
     record |= rows[-1].to_json(model.ladder.labels()) | found
     keep(folder, config, record)
     present(config, prepared, folder, rows, measuring)
@@ -102,7 +105,7 @@ def check_figure(config: CalibrateConfig, source: Source) -> None:
 
 def prepare_texts(config: CalibrateConfig, source: Source) -> Prepared:
     """The texts to calibrate on, to be answered in float32."""
-    prepared = prepare(config.run, source, config.evaluation())
+    prepared = prepare(config.run, source, config.evaluation(), split_of(config, source.config))
     trainer = replace(prepared.config.trainer, precision="32-true")
     return replace(prepared, config=replace(prepared.config, trainer=trainer))
 
@@ -125,6 +128,24 @@ def check_promise(config: CalibrateConfig, prepared: Prepared, num_rungs: int) -
             "on; give texts that the model has not seen: task.dev=<file>"
         )
     check_enough(size - held_out(config, size), num_rungs, config.max_drop, config.confidence)
+
+
+def warn_of_choice(config: CalibrateConfig, prepared: Prepared) -> None:
+    """Say where texts chose the epoch too: they flatter the model that they chose."""
+    count = chose_epoch(config, prepared)
+    if not count:
+        return
+    from sharcs_pl.core.screen import Screen
+
+    size, epochs = len(prepared.examples[prepared.task.validation[0]]), prepared.source.config.candidate_epochs
+    which = "these texts" if count == size else f"{count:,} of these {size:,} texts"
+    promise = "what is measured on them flatters"
+    if config.max_drop is not None:
+        promise = f"max_drop={config.max_drop:g} is no promise on them, and is broken more often than confidence= says"
+    Screen(stderr=True, soft_wrap=True).print(
+        f"warning: {which} chose the best of {epochs} epochs, so {promise}. Give other labelled texts as "
+        "task.dev=<file>, or train with task.calibration=0.1, which keeps some that choose nothing"
+    )
 
 
 def answer(prepared: Prepared) -> tuple[SharcsForSequenceClassification, Views]:
@@ -210,11 +231,32 @@ def measure_points(
     return measure_all(points | {config.point: thresholds}, views, config.confidence)
 
 
-def origin(config: CalibrateConfig, choosing: Views, measuring: Views) -> dict[str, Any]:
-    """What the figures of a point were taken from."""
-    found = {"task": choosing.task.name, "split": choosing.task.validation[0], "samples": len(choosing.outcomes)}
-    held = {} if config.holdout is None else {"holdout_samples": len(measuring.outcomes)}
-    return found | held | {"confidence": config.confidence, "seed": config.seed}
+def origin(config: CalibrateConfig, prepared: Prepared, choosing: Views, measuring: Views) -> dict[str, Any]:
+    """What the figures of a point were taken from: ``samples`` chose it and, without ``holdout``, measured it too."""
+    split, count = choosing.task.validation[0], chose_epoch(config, prepared)
+    found = {"task": choosing.task.name, "split": split, "samples": len(choosing.outcomes)}
+    if config.holdout is not None:
+        found |= {"holdout": config.holdout, "holdout_samples": len(measuring.outcomes)}
+    if count:
+        found["chose_epoch"] = count
+    return found | {"texts": digest_of(prepared.examples[split]), "confidence": config.confidence, "seed": config.seed}
+
+
+def check_bounds(
+    config: CalibrateConfig,
+    rows: list[Row],
+    model: SharcsForSequenceClassification,
+    here: dict[str, Any],
+    found: dict[str, Any],
+) -> list[Row]:
+    """The rows with what their bounds are worth: ``here`` is the origin, ``found`` what a promise rests on."""
+    clean, stored = "chose_epoch" not in here, model.config.operating_points
+    *others, new = (replace(row, holds=clean and bound_holds(stored.get(row.name, {}), here)) for row in rows)
+    chosen_apart = config.max_drop is not None or config.holdout is not None or len(new.thresholds or ()) < 2
+    new = replace(new, holds=clean and chosen_apart)
+    if config.max_drop is not None and config.holdout is None:
+        new = replace(new, bound=found["risk_bound"])  # that of the texts that tested, not of those that searched
+    return [*others, new]
 
 
 def keep(folder: Path, config: CalibrateConfig, record: dict[str, Any]) -> None:

@@ -276,11 +276,13 @@ def _points(found: Contents) -> str:
     rows = [
         [markdown(name) + " (in use)" * (name == used), *_point_cells(found, point)] for name, point in points.items()
     ]
-    table = _table(["point", "thresholds (router logits)", "metric", "value", "of dense", "samples"], rows)
+    head = ["point", "thresholds (router logits)", "metric", "value", "of dense", "measured on", "chosen on"]
+    table = _table([*head, "P(full width right, routed wrong) at most"], rows)
     return (
         "## Operating points\n\nA text runs on the narrowest rung whose threshold its router logit, or that of a "
         f"narrower rung, reaches; else at full width. `{TRAINED}` is the rule of training. "
-        f"`sharcs calibrate` adds points.\n\n{table}"
+        f"`sharcs calibrate` adds points: it chooses them on some texts and measures them on the same or on others.\n\n"
+        f"{table}"
     )
 
 
@@ -290,7 +292,23 @@ def _point_cells(found: Contents, point: dict[str, Any]) -> list[str]:
     trained = "the likeliest rung" if probability is None else f"probability {probability:g}"
     thresholds = ", ".join(f"{float(value):.4g}" for value in point.get("thresholds", ())) or trained
     measured = [_number(point.get(key), ".4f") for key in ("value", "macs_fraction")]
-    return [thresholds, markdown(point.get("metric", "")), *measured, _number(point.get("samples"), ",d")]
+    chose = point.get("samples")
+    texts = [_number(count, ",d") for count in (point.get("holdout_samples", chose), chose)]
+    return [thresholds, markdown(point.get("metric", "")), *measured, *texts, _risk(point)]
+
+
+def _risk(point: dict[str, Any]) -> str:
+    """The bound of a point's risk with all that it rests on, and whether it holds."""
+    bound = point.get("risk_bound")
+    if bound is None:
+        return ""
+    tested = point.get("tested", point.get("holdout_samples", point.get("samples", 0)))
+    told = f"{bound:.4f} with confidence {point.get('confidence', 0):g}, from {tested:,d} texts"
+    if point.get("chose_epoch"):
+        return f"no promise ({told}): the texts chose the epoch too"
+    if not point.get("risk_bound_holds", "max_drop" in point or len(point.get("thresholds", ())) < 2):
+        return f"no promise ({told}): the texts chose the thresholds too"
+    return told
 
 
 def _usage(found: Contents) -> str:

@@ -13,7 +13,7 @@ from sharcs_pl.config import RunConfig
 from sharcs_pl.config.evaluate import EvaluateConfig
 from sharcs_pl.core.finite import write_json
 from sharcs_pl.core.written import Written
-from sharcs_pl.data.files import listed as listed_names
+from sharcs_pl.data.files import listed as enumerated
 from sharcs_pl.data.leaderboard import SUBMISSION_NAMES, ZIP_NAME, is_submission
 from sharcs_pl.data.tasks import GLUE, Examples, TaskSpec
 from sharcs_pl.inputs import read_task
@@ -61,17 +61,8 @@ def run(config: EvaluateConfig) -> dict[str, Any] | None:
     sources = [(path, open_source(path)) for path in (config.run, config.compare) if path is not None]
     one, *others = (prepare(path, source, config) for path, source in sources)
     other = others[0] if others else None
-    if other is not None and other.task.metric != one.task.metric:
-        raise ValueError(f"compare={config.compare} was trained on task={other.task.name}, run= on {one.task.name}")
-    if other is not None and other.task.labels != one.task.labels:
-        orders = (listed_names(prepared.task.labels or ("a score",)) for prepared in (other, one))
-        raise ValueError("compare={} was trained on the classes {}, run= on {}".format(config.compare, *orders))
-    if other is not None and texts_of(one) != texts_of(other):
-        seeds = f"{other.config.task.split_seed} there, {one.config.task.split_seed} here"
-        raise ValueError(
-            f"compare={config.compare} is evaluated on other texts: the files differ, or task.split_seed, which "
-            f"draws a share task.dev ({seeds})"
-        )
+    if other is not None:
+        check_comparable(one, other)
     if config.cost.audit:
         check_audited(one.config)
     check_results(one, config)
@@ -121,17 +112,42 @@ def predictions_names(task: TaskSpec) -> list[str]:
     return ["predictions.tsv", *(f"predictions_{split}.tsv" for split in task.validation[1:])]
 
 
+def check_comparable(one: Prepared, other: Prepared) -> None:
+    """``ValueError`` unless both are evaluated on the same texts with the same labels, which alone can be paired."""
+    if other.task.metric != one.task.metric:
+        raise ValueError(f"compare={other.name} was trained on task={other.task.name}, run= on {one.task.name}")
+    if other.task.labels != one.task.labels:
+        names = [enumerated(x.task.labels) if x.task.labels else "a score" for x in (other, one)]
+        raise ValueError(f"compare={other.name} predicts {names[0]}, run= {names[1]}; their order counts (task.labels)")
+    split = one.task.validation[0]
+    ours, theirs = one.examples[split], other.examples[other.task.validation[0]]
+    if ours.texts != theirs.texts:
+        seeds = f"{other.config.task.split_seed} there, {one.config.task.split_seed} here"
+        raise ValueError(
+            f"compare={other.name} is evaluated on other texts: the files differ, or task.split_seed, which draws a "
+            f"share task.dev ({seeds})"
+        )
+    rows = (ours.labels != theirs.labels).nonzero()[0]
+    if len(rows):
+        raise ValueError(
+            f"compare={other.name} is evaluated on other labels: {len(rows):,} of {len(ours):,} texts have another one "
+            f"there, the first is row {rows[0]} of the split"
+        )
+
+
 def check_audited(config: RunConfig) -> None:
     """``ValueError`` where the formula alone does not tell the cost."""
     if config.method.widths == "none" or config.method.skim_weight is not None:
         raise ValueError("cost.audit=true counts ladders of widths that run on every token, no exits or skipped tokens")
 
 
-def prepare(path: str, source: Source, config: EvaluateConfig) -> Prepared:
-    """Read the split's texts; ``ValueError`` names what is missing or damaged."""
+def prepare(path: str, source: Source, config: EvaluateConfig, split: str | None = None) -> Prepared:
+    """Read the texts of ``split``, by default those the config asks for; ``ValueError`` names what is missing or
+    damaged."""
     run_config = config.applied_to(source.config)
+    splits = splits_of(run_config, config.split) if split is None else [split]
     try:
-        task, examples = read_task(run_config.task, splits_of(run_config, config.split), run_config.seed)
+        task, examples = read_task(run_config.task, splits, run_config.seed)
     except ValueError as error:
         raise ValueError(_asking_for_data(path, str(error))) from error
     source = replace(source, config=run_config)
@@ -146,11 +162,6 @@ def _asking_for_data(path: str, fault: str) -> str:
         return f"{fault}; give {moved.group(1)}=<where it is now>"
     untold = re.match(r"(task\.\w+) is missing", fault)
     return f"run={path} does not say where its texts are; give {untold.group(1)}=<file>" if untold else fault
-
-
-def texts_of(prepared: Prepared) -> list[tuple[str, ...]]:
-    """The texts of the split that counts."""
-    return prepared.examples[prepared.task.validation[0]].texts
 
 
 def splits_of(config: RunConfig, split: str) -> list[str | None]:

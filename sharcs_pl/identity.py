@@ -34,6 +34,7 @@ _CONTENTS = {
     "task.data_dir": "data",
     "task.train": "data",
     "task.dev": "data",
+    "task.calibration": "calibration",  # a file of it is not read in training: its place tells
     "encoder.pretrained": "encoder",
     "method.teacher": "teacher",
     "method.match": "match",

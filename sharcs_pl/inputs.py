@@ -9,14 +9,15 @@ import math
 import shutil
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sharcs_pl.config import RunConfig, TaskConfig
 from sharcs_pl.core.files import previous
 from sharcs_pl.data.few import few_rows_note
-from sharcs_pl.data.own import OwnSource, load_own
+from sharcs_pl.data.files import check_file
+from sharcs_pl.data.own import OwnSource, load_own, take_share
 from sharcs_pl.data.spec import DataWarning
 from sharcs_pl.data.synthetic import graded_examples
 from sharcs_pl.data.tasks import GRADED, Examples, TaskSpec, get_task, load_examples, subset_examples
@@ -54,6 +55,8 @@ def read_inputs(config: RunConfig, run_dir: Path, resumes: bool = False) -> Inpu
         check_sizes(config, encoder)
         check_disk(config, encoder, run_dir)
     checkpoint = find_checkpoint(config, run_dir, resumes)
+    if isinstance(config.task.calibration, str) and config.task.hub is None:
+        check_file("task.calibration", config.task.calibration)  # it is read by sharcs calibrate, long after this run
     task, examples = read_task(config.task, ("train", None), config.seed)
     check_limits(config, examples)
     config.method.check_classes(task.name, task.num_labels)
@@ -107,6 +110,11 @@ def read_task(config: TaskConfig, splits: Sequence[str | None], seed: int) -> tu
 
 
 def _built_in(config: TaskConfig, task: TaskSpec, split: str) -> Examples:
+    if split == "calibration" or (split == "train" and config.calibration is not None):
+        assert config.calibration is not None, "read only where the key is set"
+        whole = _built_in(replace(config, calibration=None), task, "train")
+        rest, kept = take_share(whole, "calibration", config.calibration, config.split_seed)
+        return kept if split == "calibration" else rest
     if task.name == GRADED.name:
         return graded_examples(
             split, size=config.train_size if split == "train" else config.dev_size, seed=config.split_seed
@@ -137,6 +145,7 @@ def own_source(config: TaskConfig) -> OwnSource:
         hub=config.hub,
         hub_config=config.hub_config,
         quoting=config.quoting,
+        calibration=config.calibration,
         name=config.name,
     )
 

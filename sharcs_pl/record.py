@@ -25,7 +25,7 @@ CHECKPOINT_KEY = "sharcs"
 def make_record(config: RunConfig, task: TaskSpec) -> dict[str, Any]:
     """The config with absolute paths, and with the classes or the score's range that were found in own data."""
     given = config.task
-    paths = {key: absolute(getattr(given, key)) for key in ("data_dir", "train", "dev", "test")}
+    paths = {key: absolute(getattr(given, key)) for key in ("data_dir", "train", "dev", "calibration", "test")}
     if given.hub:
         paths = {key: getattr(given, key) for key in paths}
     found: dict[str, Any] = {}
@@ -57,7 +57,7 @@ _OF_METHOD = (
     "tolerance", "skim_weight", "stage_epochs",
 )  # fmt: skip
 _GROUPS = ("task", "encoder", "method")
-_FROM_THE_HUB = ("hub", "hub_config", "train", "dev", "test")
+_FROM_THE_HUB = ("hub", "hub_config", "train", "dev", "calibration", "test")
 
 
 def travelling(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -77,11 +77,11 @@ def _kept(group: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
 
 
 def _data(task: Mapping[str, Any]) -> dict[str, Any]:
-    """Splits of a dataset on the hub; of files a share for validation alone."""
+    """Splits of a dataset on the hub; of files the shares for validation and calibration alone."""
     hub = task.get("hub")
     if isinstance(hub, str) and local_folder(hub) is None:
         return _kept(task, _FROM_THE_HUB)
-    return {} if isinstance(task.get("dev"), str | None) else _kept(task, ("dev",))
+    return _kept(task, (key for key in ("dev", "calibration") if not isinstance(task.get(key), str | None)))
 
 
 def _places(group: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:

@@ -127,7 +127,7 @@ def present(comparisons: Sequence[Comparison], folder: Path) -> None:
     """A short table per task, and where the rest is."""
     from rich.table import Table
 
-    from sharcs_pl.analysis.comparison_tables import summary
+    from sharcs_pl.analysis.comparison_tables import different_texts, summary
     from sharcs_pl.core.screen import Screen
     from sharcs_pl.train import shown
 
@@ -140,6 +140,9 @@ def present(comparisons: Sequence[Comparison], folder: Path) -> None:
         for row in grid.rows:
             table.add_row(*row)
         console.print(table)
+        apart = different_texts(found)
+        if apart:
+            console.print(apart, soft_wrap=True)
     console.print(f"the page: {shown((folder / PAGE).absolute())}", soft_wrap=True)
 
 

@@ -175,6 +175,9 @@ def place(tmp_path: Path) -> Place:
         ("trainer.max_time=00:00:00:00", ["trainer.max_time=00:00:00:00", "no time to train"]),
         ("trainer.timeout_minutes=1e30", ["trainer.timeout_minutes=1e+30", "between 0.1 and"]),
         ("distill=top width.multipliers=[1] width.bounds=[[0,1]]", ["distill=top", "width.multipliers=['1'] has one"]),
+        ("task.calibration=1.5", ["task.calibration=1.5", "no share between 0 and 1", "such as 0.1"]),
+        ("task.calibration=true", ["task.calibration=True", "no share between 0 and 1"]),
+        ("task.calibration=a.csv", ["task.calibration=a.csv", "task=graded takes no file"]),
     ],
 )
 def test_keys_and_values(place: Place, line: str, pieces: list[str]) -> None:
@@ -199,6 +202,18 @@ def test_whatever_was_typed_the_message_is_one_line_that_fits_a_terminal(place: 
     place.refuse(f"optim.lr={'9' * 2 * LONGEST_MESSAGE}x", "optim.lr=999", "999x is of a wrong type", " … ")
     place.refuse('ckpt_path="two\nlines"', "ckpt_path=two lines does not exist")
     place.refuse(f"hydra.run.dir={'x' * 300}", "xxx: ", "too long")
+
+
+@pytest.mark.parametrize(
+    ("line", "pieces"),
+    [
+        ("task.calibration=gone.csv", ["task.calibration=gone.csv", "there is no such file"]),
+        ("task.calibration=0", ["task.calibration=0", "no share between 0 and 1"]),
+        ("task.calibration=[a]", ["task.calibration=['a']", "is no file"]),
+    ],
+)
+def test_where_calibration_texts_come_from(place: Place, line: str, pieces: list[str]) -> None:
+    place.refuse(f"{OWN} {line}", *pieces)
 
 
 def _header(text: bytes, data_bytes: int = 0) -> Callable[[Place], None]:

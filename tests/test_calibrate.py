@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -19,12 +21,13 @@ from sharcs_pl.calibrate import answer, prepare_texts, run
 from sharcs_pl.commandline import command_help
 from sharcs_pl.config.calibrate import RESERVED, CalibrateConfig
 from sharcs_pl.data.spec import DataWarning
+from sharcs_pl.inputs import read_task
 from sharcs_pl.models.configuration import NEVER, TRAINED
 from sharcs_pl.source import open_source
 from tests.conftest import TINY
 from tests.test_bad_input import Place
 from tests.test_bad_input import place as place  # a fixture
-from tests.test_evaluate import evaluate, fit, own_files
+from tests.test_evaluate import evaluate, fit, own_files, write_csv
 
 MORE = "task.dev_size=240"
 
@@ -134,6 +137,98 @@ def test_a_share_held_out_measures_and_does_not_choose(directory: Path) -> None:
     assert first["macs_fraction"] == pytest.approx(0.8, abs=0.1)
 
 
+def test_texts_that_chose_the_epoch_are_told_wherever_the_point_is(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A promise on the split that chose the best of two epochs is broken more often than it says."""
+    record = calibrate(directory, max_drop=0.1, confidence=0.9)
+    printed = capsys.readouterr()
+    assert printed.err.startswith("warning: these texts chose the best of 2 epochs, so max_drop=0.1 is no promise")
+    assert "task.calibration=0.1" in printed.err
+    assert printed.err.count("\n") == 1
+    assert (record["chose_epoch"], record["risk_bound_holds"]) == (240, False)
+    assert f"{record['risk_bound']:.4f}*" in printed.out
+    assert "no promise" in printed.out
+    (line,) = (line for line in (directory / "model/README.md").read_text().splitlines() if "drop\\_0.1" in line)
+    assert "no promise" in line
+    assert "chose the epoch too" in line
+    assert "flatters" in (calibrate(directory, budget=0.8) and capsys.readouterr().err)
+
+
+def test_one_epoch_was_not_chosen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number, override in enumerate(("trainer.max_epochs=2", "checkpoint.save_best=false")):
+        fit(tmp_path / str(number), *TINY, MORE, override)
+        capsys.readouterr()
+        record = calibrate(tmp_path / str(number), max_drop=0.3, confidence=0.9)
+        printed = capsys.readouterr()
+        assert printed.err == ""
+        assert "chose_epoch" not in record
+        assert record["risk_bound_holds"]
+        assert "no promise" not in printed.out + (tmp_path / str(number) / "model/README.md").read_text()
+
+
+LADDER = ("width.multipliers=[0.25,0.5,1]", "width.bounds=[[0.5,1],[0.4,0.5],[0,1]]")
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of three rungs that kept 240 texts for calibration."""
+    folder = tmp_path_factory.mktemp("kept") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SHARCS_CACHE", str(folder.parent / "cache"))
+        fit(folder, *TINY, "task.train_size=288", "task.calibration=0.8333", *LADDER)
+    return folder
+
+
+def test_texts_that_were_kept_for_it_are_the_default_and_their_promise_is_clean(
+    kept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = Path(shutil.copytree(kept, tmp_path / "run"))
+    record = calibrate(directory, max_drop=0.3, confidence=0.9)
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert (record["split"], record["samples"], record["tested"]) == ("calibration", 240, 120)
+    assert record["risk_bound_holds"]
+    assert "chose_epoch" not in record
+    card = next(x for x in (directory / "model/README.md").read_text().splitlines() if "drop\\_0.3" in x)
+    assert f"| 240 | 240 | {record['risk_bound']:.4f} with confidence 0.9, from 120 texts |" in card
+    row = next(x for x in printed.out.splitlines() if x.startswith("│ drop_0.3"))
+    assert f"{record['risk_bound']:.4f}" in row
+    seen = {text for (text,) in read_task(open_source(str(directory)).config.task, ("train",), 1)[1]["train"].texts}
+    assert len(seen) > 0
+    assert not seen & {text for (text,) in prepared_texts(directory)}
+
+
+def prepared_texts(directory: Path) -> list[tuple[str, ...]]:
+    found = prepare_texts(config(directory, budget=0.5), open_source(str(directory)))
+    return found.examples[found.task.validation[0]].texts
+
+
+def marked(shown: str) -> dict[str, bool]:
+    """The points of the table that has bounds, and whether theirs is marked."""
+    rows = re.findall(r"^│ (\w+) .* \d\.\d{4}(\*?)\s* │$", shown, re.MULTILINE)
+    return {name: bool(mark) for name, mark in rows}
+
+
+def test_a_bound_after_two_thresholds_were_chosen_on_the_same_texts_is_marked(
+    kept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = Path(shutil.copytree(kept, tmp_path / "run"))
+    same = calibrate(directory, budget=0.8, name="same")
+    assert not same["risk_bound_holds"]
+    assert f"{same['risk_bound']:.4f}*" in capsys.readouterr().out
+    apart = calibrate(directory, budget=0.8, holdout=0.5, name="apart")
+    assert apart["risk_bound_holds"]
+    assert marked(capsys.readouterr().out) == {"trained": False, "same": True, "apart": False}
+    calibrate(directory, budget=0.8, holdout=0.5, seed=2, name="other")  # half of them chose "apart"
+    assert marked(capsys.readouterr().out) == {"trained": False, "same": True, "apart": True, "other": False}
+    card = (directory / "model/README.md").read_text()
+    lines = {name: next(x for x in card.splitlines() if x.startswith(f"| {name} |")) for name in ("same", "apart")}
+    assert "the texts chose the thresholds too" in lines["same"]
+    assert "| 120 | 120 |" in lines["apart"]
+    assert "no promise" not in lines["apart"]
+
+
 def test_a_latency_is_a_budget_in_milliseconds(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record = calibrate(directory, latency_ms=99999, latency_repeats=3)
     assert "interleaved" in capsys.readouterr().out
@@ -190,11 +285,36 @@ def test_a_regression_has_a_budget_and_no_promise(tmp_path: Path, encoder: Path)
         calibrate(tmp_path / "run", max_drop=0.1)
 
 
-def test_texts_of_ones_own(tmp_path: Path, encoder: Path) -> None:
+def test_texts_of_ones_own(tmp_path: Path, encoder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file of which some texts are in the split that chose the epoch is found out by the run's predictions."""
     fit(tmp_path / "run", *own_files(tmp_path, lambda y, text: f"class {y}"), f"encoder.pretrained={encoder}")
+    with (tmp_path / "run/predictions.tsv").open(newline="") as file:
+        known = {row["review"] for row in csv.DictReader(file, delimiter="\t")}
+    with (tmp_path / "t.csv").open(newline="") as file:
+        shared = sum(row["review"] in known for row in csv.DictReader(file))
+    assert 0 < shared < 10
+    capsys.readouterr()
     with pytest.warns(DataWarning, match=r"\d of 10 validation texts were trained on"):
-        found = calibrate(tmp_path / "run", budget=0.9, task={"dev": str(tmp_path / "t.csv")})
-    assert found["samples"] == 10
+        record = calibrate(tmp_path / "run", budget=0.9, task={"dev": str(tmp_path / "t.csv")})
+    assert (record["samples"], record["chose_epoch"]) == (10, shared)
+    assert f"warning: {shared} of these 10 texts chose the best of 2 epochs" in capsys.readouterr().err
+    write_csv(tmp_path / "new.csv", [f"never seen {i}" for i in range(6)], [f"class {i % 2}" for i in range(6)])
+    record = calibrate(tmp_path / "run", budget=0.9, name="new", task={"dev": str(tmp_path / "new.csv")})
+    assert "chose_epoch" not in record
+    assert capsys.readouterr().err == ""
+
+
+def test_a_file_kept_for_calibration_is_read_where_it_is_now(tmp_path: Path, encoder: Path) -> None:
+    write_csv(tmp_path / "c.csv", [f"kept {i}" for i in range(6)], [f"class {i % 2}" for i in range(6)])
+    options = own_files(tmp_path, lambda y, text: f"class {y}")
+    fit(tmp_path / "run", *options, f"encoder.pretrained={encoder}", f"task.calibration={tmp_path}/c.csv")
+    record = calibrate(tmp_path / "run", budget=0.9)
+    assert (record["split"], record["samples"]) == ("calibration", 6)
+    assert "chose_epoch" not in record
+    moved = shutil.move(tmp_path / "c.csv", tmp_path / "moved.csv")
+    with pytest.raises(ValueError, match=r"task\.calibration=.*no such file; give task\.calibration=<where it is now>"):
+        calibrate(tmp_path / "run", budget=0.9, name="again")
+    assert calibrate(tmp_path / "run", budget=0.9, overwrite=True, task={"calibration": str(moved)})["samples"] == 6
 
 
 def test_a_router_is_read_in_float32_whatever_the_run_was_trained_in(tmp_path: Path) -> None:
@@ -244,6 +364,7 @@ def model_folder(where: Place, **changes: Any) -> None:
         ("run=model budget=0.5 name=a/b", ["name=a/b", "letters"]),
         ("run=model budget=0.5 latency_repeats=1", ["latency_repeats=1"]),
         ("run=model budget=0.5 task.test=c.csv", ["task.test=c.csv", "task.dev"]),
+        ("run=model budget=0.5 task.dev=b.csv task.calibration=b.csv", ["task.dev and task.calibration exclude"]),
         ("run=model budget=0.5 nmae=x", ["nmae", "did you mean name?"]),
         ("budget=0.5", ["run is missing"]),
         ("run=gone budget=0.5", ["run=gone does not exist", "model/"]),

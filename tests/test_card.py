@@ -126,9 +126,42 @@ def test_operating_points_and_the_one_in_use(folder: Path) -> None:
     change(folder, router_threshold=0.7)
     text, _ = card_of(folder)
     assert row(text, "trained")[1] == "probability 0.7"
-    assert row(text, r"budget\_0.6 (in use)")[1:] == ["0.1235", "f1", "0.9000", "0.6000", "1,234"]
-    assert row(text, "bare")[1:] == ["1e+09", "", "", "", ""]
+    assert row(text, r"budget\_0.6 (in use)")[1:] == ["0.1235", "f1", "0.9000", "0.6000", "1,234", "1,234", ""]
+    assert row(text, "bare")[1:] == ["1e+09", "", "", "", "", "", ""]
     assert "set_operating_point('budget_0.6')" in text
+
+
+POINT = {"thresholds": [0.5, 1], "metric": "accuracy", "value": 0.9, "macs_fraction": 0.6, "samples": 1234,
+         "confidence": 0.95, "risk_bound": 0.0123}  # fmt: skip
+
+
+def test_a_value_stands_beside_the_texts_that_measured_it(folder: Path) -> None:
+    change(folder, operating_points={"p": POINT | {"holdout_samples": 99, "risk_bound_holds": True}})
+    text, _ = card_of(folder)
+    assert row(text, "point")[3:7] == ["value", "of dense", "measured on", "chosen on"]
+    assert row(text, "p")[3:] == ["0.9000", "0.6000", "99", "1,234", "0.0123 with confidence 0.95, from 99 texts"]
+
+
+PROMISE = {"max_drop": 0.02, "tested": 617, "risk_bound_holds": True}
+
+
+@pytest.mark.parametrize(
+    ("more", "texts", "why"),
+    [
+        (PROMISE, 617, ""),
+        (PROMISE | {"holdout_samples": 99}, 617, ""),
+        ({"holdout_samples": 99, "risk_bound_holds": True}, 99, ""),
+        ({"risk_bound_holds": False}, 1234, "the texts chose the thresholds too"),
+        ({}, 1234, "the texts chose the thresholds too"),
+        (PROMISE | {"chose_epoch": 5, "risk_bound_holds": False}, 617, "the texts chose the epoch too"),
+    ],
+)
+def test_a_bound_stands_beside_the_texts_that_tested_it_and_says_whether_it_holds(
+    folder: Path, more: dict[str, Any], texts: int, why: str
+) -> None:
+    change(folder, operating_points={"p": POINT | more})
+    told = f"0.0123 with confidence 0.95, from {texts:,} texts"
+    assert row(card_of(folder)[0], "p")[-1] == (f"no promise ({told}): {why}" if why else told)
 
 
 @pytest.mark.parametrize("label", ["<img src=x onerror=alert(1)>", "a | b", "two\n# lines", "`code`", "[x](http://y)"])

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import hashlib
 import inspect
+import json
 import math
 from dataclasses import asdict, fields, is_dataclass
 from json import dumps
@@ -13,10 +15,11 @@ from omegaconf import OmegaConf
 from sharcs_pl.config import RunConfig, conf_dir
 from sharcs_pl.config.evaluate import EvaluateConfig
 from sharcs_pl.config.help import describe
+from sharcs_pl.config.run import DISPLAY_KEYS, PROCESS_KEYS
 from sharcs_pl.data.tasks import GLUE
 from sharcs_pl.methods import METHODS
 from sharcs_pl.rundir import run_config
-from tests.conftest import compose_config
+from tests.conftest import TINY, compose_config
 
 GROUPS = {
     "task": 11, "encoder": 10, "width": 1, "router": 1, "hardness": 2, "method": 12, "distill": 3, "optim": 1,
@@ -181,3 +184,32 @@ def test_the_digest_covers_every_group_that_shapes_the_result() -> None:
     assert run_config(compose_config("ckpt_path=last", "overwrite=true")).digest() == base.digest()
     assert run_config(compose_config("width.multipliers=['1/4',1]")).digest() == base.digest()
     assert all(is_dataclass(f.default_factory) for f in fields(RunConfig) if f.name in GROUPS)
+
+
+def test_a_run_without_a_calibration_split_has_the_digest_it_had_before_the_key() -> None:
+    config = run_config(compose_config(*TINY))
+    kept = asdict(config)
+    for key in ("ckpt_path", "overwrite", "logger", "checkpoint"):
+        kept.pop(key)
+    for key in ("save_as", "calibration"):
+        kept["task"].pop(key)
+    kept["hardness"].pop("bounds")
+    kept["trainer"] = {k: v for k, v in kept["trainer"].items() if k not in DISPLAY_KEYS + PROCESS_KEYS}
+    before = hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    assert config.digest() == before
+    assert run_config(compose_config(*TINY, "task.calibration=0.1")).digest() != before
+
+
+@pytest.mark.parametrize(
+    ("overrides", "epochs"),
+    [
+        ((), 2),
+        (("trainer.max_epochs=2",), 1),
+        (("checkpoint.save_best=false",), 0),
+        (("method=dense",), 3),
+        (("method=deebert", "method.stage_epochs=1"), 2),
+    ],
+    ids=str,
+)
+def test_the_epochs_among_which_the_best_is_chosen(overrides: tuple[str, ...], epochs: int) -> None:
+    assert run_config(compose_config(*TINY, *overrides)).candidate_epochs == epochs

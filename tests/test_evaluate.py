@@ -9,9 +9,12 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -21,9 +24,10 @@ from sharcs_pl.config import RunConfig
 from sharcs_pl.config.bench import BenchConfig
 from sharcs_pl.config.calibrate import CalibrateConfig
 from sharcs_pl.config.evaluate import EvaluateConfig
-from sharcs_pl.data.spec import DataWarning
+from sharcs_pl.data.spec import DataWarning, Examples
 from sharcs_pl.data.synthetic import graded_examples
-from sharcs_pl.evaluate import run
+from sharcs_pl.data.tasks import GLUE
+from sharcs_pl.evaluate import Prepared, check_comparable, run
 from sharcs_pl.rundir import run_config
 from sharcs_pl.train import train
 from tests.conftest import TINY, compose_config
@@ -192,6 +196,33 @@ def test_two_runs_side_by_side_and_the_audit(tmp_path: Path, capsys: pytest.Capt
     assert "fvcore" in shown
     with pytest.raises(ValueError, match="differ"):
         evaluate(tmp_path / "a", compare=str(tmp_path / "b"), draws=200)
+
+
+def on(texts: list[str], labels: list[int], classes: tuple[str, ...] | None = ("bad", "good")) -> Prepared:
+    """A run named x on a validation split."""
+    task = replace(GLUE["sst2"], labels=classes)
+    examples = Examples([(text,) for text in texts], np.array(labels))
+    config: Any = SimpleNamespace(task=SimpleNamespace(split_seed=1))
+    return Prepared("x", None, config, task, {"validation": examples})  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        (on(["a", "c"], [0, 1]), "compare=x is evaluated on other texts"),
+        (on(["b", "a"], [0, 1]), "compare=x is evaluated on other texts"),
+        (on(["a", "b"], [0, 0]), "compare=x is evaluated on other labels: 1 of 2 texts .* the first is row 1"),
+        (on(["a", "b"], [0, 1], ("good", "bad")), r"compare=x predicts good, bad, run= bad, good; their order counts"),
+        (on(["a", "b"], [0, 1], None), "compare=x predicts a score, run= bad, good"),
+    ],
+    ids=["texts", "order", "labels", "classes", "kind"],
+)
+def test_runs_on_other_texts_or_labels_are_not_paired(other: Prepared, words: str) -> None:
+    """Before any model is loaded."""
+    one = on(["a", "b"], [0, 1])
+    check_comparable(one, on(["a", "b"], [0, 1]))
+    with pytest.raises(ValueError, match=words):
+        check_comparable(one, other)
 
 
 def test_the_record_is_the_config_and_reads_back(tmp_path: Path) -> None:

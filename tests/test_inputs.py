@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sharcs_pl.data.spec import Examples
+from sharcs_pl.data.spec import DataWarning, Examples
 from sharcs_pl.inputs import check_disk, check_limits, existing_parent, read_inputs, read_task
 from sharcs_pl.models.architectures import EncoderSizes
 from sharcs_pl.models.locate import EncoderFiles
@@ -26,6 +26,35 @@ def test_fewer_training_samples_are_drawn_with_the_seed() -> None:
     draws = [read_task(config, ("train",), seed)[1]["train"].texts for seed in (1, 1, 2)]
     assert len(draws[0]) == 10
     assert draws[0] == draws[1] != draws[2]
+
+
+def test_the_embedded_task_keeps_a_share_of_train_for_calibration() -> None:
+    config = run_config(compose_config(*TINY, "task.calibration=0.25")).task
+    whole = read_task(run_config(compose_config(*TINY)).task, ("train", None), 1)[1]
+    found = read_task(config, ("train", None, "calibration"), 1)[1]
+    assert {split: len(examples) for split, examples in found.items()} == {
+        "train": 36, "validation": 24, "calibration": 12,
+    }  # fmt: skip
+    assert found["validation"].texts == whole["validation"].texts
+    assert sorted(found["train"].texts + found["calibration"].texts) == sorted(whole["train"].texts)
+    assert found["calibration"].difficulty is not None
+    assert found["calibration"].texts == read_task(config, ("calibration",), 1)[1]["calibration"].texts
+    fewer = replace(config, max_train_samples=5)
+    assert read_task(fewer, ("calibration",), 1)[1]["calibration"].texts == found["calibration"].texts
+    assert len(read_task(fewer, ("train",), 1)[1]["train"]) == 5
+
+
+def test_a_glue_task_keeps_a_share_of_train_for_calibration(tmp_path: Path) -> None:
+    rows = "".join(f"text {i}\t{i % 2}\n" for i in range(40))
+    for name in ("train", "dev"):
+        (tmp_path / f"{name}.tsv").write_text("sentence\tlabel\n" + rows)
+    options = ("task=sst2", f"task.data_dir={tmp_path}", "encoder=minilm", "task.calibration=0.1")
+    with pytest.warns(DataWarning):
+        found = read_task(run_config(compose_config(*options)).task, ("train", None, "calibration"), 1)[1]
+    assert {split: len(examples) for split, examples in found.items()} == {
+        "train": 36, "validation": 40, "calibration": 4,
+    }  # fmt: skip
+    assert not set(found["train"].texts) & set(found["calibration"].texts)
 
 
 def test_the_disk_must_hold_what_the_checkpoint_settings_ask_for(tmp_path: Path) -> None:

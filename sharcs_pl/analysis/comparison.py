@@ -76,7 +76,8 @@ class Standing:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A task's section; `dense` is the method that runs the whole model, where there is one."""
+    """A task's section; `dense` is the method that runs the whole model, where there is one. `on_texts`: the runs by
+    the texts and labels that they were evaluated on, as ``(method, seed)``; those that keep no answers are left out."""
 
     task: str
     metric: str
@@ -84,6 +85,7 @@ class Comparison:
     dense: Method | None
     standings: tuple[Standing, ...]
     budget: float
+    on_texts: tuple[tuple[tuple[str, int], ...], ...]
 
 
 def frontier(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -128,7 +130,7 @@ def _mean(name: str, points: Sequence[CurvePoint], dense_macs: float) -> MeanPoi
 
 
 def compare_methods(methods: Sequence[Method], budget: float, draws: int, seed: int) -> Comparison:
-    """The section of one task; `ValueError` where the runs are of different tasks or samples."""
+    """The section of one task; `ValueError` where the runs are of different tasks."""
     runs = [run for method in methods for run in method.runs]
     _check_same(runs)
     dense = _dense(methods)
@@ -136,7 +138,17 @@ def compare_methods(methods: Sequence[Method], budget: float, draws: int, seed: 
     chance = Chance(runs, draws, seed)
     rows = [_standing(method, methods, dense, dense_macs, budget, chance) for method in methods]
     rows.sort(key=lambda row: (row.at_budget is None, -(row.at_budget or row.value).mean))
-    return Comparison(runs[0].task, runs[0].metric_name, dense_macs, dense, tuple(rows), budget)
+    return Comparison(runs[0].task, runs[0].metric_name, dense_macs, dense, tuple(rows), budget, _on_texts(methods))
+
+
+def _on_texts(methods: Sequence[Method]) -> tuple[tuple[tuple[str, int], ...], ...]:
+    """The runs of each set of texts and labels, in the order in which the sets come."""
+    found: dict[str, list[tuple[str, int]]] = {}
+    for method in methods:
+        for run in method.runs:
+            if run.answers is not None:
+                found.setdefault(run.answers.samples, []).append((method.name, run.seed))
+    return tuple(map(tuple, found.values()))
 
 
 def _standing(
@@ -148,7 +160,8 @@ def _standing(
         for name in CONTROLS
         if all(run.curves.get(name) for run in method.runs)
     }
-    constant = chance.constant
+    constants = [chance.constant(run) for run in method.runs]
+    areas = [area(curve, worth) for curve, worth in zip(curves, constants, strict=True) if worth is not None]
     oracles = [run.oracle for run in method.runs if run.oracle and not run.static]
     rival = _best_rival(method, methods, dense_macs)
     return Standing(
@@ -157,7 +170,7 @@ def _standing(
         cost=Spread.of([run.routed.macs / dense_macs for run in method.runs]),
         at_budget=_at(curves, budget),
         controls=controls,
-        area=None if constant is None else Spread.of([area(curve, constant) for curve in curves]),
+        area=Spread.of(areas) if areas else None,
         oracle=_mean("oracle", oracles, dense_macs) if oracles else None,
         to_dense=chance.versus(dense.name, method.runs, dense.runs) if dense and dense is not method else None,
         to_best=chance.versus(rival.name, method.runs, rival.runs) if rival else None,
@@ -197,14 +210,6 @@ def _check_same(runs: Sequence[RunResult]) -> None:
             raise ValueError(
                 f"runs: {run.path} is of task={run.task} ({run.metric_name}), {first.path} of task={first.task} "
                 f"({first.metric_name}); they do not go into one figure"
-            )
-    answered = [run for run in runs if run.answers is not None]
-    for run in answered[1:]:
-        a, b = answered[0].answers, run.answers
-        if a and b and (a.uids, a.labels) != (b.uids, b.labels):
-            raise ValueError(
-                f"runs: {run.path} and {answered[0].path} were evaluated on different samples "
-                f"({len(b.uids):,} and {len(a.uids):,}); they do not go into one figure"
             )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from statistics import fmean
 
 import numpy as np
 import torch
@@ -17,12 +18,12 @@ from sharcs_pl.training.metrics import compute_metric
 
 @dataclass(frozen=True)
 class Versus:
-    """The difference to another method, with the middle 95 % of a paired bootstrap."""
+    """The difference to another method, with the middle 95 % of a paired bootstrap; `interval` is None where the runs
+    were evaluated on different texts, which cannot be paired."""
 
     name: str
     difference: float
-    low: float
-    high: float
+    interval: tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,10 @@ class Chance:
         seen = {text for each in answers for text in (*each.labels, *each.predictions)}
         return said if said and seen <= set(said) else tuple(sorted(seen))
 
-    @cached_property
-    def constant(self) -> float | None:
-        """The metric of the best constant answer; None where no run keeps its answers."""
-        answers = next((run.answers for run in self.runs if run.answers), None)
+    def constant(self, run: RunResult) -> float | None:
+        """The metric of the best constant answer to the run's texts, or where it does not keep them to another's; None
+        where no run keeps its answers."""
+        answers = run.answers or next((run.answers for run in self.runs if run.answers), None)
         if answers is None:
             return None
         if self._classes is None:
@@ -62,10 +63,13 @@ class Chance:
         sides = [[run.answers for run in runs] for runs in (ours, others)]
         if any(answers is None for side in sides for answers in side):
             return None
+        if len({answers.samples for side in sides for answers in side if answers}) > 1:
+            means = [fmean(run.routed.value for run in runs) for runs in (ours, others)]
+            return Versus(name, means[0] - means[1], None)
         left, right = ([self._statistic(a) for a in side if a is not None] for side in sides)
         size = len(next(a for a in sides[0] if a is not None).labels)
         found = bootstrap(lambda counts: _mean(left, counts) - _mean(right, counts), size, self.draws, self.seed)
-        return Versus(name, found.difference, found.low, found.high)
+        return Versus(name, found.difference, (found.low, found.high))
 
     def _statistic(self, answers: Answers) -> Statistic:
         return resampled_metric(self.runs[0].metric, self._logits(answers), self._labels(answers))

@@ -10,7 +10,7 @@ from statistics import fmean
 from string import Template
 
 from sharcs_pl.analysis.comparison import Comparison
-from sharcs_pl.analysis.comparison_tables import Grid, grids, notes, shown
+from sharcs_pl.analysis.comparison_tables import Grid, different_texts, grids, notes, shown
 
 
 def page(sections: Sequence[tuple[Comparison, Sequence[Path]]], title: str) -> str:
@@ -24,8 +24,9 @@ def page(sections: Sequence[tuple[Comparison, Sequence[Path]]], title: str) -> s
 def _section(found: Comparison, figures: Sequence[Path]) -> str:
     images = "".join(_image(path, found) for path in figures if path.suffix == ".svg")
     tables = "".join(_table(grid) for grid in grids(found))
-    listed = "".join(f"<li>{html.escape(note)}</li>" for note in notes(found))
-    lead = html.escape(_lead(found))
+    listed = "".join(f"<li>{html.escape(note)}</li>" for note in notes(found) if note != different_texts(found))
+    apart = different_texts(found)
+    lead = html.escape(_lead(found)) + (f"</p><p>{html.escape(apart)}" if apart else "")
     return (
         f'<section id="{html.escape(found.task)}"><h2>{html.escape(found.task)}</h2><p>{lead}</p>{images}{tables}'
         f"<details><summary>How to read this</summary><ul>{listed}</ul></details></section>"

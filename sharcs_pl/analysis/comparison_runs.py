@@ -7,6 +7,7 @@ a run without it has the points of ``metrics.json``.
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import math
 import os
@@ -23,6 +24,7 @@ OWN = ""  # the control's name of a method's own rule
 _WHOLE = 0.98  # of the stock model's cost
 KNOWN_METRICS = tuple(dict.fromkeys(name for names in METRICS_BY_KIND.values() for name in names))
 RESULTS, MARKER = "metrics.json", ".hydra/run.json"
+_NO_TEXTS = ("uid", "label", "prediction", "confidence", "rung", "macs")  # columns of predictions.tsv
 # Not part of what tells one configuration from another.
 _NOT_PART = {
     "seed", "overwrite", "ckpt_path", "logger", "method.match", "checkpoint.save_last", "checkpoint.every_n_epochs",
@@ -45,11 +47,13 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class Answers:
-    """Of ``predictions.tsv``: each sample's uid, label and prediction, as text."""
+    """Of ``predictions.tsv``: each sample's uid, label and prediction, as text; `samples`, a hash of all uids, labels
+    and texts: where two runs' are equal, so is what they were evaluated on."""
 
     uids: tuple[str, ...]
     labels: tuple[str, ...]
     predictions: tuple[str, ...]
+    samples: str
 
 
 @dataclass(frozen=True)
@@ -195,12 +199,17 @@ def read_answers(path: Path) -> Answers | None:
     """The file's answers; None where it is missing or its labels are hidden."""
     if not path.is_file():
         return None
+    digest = hashlib.sha256()
+    rows = []
     with path.open(newline="", encoding="utf-8") as file, cells_of_any_size():
-        rows = [(r["uid"], r["label"], r["prediction"]) for r in csv.DictReader(file, delimiter="\t")]
+        for row in csv.DictReader(file, delimiter="\t"):
+            rows.append((row["uid"], row["label"], row["prediction"]))
+            texts = [cell for name, cell in row.items() if name not in _NO_TEXTS]  # their names depend on the source
+            digest.update(json.dumps([row["uid"], row["label"], *texts]).encode() + b"\n")
     if not rows or not rows[0][1]:
         return None
     uids, labels, predictions = zip(*rows, strict=True)
-    return Answers(uids, labels, predictions)
+    return Answers(uids, labels, predictions, digest.hexdigest())
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -88,7 +88,10 @@ def shown(value: Spread | None, digits: int = 4) -> str:
 
 def versus(found: Versus | None) -> str:
     """A difference with its interval."""
-    return NONE if found is None else f"{found.difference:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"
+    if found is None:
+        return NONE
+    low, high = found.interval or (0, 0)
+    return f"{found.difference:+.4f} " + (f"[{low:+.4f}, {high:+.4f}]" if found.interval else "(other texts)")
 
 
 def timings(found: Comparison) -> Grid | None:
@@ -122,12 +125,37 @@ _TIMED = (
 )
 
 
+_MOST_RUNS = 4  # that a note names of one set of texts
+
+
+def different_texts(found: Comparison) -> str | None:
+    """Which runs were evaluated on different texts, and what follows; None where all were on the same."""
+    if len(found.on_texts) < 2:
+        return None
+    sets = "; ".join(_runs_named(runs, found) for runs in found.on_texts)
+    return (
+        f"The runs were evaluated on different texts, or on different labels of them: {sets}. Differences between them "
+        "stand without an interval, since no sample of one is that of the other, and chance in the texts is part of "
+        "every such difference and of ±. Evaluate all on one file (task.dev=<file>) to compare them."
+    )
+
+
+def _runs_named(runs: Sequence[tuple[str, int]], found: Comparison) -> str:
+    """Some runs by their methods' names, with the seed where a method has several."""
+    seeds = {row.method.name: len(row.method.runs) for row in found.standings}
+    names = [f"{name} of seed {seed}" if seeds[name] > 1 else name for name, seed in runs]
+    more = f" and {len(names) - _MOST_RUNS} more" if len(names) > _MOST_RUNS else ""
+    return (", ".join(names[:_MOST_RUNS]) if more else " and ".join(names)) + more
+
+
 def notes(found: Comparison) -> list[str]:
     """How the numbers were made."""
     dense = f"the dense model's ({found.dense.name})" if found.dense else "the largest stock model's (no dense run)"
     random = " The rules' table reads their curves alike." if controls(found) else ""
     timed = [_TIMED] if timings(found) else []
+    apart = [] if different_texts(found) is None else [str(different_texts(found))]
     return [
+        *apart,
         f"MACs are multiply-adds of matrix products per sample, here as a fraction of {dense}: "
         f"{found.dense_macs / 1e6:,.1f} M.",
         f"“{found.metric}” and “MACs, of dense” are of the operating point that the run was trained to use; ± is the "
@@ -206,7 +234,7 @@ def _numbers(found: Comparison, row: Standing) -> list[object]:
         return ["", ""] if value is None else [value.mean, "" if value.std is None else value.std]
 
     def interval(value: Versus | None) -> list[object]:
-        return ["", "", ""] if value is None else [value.difference, value.low, value.high]
+        return ["", "", ""] if value is None else [value.difference, *(value.interval or ("", ""))]
 
     oracle = ["", ""] if row.oracle is None else [row.oracle.value.mean, row.oracle.cost.mean]
     head = [found.task, found.metric, row.method.name, len(row.method.runs), *both(row.value), row.cost.mean]

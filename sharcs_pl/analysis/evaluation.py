@@ -124,6 +124,7 @@ class Report:
     router_auc: float | None
     all_metrics: dict[str, dict[str, dict[str, float]]]
     positive: str | None = None
+    has_router: bool = False
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -131,11 +132,20 @@ class Report:
         """The metric as it is shown."""
         return metric_name(self.metric, self.positive)
 
+    @property
+    def random_point(self) -> Point:
+        """The router's choices dealt to random samples: the mean over draws, at the mean cost of all deals. A deal
+        sends a share of the samples to a rung whatever their lengths, so that costs what the rung costs all samples."""
+        macs = sum(rung.share * rung.macs for rung in self.rungs)
+        return Point(self.random["value"], macs, macs / self.dense_macs)
+
     def to_json(self) -> dict[str, Any]:
         """Plain types, rungs narrow first, with the versions of the packages that matter."""
         plain = asdict(self)
         if self.positive is None:
             del plain["positive"]
+        plain.pop("has_router")
+        plain["random"] |= {"macs": self.random_point.macs, "macs_fraction": self.random_point.macs_fraction}
         optional = ("layer", "keep")
         plain["rungs"] = [
             {key: x for key, x in rung.items() if key not in optional or x is not None} for rung in plain["rungs"]
@@ -187,6 +197,7 @@ def evaluate(predictions: dict[str, Predictions], task: TaskSpec, cost: Cost, se
         router_auc=router_auc(first.router_logits, first.difficulty) if known else None,
         all_metrics={split: _all_metrics(p, task, widths) for split, p in predictions.items()},
         positive=task.positive,
+        has_router=cost.has_router,
     )
 
 

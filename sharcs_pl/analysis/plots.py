@@ -109,14 +109,14 @@ def draw_cost(report: Report, widths: Sequence[str], path: Path) -> Path:
 
 
 def _plot_routes(axes: Axes, report: Report) -> None:
-    """What mixes rungs, at its own cost: the router, random routing with its standard deviation, and the oracle.
+    """What mixes rungs, each at its own cost: the router, random routing with its standard deviation, and the oracle.
 
     They may coincide (a router that sends all one way): the smaller marks stand before the larger.
     """
-    routed, random = report.routed, report.random
+    routed, random = report.routed, report.random_point
     axes.plot(routed.macs_fraction, routed.value, "*", ms=16, mfc=ORANGE, mec="black", label="routed", zorder=3)
     axes.errorbar(
-        routed.macs_fraction, random["value"], random["std"], fmt="x", color="black", ms=6, capsize=4,
+        random.macs_fraction, random.value, report.random["std"], fmt="x", color="black", ms=6, capsize=4,
         label="random, same shares (± std)", zorder=4,
     )  # fmt: skip
     if report.oracle:

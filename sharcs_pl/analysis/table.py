@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sharcs_pl.analysis.evaluation import Cost, Point, Predictions, Report
+from sharcs_pl.analysis.router_note import constant_note, router_note
 from sharcs_pl.data.files import one_line
 
 
@@ -26,8 +27,7 @@ def report_table(report: Report, split: str = "validation") -> RenderableType:
         _add(table, name, rung, f"{rung.share:.1%}" if routes else "100%")
     if routes:
         table.add_section()
-        random = Point(report.random["value"], report.routed.macs, report.routed.macs_fraction)
-        _add(table, "random, same shares", random, "")
+        _add(table, "random, same shares", report.random_point, "")
         if report.oracle:
             _add(table, "oracle", report.oracle, "")
     notes = _footnotes(report)
@@ -40,9 +40,11 @@ def shares_table(task: str, split: str, predictions: Predictions, cost: Cost) ->
     for name in ("", "samples", "of dense"):
         table.add_column(name, justify="left" if not name else "right")
     table.add_row("routed", "100%", f"{predictions.macs_fraction(cost):.1%}", style="bold green")
-    for width, share in zip(cost.ladder.labels(), predictions.shares(len(cost.ladder)), strict=True):
+    shares = predictions.shares(len(cost.ladder))
+    for width, share in zip(cost.ladder.labels(), shares, strict=True):
         table.add_row(f"width {width}", f"{share:.1%}", "")
-    return table
+    note = constant_note(cost.ladder.labels(), shares) if cost.has_router and len(shares) > 1 else None
+    return Group(table, _warning(note)) if note else table
 
 
 def _add(table: Table, name: str, point: Point, samples: str, style: str = "") -> None:
@@ -60,4 +62,9 @@ def _footnotes(report: Report) -> list[Text]:
     if report.positive is not None and report.metric != "f1":
         value = next(iter(report.all_metrics.values()))["routed"]["f1"]
         notes.append(f"f1 of {one_line(report.positive)} {value:.4f}")
-    return [Text(note, style="dim") for note in notes]
+    note = router_note(report)
+    return [*(Text(line, style="dim") for line in notes), *([_warning(note)] if note else [])]
+
+
+def _warning(note: str) -> Text:
+    return Text(note, style="yellow")

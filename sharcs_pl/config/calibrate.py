@@ -17,12 +17,23 @@ _MOST_OF_DENSE = 1.1  # the router, and a norm at the top rung, come on top of t
 
 
 @dataclass
+class CalibrationPaths(DataPaths):
+    """Where the data is now, if it is not where the run found it."""
+
+    dev: str | None = field(default=None, metadata=PATH)
+    """Own data: file to calibrate on, in place of the run's own texts."""
+    calibration: str | None = field(default=None, metadata=PATH)
+    """Own data: the run's file of calibration texts."""
+
+
+@dataclass
 class CalibrateConfig:
     """Set the budget of a trained model: choose the router's thresholds on labelled texts and keep them with it.
 
-    The texts must be new to the model: the validation split, which chose no more than the best epoch, or a file of your
-    own. What is printed for a ``budget`` or ``latency_ms`` was measured on the texts that chose it, unless ``holdout``
-    sets some aside.
+    The texts must be new to the model: those of the run's ``task.calibration``, or a file of your own as ``task.dev``.
+    A run that kept none is set on its validation split, which chose the best epoch: a warning says so, and ``max_drop``
+    is then no promise. What is printed for a ``budget`` or ``latency_ms`` was measured on the texts that chose it,
+    unless ``holdout`` sets some aside.
     """
 
     run: str = field(default=MISSING, metadata=PATH)
@@ -49,7 +60,7 @@ class CalibrateConfig:
     """Draws the texts of ``holdout``, the halves of ``max_drop`` with three rungs or more, and the order of timings."""
     latency_repeats: int = 21
     """Timings of each rung at each length for ``latency_ms``."""
-    task: DataPaths = field(default_factory=DataPaths)
+    task: CalibrationPaths = field(default_factory=CalibrationPaths)
     output: str | None = field(default=None, metadata=PATH)
     """Folder for the figure; null: ``calibration`` in the run directory, or beside a lone model."""
     eval_batch_size: int | None = None
@@ -65,6 +76,8 @@ class CalibrateConfig:
         self._check_values()
         if self.task.test is not None:
             raise ValueError(f"task.test={self.task.test} is not read here; give a labelled file as task.dev")
+        if self.task.dev is not None and self.task.calibration is not None:
+            raise ValueError("task.dev and task.calibration exclude each other here; give the file to calibrate on")
         if self.point == RESERVED or not re.fullmatch(r"[A-Za-z0-9][\w.-]*", self.point, re.ASCII):
             reserved = "is what the model has from training" if self.point == RESERVED else "is no plain name"
             raise ValueError(f"name={self.point} {reserved}; give letters, digits and ._- such as name=fast")

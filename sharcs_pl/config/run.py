@@ -146,6 +146,12 @@ class RunConfig:
         return self.hardness.warmup_epochs or self.hardness.window
 
     @property
+    def candidate_epochs(self) -> int:
+        """Number of epochs among which the validation split chooses ``best.ckpt``; 0 where none is kept."""
+        first = max(self.first_routed_epoch, self.stage_epochs)
+        return self.trainer.max_epochs - first if self.checkpoint.save_best else 0
+
+    @property
     def stage_epochs(self) -> int:
         """Epochs of the first of two stages; 0 where there is one stage."""
         if "stage_epochs" not in self.method.options:
@@ -167,6 +173,9 @@ class RunConfig:
             kept["task"].pop("label_range_strict")
         if not self.task.is_drawn or self.task.split_seed == self.seed:  # as it was before the two were told apart
             kept["task"].pop("split_seed")
+        for key in LATER_KEYS:
+            if kept["task"][key] is None:
+                kept["task"].pop(key)
         kept["hardness"].pop("bounds")  # what is used of them stands in width.bounds
         if self.task.positive is None:
             kept["task"].pop("positive")  # younger than runs that may be gone on with
@@ -176,4 +185,5 @@ class RunConfig:
 
 _EXAMPLES = {"confidence": "[[0.8,1],[0,0.8]]", "entropy": "[[0,0.5],[0.5,100]]"}
 DISPLAY_KEYS = ("enable_progress_bar", "enable_model_summary", "log_every_n_steps", "profiler", "max_time", "max_steps")
+LATER_KEYS = ("calibration",)  # of the task: null is what runs were that did not know the key
 PROCESS_KEYS = ("devices", "num_nodes", "strategy", "timeout_minutes")  # a run goes on on another number of processes

@@ -32,8 +32,11 @@ class TaskConfig:
     dev: Any = field(default=None, metadata=PATH_OR_NUMBER)
     """Own data: file to evaluate on, or a share such as 0.1 split off ``train``, stratified and seeded."""
     split_seed: int = 1
-    """Seed of the share ``dev`` and of the sentences of ``graded``. It does not follow ``seed``, so that runs with
-    several seeds are evaluated on the same texts."""
+    """Seed of the shares ``dev`` and ``calibration``, and of the sentences of ``graded``. It does not follow ``seed``,
+    so that runs with several seeds are evaluated on the same texts."""
+    calibration: Any = field(default=None, metadata=PATH_OR_NUMBER)
+    """A share such as 0.1 of what ``dev`` leaves of ``train``, kept for ``sharcs calibrate``: texts that were neither
+    trained on nor chose the epoch. Own data: or a file of such texts."""
     test: str | None = field(default=None, metadata=PATH)
     """Own data: file to predict; its label may be missing, or empty in every row."""
     text: Any = field(default=None, metadata=COLUMNS)
@@ -67,6 +70,8 @@ class TaskConfig:
         if self.max_train_samples is not None:
             in_range("task.max_train_samples", self.max_train_samples, 1)
         one_of("task.quoting", self.quoting, ("standard", "none"))
+        if isinstance(self.calibration, int | float) and not _is_share(self.calibration):
+            raise ValueError(f"task.calibration={self.calibration} is no share between 0 and 1, such as 0.1")
         self._check_own() if self.is_own else self._check_built_in()
 
     @property
@@ -77,7 +82,7 @@ class TaskConfig:
     @property
     def is_drawn(self) -> bool:
         """Whether ``split_seed`` decides which texts there are to evaluate on."""
-        return self.name == "graded" or isinstance(self.dev, int | float)
+        return self.name == "graded" or any(isinstance(share, int | float) for share in (self.dev, self.calibration))
 
     @property
     def text_columns(self) -> list[str]:
@@ -88,6 +93,10 @@ class TaskConfig:
         for key in (*OWN_PATHS, "labels", "label_range", "positive", "metrics", "hub", "hub_config", "save_as"):
             if getattr(self, key) is not None:
                 raise ValueError(f"task.{key} describes own data, task={self.name} has its own; add task=own")
+        if not isinstance(self.calibration, int | float | None):
+            raise ValueError(
+                f"task.calibration={self.calibration} is no share of train, such as 0.1; task={self.name} takes no file"
+            )
 
     def _check_own(self) -> None:
         for key, example in (("text", "review, or [question,answer]"), ("label", "stars")):
@@ -98,9 +107,9 @@ class TaskConfig:
             raise ValueError(f"task.text={self.text} must name one text column, or two: task.text=[question,answer]")
         if not self.label or self.label in columns or len(set(columns)) < len(columns):
             raise ValueError(f"task.text={self.text} and task.label={self.label} must name different columns")
-        for key in OWN_PATHS:
+        for key in (*OWN_PATHS, "calibration"):
             value = getattr(self, key)
-            share = key == "dev" and isinstance(value, int | float) and not isinstance(value, bool)
+            share = key in ("dev", "calibration") and isinstance(value, int | float) and not isinstance(value, bool)
             if share and not 0 < value < 1:
                 raise ValueError(f"task.dev={value} is no share between 0 and 1, such as 0.1, and no file")
             if not share and not isinstance(value, str | None):
@@ -116,6 +125,10 @@ class TaskConfig:
 
 
 OWN_PATHS = ("train", "dev", "test")
+
+
+def _is_share(value: Any) -> bool:
+    return not isinstance(value, bool) and 0 < value < 1
 
 
 def _label_text(label: Any) -> str:

@@ -31,7 +31,7 @@ from sharcs_pl.data.tasks import GLUE, GRADED
 
 __all__ = ["OwnSource", "check_own", "class_shares", "imbalance_note", "load_own", "save_task"]
 
-SPLITS = {"train": "train", "validation": "dev", "test": "test"}
+SPLITS = {"train": "train", "validation": "dev", "calibration": "calibration", "test": "test"}
 """A split and the key of `task` that says where it is."""
 
 
@@ -44,7 +44,8 @@ class OwnSource:
     in the order of their ids, None finds them in train; `label_range` makes it a regression, and with
     `label_range_strict` no score may lie outside of it. `positive`: of two classes the one that gets id 1, which f1 is
     about. `hub`: a dataset's id on the Hugging Face hub, or a local dataset folder. `quoting`: `standard`, or `none`:
-    in CSV and TSV files a quote is a character like any other.
+    in CSV and TSV files a quote is a character like any other. `calibration` is given as `dev` is; a share is one of
+    what `dev` leaves.
     """
 
     train: str | None
@@ -60,12 +61,19 @@ class OwnSource:
     hub: str | None = None
     hub_config: str | None = None
     quoting: str = "standard"
+    calibration: str | float | None = None
     name: str = "own"
 
     @property
     def share(self) -> float | None:
         """The share of train that is the validation split; None where that has a place of its own."""
         return self.dev if isinstance(self.dev, int | float) else None
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Splits that are shares of train, in the order in which they are taken: each of what the others left."""
+        given = {"validation": self.dev, "calibration": self.calibration}
+        return {split: share for split, share in given.items() if isinstance(share, int | float)}
 
     @property
     def target(self) -> Target | None:
@@ -77,27 +85,29 @@ class OwnSource:
     def needed(self, splits: Iterable[str]) -> list[str]:
         """The splits to read for those that are asked."""
         wanted = set(splits)
-        if self.share is not None and "validation" in wanted:
-            wanted = wanted - {"validation"} | {"train"}
+        if wanted & self.shares.keys():
+            wanted = wanted - self.shares.keys() | {"train"}
         return [split for split in SPLITS if split in wanted or (split == "train" and self.target is None)]
 
 
 def load_own(source: OwnSource, splits: Sequence[str], seed: int) -> tuple[TaskSpec, dict[str, Examples]]:
-    """The task as a row of the table, and the asked splits ("train", "validation", "test").
+    """The task as a row of the table, and the asked splits ("train", "validation", "calibration", "test").
 
-    Where the validation split is a share of train, the train split is the rest. Train is read also where only it can
-    tell the classes. Texts of a validation file that are in train too are a `DataWarning`. Raises `ValueError` naming
-    the key, or file and line.
+    Where the validation or the calibration split is a share of train, the train split is the rest. Train is read also
+    where only it can tell the classes. Texts of a validation file that are in train too are a `DataWarning`. Raises
+    `ValueError` naming the key, or file and line.
     """
     check_own(source, splits)
     raws = {split: _read(source, split) for split in source.needed(splits)}
     target = put_positive(source.target or find_target(raws["train"], source.label), source.positive)
     spec = _spec(source, target)
     examples = {split: Examples(raw.texts, label_array(raw, target)) for split, raw in raws.items()}
-    if source.share is not None and "train" in examples:
-        _check_a_class_twice(source.share, examples["train"])
-        examples["train"], examples["validation"] = split_share(examples["train"], source.share, seed)
-    elif "train" in splits and "validation" in splits:
+    if "train" in examples:
+        if source.share is not None:
+            _check_a_class_twice(source.share, examples["train"])
+        for split, share in source.shares.items():
+            examples["train"], examples[split] = take_share(examples["train"], SPLITS[split], share, seed)
+    if source.share is None and "train" in splits and "validation" in splits:
         _warn_of_shared_texts(examples["train"], examples["validation"])
     return spec, {split: examples[split] for split in splits}
 
@@ -218,6 +228,14 @@ def _fitting(texts: np.ndarray, sizes: np.ndarray, wanted: int) -> np.ndarray:
     return np.array(found, dtype=np.int64)
 
 
+def take_share(examples: Examples, key: str, share: float, seed: int) -> tuple[Examples, Examples]:
+    """`split_share` for the key `task.<key>`."""
+    try:
+        return split_share(examples, share, seed)
+    except ValueError as error:
+        raise ValueError(str(error).replace("task.dev=", f"task.{key}=")) from error
+
+
 def _groups(labels: np.ndarray) -> list[np.ndarray]:
     """The positions of each class; all of a regression."""
     if labels.dtype.kind == "f":
@@ -230,7 +248,8 @@ def _take(size: int, share: float, stratified: bool) -> int:
 
 
 def _keep(examples: Examples, chosen: np.ndarray) -> Examples:
-    return Examples([examples.texts[index] for index in np.flatnonzero(chosen)], examples.labels[chosen])
+    difficulty = None if examples.difficulty is None else examples.difficulty[chosen]
+    return Examples([examples.texts[index] for index in np.flatnonzero(chosen)], examples.labels[chosen], difficulty)
 
 
 def _warn_of_shared_texts(train: Examples, dev: Examples) -> None:

@@ -55,7 +55,7 @@ class Engine:
 
     Args:
         point: name of an operating point; None for the one that the model has in use.
-        precision: "float32", or "bfloat16" (a copy of the model; the router decides in float32 all the same).
+        precision: "float32", or "bfloat16" (a copy of the model; the router's weights, mean and logits stay float32).
         compile: `torch.compile` for the trunk and for each rung, with dynamic shapes.
         pack_narrow: contiguous copies of the narrow rungs' weights; `packed_bytes` says what they take.
         pack_above: tokens are packed where more than this share of a batch or group would be padding; 1 for never.
@@ -77,7 +77,8 @@ class Engine:
         dtype = PRECISIONS[precision]
         self.model = model.eval() if model.dtype == dtype else cast(copy.deepcopy(model).eval(), dtype)
         self.thresholds = _thresholds(model, point)
-        self.fused = FusedModel(self.model, pack_narrow).eval()
+        router = model.router if self.model is model else copy.deepcopy(model.router)
+        self.fused = FusedModel(self.model, pack_narrow, router).eval()
         self.compiled = compile
         self.pack_above = 1.0 if compile else pack_above  # one graph for batches with and without padding
         if compile:

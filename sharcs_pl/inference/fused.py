@@ -11,6 +11,7 @@ Dimensions: `B` batch, `L` tokens of a row, `T` real tokens of all samples, `D` 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +25,7 @@ from sharcs_pl.inference.plain import PlainTail, PlainTrunk, RungTail
 from sharcs_pl.models.layers import SlicedLinear
 from sharcs_pl.models.parts import LayerParts
 from sharcs_pl.models.routed import SharcsForSequenceClassification
+from sharcs_pl.models.router import Router
 
 Linear = nn.Linear | SlicedLinear
 _IN_PLACE: dict[type, Callable[[Tensor], Tensor]] = {
@@ -114,14 +116,14 @@ class FusedLayer(nn.Module):
 
 
 class FusedTrunk(nn.Module):
-    """Embeddings, the layers before the split, and the router."""
+    """Embeddings, the layers before the split, and the router, which decides in float32."""
 
-    def __init__(self, model: SharcsForSequenceClassification, weights: Weights) -> None:
+    def __init__(self, model: SharcsForSequenceClassification, weights: Weights, router: Router | None) -> None:
         super().__init__()
         family = model.family
         layers = family.depth_order(model.encoder)[: model.split_layer]
         self.layers = nn.ModuleList(FusedLayer(x, family.parts, model.shape.num_heads, weights) for x in layers)
-        self.router = model.router
+        self.router = router
         self.bias = AttentionBias(model, model.shape.num_heads)
         self._model = (model,)  # not a submodule of ours
 
@@ -134,11 +136,19 @@ class FusedTrunk(nn.Module):
         hidden = layout.collect(rows)
         for layer in self.layers:
             hidden = layer(hidden, bias, layout)
-        return hidden, None if self.router is None else self._route(layout.mean(hidden))
+        return hidden, None if self.router is None else self._route(layout.mean(hidden.float()))
 
     def _route(self, pooled: Tensor) -> Tensor:
         assert self.router is not None
-        return self.router.output(F.relu(self.router.dense(pooled))).float()
+        return self.router.output(F.relu(self.router.dense(pooled)))
+
+
+def _in_float32(router: Router | None) -> Router | None:
+    """The router itself, or a copy where its weights are of another precision: a text's rung is a comparison of two
+    numbers that are often close."""
+    if router is None or router.dense.weight.dtype == torch.float32:
+        return router
+    return copy.deepcopy(router).float()
 
 
 class FusedTail(RungTail):
@@ -188,16 +198,20 @@ class FusedModel(nn.Module):
 
     Layers are written out where the family's are of that kind, else they run as they are, and nothing is packed.
     `pack_narrow` False lets the narrow rungs read slices of the shared weights: no copy (`packed_bytes` is 0), slower.
+    `router`: in place of the model's own, of float32 weights; a router of other weights is copied into them.
     """
 
-    def __init__(self, model: SharcsForSequenceClassification, pack_narrow: bool = True) -> None:
+    def __init__(
+        self, model: SharcsForSequenceClassification, pack_narrow: bool = True, router: Router | None = None
+    ) -> None:
         super().__init__()
+        router = _in_float32(router or model.router)
         shared, rungs = Weights(packed=False), range(len(model.ladder))
         narrow = [Weights(packed=pack_narrow) for _ in range(model.ladder.top)]
         if model.family.keys.written_out:
-            self.trunk = FusedTrunk(model, shared)
+            self.trunk = FusedTrunk(model, shared, router)
             self.tails = nn.ModuleList(FusedTail(model, *each) for each in zip(rungs, [*narrow, shared], strict=True))
         else:
-            self.trunk = PlainTrunk(model)
+            self.trunk = PlainTrunk(model, router)
             self.tails = nn.ModuleList(PlainTail(model, rung) for rung in rungs)
         self.packed_bytes = sum(weights.nbytes for weights in narrow)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from sharcs_pl.inference.layout import Layout
 from sharcs_pl.models.layers import Tail
 from sharcs_pl.models.routed import SharcsForSequenceClassification
+from sharcs_pl.models.router import Router
 
 
 class RungTail(nn.Module):
@@ -44,16 +45,17 @@ class PlainTail(RungTail):
 
 
 class PlainTrunk(nn.Module):
-    """The model's own trunk."""
+    """The model's own trunk, and the router, which decides in float32."""
 
-    def __init__(self, model: SharcsForSequenceClassification) -> None:
+    def __init__(self, model: SharcsForSequenceClassification, router: Router | None) -> None:
         super().__init__()
+        self.router = router
         self._model = (model,)
 
     def forward(self, input_ids: Tensor, token_type_ids: Tensor | None, layout: Layout) -> tuple[Tensor, Tensor | None]:
         """[B, L] long each -> hidden [B, L, D] or [T, D], as `layout` says, and router logits [B, W] float32 (None
         without a router)."""
         (model,) = self._model
-        state = model.trunk(input_ids, layout.mask, token_type_ids)
-        router_logits = None if state.router_logits is None else state.router_logits.float()
-        return layout.collect(state.hidden), router_logits
+        state = model.before_router(input_ids, layout.mask, token_type_ids)
+        hidden = layout.collect(state.hidden)
+        return hidden, None if self.router is None else self.router(state.hidden.float(), state.attention_mask)

@@ -183,16 +183,25 @@ class SharcsForSequenceClassification(PreTrainedModel):
     ) -> TrunkState:
         """Embeddings, the first `split_layer` layers at full width, and the router. Inputs as in `forward`; `draw` as
         training does which tokens go on, where they are skimmed."""
+        state = self.before_router(input_ids, attention_mask, token_type_ids, draw)
+        if self.router is None:
+            return state
+        return replace(state, router_logits=self.router(state.hidden, state.attention_mask))
+
+    def before_router(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        draw: bool = False,
+    ) -> TrunkState:
+        """The trunk without the router; inputs as in `trunk`."""
         attention_mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         hidden = self.family.embed(self._base, input_ids, token_type_ids, attention_mask)
         layers = self.family.depth_order(self.encoder)[: self.split_layer]
         if self.predictors is None:
-            state = self._whole(hidden, attention_mask, layers)
-        else:
-            state = self._skimmed(hidden, attention_mask > 0, layers, draw)
-        if self.router is None:
-            return state
-        return replace(state, router_logits=self.router(state.hidden, state.attention_mask))
+            return self._whole(hidden, attention_mask, layers)
+        return self._skimmed(hidden, attention_mask > 0, layers, draw)
 
     def _whole(self, hidden: Tensor, attention_mask: Tensor, layers: Sequence[nn.Module]) -> TrunkState:
         """Every token through `layers`."""

@@ -248,6 +248,7 @@ def final_values(metrics: Mapping[str, Any]) -> dict[str, float]:
     values |= {
         "final/macs_fraction": metrics["routed"]["macs_fraction"],
         "final/random": metrics["random"]["value"],
+        "final/random_macs_fraction": metrics["random"]["macs_fraction"],
         "final/oracle": metrics["oracle"]["value"],
         "final/oracle_macs_fraction": metrics["oracle"]["macs_fraction"],
         "final/regret": metrics["regret"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,15 @@ def make_run(
     settings: dict[str, Any] | None = None,
     dense_macs: float = DENSE,
     bench: bool = False,
+    texts: Sequence[str] | None = None,
+    labels: Sequence[int] | None = None,
 ) -> Path:
     """`points`: (cost, value) by control, written to ``curve.csv``; the run's own answers are right with probability
-    `right`."""
+    `right`. `texts`, `labels` [S]: None for a text that all share and both classes in turn."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng([seed, int(1000 * right)])
-    labels = np.arange(samples) % 2
+    labels = np.arange(samples) % 2 if labels is None else np.array(labels)
+    texts = ["a text"] * samples if texts is None else texts
     answers = np.where(rng.random(samples) < right, labels, 1 - labels)
     value = float((answers == labels).mean())
     metrics = {
@@ -55,8 +59,8 @@ def make_run(
     with (folder / "predictions.tsv").open("w", newline="") as file:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
         writer.writerow(["uid", "label", "prediction", "confidence", "rung", "macs", "sentence"])
-        for uid, (label, answer) in enumerate(zip(labels, answers, strict=True)):
-            writer.writerow([uid, f"class {label}", f"class {answer}", "0.9", 0, int(cost * dense_macs), "a text"])
+        for uid, (label, answer, text) in enumerate(zip(labels, answers, texts, strict=True)):
+            writer.writerow([uid, f"class {label}", f"class {answer}", "0.9", 0, int(cost * dense_macs), text])
     if points is not None:
         _write_curve(folder / "curve.csv", method, points, dense_macs)
     if bench:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import torch
 from sharcs_pl.analysis.compare import paired_bootstrap
 from sharcs_pl.analysis.comparison import area, compare_methods, frontier, group_runs, mean_points, value_at
 from sharcs_pl.analysis.comparison_runs import OWN, find_runs, read_run
+from sharcs_pl.analysis.comparison_tables import grids, notes, summary_csv
 from tests.analysis.made_runs import DENSE, make_run
 
 CURVE = [(0.8, 0.9), (0.4, 0.7), (0.6, 0.6), (1.0, 0.85)]
@@ -219,7 +221,7 @@ def test_differences_are_the_paired_bootstrap_over_all_seeds(tmp_path: Path) -> 
 
     labels = torch.tensor([classes.index(text) for text in runs["a"].answers.labels])  # type: ignore[union-attr]
     want = paired_bootstrap(logits("a"), logits("b"), labels, "accuracy", 300, 1)
-    assert (found.difference, found.low, found.high) == (want.difference, want.low, want.high)
+    assert (found.difference, found.interval) == (want.difference, (want.low, want.high))
     dense = rows["sharcs"].to_dense
     assert dense is not None
     assert dense.difference == pytest.approx(rows["sharcs"].value.mean - rows["dense"].value.mean)
@@ -233,7 +235,8 @@ def test_the_mean_over_seeds_is_what_is_resampled(tmp_path: Path) -> None:
     dense = read_run(tmp_path / "d").routed.value
     assert row.to_dense is not None
     assert row.to_dense.difference == pytest.approx(row.value.mean - dense)
-    assert row.to_dense.low < row.to_dense.difference < row.to_dense.high
+    assert row.to_dense.interval is not None
+    assert row.to_dense.interval[0] < row.to_dense.difference < row.to_dense.interval[1]
     assert row.value.std is not None
 
 
@@ -246,11 +249,74 @@ def test_the_constant_answer_is_the_larger_class(tmp_path: Path) -> None:
     assert compared(tmp_path).standings[0].area is None
 
 
+DRAWN = {1: [f"text {i}" for i in range(60)], 2: [f"text {i}" for i in (*range(30), *range(90, 120))]}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"texts": DRAWN[2]},  # of another draw; uids, labels and half of the texts are the same
+        {"texts": DRAWN[1], "labels": [1, *(i % 2 for i in range(1, 60))]},
+        {"texts": DRAWN[1][::-1]},
+        {"samples": 50, "texts": DRAWN[1][:50]},
+    ],
+    ids=["texts", "labels", "order", "number"],
+)
+def test_runs_on_other_texts_are_not_paired_and_the_report_says_so(tmp_path: Path, other: dict[str, Any]) -> None:
+    make_run(tmp_path / "d", "dense", widths=(1.0,), cost=1.0, right=0.9, texts=DRAWN[1])
+    make_run(tmp_path / "a", "sharcs", right=0.7, texts=DRAWN[1])
+    make_run(tmp_path / "b", "pabee", cost=0.4, right=0.8, **other)
+    found = compared(tmp_path)
+    rows = {row.method.name: row for row in found.standings}
+    paired, unpaired = rows["sharcs"].to_dense, rows["pabee"].to_dense
+    assert paired is not None
+    assert paired.interval is not None
+    assert unpaired is not None
+    assert unpaired.interval is None
+    assert unpaired.difference == pytest.approx(rows["pabee"].value.mean - rows["dense"].value.mean)
+    assert rows["sharcs"].to_best is not None
+    assert rows["sharcs"].to_best.interval is None
+    (note,) = (note for note in notes(found) if "different texts" in note)
+    assert "sharcs and dense; pabee" in note
+    assert f"{unpaired.difference:+.4f} (other texts)" in str(grids(found))
+    assert len(summary_csv([(found, ())]).splitlines()) == 4
+
+
+def test_seeds_that_were_evaluated_on_other_texts_are_not_paired(tmp_path: Path) -> None:
+    """A share of train that is drawn with the seed: the uids are the same, the texts are not."""
+    for seed in (1, 2):
+        make_run(tmp_path / f"a{seed}", "sharcs", right=0.7, seed=seed, texts=DRAWN[seed])
+        make_run(tmp_path / f"d{seed}", "dense", widths=(1.0,), cost=1.0, seed=seed, texts=DRAWN[seed])
+    found = compared(tmp_path)
+    row = next(row for row in found.standings if row.method.name == "sharcs")
+    assert row.to_dense is not None
+    assert row.to_dense.interval is None
+    (note,) = (note for note in notes(found) if "different texts" in note)
+    assert "seed 1" in note
+    assert "seed 2" in note
+
+
+def test_of_runs_on_the_same_texts_nothing_is_said(tmp_path: Path) -> None:
+    make_run(tmp_path / "a", "sharcs", texts=DRAWN[1])
+    make_run(tmp_path / "b", "pabee", texts=DRAWN[1])
+    (make_run(tmp_path / "c", "deebert", texts=DRAWN[2]) / "predictions.tsv").unlink()
+    assert not [note for note in notes(compared(tmp_path)) if "different texts" in note]
+
+
+def test_each_run_is_mixed_with_the_constant_answer_of_its_own_texts(tmp_path: Path) -> None:
+    make_run(tmp_path / "a", "sharcs", right=1.0)
+    run = make_run(
+        tmp_path / "b", "dense", right=1.0, widths=(1.0,), cost=1.0, texts=DRAWN[1], labels=[0] * 45 + [1] * 15
+    )
+    assert run.is_dir()
+    row = next(row for row in compared(tmp_path).standings if row.method.name == "dense")
+    assert row.area is not None
+    assert row.area.mean == pytest.approx((0.75 + 1) / 2)
+
+
 def test_runs_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
     make_run(tmp_path / "a", "sharcs")
-    make_run(tmp_path / "b", "pabee", samples=50)
-    with pytest.raises(ValueError, match=r"were evaluated on different samples \(50 and 60\)"):
-        compared(tmp_path)
+    make_run(tmp_path / "b", "pabee")
     metrics = json.loads((tmp_path / "b" / "metrics.json").read_text())
     (tmp_path / "b" / "metrics.json").write_text(json.dumps(metrics | {"task": "sst2"}))
     with pytest.raises(ValueError, match=r"is of task=sst2 .*do not go into one figure"):
@@ -268,7 +334,8 @@ def test_a_regression_is_compared_by_its_scores(tmp_path: Path) -> None:
         (run / "predictions.tsv").write_text("\n".join(lines) + "\n")
     rows = {row.method.name: row for row in compared(tmp_path).standings}
     assert rows["sharcs"].to_dense is not None
-    assert rows["sharcs"].to_dense.high < 0
+    assert rows["sharcs"].to_dense.interval is not None
+    assert rows["sharcs"].to_dense.interval[1] < 0
     assert rows["sharcs"].oracle is None
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -58,6 +59,27 @@ def test_random_routing_keeps_the_shares() -> None:
     assert report.random["value"] == pytest.approx((2 + 3 / 5 + 2 / 5) / 5, abs=0.03)
     again = evaluate({"validation": predictions()}, GLUE["sst2"], COST, seed=1)
     assert again.random == report.random
+
+
+def test_random_routing_costs_what_its_deals_cost_on_average() -> None:
+    """The router sends the short texts narrow: dealt to any text, the same shares cost less than it does."""
+    found = replace(predictions(), lengths=torch.tensor([4, 5, 6, 70, 80]))
+    macs, dense = COST.rung_macs(found.lengths.numpy()), COST.dense_macs(found.lengths.numpy()).mean()
+    deals = set(itertools.permutations(found.rungs.tolist()))
+    every = np.mean([macs[np.arange(5), list(deal)].mean() for deal in deals])
+    report = evaluate({"validation": found}, GLUE["sst2"], COST, seed=1)
+    assert report.random_point.macs == pytest.approx(every)
+    assert report.random_point.macs_fraction == pytest.approx(every / dense)
+    assert report.routed.macs > 1.3 * every
+    assert report.to_json()["random"] == {
+        **report.random, "macs": report.random_point.macs, "macs_fraction": report.random_point.macs_fraction,
+    }  # fmt: skip
+
+
+def test_random_routing_costs_what_was_measured_where_lengths_do_not_tell() -> None:
+    macs = torch.tensor([[10, 20], [10, 20], [10, 20], [10, 20], [10, 100]])
+    report = evaluate({"validation": replace(predictions(), macs=macs)}, GLUE["sst2"], COST, seed=1)
+    assert report.random_point.macs == pytest.approx(0.6 * 10 + 0.4 * 36)
 
 
 def test_regression_has_no_oracle() -> None:

@@ -125,6 +125,16 @@ def test_the_cost_figure_shows_every_point_within_its_limits(tmp_path: Path, fig
     assert [y for _, y in segment] == pytest.approx(spread_of_random)
 
 
+def test_the_cost_figure_shows_random_routing_at_its_own_cost(tmp_path: Path, figures: list[Any]) -> None:
+    uneven = replace(predictions(), lengths=torch.tensor([4, 5, 6, 70, 80]))
+    found = evaluate({"validation": uneven}, GLUE["sst2"], COST, seed=1)
+    draw_cost(found, WIDTHS, tmp_path / "cost.png")
+    (bar,) = (c for c in figures[0].axes[0].containers if c.has_yerr)
+    (segment,) = bar.lines[2][0].get_segments()
+    assert [x for x, _ in segment] == pytest.approx([found.random_point.macs_fraction] * 2)
+    assert abs(found.random_point.macs_fraction - found.routed.macs_fraction) > 0.1
+
+
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
 def test_equal_values_do_not_collapse_the_axis(tmp_path: Path, figures: list[Any], value: float) -> None:
     found = report()

@@ -97,6 +97,16 @@ def test_the_table_fits_a_terminal_and_shows_every_point_the_single_widths_and_t
     assert "f1 is only shown, it is promised nothing" in " ".join(shown([measure("mine", (0.5,), f1, 0.9)]).split())
 
 
+def test_random_routing_is_shown_at_its_own_cost() -> None:
+    uneven = Views.of(replace(predictions(), lengths=torch.tensor([4, 5, 6, 70, 80])), GLUE["sst2"], COST, seed=1)
+    row = measure("mine", (0.5,), uneven, 0.9)
+    control = row.report.random_point
+    assert control.macs_fraction < row.report.routed.macs_fraction - 0.1
+    lines = [line for line in shown([row]).splitlines() if f"{row.report.random['value']:.4f}" in line]
+    assert lines
+    assert all(f"{control.macs_fraction:.1%}" in line for line in lines)
+
+
 def test_thresholds_are_shown_as_probabilities() -> None:
     assert show_thresholds((0.0, NEVER, -NEVER, -800.0)) == "0.5 never always 9.86e-305"
 

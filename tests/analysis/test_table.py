@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import torch
 from rich.console import Console
 
 from sharcs_pl.analysis.evaluation import evaluate
@@ -45,3 +46,15 @@ def test_f1_is_shown_with_the_class_that_it_is_about(name: str) -> None:
         assert report.to_json()["positive"] == name
     report = evaluate({"validation": predictions()}, replace(task, metrics=("accuracy",)), COST, seed=1)
     assert "positive" not in report.to_json()
+
+
+def test_random_routing_is_shown_at_its_own_cost() -> None:
+    found = replace(predictions(), lengths=torch.tensor([4, 5, 6, 70, 80]))
+    report = evaluate({"validation": found}, GLUE["sst2"], COST, seed=1)
+    console = Console(width=80)
+    with console.capture() as captured:
+        console.print(report_table(report))
+    (row,) = (line for line in captured.get().splitlines() if "random, same shares" in line)
+    assert f"{report.random_point.macs_fraction:.1%}" in row
+    assert f"{report.random_point.macs / 1e6:,.1f} M" in row
+    assert f"{report.routed.macs_fraction:.1%}" not in row

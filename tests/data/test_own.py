@@ -374,3 +374,45 @@ def test_a_fault_waits_for_no_heavy_import(tmp_path: Path):
     loaded = set(done.stdout.split())
     assert "sharcs_pl.data.files" in loaded
     assert not loaded & {"torch", "transformers", "datasets", "pyarrow", "lightning"}
+
+
+def split_of(folder: Path, splits: list[str], **changes: Any) -> dict[str, Examples]:
+    path = write_rows(folder / "rows.csv", {"text": [f"t{i}" for i in range(100)], "label": ["a", "b"] * 50})
+    return load_own(source(path, **changes), splits, 1)[1]
+
+
+def test_calibration_texts_are_neither_trained_on_nor_validated(tmp_path: Path) -> None:
+    every = ["train", "validation", "calibration"]
+    found = split_of(tmp_path, every, dev=0.2, calibration=0.25)
+    assert {split: len(found[split]) for split in every} == {"train": 60, "validation": 20, "calibration": 20}
+    texts = [text for split in every for text in found[split].texts]
+    assert len(set(texts)) == 100
+    assert Counter(found["calibration"].labels.tolist()) == {0: 10, 1: 10}
+    for split in every:  # whichever is asked for, and with whatever else
+        assert found[split].texts == split_of(tmp_path, [split], dev=0.2, calibration=0.25)[split].texts
+    assert found["validation"].texts == split_of(tmp_path, ["validation"], dev=0.2)["validation"].texts
+
+
+def test_calibration_texts_may_come_from_a_file_or_be_a_share_beside_a_dev_file(tmp_path: Path) -> None:
+    other = write_rows(tmp_path / "other.csv", {"text": ["x", "y"], "label": ["b", "a"]})
+    found = split_of(tmp_path, ["train", "calibration"], calibration=other)
+    assert (found["calibration"].texts, found["calibration"].labels.tolist()) == ([("x",), ("y",)], [1, 0])
+    assert len(found["train"]) == 100
+    found = split_of(tmp_path, ["train", "validation", "calibration"], dev=other, calibration=0.1)
+    assert {split: len(examples) for split, examples in found.items()} == {
+        "train": 90, "validation": 2, "calibration": 10,
+    }  # fmt: skip
+
+
+def test_a_share_that_leaves_nothing_names_its_key(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "one.csv", {"text": ["a", "b", "c"], "label": ["1.5", "2.5", "3.5"]})
+    with pytest.raises(ValueError, match=r"task\.calibration=0\.01: of 3 rows this leaves none"):
+        load_own(source(path, calibration=0.01), ["calibration"], 1)
+
+
+def test_a_share_keeps_the_difficulty_that_is_known() -> None:
+    labels, difficulty = np.arange(20) % 2, np.arange(20, dtype=np.int8)
+    rest, kept = split_share(Examples([(str(i),) for i in range(20)], labels, difficulty), 0.3, 1)
+    for part in (rest, kept):
+        assert part.difficulty is not None
+        assert [int(text) for (text,) in part.texts] == part.difficulty.tolist()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +11,8 @@ import torch
 from sharcs_pl.inference.engine import Answers, Batch, Engine
 from sharcs_pl.models.configuration import NEVER
 from sharcs_pl.models.routed import SharcsForSequenceClassification
+from tests.inference.conftest import spread_router
+from tests.models.surgery import surgery
 
 LENGTHS = torch.tensor([9, 4, 7, 2, 9, 5, 6, 3, 8, 9, 2, 4])
 
@@ -104,6 +107,41 @@ def test_bfloat16_is_a_copy_close_to_the_model(model: SharcsForSequenceClassific
     torch.testing.assert_close(found.logits, reference(model, given, rungs).logits, atol=0.1, rtol=0.1)
     assert not torch.equal(found.logits, Engine(model).answer(given, rungs).logits)
     assert model.dtype == torch.float32
+
+
+@torch.inference_mode()
+def router_in_float32(model: SharcsForSequenceClassification, engine: Engine, given: Batch) -> torch.Tensor:
+    """Router logits [B, W] of the engine's own trunk by the router that the model had before any rounding."""
+    layout = engine._layout(given.lengths)
+    hidden = engine.fused.trunk(given.input_ids, given.token_type_ids, layout)[0].float()
+    assert model.router is not None
+    rows = layout.spread(hidden)
+    means = [row[:length].mean(0) for row, length in zip(rows, given.lengths.tolist(), strict=True)]
+    return model.router.output(torch.relu(model.router.dense(torch.stack(means))))
+
+
+@pytest.mark.parametrize("pack_above", [0.0, 1.0])
+@pytest.mark.parametrize("family", ["bert", "modernbert"])
+def test_in_bfloat16_the_router_decides_in_float32(stock: Any, family: str, pack_above: float) -> None:
+    """One that is written out, and one that runs through its own layers."""
+    model = surgery(stock(family))
+    spread_router(model)
+    engine, given = Engine(model, precision="bfloat16", pack_above=pack_above), batch()
+    found, want = engine.answer(given), router_in_float32(model, engine, given)
+    order = found.index.argsort()
+    torch.testing.assert_close(found.router_logits[order], want, atol=1e-5, rtol=1e-5)
+    assert torch.equal(found.rungs[order], want.argmax(-1))
+    assert not (found.router_logits == found.router_logits.bfloat16().float()).all()
+    assert next(model.parameters()).dtype == torch.float32
+
+
+def test_a_model_that_is_in_bfloat16_keeps_its_router_and_decides_in_float32(
+    model: SharcsForSequenceClassification,
+) -> None:
+    given, half = batch(), model.bfloat16()
+    found = Engine(half, precision="bfloat16").answer(given)
+    assert not (found.router_logits == found.router_logits.bfloat16().float()).all()
+    assert {parameter.dtype for parameter in half.parameters()} == {torch.bfloat16}
 
 
 def test_a_model_without_a_router_is_one_rung(model: SharcsForSequenceClassification) -> None:

@@ -25,7 +25,7 @@ OFFLINE = {"wandb": ("logger.offline=true",)}
 METRICS: dict[str, Any] = {
     "metric": "accuracy",
     "routed": {"value": 0.75, "macs_fraction": 0.5},
-    "random": {"value": 0.6},
+    "random": {"value": 0.6, "macs_fraction": 0.55},
     "oracle": {"value": 0.9, "macs_fraction": 0.4},
     "regret": 0.15,
     "router_auc": None,
@@ -280,7 +280,8 @@ def test_wandb_ends_with_results_and_figures(tmp_path: Path, figure: Path) -> No
 def test_the_results_are_those_of_the_first_split_and_of_its_metric() -> None:
     assert final_values(METRICS) == {
         "final/routed": 0.75, "final/rung_1_3": 0.7, "final/macs_fraction": 0.5, "final/random": 0.6,
-        "final/oracle": 0.9, "final/oracle_macs_fraction": 0.4, "final/regret": 0.15,
+        "final/random_macs_fraction": 0.55, "final/oracle": 0.9, "final/oracle_macs_fraction": 0.4,
+        "final/regret": 0.15,
     }  # fmt: skip
 
 
