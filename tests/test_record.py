@@ -159,3 +159,8 @@ def test_every_key_either_travels_or_is_a_place(tmp_path: Path) -> None:
     places = {"data_dir", "train", "dev", "test", "hub", "hub_config", "save_as"}
     assert set(whole["task"]) - set(kept["task"]) == places
     assert all(set(whole[name]) == set(kept[name]) for name in kept if isinstance(kept[name], dict) and name != "task")
+
+
+def test_the_class_that_f1_is_about_travels() -> None:
+    found = read_record(travelling(asdict(read_record(stranger(labels=["${a}", "b"], positive="b")))))
+    assert (found.task.labels, found.task.positive) == (["${a}", "b"], "b")
