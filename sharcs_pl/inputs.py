@@ -137,6 +137,8 @@ def own_source(config: TaskConfig) -> OwnSource:
         hub=config.hub,
         hub_config=config.hub_config,
         quoting=config.quoting,
+        delimiter=config.delimiter,
+        encoding=config.encoding,
         name=config.name,
     )
 

@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 
 from sharcs_pl.data.own import OwnSource, check_own, load_own, save_task, split_share
 from sharcs_pl.data.spec import DataWarning, Examples
-from tests.data.formats import SUFFIXES, write_rows
+from tests.data.formats import CONTAINERS, SUFFIXES, write_rows
 
 
 def source(train: Path | None = None, **changes: Any) -> OwnSource:
@@ -44,7 +44,7 @@ def test_every_format_gives_the_same_examples(
     folder = tmp_path_factory.mktemp("formats")
     columns = {"a": [row[0] for row in rows], "label": [classes[row[2]] for row in rows], "b": [row[1] for row in rows]}
     expected = ([(a, b) for a, b, _ in rows], [index for _, _, index in rows], np.int64)
-    for suffix in SUFFIXES:
+    for suffix in CONTAINERS:
         path = write_rows(folder / f"rows{suffix}", columns)
         spec, found = load_own(source(path, text=("a", "b"), labels=tuple(classes)), ["train"], 1)
         assert described(found["train"]) == expected, suffix

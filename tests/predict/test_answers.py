@@ -16,7 +16,7 @@ import pytest
 import torch
 
 import sharcs_pl.predict as entry
-from sharcs_pl.data import files
+from sharcs_pl.data import parquet
 from sharcs_pl.inference import writers
 from sharcs_pl.inference.predictor import Prediction, RoutedPredictor
 from sharcs_pl.models.routed import SharcsForSequenceClassification
@@ -188,19 +188,22 @@ class Instant:
         return list(map(self.answer, texts))
 
 
-@pytest.mark.parametrize(("mode", "suffix"), [("stream", ".parquet"), ("batch", ".jsonl")])
+@pytest.mark.parametrize(
+    ("mode", "suffix", "output"),
+    [("stream", ".parquet", ".parquet"), ("batch", ".jsonl", ".jsonl"), ("stream", ".json.gz", ".csv")],
+)
 def test_memory_does_not_grow_with_the_input(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, suffix: str
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, suffix: str, output: str
 ) -> None:
     instant = Instant(model)
     monkeypatch.setattr(entry, "load", lambda *_: instant)
-    for module in (files, writers):
+    for module in (parquet, writers):
         monkeypatch.setattr(module, "_BATCH", 256)
     peaks = []
     for rows in (100, 1_500, 6_000):
         path = write_texts(tmp_path / f"in_{rows}{suffix}", [f"{number} " * 100 for number in range(rows)])
         tracemalloc.start()
-        predict(model, path, tmp_path / f"out{suffix}", mode=mode, batch_size=4, keep="text", overwrite=True)
+        predict(model, path, tmp_path / f"out{output}", mode=mode, batch_size=4, keep="text", overwrite=True)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[2] < peaks[1] + 500_000  # 4,500 rows are more than 2 MB
