@@ -220,6 +220,11 @@ def _row(text: str) -> Callable[[Place], None]:
     return lambda place: place.write("a.csv", GOOD + text)
 
 
+def _foreign_tokenizer(place: Place) -> None:
+    place.encoder(vocab_size=50)
+    place.write("enc/tokenizer.json", json.dumps({"model": {"vocab": {f"w{i}": i for i in range(60)}}}))
+
+
 @pytest.mark.parametrize(
     ("spoil", "pieces"),
     [
@@ -238,6 +243,7 @@ def _row(text: str) -> Callable[[Place], None]:
         (lambda place: place.encoder(num_hidden_layers=1), ["width.split_layer: 1 of 1"]),
         (lambda place: place.encoder(max_position_embeddings=64), ["task.max_length=128", "64 tokens"]),
         (lambda place: (place.path / "enc/tokenizer.json").unlink(), ["enc has no tokenizer", "tokenizer.json"]),
+        (_foreign_tokenizer, ["encoder.pretrained=enc: its tokenizer has 60 ids, its encoder 50 embeddings"]),
         (lambda place: (place.path / "enc/model.safetensors").unlink(), ["enc has no weights", "model.safetensors"]),
         (lambda place: (place.path / "enc/config.json").unlink(), ["enc has no config.json"]),
         (lambda place: place.write("enc/model.safetensors", b"\x90" * 99), ["model.safetensors is damaged"]),

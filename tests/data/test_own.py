@@ -334,7 +334,12 @@ def test_faults_of_a_dataset_name_what_is_there(hub: OwnSource):
 def test_a_saved_task_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     config = {"train": "a.csv", "dev": 0.1, "test": None, "text": ["q", "a"], "label": "1e3", "max_length": 64}
-    config |= {"labels": ["null", "true", "1", "1.5", "no: #", "a\nb"], "quoting": "none"}
+    config |= {
+        "labels": ["null", "true", "1", "1.5", "no: #", "a\nb"],
+        "quoting": "none",
+        "delimiter": "\t",
+        "encoding": "cp1252",
+    }
     path = save_task(config, "tickets", tmp_path / "conf")
     assert path == tmp_path / "conf" / "task" / "tickets.yaml"
     expected = {key: value for key, value in config.items() if key not in ("test", "max_length")}

@@ -51,7 +51,9 @@ def test_a_label_column_that_is_empty_throughout_is_none(suffix: str, tmp_path: 
     for labels in (["a", "", "b", ""], ["", "b", "c", "d"]):
         path = write_rows(tmp_path / f"a{suffix}", {"text": ["w", "x", "y", "z"], "label": labels})
         first = labels.index("") + (2 if suffix in (".csv", ".tsv") else 1)
-        with pytest.raises(ValueError, match=rf"^a\{suffix}, (line|row) {first}: no label, and other rows have one"):
+        with pytest.raises(
+            ValueError, match=rf"^a\{suffix}, (line|row|item) {first}: no label, and other rows have one"
+        ):
             read_file(path, HIDDEN)
 
 

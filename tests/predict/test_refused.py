@@ -14,7 +14,7 @@ from tests.predict.conftest import command
 from tests.test_bad_input import RECORD, Place, place  # noqa: F401  (a fixture)
 
 CONFIG = {"model_type": "bert", "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 4}
-CONFIG |= {"intermediate_size": 32, "max_position_embeddings": 64}
+CONFIG |= {"intermediate_size": 32, "max_position_embeddings": 64, "vocab_size": 50}
 
 
 @pytest.fixture
@@ -57,6 +57,8 @@ GOOD = "run=model input=in.jsonl output=out.jsonl"
         (_nothing, GOOD.replace("=model", "=enc"), ["run=enc is no model of this project", "model_type='bert'"]),
         (_nothing, GOOD.replace("=model", "=glue"), ["run=glue holds neither a run nor a saved model"]),
         (_file("model/model.safetensors", b"\x90" * 99), GOOD, ["model.safetensors is damaged"]),
+        (_file("model/tokenizer.json", '{"model": {"vocab": {"a": 99}}}'), GOOD,
+         ["run=model: its tokenizer has 100 ids, its encoder 50 embeddings"]),
         (_file("model/config.json", "{"), GOOD, ["model/config.json is not valid JSON"]),
         (_nothing, GOOD.replace("in.j", "gone.j"), ["input=gone.jsonl: there is no such file"]),
         (_nothing, GOOD.replace("in.jsonl", "enc"), ["input=enc", "'' is not supported", ".parquet, .xlsx, .txt"]),
