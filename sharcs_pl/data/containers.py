@@ -34,8 +34,7 @@ _MARKS = {  # the longer ones first: that of UTF-32 begins with that of UTF-16
 _UNORDERED = ("utf-16", "utf-32")  # names that say nothing of the order of bytes
 _UNPACK_ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError)
 _LONGEST_SHOWN = 12  # bytes before and after the first that is not UTF-8
-_WORD = re.compile(rb'[^\s,;|"]*')
-_WORD_BEFORE = re.compile(rb'[^\s,;|"]*\Z')
+_BETWEEN_WORDS = re.compile(rb'[\s,;|"]')
 
 # Where something does not decode, what no UTF-8 can hold is put: readers find it there.
 codecs.register_error("sharcs_undecoded", lambda error: ("\udcff", getattr(error, "end")))  # noqa: B009
@@ -49,7 +48,7 @@ class Damaged(Exception):
 class Opened:
     """A file being read: unpacked, and UTF-8 but for what does not decode. `encoding`: what it was in."""
 
-    file: io.BufferedReader[Any]
+    file: io.BufferedReader
     name: str
     encoding: str = UTF8
 
@@ -68,11 +67,8 @@ def opened(path: Path, encoding: str | None, key: str) -> Iterator[Opened]:
     """
     with path.open("rb") as file:
         packed = format_of(path)[1]
-        if packed is None:
-            yield decoded(file, path.name, encoding, key)
-        else:
-            unpacked = io.BufferedReader(_Unpacked(file, packed), _BUFFER)
-            yield decoded(unpacked, path.name, encoding, key)
+        unpacked = file if packed is None else _buffered(_Unpacked(file, packed))
+        yield decoded(unpacked, path.name, encoding, key)
 
 
 @contextmanager
@@ -81,14 +77,14 @@ def standard_input(encoding: str | None, key: str) -> Iterator[Opened]:
     yield decoded(os.fdopen(0, "rb", closefd=False), "stdin", encoding, key)
 
 
-def decoded(file: io.BufferedReader[Any], name: str, encoding: str | None, key: str) -> Opened:
+def decoded(file: io.BufferedReader, name: str, encoding: str | None, key: str) -> Opened:
     """The file as UTF-8: by its byte-order mark, else from the given encoding. A mark of UTF-8 stays."""
     start = file.peek(4)
     marked, _ = mark_of(start)
     if start[:1] in (b"\xff", b"\xfe", b"\0"):  # no UTF-8; a pipe may not have given all of a mark yet
         head = file.read(4)
         marked, length = mark_of(head)
-        file = io.BufferedReader(_Ahead(head[length:], file), _BUFFER)
+        file = _buffered(_Ahead(head[length:], file))
     found = marked or codecs.lookup(encoding or UTF8).name.replace("utf-8-sig", UTF8)
     if found in _UNORDERED:
         raise ValueError(f"{name}: no byte-order mark at its start; give {key}={found}-le or {key}={found}-be")
@@ -96,7 +92,7 @@ def decoded(file: io.BufferedReader[Any], name: str, encoding: str | None, key: 
         return Opened(file, name)
     if marked is None:
         _warn_of_utf8(file, name, f"{key}={encoding}")
-    return Opened(io.BufferedReader(_Transcoded(file, found), _BUFFER), name, found)
+    return Opened(_buffered(_Transcoded(file, found)), name, found)
 
 
 def mark_of(head: bytes) -> tuple[str | None, int]:
@@ -105,7 +101,7 @@ def mark_of(head: bytes) -> tuple[str | None, int]:
     return _MARKS.get(mark), len(mark)
 
 
-def _warn_of_utf8(file: io.BufferedReader[Any], name: str, given: str) -> None:
+def _warn_of_utf8(file: io.BufferedReader, name: str, given: str) -> None:
     """A text with more than ASCII that is UTF-8 is hardly ever in another encoding."""
     start = file.peek(1)
     start = start[: start.rfind(b"\n") + 1]
@@ -127,10 +123,8 @@ def reading(line: str, at: int, byte: int, key: str) -> str:
     if zero >= 0:
         return f"; if it is UTF-16: {key}=utf-16-{'le' if (byte + zero) % 2 else 'be'}"
     start = len(line[:at].encode(UTF8, "surrogateescape"))
-    before, after = _WORD_BEFORE.search(raw[:start]), _WORD.match(raw, start)
-    assert before is not None
-    assert after is not None
-    word = before.group()[-_LONGEST_SHOWN:] + after.group()[:_LONGEST_SHOWN]
+    before = _BETWEEN_WORDS.split(raw[max(0, start - _LONGEST_SHOWN) : start])[-1]
+    word = before + _BETWEEN_WORDS.split(raw[start : start + _LONGEST_SHOWN])[0]
     try:
         name, text = "cp1252", word.decode("cp1252")
     except UnicodeDecodeError:
@@ -161,7 +155,7 @@ class _Raw(io.RawIOBase):
 class _Ahead(_Raw):
     """A stream of which the beginning was taken already."""
 
-    def __init__(self, head: bytes, file: io.BufferedReader[Any]) -> None:
+    def __init__(self, head: bytes, file: io.BufferedReader) -> None:
         super().__init__()
         self._head = head
         self._file = file
@@ -192,7 +186,7 @@ class _Unpacked(_Raw):
 class _Transcoded(_Raw):
     """Text in another encoding as UTF-8."""
 
-    def __init__(self, file: io.BufferedReader[Any], encoding: str) -> None:
+    def __init__(self, file: io.BufferedReader, encoding: str) -> None:
         super().__init__()
         self._file = file
         self._decoder = codecs.getincrementaldecoder(encoding)("sharcs_undecoded")
@@ -203,6 +197,11 @@ class _Transcoded(_Raw):
             text = self._decoder.decode(chunk, not chunk)
             if text or not chunk:
                 return text.encode(UTF8, "surrogatepass")
+
+
+def _buffered(raw: _Raw) -> io.BufferedReader:
+    reader: Any = io.BufferedReader(raw, _BUFFER)  # its stubs tell readers of different streams apart
+    return reader
 
 
 def _unpack_zstd(file: BinaryIO) -> Any:

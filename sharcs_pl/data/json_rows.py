@@ -131,7 +131,9 @@ def _items(source: Opened, request: Request) -> Iterator[Record | Fault]:
         try:
             value, raw = text.value()
         except json.JSONDecodeError as error:
-            yield Fault(place, f"invalid JSON: {error.msg} at line {text.line(error)} column {error.colno}", ends=True)
+            hint = reading("\0", 0, 1, request.key("encoding")) if text.next() == "\0" else ""  # of UTF-16
+            where = f"line {text.line(error)} column {error.colno}"
+            yield Fault(place, f"invalid JSON: {error.msg} at {where}{hint}", ends=True)
             return
         except (ValueError, RecursionError) as error:
             yield Fault(place, f"invalid JSON: {shown(str(error))}", ends=True)

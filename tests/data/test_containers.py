@@ -97,6 +97,8 @@ def test_texts_survive_every_container(
         ("a.tsv", "text\tlabel\nx\t1\n".encode("utf-16-be"), "; if it is UTF-16: task.encoding=utf-16-be"),
         ("a.csv", "größe,label\nx,1\n".encode("utf-16-le"), "; if it is UTF-16: task.encoding=utf-16-le"),
         ("a.csv", "text,label\nx,1\ngrün,1\n".encode("utf-16-be"), "; if it is UTF-16: task.encoding=utf-16-be"),
+        ("a.json", '[{"text": "a"}]\n'.encode("utf-16-le"), "; if it is UTF-16: task.encoding=utf-16-le"),
+        ("a.json", '[{"text": "a"}]\n'.encode("utf-16-be"), "; if it is UTF-16: task.encoding=utf-16-be"),
         ("a.jsonl", '{"text": "a"}\n'.encode("utf-16-le"), "; if it is UTF-16: task.encoding=utf-16-le"),
     ],
 )  # fmt: skip
