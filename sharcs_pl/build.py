@@ -34,6 +34,7 @@ from sharcs_pl.data.tasks import Examples, TaskSpec
 from sharcs_pl.inputs import Inputs
 from sharcs_pl.methods import Method, get_method
 from sharcs_pl.models.pretrained import align
+from sharcs_pl.models.vocabulary import check_tokenizer
 from sharcs_pl.record import make_record, travelling
 from sharcs_pl.training.callbacks import (
     CurveFiles,
@@ -125,7 +126,9 @@ def build_tokenizer(inputs: Inputs) -> PreTrainedTokenizerFast:
     """The checkpoint's own tokenizer, or that of the embedded task for an encoder from scratch."""
     if inputs.encoder is None:
         return word_tokenizer()
-    return AutoTokenizer.from_pretrained(inputs.encoder.source)
+    tokenizer = AutoTokenizer.from_pretrained(inputs.encoder.source)
+    check_tokenizer(f"encoder.pretrained={inputs.encoder.source}", tokenizer, inputs.encoder.embeddings)
+    return tokenizer
 
 
 def build_table(config: RunConfig, examples: Examples, tokenizer: PreTrainedTokenizerFast) -> TokenTable:

@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from sharcs_pl.config import conf_dir
-from sharcs_pl.config.help import describe
+from sharcs_pl.config.help import describe, takes_list
 from sharcs_pl.config.overrides import quote_texts
 from sharcs_pl.config.plain import from_plain
 from sharcs_pl.core.finite import Diverged
@@ -90,13 +90,7 @@ def is_user_error(error: Exception) -> bool:
 def explain(error: Exception, schema: type) -> str:
     """The error in one line that fits a terminal."""
     if isinstance(error, OverrideParseException):
-        bare = re.fullmatch(r"[\w./~-]+", str(error.override)) and "run" in {key for key, _, _ in describe(schema)}
-        hint = (
-            f"did you mean run={error.override}?"
-            if bare
-            else "quote it for the shell: 'width.bounds=[[0.8,1],[0,0.8]]'"
-        )
-        text = f"cannot read {error.override!r} as key=value; {hint}"
+        text = f"cannot read {error.override!r} as key=value; {_unreadable(str(error.override), schema)}"
     elif isinstance(error, MissingConfigException) and error.options:
         text = _unknown_choice(str(error.missing_cfg_file), list(error.options))
     elif isinstance(error, ConfigCompositionException):
@@ -135,6 +129,25 @@ def suggest(key: str, schema: type) -> str:
     return f"; {group[:-1]} has {', '.join(beside)}" if beside else "; --cfg job prints all keys"
 
 
+def _unreadable(override: str, schema: type) -> str:
+    """What to type instead of an override that Hydra cannot parse."""
+    key, _, value = override.partition("=")
+    if re.fullmatch(r"[\w./~-]+", override) and "run" in {known for known, _, _ in describe(schema)}:
+        return f"did you mean run={override}?"
+    if takes_list(schema, key) and value.endswith(","):
+        return f"a list is one word in brackets: '{key}=[{value}…]'"
+    return "quote it for the shell: 'width.bounds=[[0.8,1],[0,0.8]]'"
+
+
+def _several(override: str, schema: type) -> str:
+    """What to type instead of values with commas between them, which Hydra takes for a sweep."""
+    key, _, value = override.partition("=")
+    if takes_list(schema, key.lstrip("+")):
+        return f"{override} is no list; did you mean '{key}=[{value}]'?"
+    sweep = "; -m makes a sweep of several" if "ckpt_path" in {known for known, _, _ in describe(schema)} else ""
+    return f"{override}: one value is expected{sweep}"
+
+
 def _unknown_choice(missing: str, options: list[str]) -> str:
     group, _, name = missing.rpartition("/")
     close = get_close_matches(name, options, 1)
@@ -144,6 +157,9 @@ def _unknown_choice(missing: str, options: list[str]) -> str:
 
 def _composition(error: ConfigCompositionException, schema: type) -> str:
     message, cause = str(error), error.__cause__
+    several = re.search(r"Ambiguous value for argument '(.*)'$", message.split("\n1.")[0], re.DOTALL)
+    if several:
+        return _several(several.group(1), schema)
     found = re.search(r"Could not (?:override|append to|delete)[^']*'([^']+)'", message)
     if isinstance(cause, OmegaConfBaseException):
         override = re.search(r"Error merging override (.+)", message)
@@ -161,6 +177,9 @@ def _bad_key_or_value(error: OmegaConfBaseException, schema: type, override: str
     if wrong:
         name = override.split("=")[0].lstrip("+") if override else key
         return f"{name}={wrong.group(1)} is of a wrong type; it must be {TYPES.get(wrong.group(2), wrong.group(2))}"
+    if override and "is not a ListConfig" in message:
+        name, _, value = override.partition("=")
+        return f"{override} is no list; did you mean '{name}=[{value}]'?"
     if re.search(r"not in struct|Key '.*' not in", message):
         return f"there is no key {key}{suggest(key, schema)}"
     first = message.splitlines()[0]

@@ -146,6 +146,8 @@ def own_source(config: TaskConfig) -> OwnSource:
         hub_config=config.hub_config,
         quoting=config.quoting,
         calibration=config.calibration,
+        delimiter=config.delimiter,
+        encoding=config.encoding,
         name=config.name,
     )
 

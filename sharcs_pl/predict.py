@@ -17,6 +17,7 @@ from sharcs_pl import __version__
 from sharcs_pl.commandline import read_command, user_errors
 from sharcs_pl.config.predict import PIPE, PredictConfig
 from sharcs_pl.core.text import one_line
+from sharcs_pl.data.files import format_of
 from sharcs_pl.data.tasks import get_task
 from sharcs_pl.inference.journal import Journal, Record, check_fingerprint, journal_path
 from sharcs_pl.inference.rows import (
@@ -140,10 +141,20 @@ def make_layout(config: PredictConfig, source: Source, path: Path | None) -> Lay
         raise ValueError(
             f"text={config.text} names {len(text)} columns, this model reads {len(theirs)}: {', '.join(theirs)}"
         )
-    suffix = f".{config.format}" if path is None else path.suffix.lower()
+    suffix = f".{config.format}" if path is None else format_of(path)[0]
     quoting = task.quoting if known is None else "none" if suffix == ".tsv" else "standard"
     allow_empty = known is not None and known.allow_empty
-    layout = Layout(path, suffix, text, config.kept_columns, config.quoting or quoting, allow_empty)
+    layout = Layout(
+        path,
+        suffix,
+        text,
+        config.kept_columns,
+        config.quoting or quoting,
+        config.delimiter,
+        config.encoding,
+        task.delimiter,
+        allow_empty,
+    )
     check_layout(layout)
     return layout
 
@@ -153,7 +164,8 @@ def _fingerprint(config: PredictConfig, layout: Layout, max_length: int) -> dict
     if layout.path is not None:
         stat = layout.path.stat()
         place = {"path": str(layout.path.absolute()), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
-    columns = {"text": layout.text, "keep": layout.keep, "quoting": layout.quoting}
+    written = {"quoting": layout.quoting, "delimiter": layout.delimiter, "encoding": layout.encoding}
+    columns = {"text": layout.text, "keep": layout.keep, **written, "usual_delimiter": layout.usual_delimiter}
     options = {key: getattr(config, key) for key in _OPTIONS}
     return {"input": place, **columns, "max_length": max_length, **options, "version": __version__}
 

@@ -22,6 +22,7 @@ from sharcs_pl.models.architectures import OURS, encoder_sizes
 from sharcs_pl.models.folder import check_weights, check_zip, read_json, weight_files
 from sharcs_pl.models.locate import locate
 from sharcs_pl.models.stock_form import read_settings
+from sharcs_pl.models.vocabulary import check_tokenizer, check_vocabulary, num_embeddings
 from sharcs_pl.record import CHECKPOINT_KEY, FILE, read_record, travelling
 from sharcs_pl.runfiles import MARKER, SEEN_TEXTS
 
@@ -151,6 +152,7 @@ def _check_weights(weights: Path) -> None:
         return check_zip(weights, _REMEDY)
     for path in weight_files(weights):
         check_weights(path, _REMEDY)
+    check_vocabulary(f"run={weights}", weights, read_json(weights / "config.json"))
     return None
 
 
@@ -277,21 +279,35 @@ def warn_of_seen(source: Source, examples: dict[str, Examples]) -> int:
 
 
 def load_tokenizer(source: Source) -> PreTrainedTokenizerFast:
-    """The saved tokenizer; for a checkpoint that of its run's model, else the encoder's own."""
+    """The saved tokenizer; for a checkpoint that of its run's model, else the encoder's own. ``ValueError`` where the
+    model lacks embeddings for it."""
     from transformers import AutoTokenizer
 
     from sharcs_pl.data.synthetic import word_tokenizer
 
-    beside = source.home / "model"
-    for folder in (source.weights, beside):
-        if (folder / "tokenizer_config.json").is_file():
-            return AutoTokenizer.from_pretrained(folder)
     pretrained = source.config.encoder.pretrained
-    if pretrained is None:
-        return word_tokenizer()
+    saved = [each for each in (source.weights, source.home / "model") if (each / "tokenizer_config.json").is_file()]
+    if saved:
+        given, tokenizer = f"run={saved[0]}", AutoTokenizer.from_pretrained(saved[0])
+    elif pretrained:
+        given = f"encoder.pretrained={pretrained}"
+        tokenizer = AutoTokenizer.from_pretrained(_tokenizer_place(pretrained))
+    else:
+        given, tokenizer = f"run={source.weights}", word_tokenizer()
+    check_tokenizer(given, tokenizer, _embeddings(source))
+    return tokenizer
+
+
+def _tokenizer_place(pretrained: str) -> str:
     try:
-        place = locate(pretrained).source
+        return locate(pretrained).source
     except ValueError as error:
         hint = "a checkpoint alone has no tokenizer, its run directory and its run's model/ have"
         raise ValueError(f"{error}; {hint}") from error
-    return AutoTokenizer.from_pretrained(place)
+
+
+def _embeddings(source: Source) -> int | None:
+    """How many tokens the model's encoder knows, where its config tells."""
+    if source.weights.is_dir():
+        return num_embeddings(read_json(source.weights / "config.json"))
+    return num_embeddings(read_checkpoint(source.weights)[CHECKPOINT_KEY]["model"])

@@ -140,6 +140,11 @@ def place(tmp_path: Path) -> Place:
         ("recipe=nope", ["recipe=nope is unknown", "mrpc_minilm"]),
         ("encoder=custom", ["encoder.pretrained is missing", "hub id or folder"]),
         ("task=own encoder=minilm", ["task.text is missing"]),
+        ("task=own task.text=q,a task.label=b", ["task.text=q,a is no list; did you mean 'task.text=[q,a]'?"]),
+        ("task=own task.text=q task.label=b task.metrics=f1", ["task.metrics=f1 is no list", "'task.metrics=[f1]'"]),
+        (f"{OWN} task.delimiter=ab", ["task.delimiter=ab is no delimiter", "comma, semicolon, tab, pipe"]),
+        (f"{OWN} task.encoding=base64", ["task.encoding=base64 is no encoding of texts"]),
+        ("task=mrpc task.delimiter=tab", ["task.delimiter describes own data"]),
         ("hardness.window=9", ["hardness.window=9", "trainer.max_epochs=8"]),
         ("trainer.precision=8", ["trainer.precision=8", "bf16-mixed"]),
         ("trainer.devices=none", ["trainer.devices=none", "a number of devices"]),
@@ -230,6 +235,11 @@ def _row(text: str) -> Callable[[Place], None]:
     return lambda place: place.write("a.csv", GOOD + text)
 
 
+def _foreign_tokenizer(place: Place) -> None:
+    place.encoder(vocab_size=50)
+    place.write("enc/tokenizer.json", json.dumps({"model": {"vocab": {f"w{i}": i for i in range(60)}}}))
+
+
 @pytest.mark.parametrize(
     ("spoil", "pieces"),
     [
@@ -248,6 +258,7 @@ def _row(text: str) -> Callable[[Place], None]:
         (lambda place: place.encoder(num_hidden_layers=1), ["width.split_layer: 1 of 1"]),
         (lambda place: place.encoder(max_position_embeddings=64), ["task.max_length=128", "64 tokens"]),
         (lambda place: (place.path / "enc/tokenizer.json").unlink(), ["enc has no tokenizer", "tokenizer.json"]),
+        (_foreign_tokenizer, ["encoder.pretrained=enc: its tokenizer has 60 ids, its encoder 50 embeddings"]),
         (lambda place: (place.path / "enc/model.safetensors").unlink(), ["enc has no weights", "model.safetensors"]),
         (lambda place: (place.path / "enc/config.json").unlink(), ["enc has no config.json"]),
         (lambda place: place.write("enc/model.safetensors", b"\x90" * 99), ["model.safetensors is damaged"]),
@@ -288,6 +299,8 @@ def test_an_encoder_folder_that_is_not_there(place: Place) -> None:
         ("a.parquet", "PAR1 cut short", ["a.parquet: not a whole parquet file"]),
         ("a.tsv", GOOD.replace(",", "\t") + "x\ty\tgood\n", ["a.tsv, line 10", "3 cells", "2"]),
         ("a.txt", GOOD, ["task.train=a.txt", "'.txt' is not supported", ".jsonl"]),
+        ("a.csv.zst", GOOD, ["a.csv.zst: not a whole .zst file"]),
+        ("a.json", '{"review": {"0": "x"}, "stars": {"0": 1}}', ["a.json: one object", "a list of objects"]),
     ],
 )
 def test_other_formats(place: Place, name: str, content: str, pieces: list[str]) -> None:
@@ -430,6 +443,8 @@ def test_a_sweep_that_left_jobs_out_has_exit_code_2_though_the_others_ended_well
         ("run=enc", ["enc has no run.json"]),
         ("run=a.csv", ["a.csv is damaged", "checkpoint"]),
         ("run=enc split=tset", ["split=tset", "validation, test"]),
+        ("run=enc task.encoding=latn1", ["task.encoding=latn1 is no encoding", "did you mean latin1"]),
+        ("run=enc task.delimiter=ab", ["task.delimiter=ab is no delimiter"]),
         ("run=enc spilt=test", ["spilt", "did you mean split?"]),
         ("split=test", ["run is missing"]),
         ("run=enc --quick", ["--quick is unknown"]),
@@ -461,6 +476,16 @@ def _model(files: dict[str, str | bytes]) -> Callable[[Place], None]:
         (_run({"model/config.json": "{}"}), "run=old", ["model", "has no weights"]),
         (_model({"enc/model.safetensors": b"\x90" * 99}), "run=enc", ["enc/model.safetensors is damaged"]),
         (_model({}), "run=enc split=test", ["task.test=c.csv", "no such file"]),
+        (
+            _model({"b.csv": b"review;stars\ncaf\xe9;a\n"}),
+            "run=enc",
+            ["b.csv, line 2", "task.encoding=cp1252 would read"],
+        ),
+        (
+            _model({"b.csv": "review;stars\ncafé;c\n".encode("cp1252")}),
+            "run=enc task.encoding=cp1252",
+            ["b.csv, line 2: label 'c' is none of the classes a, b"],
+        ),
         (_model({"c.csv": "text,stars\nx,a\n"}), "run=enc split=test", ["c.csv, line 1", "no column 'review'", "text"]),
         (_model({}), "run=enc", ["b.csv, line 2", "'bad' is none of the classes a, b"]),
     ],

@@ -4,8 +4,22 @@ import warnings
 
 import pytest
 
-from sharcs_pl.commandline import LONGEST_MESSAGE, explain, hydra_raises, shorten, suggest, user_errors, wants_traceback
+from sharcs_pl.commandline import (
+    LONGEST_MESSAGE,
+    explain,
+    hydra_raises,
+    is_user_error,
+    read_command,
+    shorten,
+    suggest,
+    user_errors,
+    wants_traceback,
+)
 from sharcs_pl.config import RunConfig
+from sharcs_pl.config.bench import BenchConfig
+from sharcs_pl.config.help import takes_list
+from sharcs_pl.config.predict import PredictConfig
+from sharcs_pl.config.reorder import ReorderConfig
 from sharcs_pl.core.finite import Diverged
 from sharcs_pl.data.spec import DataWarning
 
@@ -70,6 +84,40 @@ def test_a_key_that_is_not_there_gets_the_nearest(key: str, hint: str) -> None:
     assert hint in suggest(key, RunConfig)
 
 
+@pytest.mark.parametrize(
+    ("schema", "override", "message"),
+    [
+        (PredictConfig, "text=q,a", "text=q,a is no list; did you mean 'text=[q,a]'?"),
+        (PredictConfig, "keep=a, b", "keep=a, b is no list; did you mean 'keep=[a, b]'?"),
+        (PredictConfig, "text=q,", "cannot read 'text=q,' as key=value; a list is one word in brackets: 'text=[q,…]'"),
+        (
+            PredictConfig,
+            "batch_size=1,2",
+            "batch_size=1,2: one value is expected",
+        ),
+        (ReorderConfig, "task.labels=a,b", "task.labels=a,b is no list; did you mean 'task.labels=[a,b]'?"),
+        (ReorderConfig, "task.metrics=f1", "task.metrics=f1 is no list; did you mean 'task.metrics=[f1]'?"),
+        (ReorderConfig, "width.multipliers=0.5,1", "did you mean 'width.multipliers=[0.5,1]'?"),
+        (BenchConfig, "shares=0.5", "shares=0.5 is no list; did you mean 'shares=[0.5]'?"),
+        (PredictConfig, "delimiter=t", "delimiter=t is no delimiter; give one character, or one of: comma"),
+    ],
+)
+def test_what_hydra_cannot_take_is_told_as_it_should_be_typed(schema: type, override: str, message: str) -> None:
+    name = schema.__name__.removesuffix("Config").lower()
+    with pytest.raises(Exception) as caught:
+        read_command(name, schema, [*(["run=x", "input=a", "output=b"] if name == "predict" else []), override])
+    assert is_user_error(caught.value)
+    assert message in explain(caught.value, schema)
+
+
+@pytest.mark.parametrize(
+    ("value", "character"), [("tab", "\t"), ("\\t", "\t"), ("'\t'", "\t"), *((each, each) for each in "\t|;,^~#")]
+)
+def test_delimiters_pass_a_shell_and_hydra(value: str, character: str) -> None:
+    config = read_command("predict", PredictConfig, ["run=x", "input=a", "output=b", f"delimiter={value}"])
+    assert config.delimiter == character
+
+
 def test_our_warnings_come_in_our_words(capsys: pytest.CaptureFixture[str]) -> None:
     with warnings.catch_warnings(), user_errors(RunConfig):
         warnings.simplefilter("always")
@@ -81,3 +129,9 @@ def test_an_error_shows_what_a_terminal_would_obey() -> None:
     assert explain(ValueError("a.csv: '\x1b[31m\x1b]0;title\x07' [bold]x[/]"), RunConfig) == (
         r"a.csv: '\x1b[31m\x1b]0;title\x07' [bold]x[/]"
     )
+
+
+def test_keys_that_take_a_list() -> None:
+    lists = ("task.text", "task.labels", "task.metrics", "task.label_range", "width.bounds", "trainer.devices")
+    assert all(takes_list(RunConfig, key) for key in lists)
+    assert not any(takes_list(RunConfig, key) for key in ("task.label", "task.dev", "seed", "optim.lr", "nope", "task"))

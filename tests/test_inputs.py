@@ -1,16 +1,24 @@
 from __future__ import annotations
 
+import gzip
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from sharcs_pl.config.calibrate import CalibrateConfig
+from sharcs_pl.config.evaluate import DataPaths, EvaluateConfig
+from sharcs_pl.config.predict import PredictConfig
 from sharcs_pl.data.spec import DataWarning, Examples
+from sharcs_pl.inference.rows import InputRow
+from sharcs_pl.inference.rows import read_inputs as read_rows
 from sharcs_pl.inputs import check_disk, check_limits, existing_parent, read_inputs, read_task
 from sharcs_pl.models.architectures import EncoderSizes
 from sharcs_pl.models.locate import EncoderFiles
+from sharcs_pl.predict import make_layout
 from sharcs_pl.rundir import run_config
+from sharcs_pl.source import Source
 from tests.conftest import TINY, compose_config
 
 
@@ -55,6 +63,38 @@ def test_a_glue_task_keeps_a_share_of_train_for_calibration(tmp_path: Path) -> N
         "train": 36, "validation": 40, "calibration": 4,
     }  # fmt: skip
     assert not set(found["train"].texts) & set(found["calibration"].texts)
+
+
+SEMICOLONS = "text;label\r\ngrün, sagte er;a\r\nblau;b\r\n".encode("cp1252")
+OWN = ("task=own", "encoder=minilm", "task.text=text", "task.label=label", "task.labels=[a,b]")
+
+
+def test_every_command_reads_a_file_in_the_same_way(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv.gz"
+    path.write_bytes(gzip.compress(SEMICOLONS))
+    texts = [("grün, sagte er",), ("blau",)]
+    trained = run_config(compose_config(*OWN, f"task.train={path}", f"task.dev={path}", "task.encoding=windows-1252"))
+    with pytest.warns(DataWarning, match="dev texts are also in train"):
+        found = read_task(trained.task, ("train", None), 1)[1]
+    assert [examples.texts for examples in found.values()] == [texts, texts]
+    plain = run_config(compose_config(*OWN, f"task.train={path}", f"task.dev={path}"))
+    with pytest.raises(ValueError, match=r"a\.csv\.gz, line 2: .*; task\.encoding=cp1252 would read 'grün' here"):
+        read_task(plain.task, (None,), 1)
+    here = DataPaths(encoding="cp1252", delimiter="semicolon")
+    for command in (EvaluateConfig(run="x", task=here), CalibrateConfig(run="x", budget=0.5, task=here).evaluation()):
+        for run in (trained, plain):
+            assert read_task(command.applied_to(run).task, (None,), 1)[1]["validation"].texts == texts
+    layout = make_layout(PredictConfig("x", str(path), "y", encoding="cp1252"), Source(path, path, trained), path)
+    assert [row.texts for row in read_rows(layout) if isinstance(row, InputRow)] == texts
+
+
+def test_predict_tries_the_runs_delimiter_and_finds_others(tmp_path: Path) -> None:
+    run = run_config(compose_config(*OWN, "task.delimiter='^'", "task.dev=a.csv", "task.encoding=latin-1"))
+    for separator in "^,;|\t":
+        path = tmp_path / "new.csv"
+        path.write_text(f"id{separator}text\n1{separator}grün\n", encoding="utf-8")
+        layout = make_layout(PredictConfig("x", str(path), "y"), Source(path, path, run), path)
+        assert [row.texts for row in read_rows(layout) if isinstance(row, InputRow)] == [("grün",)]
 
 
 def test_the_disk_must_hold_what_the_checkpoint_settings_ask_for(tmp_path: Path) -> None:

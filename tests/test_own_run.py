@@ -44,9 +44,10 @@ def test_the_same_data_in_every_format_gives_the_same_metrics_and_texts(tmp_path
     labels = [["no", "yes"][int(y)] for y in made.labels] + ["yes"] * len(STRANGE)
     found = {}
     some = [("no", "yes")[i % 2] for i in range(len(STRANGE))]
-    for kind in SUFFIXES:
-        write_rows(tmp_path / f"all{kind}", {"review": texts, "stars": labels})
-        write_rows(tmp_path / f"dev{kind}", {"review": STRANGE, "stars": some})
+    for kind in (*SUFFIXES, ".tsv.gz"):
+        odd = {"delimiter": ";", "encoding": "utf-16"} if kind == ".tsv.gz" else {}
+        write_rows(tmp_path / f"all{kind}", {"review": texts, "stars": labels}, **odd)
+        write_rows(tmp_path / f"dev{kind}", {"review": STRANGE, "stars": some}, **odd)
         directory = tmp_path / f"run_{kind}"
         with pytest.warns(UserWarning, match="dev texts are also in train"):
             metrics = fit(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
+
+from sharcs_pl.core.text_files import delimiter_of, encoding_of
 
 
 def conf_dir() -> Path:
@@ -24,3 +27,14 @@ def in_range(key: str, value: float, low: float, high: float = math.inf) -> None
     if not low <= value <= high or math.isinf(value):
         limit = f"at least {low:g}" if high == math.inf else f"between {low:.12g} and {high:.12g}"
         raise ValueError(f"{key}={value} is out of range; it must be {limit}")
+
+
+def check_text_files(prefix: str, config: Any) -> None:
+    """Raise ``ValueError`` naming the key unless ``quoting``, ``delimiter`` and ``encoding`` can serve where they are
+    set; afterwards they are one character, and Python's name of the encoding."""
+    if config.quoting is not None:
+        one_of(f"{prefix}quoting", config.quoting, ("standard", "none"))
+    if config.delimiter is not None:
+        config.delimiter = delimiter_of(f"{prefix}delimiter", config.delimiter)
+    if config.encoding is not None:
+        config.encoding = encoding_of(f"{prefix}encoding", config.encoding)

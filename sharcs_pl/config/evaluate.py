@@ -6,14 +6,14 @@ from dataclasses import dataclass, field, replace
 
 from omegaconf import MISSING
 
-from sharcs_pl.config.checks import in_range, one_of
+from sharcs_pl.config.checks import check_text_files, in_range, one_of
 from sharcs_pl.config.run import RunConfig
-from sharcs_pl.config.texts import PATH
+from sharcs_pl.config.texts import PATH, TEXT
 
 
 @dataclass
 class DataPaths:
-    """Where the data is now, if it is not where the run found it."""
+    """Where the data is now, and how its files are written, if not as the run found it."""
 
     data_dir: str | None = field(default=None, metadata=PATH)
     """Folder with a GLUE task's files."""
@@ -23,6 +23,15 @@ class DataPaths:
     """Own data: file to evaluate on."""
     test: str | None = field(default=None, metadata=PATH)
     """Own data: file to predict; its label may be missing, or empty in every row."""
+    quoting: str | None = None
+    """Own data: ``standard`` quotes of CSV and TSV, or ``none``; null: as in the run."""
+    delimiter: str | None = field(default=None, metadata=TEXT)
+    """Own data: what separates the cells of CSV and TSV, as in ``train``; null: as in the run."""
+    encoding: str | None = field(default=None, metadata=TEXT)
+    """Own data: of text files without a byte-order mark; null: as in the run."""
+
+    def __post_init__(self) -> None:
+        check_text_files("task.", self)
 
 
 @dataclass

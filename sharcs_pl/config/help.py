@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import textwrap
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
@@ -21,6 +22,20 @@ def describe(schema: type, prefix: str = "") -> Iterator[tuple[str, str, str]]:
             continue
         default = factory() if callable(factory) else field.default
         yield prefix + field.name, show_default(default), texts.get(field.name, "")
+
+
+def takes_list(schema: type, key: str) -> bool:
+    """Whether a dotted key of a config dataclass may hold a list: its type says so, or its help text where it may hold
+    several types."""
+    for field in fields(schema):
+        factory: Any = field.default_factory
+        if isinstance(factory, type) and is_dataclass(factory):
+            if key.startswith(f"{field.name}."):
+                return takes_list(factory, key.removeprefix(f"{field.name}."))
+        elif field.name == key:
+            kind, text = str(field.type), field_texts(schema).get(key, "")
+            return "list" in kind or ("Any" in kind and re.search(r"\blist\b", text) is not None)
+    return False
 
 
 @cache

@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from sharcs_pl.config.checks import in_range, one_of
+from sharcs_pl.config.checks import check_text_files, in_range, one_of
 from sharcs_pl.config.texts import PATH, TEXT, TEXTS
 
 PIPE = "-"
@@ -20,7 +20,8 @@ class PredictConfig:
     run: str = field(default=MISSING, metadata=PATH)
     """A run directory, a checkpoint, a saved model folder, or a model's id on the Hugging Face hub."""
     input: str = field(default=MISSING, metadata=PATH)
-    """File of the texts (.csv, .tsv, .jsonl, .ndjson, .parquet, or .txt with a text per line); ``-``: stdin."""
+    """File of the texts (.csv, .tsv, .jsonl, .ndjson, .json, .parquet, .xlsx, or .txt with a text per line; .gz, .bz2,
+    .xz or .zst behind a text's); ``-``: stdin."""
     output: str = field(default=MISSING, metadata=PATH)
     """File for the answers (.jsonl, .csv, .tsv, .parquet), whole or not there; ``-``: stdout, as JSONL."""
     format: str = "jsonl"
@@ -32,6 +33,11 @@ class PredictConfig:
     before its name."""
     quoting: str | None = None
     """CSV and TSV: ``standard`` quotes, or ``none``: a quote is a plain character; null: as in the run's files."""
+    delimiter: str | None = field(default=None, metadata=TEXT)
+    """CSV and TSV: what separates cells, ``comma``, ``semicolon``, ``tab``, ``pipe`` or a character; null finds it in
+    the header."""
+    encoding: str | None = field(default=None, metadata=TEXT)
+    """Of a text without a byte-order mark, such as ``cp1252`` or ``latin-1``; null: UTF-8."""
     explain: bool = False
     """Add the router's score of every rung."""
     point: str | None = field(default=None, metadata=TEXT)
@@ -64,8 +70,7 @@ class PredictConfig:
         one_of("precision", self.precision, ("float32", "bfloat16"))
         one_of("on_error", self.on_error, ("fatal", "skip"))
         one_of("device", self.device, ("cpu", "cuda", "auto"))
-        if self.quoting is not None:
-            one_of("quoting", self.quoting, ("standard", "none"))
+        check_text_files("", self)
         in_range("batch_size", self.batch_size, 1)
         if self.max_length is not None:
             in_range("max_length", self.max_length, 4, 65536)

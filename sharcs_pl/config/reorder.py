@@ -89,6 +89,6 @@ class ReorderConfig:
 
     def applied_to(self, run: RunConfig) -> RunConfig:
         """The config of ``run``, with its texts where they are now and this command's widths."""
-        keys = ("data_dir", "train", "dev")
+        keys = ("data_dir", "train", "dev", "delimiter", "encoding")
         paths = {key: getattr(self.task, key) for key in keys if getattr(self.task, key) is not None}
         return replace(run, task=replace(run.task, **paths), width=self.run_config().width)

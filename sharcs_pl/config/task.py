@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from sharcs_pl.config.checks import in_range, one_of
+from sharcs_pl.config.checks import check_text_files, in_range
 from sharcs_pl.config.texts import COLUMN, COLUMNS, PATH, PATH_OR_NUMBER, TEXT, TEXTS
 
 
@@ -28,7 +28,8 @@ class TaskConfig:
     dev_size: int = 2000
     """Sentences in the validation split (``graded`` only)."""
     train: str | None = field(default=None, metadata=PATH)
-    """Own data: training file (.csv, .tsv, .jsonl, .parquet), or the split's name where ``hub`` is given."""
+    """Own data: training file (.csv, .tsv, .jsonl, .json, .parquet, .xlsx; .gz, .bz2, .xz or .zst behind a text's), or
+    the split's name where ``hub`` is given."""
     dev: Any = field(default=None, metadata=PATH_OR_NUMBER)
     """Own data: file to evaluate on, or a share such as 0.1 split off ``train``, stratified and seeded."""
     split_seed: int = 1
@@ -59,6 +60,11 @@ class TaskConfig:
     """Own data: the hub dataset's configuration."""
     quoting: str = "standard"
     """Own data: ``standard`` CSV quotes, or ``none``: a quote is a character like any other, as in GLUE's files."""
+    delimiter: str | None = field(default=None, metadata=TEXT)
+    """Own data: what separates the cells of CSV and TSV: ``comma``, ``semicolon``, ``tab``, ``pipe`` or a character;
+    null finds it in the header."""
+    encoding: str | None = field(default=None, metadata=TEXT)
+    """Own data: of text files without a byte-order mark, such as ``cp1252`` or ``latin-1``; null: UTF-8."""
     save_as: str | None = field(default=None, metadata=TEXT)
     """Own data: write these keys to ``conf/task/<save_as>.yaml``, so that ``task=<save_as>`` finds them again."""
 
@@ -69,7 +75,7 @@ class TaskConfig:
         in_range("task.split_seed", self.split_seed, 0, 2**32 - 1)
         if self.max_train_samples is not None:
             in_range("task.max_train_samples", self.max_train_samples, 1)
-        one_of("task.quoting", self.quoting, ("standard", "none"))
+        check_text_files("task.", self)
         if isinstance(self.calibration, int | float) and not _is_share(self.calibration):
             raise ValueError(f"task.calibration={self.calibration} is no share between 0 and 1, such as 0.1")
         self._check_own() if self.is_own else self._check_built_in()
@@ -90,7 +96,7 @@ class TaskConfig:
         return list(self.text) if isinstance(self.text, list) else [self.text]
 
     def _check_built_in(self) -> None:
-        for key in (*OWN_PATHS, "labels", "label_range", "positive", "metrics", "hub", "hub_config", "save_as"):
+        for key in (*OWN_PATHS, *_OWN_ONLY):
             if getattr(self, key) is not None:
                 raise ValueError(f"task.{key} describes own data, task={self.name} has its own; add task=own")
         if not isinstance(self.calibration, int | float | None):
@@ -125,6 +131,7 @@ class TaskConfig:
 
 
 OWN_PATHS = ("train", "dev", "test")
+_OWN_ONLY = ("labels", "label_range", "metrics", "hub", "hub_config", "delimiter", "encoding", "save_as")
 
 
 def _is_share(value: Any) -> bool:

@@ -1,18 +1,54 @@
-"""Records of CSV and TSV files: the number of the line where each starts, and its cells."""
+"""Rows of CSV and TSV files."""
 
 from __future__ import annotations
 
 import csv
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 
-from sharcs_pl.data.lines import Fault, TextLines, shown
+from sharcs_pl.data.columns import Request, Row, check_columns
+from sharcs_pl.data.containers import Opened, reading
+from sharcs_pl.data.header import cells_of_any_size, find_delimiter
+from sharcs_pl.data.lines import Fault, TextLines
+from sharcs_pl.data.shown import listed, shown
 
 Record = tuple[int, list[str]]
+"""The number of the line where it starts, and its cells."""
 
-_LARGEST_CELL = 2**31 - 1  # what a C long holds everywhere
 _QUOTED = re.compile(r'"(?:[^"]++|"")*+"')
+_QUOTE_ADVICE = "double a quote inside a quoted cell, or set {}=none where quotes are plain characters"
+
+
+def read_delimited(source: Opened, request: Request, usual: str) -> Iterator[Row | Fault]:
+    """The rows of a file whose cells are separated as the key or the header says, mostly by the `usual` character."""
+    quoted = request.quoting == "standard"
+    lines = TextLines(source, request.key("encoding"), returns=quoted)
+    found = find_delimiter(lines, usual, request)
+    if quoted:
+        records = quoted_records(lines, found.delimiter, _QUOTE_ADVICE.format(request.key("quoting")))
+    else:
+        records = plain_records(lines, found.delimiter)
+    first = next(records, None)
+    if first is None:
+        return
+    if isinstance(first, Fault):
+        raise ValueError(str(first))
+    line, header = first
+    columns = request.present(header)
+    zeros = next((cell for cell in header if "\0" in cell), None)
+    hint = reading(zeros, 0, 0, request.key("encoding")) if zeros else found.hint
+    check_columns(lines.place(line), header, columns, hint)
+    indices = [header.index(column) for column in columns]
+    for record in records:
+        if isinstance(record, Fault):
+            yield record
+            continue
+        line, cells = record
+        if len(cells) == len(header):
+            yield lines.place(line), tuple([cells[index] for index in indices])
+        elif len(cells) > 1 or cells[0].strip():
+            expected = f"{len(header)}: {listed(header)}"
+            yield Fault(lines.place(line), f"{len(cells)} cells, expected {expected}{cells_hint(cells)}")
 
 
 def quoted_records(lines: TextLines, delimiter: str, advice: str) -> Iterator[Record | Fault]:
@@ -52,16 +88,6 @@ def cells_hint(cells: list[str]) -> str:
     if any("\n" in cell for cell in cells):
         return "; a quoted cell spans several lines here"
     return "; quotes count only around a whole cell" if any('"' in cell for cell in cells) else ""
-
-
-@contextmanager
-def cells_of_any_size() -> Iterator[None]:
-    """Raise csv's limit of a cell, which belongs to the whole process, for as long as something is read."""
-    limit = csv.field_size_limit(_LARGEST_CELL)
-    try:
-        yield
-    finally:
-        csv.field_size_limit(limit)
 
 
 def _next_record(reader: Iterator[list[str]]) -> list[str] | None:

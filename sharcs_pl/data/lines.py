@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from itertools import chain
 
-_NOT_UTF8 = re.compile("[\udc80-\udcff]")  # bytes that did not decode, as Python's surrogateescape spells them
+from sharcs_pl.data.containers import UTF8, Opened, reading
+
+NOT_UTF8 = re.compile("[\ud800-\udfff]")  # bytes that did not decode, as Python's surrogateescape spells them
 _LONE_RETURN = re.compile("(?<=\r)(?!\n|$)")
+_LONGEST_HEAD = 1000  # lines
 
 
 @dataclass(frozen=True)
@@ -25,16 +28,20 @@ class Fault:
 
 
 class TextLines:
-    """The lines of a binary file as text, for any of which the file may turn out not to be UTF-8.
+    """The lines of an opened file as text, any of which may turn out not to be in its encoding.
 
-    `returns`: a carriage return alone ends a line too. A byte-order mark is no part of the first line. `number`: the
-    line last given, from 1. `taken`: the lines given since `begin`; `fault`: the first of them that is not UTF-8.
+    `returns`: a carriage return alone ends a line too. `key`: the one that names an encoding. A byte-order mark is no
+    part of the first line. `number`: the line last given, from 1. `taken`: the lines given since `begin`; `fault`: the
+    first of them that does not decode.
     """
 
-    def __init__(self, file: BinaryIO, name: str, *, returns: bool) -> None:
-        self._lines = self._split(file) if returns else map(_decode, file)
+    def __init__(self, source: Opened, key: str, *, returns: bool) -> None:
+        self._lines = self._split(source) if returns else map(_decode, source.file)
+        self._source = source
+        self._key = key
         self._byte = 0
-        self.name = name
+        self._proved = False
+        self.name = source.name
         self.number = 0
         self.taken: list[str] = []
         self.fault: Fault | None = None
@@ -47,6 +54,22 @@ class TextLines:
     def place(self, number: int) -> str:
         """How a line of this file is called."""
         return f"{self.name}, line {number}"
+
+    def head(self, quotes: bool) -> list[str]:
+        """The lines up to the first row's end, blank ones before it included; the iteration gives them again.
+
+        `quotes`: a row ends where its quotes are closed.
+        """
+        found: list[str] = []
+        marks = 0
+        for line in self._lines:
+            found.append(line)
+            text = line.removeprefix("\ufeff") if self.number == 0 and len(found) == 1 else line
+            marks += text.count('"') if quotes else 0
+            if (text.strip("\r\n") and marks % 2 == 0) or len(found) == _LONGEST_HEAD:
+                break
+        self._lines = chain(found, self._lines)
+        return [found[0].removeprefix("\ufeff"), *found[1:]] if found and self.number == 0 else found
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -62,16 +85,24 @@ class TextLines:
         return line
 
     def _checked(self, line: str) -> int:
-        """The bytes of a line; what is not UTF-8 in it is kept as `fault`."""
-        wrong = _NOT_UTF8.search(line)
+        """The bytes of a line; what does not decode in it is kept as `fault`."""
+        wrong = NOT_UTF8.search(line)
         if wrong and self.fault is None:
-            byte = self._byte + _num_bytes(line[: wrong.start()])
-            self.fault = Fault(self.place(self.number), f"not UTF-8 at byte {byte} of the file")
+            self.fault = Fault(self.place(self.number), self._undecoded(line, wrong.start()))
+        self._proved = self._proved or not wrong
         return _num_bytes(line)
 
+    def _undecoded(self, line: str, at: int) -> str:
+        if self._source.encoding != UTF8:
+            return f"not {self._source.encoding}"
+        byte = self._byte + _num_bytes(line[:at])
+        # After a line with other characters than those of ASCII this is one bad byte, not another encoding.
+        hint = "" if self._proved else reading(line, at, self._byte, self._key)
+        return f"not UTF-8 at byte {byte} of the file{hint}"
+
     @staticmethod
-    def _split(file: BinaryIO) -> Iterator[str]:
-        for line in map(_decode, file):
+    def _split(source: Opened) -> Iterator[str]:
+        for line in map(_decode, source.file):
             if "\r" in line:
                 yield from _LONE_RETURN.split(line)
             else:
@@ -80,12 +111,6 @@ class TextLines:
 
 def _decode(line: bytes) -> str:
     return line.decode("utf-8", "surrogateescape")
-
-
-def shown(value: object, limit: int = 60) -> str:
-    """A value as one short line."""
-    text = repr(value)
-    return text if len(text) <= limit else f"{text[: limit - 2]}…{text[-1]}"
 
 
 def _num_bytes(text: str) -> int:

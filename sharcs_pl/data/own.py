@@ -44,8 +44,9 @@ class OwnSource:
     in the order of their ids, None finds them in train; `label_range` makes it a regression, and with
     `label_range_strict` no score may lie outside of it. `positive`: of two classes the one that gets id 1, which f1 is
     about. `hub`: a dataset's id on the Hugging Face hub, or a local dataset folder. `quoting`: `standard`, or `none`:
-    in CSV and TSV files a quote is a character like any other. `calibration` is given as `dev` is; a share is one of
-    what `dev` leaves.
+    in CSV and TSV files a quote is a character like any other. `delimiter`: the character between their cells, None
+    finds it in the header. `encoding`: of text files without a byte-order mark, None for UTF-8. `calibration` is
+    given as `dev` is; a share is one of what `dev` leaves.
     """
 
     train: str | None
@@ -62,6 +63,8 @@ class OwnSource:
     hub_config: str | None = None
     quoting: str = "standard"
     calibration: str | float | None = None
+    delimiter: str | None = None
+    encoding: str | None = None
     name: str = "own"
 
     @property
@@ -175,7 +178,7 @@ def _spec(source: OwnSource, target: Target) -> TaskSpec:
 def _read(source: OwnSource, split: str) -> RawSplit:
     # A test split may keep its labels to itself.
     columns, optional = (source.text, source.label) if split == "test" else ((*source.text, source.label), None)
-    request = Request(columns, optional, source.quoting)
+    request = Request(columns, optional, source.quoting, source.delimiter, source.encoding)
     value = getattr(source, SPLITS[split])
     if source.hub is not None:
         return read_hub(source.hub, source.hub_config, value, request)

@@ -9,7 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sharcs_pl.data.files import DELIMITERS, Request, Row, check_columns, read_rows, shown, text_fault
+from sharcs_pl.data.files import ALL_TEXT, Request, Row, check_columns, format_of, read_rows, shown, text_fault
 from sharcs_pl.data.hub import load_hub
 
 if TYPE_CHECKING:
@@ -34,11 +34,11 @@ def read_file(path: Path, request: Request) -> RawSplit:
     """The last column of the request is the label, the optional one included. Raises `ValueError` with file and line.
 
     An optional label that every row leaves empty is not there; one that only some do is a fault of the first of these.
-    Spaces around a label of a CSV or TSV file are no part of it.
+    Spaces around a label of a CSV, TSV or Excel file are no part of it.
     """
     width = len(request.columns) - (request.optional is None)
     rows = read_rows(path, request)
-    if path.suffix.lower() in DELIMITERS:
+    if format_of(path)[0] in ALL_TEXT:
         rows = ((place, (*values[:width], *map(str.strip, values[width:]))) for place, values in rows)
     return _collect(path.name, rows, request.columns[:width], optional=request.optional is not None)
 

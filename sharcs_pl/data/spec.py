@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from sharcs_pl.data.files import one_line
+from sharcs_pl.data.shown import one_line
 
 UNKNOWN_LABEL = -1  # of a test split that keeps its labels to itself
 

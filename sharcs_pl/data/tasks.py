@@ -10,7 +10,7 @@ import numpy as np
 
 from sharcs_pl.data.hub import load_hub
 from sharcs_pl.data.spec import UNKNOWN_LABEL, DataWarning, Examples, TaskSpec
-from sharcs_pl.data.tsv import read_header, read_tsv
+from sharcs_pl.data.tsv import TsvFile
 
 _MNLI_FILES = {"train": "train.tsv"} | {
     f"{split}_{kind}": f"{file}_{kind}.tsv"
@@ -159,8 +159,8 @@ def load_examples(spec: TaskSpec, split: str, data_dir: str | Path | None = None
     """One split, from local files or, without `data_dir`, from the hub.
 
     `data_dir` is the task's own folder, or one that holds the official folder of that task. A number of rows other than
-    the official one is a `DataWarning`. Raises `ValueError`: naming `task.data_dir` when there is nothing to load, with
-    file and line for a malformed row.
+    the official one is a `DataWarning`, and so are lines that were left out. Raises `ValueError`: naming
+    `task.data_dir` when there is nothing to load, with file and line for a malformed row.
     """
     if split not in spec.files:
         raise ValueError(f"{spec.name} has no split {split!r}; there are {', '.join(spec.files)}")
@@ -192,19 +192,22 @@ def _from_hub(spec: TaskSpec, split: str) -> Examples:
 
 def _from_file(spec: TaskSpec, split: str, data_dir: Path) -> Examples:
     path = _find(spec, spec.files[split], data_dir.expanduser())
+    file = TsvFile(path)
     hidden = split.startswith("test")
     names = None if hidden else spec.headerless
     wanted = list(spec.text_columns)
-    if not hidden or spec.label_column in read_header(path):
+    if not hidden or spec.label_column in file.header:
         wanted.append(spec.label_column)
     texts: list[tuple[str, ...]] = []
     labels: list[float] = []
-    for line, cells in read_tsv(path, wanted, names, spec.skip_short):
+    for line, cells in file.rows(wanted, names, spec.skip_short):
         texts.append(tuple(cells[: len(spec.text_columns)]))
         place = f"{path}, line {line}"
         if not spec.allow_empty and not all(text.strip() for text in texts[-1]):
             raise ValueError(f"{place}: an empty text among {', '.join(spec.text_columns)}")
         labels.append(_label(spec, cells[-1], place) if len(cells) > len(texts[-1]) else UNKNOWN_LABEL)
+    if file.left_out:
+        warnings.warn(f"{path}: {file.left_out} left out", DataWarning, stacklevel=3)
     return Examples(texts, _label_array(spec, labels))
 
 

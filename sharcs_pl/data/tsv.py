@@ -5,46 +5,70 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from sharcs_pl.data.files import utf8_fault
+from sharcs_pl.data.containers import UTF8, mark_of
 
 
-def read_tsv(
-    path: Path, wanted: Sequence[str], names: Sequence[str] | None = None, skip_short: bool = False
-) -> Iterator[tuple[int, list[str]]]:
-    """Line number (from 1) and the wanted cells of each row.
+class TsvFile:
+    """The lines of a file without the blank ones; `blank` and `short` count what is left out.
 
-    Quotes mean nothing: a text may hold one of a pair. `names` are the columns of a file without a header. Rows with
-    too few cells are left out where `skip_short`. Raises `ValueError` with file and line.
+    Raises `ValueError` with file and line where it is not UTF-8, nor UTF-16 with a byte-order mark.
     """
-    lines = _lines(path)
-    names = names or (lines.pop(0)[1].split("\t") if lines else [])
-    places = [_place(path, names, column) for column in wanted]
-    for number, line in lines:
-        cells = line.split("\t")
-        if skip_short and len(cells) < len(names):
-            continue
-        if len(cells) != len(names) and not skip_short:
-            raise ValueError(f"{path}, line {number}: {len(cells)} cells, expected {len(names)}: {', '.join(names)}")
-        yield number, [cells[place] for place in places]
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.short = 0
+        lines = list(enumerate(_text(path).removesuffix("\n").split("\n"), 1))
+        self._lines = [(number, line) for number, line in lines if line]
+        self.blank = len(lines) - len(self._lines)
+
+    @property
+    def header(self) -> list[str]:
+        """The cells of the first line."""
+        return self._lines[0][1].split("\t") if self._lines else []
+
+    def rows(
+        self, wanted: Sequence[str], names: Sequence[str] | None = None, skip_short: bool = False
+    ) -> Iterator[tuple[int, list[str]]]:
+        """Line number (from 1) and the wanted cells of each row.
+
+        Quotes mean nothing: a text may hold one of a pair. `names` are the columns of a file without a header. Rows
+        with too few cells are left out where `skip_short`. Raises `ValueError` with file and line.
+        """
+        lines = self._lines if names else self._lines[1:]
+        names = names or self.header
+        places = [self._place(names, column) for column in wanted]
+        for number, line in lines:
+            cells = line.split("\t")
+            if skip_short and len(cells) < len(names):
+                self.short += 1
+                continue
+            if len(cells) != len(names) and not skip_short:
+                expected = f"expected {len(names)}: {', '.join(names)}"
+                raise ValueError(f"{self.path}, line {number}: {len(cells)} cells, {expected}")
+            yield number, [cells[place] for place in places]
+
+    @property
+    def left_out(self) -> str | None:
+        """What `rows` has passed over; None where that is nothing."""
+        counts = {"blank": self.blank, "too short": self.short}
+        parts = [f"{count:,} {what}" for what, count in counts.items() if count]
+        return f"{' and '.join(parts)} line{'s' if self.blank + self.short > 1 else ''}" if parts else None
+
+    def _place(self, names: Sequence[str], column: str) -> int:
+        if column not in names:
+            raise ValueError(f"{self.path}, line 1: no column {column!r} among {', '.join(names) or 'none'}")
+        return list(names).index(column)
 
 
-def read_header(path: Path) -> list[str]:
-    """The cells of the first line."""
-    lines = _lines(path)
-    return lines[0][1].split("\t") if lines else []
-
-
-def _lines(path: Path) -> list[tuple[int, str]]:
-    """Numbered lines that are not empty; only line feeds and carriage returns end one, not every Unicode separator."""
+def _text(path: Path) -> str:
+    """Only line feeds and carriage returns end a line, not every Unicode separator."""
+    content = path.read_bytes()
+    encoding, length = mark_of(content[:4])
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        line, byte = utf8_fault(path)
-        raise ValueError(f"{path}, line {line}: not UTF-8 at byte {byte} of the file") from None
-    return [(number, line) for number, line in enumerate(text.split("\n"), 1) if line]
-
-
-def _place(path: Path, names: Sequence[str], column: str) -> int:
-    if column not in names:
-        raise ValueError(f"{path}, line 1: no column {column!r} among {', '.join(names) or 'none'}")
-    return list(names).index(column)
+        text = content[length:].decode(encoding or UTF8)
+    except UnicodeDecodeError as error:
+        byte = length + error.start
+        line = content.count(b"\n", 0, byte) + 1
+        why = f"not {encoding}" if encoding not in (None, UTF8) else f"not UTF-8 at byte {byte} of the file"
+        raise ValueError(f"{path}, line {line}: {why}; the official files are UTF-8") from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")

@@ -17,6 +17,7 @@ from sharcs_pl.inference.feed import windows
 from sharcs_pl.models.architectures import encoder_sizes
 from sharcs_pl.models.pretrained import check_finite
 from sharcs_pl.models.routed import SharcsForSequenceClassification
+from sharcs_pl.models.vocabulary import check_tokenizer, num_embeddings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -66,6 +67,7 @@ class RoutedPredictor:
         window: int = 16,
     ) -> None:
         config = model.config
+        check_tokenizer("the model", tokenizer, num_embeddings(config.to_dict()))
         longest = encoder_sizes(config.encoder).max_tokens
         self.max_length = min(max_length or tokenizer.model_max_length, longest)
         self.batch_size = batch_size

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
-from sharcs_pl.data.files import READERS, Request, Row, check_file, shown, text_fault
+from sharcs_pl.data.containers import Opened, standard_input
+from sharcs_pl.data.files import READERS, Request, Row, check_file, rows_in, shown, source_of, text_fault
 from sharcs_pl.data.lines import Fault, TextLines
 
 if TYPE_CHECKING:
@@ -25,8 +24,8 @@ _NAMED = 100  # rows of a pipe that may all be unusable before it is given up
 class Layout:
     """Where the rows are and what is read of them.
 
-    `path`: None for stdin. `suffix`: the format. `text`: one or two columns; `keep`: columns carried along. `quoting`:
-    of CSV and TSV. `allow_empty`: an empty text is one.
+    `path`: None for stdin. `suffix`: the format. `text`: one or two columns; `keep`: columns carried along. `quoting`,
+    `delimiter`, `encoding` and `usual_delimiter`: as in a `Request`. `allow_empty`: an empty text is one.
     """
 
     path: Path | None
@@ -34,6 +33,9 @@ class Layout:
     text: tuple[str, ...]
     keep: tuple[str, ...] = ()
     quoting: str = "standard"
+    delimiter: str | None = None
+    encoding: str | None = None
+    usual_delimiter: str | None = None
     allow_empty: bool = False
 
     @property
@@ -45,7 +47,7 @@ class Layout:
     def request(self) -> Request:
         """The columns, each once: the texts first."""
         columns = tuple(dict.fromkeys((*self.text, *self.keep)))
-        return Request(columns, quoting=self.quoting, quoting_key="quoting")
+        return Request(columns, None, self.quoting, self.delimiter, self.encoding, self.usual_delimiter, prefix="")
 
 
 @dataclass(frozen=True)
@@ -176,25 +178,21 @@ def _segment(
 
 
 def _found(layout: Layout) -> Iterator[Row | Fault]:
-    with _opened(layout.path) as file:
-        if layout.suffix == LINES:
-            yield from _read_lines(file, layout.name)
-        else:
-            yield from READERS[layout.suffix](file, layout.name, layout.request)
+    request = layout.request
+    if layout.path is None:
+        source = standard_input(request.encoding, request.key("encoding"))
+    else:
+        source = source_of(layout.path, request)
+    return rows_in(source, layout.name, _read_lines if layout.suffix == LINES else READERS[layout.suffix], request)
 
 
-def _opened(path: Path | None) -> Any:
-    # stdin under a reader of its own: Python cannot end while a thread of a stream waits for the one of `sys`.
-    return path.open("rb") if path is not None else nullcontext(os.fdopen(0, "rb", closefd=False))
-
-
-def _read_lines(file: BinaryIO, name: str) -> Iterator[Row | Fault]:
-    lines = TextLines(file, name, returns=False)
+def _read_lines(source: Opened, request: Request) -> Iterator[Row | Fault]:
+    """A row per line, so that the answers pair with the lines; a blank one is an empty text."""
+    lines = TextLines(source, request.key("encoding"), returns=False)
     for line in lines:
-        fault, text = lines.fault, line.removesuffix("\n").removesuffix("\r")
+        fault = lines.fault
         lines.begin()
-        if fault or text.strip():
-            yield fault or (lines.place(lines.number), (text,))
+        yield fault or (lines.place(lines.number), (line.removesuffix("\n").removesuffix("\r"),))
 
 
 def _input_row(number: int, found: Row, layout: Layout) -> InputRow | Rejected:
@@ -202,6 +200,8 @@ def _input_row(number: int, found: Row, layout: Layout) -> InputRow | Rejected:
     columns = layout.request.columns
     texts = values[: len(layout.text)]
     error = text_fault(texts, layout.text, layout.allow_empty)
+    if error and layout.suffix == LINES:
+        error = "the line is empty"  # has no column to name
     kept = tuple(values[columns.index(column)] for column in layout.keep)
     for column, value in zip(layout.keep, kept, strict=True):
         if isinstance(value, bytes):

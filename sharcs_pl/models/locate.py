@@ -9,6 +9,7 @@ from typing import Any
 
 from sharcs_pl.models.architectures import OURS, EncoderSizes, encoder_sizes
 from sharcs_pl.models.folder import check_folder, read_config, read_json
+from sharcs_pl.models.vocabulary import check_vocabulary, num_embeddings
 
 _PROBE_SECONDS = 5.0
 
@@ -16,12 +17,13 @@ _PROBE_SECONDS = 5.0
 @dataclass(frozen=True)
 class EncoderFiles:
     """A checkpoint that was found: what transformers loads it by, its sizes, and the bytes of its weights. ``ladder``:
-    the config of a model of several widths, None for any other."""
+    the config of a model of several widths, None for any other. ``embeddings``: of tokens, where the config tells."""
 
     source: str
     sizes: EncoderSizes
     weight_bytes: int
     ladder: dict[str, Any] | None = None
+    embeddings: int | None = None
 
 
 def locate(pretrained: str) -> EncoderFiles:
@@ -57,7 +59,9 @@ def _from_folder(folder: Path) -> EncoderFiles:
     except ValueError as error:
         raise ValueError(str(error).replace("encoder.pretrained:", f"encoder.pretrained={folder}:")) from error
     ladder = config if len(config.get("widths", ())) > 1 else None
-    return EncoderFiles(str(folder), sizes, check_folder(folder), ladder)
+    weight_bytes = check_folder(folder)
+    check_vocabulary(f"encoder.pretrained={folder}", folder, config)
+    return EncoderFiles(str(folder), sizes, weight_bytes, ladder, num_embeddings(config))
 
 
 def _from_hub(name: str) -> EncoderFiles:
@@ -72,7 +76,7 @@ def _from_hub(name: str) -> EncoderFiles:
         raise ValueError(f"encoder.pretrained={name} is neither a folder nor a hub id such as org/name") from error
     if why is None:
         config = read_json(Path(hf_hub_download(name, "config.json")))
-        return EncoderFiles(name, encoder_sizes(config), 0)
+        return EncoderFiles(name, encoder_sizes(config), 0, embeddings=num_embeddings(config))
     if isinstance(cached, str):
         return _from_folder(Path(cached).parent)
     raise ValueError(

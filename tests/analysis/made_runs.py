@@ -36,10 +36,10 @@ def make_run(
     `right`. `texts`, `labels` [S]: None for a text that all share and both classes in turn."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng([seed, int(1000 * right)])
-    labels = np.arange(samples) % 2 if labels is None else np.array(labels)
+    truth = np.arange(samples) % 2 if labels is None else np.array(labels)
     texts = ["a text"] * samples if texts is None else texts
-    answers = np.where(rng.random(samples) < right, labels, 1 - labels)
-    value = float((answers == labels).mean())
+    answers = np.where(rng.random(samples) < right, truth, 1 - truth)
+    value = float((answers == truth).mean())
     metrics = {
         "task": task,
         "metric": metric,
@@ -59,7 +59,7 @@ def make_run(
     with (folder / "predictions.tsv").open("w", newline="") as file:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
         writer.writerow(["uid", "label", "prediction", "confidence", "rung", "macs", "sentence"])
-        for uid, (label, answer, text) in enumerate(zip(labels, answers, texts, strict=True)):
+        for uid, (label, answer, text) in enumerate(zip(truth, answers, texts, strict=True)):
             writer.writerow([uid, f"class {label}", f"class {answer}", "0.9", 0, int(cost * dense_macs), text])
     if points is not None:
         _write_curve(folder / "curve.csv", method, points, dense_macs)

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sharcs_pl.data.files import Request, check_columns, check_file, listed, one_line, read_rows, shown, utf8_fault
-from tests.data.formats import NASTY, SUFFIXES, write_rows
+from sharcs_pl.data.files import Request, check_columns, check_file, listed, one_line, read_rows, shown
+from tests.data.formats import CONTAINERS, NASTY, SUFFIXES, write_rows
 
 REQUEST = Request(("text", "label"))
 
@@ -34,7 +34,7 @@ def fault(path: Path, request: Request = REQUEST) -> str:
     return message
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", CONTAINERS)
 def test_texts_survive_unchanged(suffix: str, tmp_path: Path):
     texts = list(NASTY.values())
     columns = {"id": range(len(texts)), "label": ["x"] * len(texts), "text": texts}
@@ -203,7 +203,14 @@ def test_columns_are_named_with_the_closest(tmp_path: Path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("a.json", r"task\.train=.*: the suffix '\.json' is not supported; choose among \.csv, .*\.parquet"),
+        ("a.doc", r"task\.train=.*: the suffix '\.doc' is not supported; choose among \.csv, .*\.json, .*\.parquet"),
+        ("a.ods", r"task\.train=.*: the suffix '\.ods' is not supported; save it as \.xlsx or \.csv"),
+        ("a.XLS", r"the suffix '\.xls' is not supported; save it as \.xlsx or \.csv"),
+        ("a.zip", r"the suffix '\.zip' is not supported; unpack it first"),
+        ("a.gz", r"a\.gz: the name must tell the format before \.gz, such as data\.csv\.gz"),
+        ("a.doc.gz", r"the suffix '\.doc' is not supported; choose among"),
+        ("a.parquet.gz", r"a \.parquet file is compressed inside; unpack it"),
+        ("a.csv.gz", r"task\.train=.*a\.csv\.gz: there is no such file"),
         ("validation", r"the suffix '' is not supported"),
         ("a.csv", r"task\.train=.*a\.csv: there is no such file"),
         ("folder.csv", r"folder\.csv is a folder"),
@@ -229,7 +236,3 @@ def test_values_are_shown_short_and_on_one_line():
     assert listed(["a", "b"]) == "a, b"
     assert listed([]) == "none"
     assert listed(["x" * 50, "y" * 50, "z"], limit=60) == f"{'x' * 39}…, … and 2 more"
-
-
-def test_the_first_fault_of_utf8_is_found(tmp_path: Path):
-    assert utf8_fault(write(tmp_path, "a", b"\xef\xbb\xbfab\n\n\xff\xfe\n\xff")) == (3, 7)

@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 
 from sharcs_pl.data.own import OwnSource, check_own, load_own, save_task, split_share
 from sharcs_pl.data.spec import DataWarning, Examples
-from tests.data.formats import SUFFIXES, write_rows
+from tests.data.formats import CONTAINERS, SUFFIXES, write_rows
 
 
 def source(train: Path | None = None, **changes: Any) -> OwnSource:
@@ -44,7 +44,7 @@ def test_every_format_gives_the_same_examples(
     folder = tmp_path_factory.mktemp("formats")
     columns = {"a": [row[0] for row in rows], "label": [classes[row[2]] for row in rows], "b": [row[1] for row in rows]}
     expected = ([(a, b) for a, b, _ in rows], [index for _, _, index in rows], np.int64)
-    for suffix in SUFFIXES:
+    for suffix in CONTAINERS:
         path = write_rows(folder / f"rows{suffix}", columns)
         spec, found = load_own(source(path, text=("a", "b"), labels=tuple(classes)), ["train"], 1)
         assert described(found["train"]) == expected, suffix
@@ -334,7 +334,12 @@ def test_faults_of_a_dataset_name_what_is_there(hub: OwnSource):
 def test_a_saved_task_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     config = {"train": "a.csv", "dev": 0.1, "test": None, "text": ["q", "a"], "label": "1e3", "max_length": 64}
-    config |= {"labels": ["null", "true", "1", "1.5", "no: #", "a\nb"], "quoting": "none"}
+    config |= {
+        "labels": ["null", "true", "1", "1.5", "no: #", "a\nb"],
+        "quoting": "none",
+        "delimiter": "\t",
+        "encoding": "cp1252",
+    }
     path = save_task(config, "tickets", tmp_path / "conf")
     assert path == tmp_path / "conf" / "task" / "tickets.yaml"
     expected = {key: value for key, value in config.items() if key not in ("test", "max_length")}

@@ -12,7 +12,7 @@ from tests.data.formats import NASTY, SUFFIXES, write_rows
 
 REQUEST = Request(("text", "label"))
 HIDDEN = Request(("text",), optional="label")
-TYPED = (".jsonl", ".ndjson", ".parquet")
+TYPED = (".jsonl", ".ndjson", ".json", ".parquet")
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -46,12 +46,14 @@ def test_a_label_column_that_is_empty_throughout_is_none(suffix: str, tmp_path: 
     for empty in (["", " "], *([[None, None]] if suffix in TYPED else [])):
         path = write_rows(tmp_path / f"a{suffix}", {"text": ["x", "y"], "label": empty})
         assert (read_file(path, HIDDEN).labels, len(read_file(path, HIDDEN).texts)) == (None, 2)
-        with pytest.raises(ValueError, match=r"(line 2|line 1|row 1): no label$"):
+        with pytest.raises(ValueError, match=r"(line 2|line 1|row 1|item 1): no label$"):
             read_file(path, REQUEST)
     for labels in (["a", "", "b", ""], ["", "b", "c", "d"]):
         path = write_rows(tmp_path / f"a{suffix}", {"text": ["w", "x", "y", "z"], "label": labels})
         first = labels.index("") + (2 if suffix in (".csv", ".tsv") else 1)
-        with pytest.raises(ValueError, match=rf"^a\{suffix}, (line|row) {first}: no label, and other rows have one"):
+        with pytest.raises(
+            ValueError, match=rf"^a\{suffix}, (line|row|item) {first}: no label, and other rows have one"
+        ):
             read_file(path, HIDDEN)
 
 
@@ -94,7 +96,7 @@ FAULTS = [
 )
 def test_a_row_that_cannot_be_used_is_named(suffix: str, columns: dict, message: str, tmp_path: Path):
     path = write_rows(tmp_path / f"tickets{suffix}", columns)
-    with pytest.raises(ValueError, match=rf"^tickets\{suffix}, (line|row) \d: {message}$") as caught:
+    with pytest.raises(ValueError, match=rf"^tickets\{suffix}, (line|row|item) \d: {message}$") as caught:
         read_file(path, REQUEST)
     assert len(str(caught.value)) < 300
 

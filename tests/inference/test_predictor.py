@@ -65,6 +65,14 @@ def test_long_texts_are_cut_as_in_training(predictor: RoutedPredictor, folder: P
     assert shorter.predict([long])[0].macs < predictor.predict([long])[0].macs
 
 
+def test_a_tokenizer_that_is_not_the_models_is_refused(predictor: RoutedPredictor, folder: Path) -> None:
+    model = SharcsForSequenceClassification.from_pretrained(folder)
+    known = len(predictor.tokenizer)
+    predictor.tokenizer.add_tokens(["<new>"])
+    with pytest.raises(ValueError, match=f"its tokenizer has {known + 1} ids, its encoder {known} embeddings"):
+        RoutedPredictor(model, predictor.tokenizer)
+
+
 def test_pairs_and_what_is_no_text(predictor: RoutedPredictor) -> None:
     assert predictor.predict([("good film", "bad film")]) != predictor.predict([("bad film", "good film")])
     with pytest.raises(ValueError, match="text 1: int is not a text"):

@@ -131,7 +131,8 @@ def test_lines_that_are_not_utf8_are_named_with_their_byte(quoting: str, tmp_pat
 
 def test_a_row_over_several_lines_names_the_line_that_is_not_utf8(tmp_path: Path) -> None:
     found = told(read(write(tmp_path, "a.csv", b'text\n"a\ncaf\xe9\nb"\nlast\n')))
-    assert found == ["a.csv, line 3: not UTF-8 at byte 11 of the file", ("last",)]
+    told_how = "not UTF-8 at byte 11 of the file; encoding=cp1252 would read 'café' here"
+    assert found == [f"a.csv, line 3: {told_how}", ("last",)]
 
 
 def test_an_open_quote_is_told_though_a_line_it_swallows_is_not_utf8(tmp_path: Path) -> None:
@@ -153,7 +154,10 @@ def test_rows_of_a_wrong_length_are_left_out(tmp_path: Path) -> None:
 
 def test_a_text_per_line(tmp_path: Path) -> None:
     found = told(read(write(tmp_path, "a.txt", b'\xef\xbb\xbfa, "b"\r\n\n \ncaf\xe9\nc\x0bd\re')))
-    assert found == [('a, "b"',), "a.txt, line 4: not UTF-8 at byte 17 of the file", ("c\x0bd\re",)]
+    empty = [f"a.txt, line {line}: the line is empty" for line in (2, 3)]
+    wrong = "a.txt, line 4: not UTF-8 at byte 17 of the file"
+    assert found == [('a, "b"',), *empty, wrong, ("c\x0bd\re",)]
+    assert told(read(tmp_path / "a.txt", allow_empty=True))[1:3] == [("",), (" ",)]
     with pytest.raises(ValueError, match="one text per line and no columns such as question, answer"):
         check_layout(layout(tmp_path / "a.txt", "question", "answer"))
     with pytest.raises(ValueError, match="no columns such as text, id"):

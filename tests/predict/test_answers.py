@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
+import lzma
 import subprocess
 import tracemalloc
 from collections import Counter
@@ -16,7 +18,7 @@ import pytest
 import torch
 
 import sharcs_pl.predict as entry
-from sharcs_pl.data import files
+from sharcs_pl.data import parquet
 from sharcs_pl.inference import writers
 from sharcs_pl.inference.predictor import Prediction, RoutedPredictor
 from sharcs_pl.models.routed import SharcsForSequenceClassification
@@ -126,6 +128,37 @@ def test_rejected_rows_are_listed_and_the_others_answered(
     assert "answers in" in told.err
 
 
+def test_every_line_of_a_text_file_keeps_its_number(model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "in.txt"
+    path.write_text("good\n\nbad film\n \nvery\n\n")
+    with pytest.raises(ValueError, match=r"^in\.txt, line 2: the line is empty$"):
+        predict(model, path, tmp_path / "out.jsonl")
+    predict(model, path, tmp_path / "out.jsonl", on_error="skip")
+    assert [row["row"] for row in lines(tmp_path / "out.jsonl")] == [1, 3, 5]
+    assert [row["row"] for row in lines(tmp_path / "out.rejected.jsonl")] == [2, 4, 6]
+
+
+WAYS: list[tuple[str, bytes, dict[str, Any]]] = [
+    ("in.csv", "sep=;\r\nid;text\r\n1;good, film\r\n2;bad\r\n".encode("utf-8-sig"), {}),
+    ("in.csv", "id\ttext\n1\tgood, film\n2\tbad\n".encode("utf-16"), {}),
+    ("in.tsv.gz", gzip.compress(b"id|text\n1|good, film\n2|bad\n"), {}),
+    ("in.csv", b"id^text\n1^good, film\n2^bad\n", {"delimiter": "^"}),
+    ("in.json", b'[{"text": "good, film"},\n {"text": "bad"}]', {}),
+    ("in.txt.xz", lzma.compress("good, film\nbad\n".encode("utf-16-le")), {"encoding": "utf-16-le"}),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "options"), WAYS)
+def test_files_as_other_programs_write_them(
+    model: Path, tmp_path: Path, name: str, content: bytes, options: dict[str, Any]
+) -> None:
+    write_texts(tmp_path / "plain.jsonl", ["good, film", "bad"])
+    predict(model, tmp_path / "plain.jsonl", tmp_path / "expected.jsonl")
+    (tmp_path / name).write_bytes(content)
+    predict(model, tmp_path / name, tmp_path / "out.jsonl", **options)
+    assert lines(tmp_path / "out.jsonl") == lines(tmp_path / "expected.jsonl")
+
+
 def test_pipes(model: Path, tmp_path: Path) -> None:
     texts = texts_of(6)
     path = write_texts(tmp_path / "in.csv", texts)
@@ -188,19 +221,22 @@ class Instant:
         return list(map(self.answer, texts))
 
 
-@pytest.mark.parametrize(("mode", "suffix"), [("stream", ".parquet"), ("batch", ".jsonl")])
+@pytest.mark.parametrize(
+    ("mode", "suffix", "output"),
+    [("stream", ".parquet", ".parquet"), ("batch", ".jsonl", ".jsonl"), ("stream", ".json.gz", ".csv")],
+)
 def test_memory_does_not_grow_with_the_input(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, suffix: str
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, suffix: str, output: str
 ) -> None:
     instant = Instant(model)
     monkeypatch.setattr(entry, "load", lambda *_: instant)
-    for module in (files, writers):
+    for module in (parquet, writers):
         monkeypatch.setattr(module, "_BATCH", 256)
     peaks = []
     for rows in (100, 1_500, 6_000):
         path = write_texts(tmp_path / f"in_{rows}{suffix}", [f"{number} " * 100 for number in range(rows)])
         tracemalloc.start()
-        predict(model, path, tmp_path / f"out{suffix}", mode=mode, batch_size=4, keep="text", overwrite=True)
+        predict(model, path, tmp_path / f"out{output}", mode=mode, batch_size=4, keep="text", overwrite=True)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[2] < peaks[1] + 500_000  # 4,500 rows are more than 2 MB

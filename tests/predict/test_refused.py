@@ -14,7 +14,7 @@ from tests.predict.conftest import command
 from tests.test_bad_input import RECORD, Place, place  # noqa: F401  (a fixture)
 
 CONFIG = {"model_type": "bert", "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 4}
-CONFIG |= {"intermediate_size": 32, "max_position_embeddings": 64}
+CONFIG |= {"intermediate_size": 32, "max_position_embeddings": 64, "vocab_size": 50}
 
 
 @pytest.fixture
@@ -57,10 +57,26 @@ GOOD = "run=model input=in.jsonl output=out.jsonl"
         (_nothing, GOOD.replace("=model", "=enc"), ["run=enc is no model of this project", "model_type='bert'"]),
         (_nothing, GOOD.replace("=model", "=glue"), ["run=glue holds neither a run nor a saved model"]),
         (_file("model/model.safetensors", b"\x90" * 99), GOOD, ["model.safetensors is damaged"]),
+        (_file("model/tokenizer.json", '{"model": {"vocab": {"a": 99}}}'), GOOD,
+         ["run=model: its tokenizer has 100 ids, its encoder 50 embeddings"]),
         (_file("model/config.json", "{"), GOOD, ["model/config.json is not valid JSON"]),
         (_nothing, GOOD.replace("in.j", "gone.j"), ["input=gone.jsonl: there is no such file"]),
-        (_nothing, GOOD.replace("in.jsonl", "enc"), ["input=enc", "'' is not supported", ".parquet, .txt"]),
-        (_file("in.json", "{}"), GOOD.replace("in.jsonl", "in.json"), ["'.json' is not supported"]),
+        (_nothing, GOOD.replace("in.jsonl", "enc"), ["input=enc", "'' is not supported", ".parquet, .xlsx, .txt"]),
+        (_file("in.doc", "{}"), GOOD.replace("in.jsonl", "in.doc"), ["'.doc' is not supported"]),
+        (_file("in.ods", "PK"), GOOD.replace("in.jsonl", "in.ods"), ["'.ods' is not supported; save it as .xlsx"]),
+        (_file("in.json", '{"review": ["a"]}'), GOOD.replace("in.jsonl", "in.json"),
+         ["in.json: one object with the keys review", "a list of objects"]),
+        (_file("in.json", '[{"review": "a"}, {"review": 3}]'), GOOD.replace("in.jsonl", "in.json"),
+         ["in.json, item 2: 'review' is 3, not a text"]),
+        (_file("in.csv.gz", "review\na\n"), GOOD.replace("in.jsonl", "in.csv.gz"), ["in.csv.gz: not a whole .gz file"]),
+        (_file("in.txt", "a\n\nb\n"), GOOD.replace("in.jsonl", "in.txt"), ["in.txt, line 2: the line is empty"]),
+        (_file("in.csv", "reviw;id\na;1\n"), GOOD.replace("in.jsonl", "in.csv"),
+         ["no column 'review'", "; delimiter=semicolon makes them reviw, id"]),
+        (_file("in.csv", b"review\ncaf\xe9\n"), GOOD.replace("in.jsonl", "in.csv"),
+         ["in.csv, line 2: not UTF-8 at byte 10", "; encoding=cp1252 would read 'café' here"]),
+        (_nothing, f"{GOOD} delimiter=ab", ["delimiter=ab is no delimiter", "semicolon"]),
+        (_nothing, f"{GOOD} encoding=latn1", ["encoding=latn1 is no encoding", "did you mean latin1"]),
+        (_nothing, f"{GOOD} text=a,b", ["text=a,b is no list; did you mean 'text=[a,b]'?"]),
         (_file("in.jsonl", ""), GOOD, ["in.jsonl: no rows"]),
         (_file("in.jsonl", "\n\n"), f"{GOOD} on_error=skip", ["in.jsonl: no rows"]),
         (_file("in.parquet", "PAR1 cut"), GOOD.replace("in.jsonl", "in.parquet"), ["not a whole parquet file"]),

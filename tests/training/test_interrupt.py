@@ -190,7 +190,8 @@ def test_a_stop_among_accumulated_steps_waits_for_their_update(tmp_path: Path) -
 
 @pytest.mark.parametrize("least", ["min_epochs", "min_steps"])
 def test_a_stop_before_the_least_that_was_asked_for_is_no_stop(least: str) -> None:
-    trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, max_epochs=3, **{least: 2})
+    options: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "max_epochs": 3, least: 2}
+    trainer = L.Trainer(accelerator="cpu", **options)
     assert not may_stop(trainer)
     trainer.fit_loop.epoch_progress.current.completed = 2
     trainer.fit_loop.epoch_loop.automatic_optimization.optim_progress.optimizer.step.total.completed = 2

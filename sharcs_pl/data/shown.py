@@ -1,0 +1,30 @@
+"""Values and names as messages show them: short, and on one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def shown(value: object, limit: int = 60) -> str:
+    """A value as one short line."""
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[: limit - 2]}…{text[-1]}"
+
+
+def listed(names: Iterable[str], limit: int = 120) -> str:
+    """As many names as fit, and how many more there are."""
+    parts = [one_line(name) for name in names]
+    if not parts:
+        return "none"
+    count, length = 1, len(parts[0])
+    while count < len(parts) and length + 2 + len(parts[count]) <= limit:
+        length += 2 + len(parts[count])
+        count += 1
+    rest = len(parts) - count
+    return ", ".join(parts[:count]) + (f", … and {rest:,} more" if rest else "")
+
+
+def one_line(name: str, limit: int = 40) -> str:
+    """A name without line breaks, shortened."""
+    text = name if name.isprintable() else repr(name)
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"

@@ -1,0 +1,70 @@
+"""Do a tokenizer's ids fit the encoder's embeddings? One that does not ends in an index error, at some later text.
+
+Loads no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sharcs_pl.models.folder import read_json
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def check_vocabulary(given: str, folder: Path, config: Mapping[str, Any]) -> None:
+    """``ValueError`` that starts with ``given`` where the folder's tokenizer has an id for which the encoder, by its
+    parsed ``config.json``, has no embedding."""
+    _check(given, num_ids(folder), num_embeddings(config))
+
+
+def check_tokenizer(given: str, tokenizer: PreTrainedTokenizerBase, embeddings: int | None) -> None:
+    """The same of a tokenizer that is loaded, and the number of embeddings where it is known."""
+    _check(given, max(tokenizer.get_vocab().values(), default=-1) + 1, embeddings)
+
+
+def num_embeddings(config: Mapping[str, Any]) -> int | None:
+    """Of tokens, where the config of an encoder, or of a model of this project, tells."""
+    encoder = config.get("encoder", config)
+    found = encoder.get("vocab_size") if isinstance(encoder, Mapping) else None
+    return found if type(found) is int else None
+
+
+def num_ids(folder: Path) -> int | None:
+    """The number of ids of a folder's tokenizer; None where its files do not tell it simply."""
+    if (folder / "tokenizer.json").is_file():
+        ids = _fast_ids(read_json(folder / "tokenizer.json"))
+    elif (folder / "vocab.txt").is_file():
+        with (folder / "vocab.txt").open("rb") as file:
+            ids = range(sum(1 for _ in file))
+    elif (folder / "vocab.json").is_file():
+        ids = read_json(folder / "vocab.json").values()
+    else:
+        return None
+    added = folder / "added_tokens.json"
+    more = read_json(added).values() if added.is_file() else ()
+    return max((number for number in [*ids, *more] if type(number) is int), default=-1) + 1
+
+
+def _fast_ids(tokenizer: dict[str, Any]) -> list[Any]:
+    model, added = tokenizer.get("model"), tokenizer.get("added_tokens")
+    vocab = model.get("vocab") if isinstance(model, dict) else None
+    ids: list[Any] = []
+    if isinstance(vocab, dict):
+        ids += vocab.values()
+    elif isinstance(vocab, list):  # with a score each, the id is the place
+        ids += range(len(vocab))
+    if isinstance(added, list):
+        ids += [token.get("id") for token in added if isinstance(token, dict)]
+    return ids
+
+
+def _check(given: str, ids: int | None, embeddings: int | None) -> None:
+    if ids is not None and embeddings is not None and ids > embeddings:
+        raise ValueError(
+            f"{given}: its tokenizer has {ids:,} ids, its encoder {embeddings:,} embeddings (vocab_size): they do not "
+            "belong together; give a folder whose tokenizer is the encoder's own"
+        )
