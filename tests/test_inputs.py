@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sharcs_pl.config.calibrate import CalibrateConfig
-from sharcs_pl.config.evaluate import DataPaths, EvaluateConfig
+from sharcs_pl.config.calibrate import CalibrateConfig, CalibrationPaths
+from sharcs_pl.config.evaluate import EvaluateConfig
 from sharcs_pl.config.predict import PredictConfig
 from sharcs_pl.data.spec import DataWarning, Examples
 from sharcs_pl.inference.rows import InputRow
@@ -80,7 +80,7 @@ def test_every_command_reads_a_file_in_the_same_way(tmp_path: Path) -> None:
     plain = run_config(compose_config(*OWN, f"task.train={path}", f"task.dev={path}"))
     with pytest.raises(ValueError, match=r"a\.csv\.gz, line 2: .*; task\.encoding=cp1252 would read 'grün' here"):
         read_task(plain.task, (None,), 1)
-    here = DataPaths(encoding="cp1252", delimiter="semicolon")
+    here = CalibrationPaths(encoding="cp1252", delimiter="semicolon")
     for command in (EvaluateConfig(run="x", task=here), CalibrateConfig(run="x", budget=0.5, task=here).evaluation()):
         for run in (trained, plain):
             assert read_task(command.applied_to(run).task, (None,), 1)[1]["validation"].texts == texts
