@@ -147,6 +147,15 @@ def test_ids_of_the_hub_and_packages_travel() -> None:
         assert {key: kept["task"][key] for key in task} == task
 
 
+def test_of_calibration_texts_a_share_travels_and_a_name_on_the_hub_but_no_file() -> None:
+    own = {"train": "/home/alice/a.csv", "dev": 0.2}
+    assert travelling({"task": own | {"calibration": 0.1}})["task"] == {"dev": 0.2, "calibration": 0.1}
+    assert travelling({"task": own | {"calibration": "/home/alice/c.csv"}})["task"] == {"dev": 0.2}
+    assert travelling({"task": {"data_dir": "/home/alice", "calibration": 0.1}})["task"] == {"calibration": 0.1}
+    hub = {"hub": "some-org/data", "calibration": "kept"}
+    assert travelling({"task": hub})["task"] == hub
+
+
 @pytest.mark.parametrize("strange", [{}, {"task": [1]}, {"task": {"dev": 0.1}, "method": None}])
 def test_what_travels_of_a_strange_record_is_what_is_there(strange: Any) -> None:
     assert travelling(travelling(strange)) == travelling(strange)
@@ -156,7 +165,7 @@ def test_every_key_either_travels_or_is_a_place(tmp_path: Path) -> None:
     """A new key is one or the other: whoever adds it decides."""
     whole = asdict(read_record(stranger()))
     kept = travelling(whole)
-    places = {"data_dir", "train", "dev", "test", "hub", "hub_config", "save_as"}
+    places = {"data_dir", "train", "dev", "calibration", "test", "hub", "hub_config", "save_as"}
     assert set(whole["task"]) - set(kept["task"]) == places
     assert all(set(whole[name]) == set(kept[name]) for name in kept if isinstance(kept[name], dict) and name != "task")
 
