@@ -24,7 +24,7 @@ from sharcs_pl.models.locate import locate
 from sharcs_pl.models.stock_form import read_settings
 from sharcs_pl.models.vocabulary import check_tokenizer, check_vocabulary, num_embeddings
 from sharcs_pl.record import CHECKPOINT_KEY, FILE, read_record, travelling
-from sharcs_pl.runfiles import MARKER, SEEN_TEXTS
+from sharcs_pl.runfiles import MARKER, SEEN_TEXTS, model_names
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -74,7 +74,8 @@ def open_source(path: str, record_needed: bool = True) -> Source:
 def _run_directory(place: Path) -> Source:
     config = _config(read_json(place / MARKER).get("config"), place)
     checkpoints = [place / "checkpoints" / name for name in ("best.ckpt", "last.ckpt", "last.prev.ckpt")]
-    saved = [place / "model"] if (place / "model" / "config.json").is_file() else []  # else it holds the user's files
+    model = place / "model"
+    saved = [model] if model_names(model) else []  # it may hold files of the user's alone
     for weights in [*saved, *checkpoints]:
         if weights.exists():
             _check_weights(weights)
