@@ -116,17 +116,18 @@ def test_a_test_file_with_an_empty_label_column_is_predicted(tmp_path: Path, enc
     with pytest.warns(DataWarning, match=r"the whole numbers 0\.0, 1\.0 are read as the classes 0, 1"):
         fit(tmp_path / "run", f"task.train={path}", "task.dev=0.3", "task.text=review", "task.label=y",
             f"encoder.pretrained={encoder}")  # fmt: skip
-    test = write_rows(tmp_path / "test.csv", {"review": texts[:3], "y": ["", "", ""]})
+    new = ["a new text", "another", "the last one"]
+    test = write_rows(tmp_path / "test.csv", {"review": new, "y": ["", "", ""]})
     config = EvaluateConfig(run=str(tmp_path / "run"), split="test")
     config.task.test = str(test)
     assert evaluate(config) is None
     answers = rows(tmp_path / "run/evaluation/test/predictions.tsv")
     assert [row["label"] for row in answers] == ["", "", ""]
     assert {row["prediction"] for row in answers} <= {"0", "1"}
-    write_rows(test, {"review": texts[:3], "y": ["1", "0.0", "1.0"]})
+    write_rows(test, {"review": new, "y": ["1", "0.0", "1.0"]})
     assert evaluate(config) is not None
     assert [row["label"] for row in rows(tmp_path / "run/evaluation/test/predictions.tsv")] == ["1", "0", "1"]
-    write_rows(test, {"review": texts[:3], "y": ["1", "", ""]})
+    write_rows(test, {"review": new, "y": ["1", "", ""]})
     with pytest.raises(ValueError, match=r"^test\.csv, line 3: no label, and other rows have one"):
         evaluate(config)
 
