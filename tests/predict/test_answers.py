@@ -148,7 +148,10 @@ WAYS: list[tuple[str, bytes, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "content", "options"), WAYS)
+# With ids of their own: gzip writes the time, and workers of pytest-xdist must collect the same names.
+@pytest.mark.parametrize(
+    ("name", "content", "options"), WAYS, ids=["sep", "utf-16", "gzip", "delimiter", "json", "encoding"]
+)
 def test_files_as_other_programs_write_them(
     model: Path, tmp_path: Path, name: str, content: bytes, options: dict[str, Any]
 ) -> None:
