@@ -177,13 +177,12 @@ class RunConfig:
             if kept["task"][key] is None:
                 kept["task"].pop(key)
         kept["hardness"].pop("bounds")  # what is used of them stands in width.bounds
-        if self.task.positive is None:
-            kept["task"].pop("positive")  # younger than runs that may be gone on with
         kept["trainer"] = {k: v for k, v in kept["trainer"].items() if k not in DISPLAY_KEYS + PROCESS_KEYS}
         return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 _EXAMPLES = {"confidence": "[[0.8,1],[0,0.8]]", "entropy": "[[0,0.5],[0.5,100]]"}
 DISPLAY_KEYS = ("enable_progress_bar", "enable_model_summary", "log_every_n_steps", "profiler", "max_time", "max_steps")
-LATER_KEYS = ("calibration",)  # of the task: null is what runs were that did not know the key
+# Of the task: null is what runs were that did not know the key.
+LATER_KEYS = ("calibration", "positive", "delimiter", "encoding")
 PROCESS_KEYS = ("devices", "num_nodes", "strategy", "timeout_minutes")  # a run goes on on another number of processes
