@@ -270,9 +270,9 @@ def test_a_dev_share_that_a_grown_file_draws_anew_is_told_by_count(tmp_path: Pat
     for place in sources(tmp_path / "run", tmp_path / "elsewhere").values():
         if place.suffix == ".ckpt" and "elsewhere" in place.parts:
             continue  # a checkpoint alone knows no texts
+        # A model that lies alone does not say where its texts were.
+        data = {"train": str(tmp_path / "a.csv")} if "elsewhere" in place.parts else {}
         with pytest.warns(DataWarning, match=r"^\d+ of \d+ validation texts were trained on: the results look better"):
-            # A model that lies alone does not say where its texts were.
-            data = {"train": str(tmp_path / "a.csv")} if "elsewhere" in place.parts else {}
             evaluate(place, output=str(tmp_path / "out"), task=data)
     options = {"run": str(tmp_path / "run/model"), "max_drop": 0.2, "confidence": 0.5}
     with (

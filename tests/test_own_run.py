@@ -105,7 +105,7 @@ def test_the_class_that_f1_is_about_is_chosen_and_named_everywhere(
         named = sum((label == told) + (answer == told) for label, answer in table)
         assert metrics["routed"]["value"] == pytest.approx(2 * hits / max(1, named))
     assert found == {"second": "benign", "chosen": "attack"}
-    with pytest.raises(ValueError, match=r"compare=.*second was trained on the classes attack, benign, run= on benign"):
+    with pytest.raises(ValueError, match=r"compare=.*second predicts attack, benign, run= benign, attack"):
         evaluate(EvaluateConfig(run=str(tmp_path / "chosen"), compare=str(tmp_path / "second")))
 
 
