@@ -130,7 +130,7 @@ def place(tmp_path: Path) -> Place:
             ["width.bounds", "of 2 classes is at most 0.69", "[0,0.5]"],
         ),
         ("width.multipliers=[0.25,0.5,1]", ["width.bounds is missing", "each of the 3 widths"]),
-        ("hardness.bounds.loss=[[0,1],[0,1]]", ["hardness.bounds=loss", "confidence, entropy"]),
+        ("+hardness.bounds.loss=[[0,1],[0,1]]", ["hardness.bounds=loss", "confidence, entropy"]),
         ("width.split_layer=4", ["width.split_layer: 4 of 4 layers", "1 to 3"]),
         ("width.split_layer=0", ["width.split_layer=0", "at least 1"]),
         ("task=mrcp", ["task=mrcp is unknown", "task=mrpc", "cola"]),
