@@ -209,11 +209,13 @@ def test_of_many_that_start_at_once_one_wins(tmp_path: Path, kind: Any, stale: b
         if stale:
             hold(path, pid=os.getpid(), started="1")
         start, end, answers = FORK.Barrier(number), FORK.Event(), FORK.Queue()
-        workers = [kind(target=_try, args=(path, start, answers, end)) for _ in range(number)]
+        workers = [kind(target=_try, args=(path, start, answers, end), daemon=True) for _ in range(number)]
         for worker in workers:
             worker.start()
-        found = [answers.get(timeout=30) for _ in workers]
-        end.set()
+        try:
+            found = [answers.get(timeout=120) for _ in workers]
+        finally:
+            end.set()
         for worker in workers:
             worker.join()
         assert sum(found) == 1
