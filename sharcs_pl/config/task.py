@@ -131,7 +131,9 @@ class TaskConfig:
 
 
 OWN_PATHS = ("train", "dev", "test")
-_OWN_ONLY = ("labels", "label_range", "metrics", "hub", "hub_config", "delimiter", "encoding", "save_as")
+_OWN_ONLY = (
+    "labels", "label_range", "positive", "metrics", "hub", "hub_config", "delimiter", "encoding", "save_as",
+)  # fmt: skip
 
 
 def _is_share(value: Any) -> bool:
