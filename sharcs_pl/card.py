@@ -143,7 +143,7 @@ class Contents:
     def metric(self) -> str:
         """The metric of the results; f1 with the class that it is about."""
         name = self.metrics["metric"]
-        return metric_name(name, self.metrics.get("positive") or (self.labels or ["", None])[1])
+        return metric_name(name, self.labels[1] if self.labels and len(self.labels) == 2 else None)
 
     @property
     def base_model(self) -> str | None:

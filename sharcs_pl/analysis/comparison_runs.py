@@ -144,6 +144,8 @@ def _result(path: Path, metrics: Mapping[str, Any], config: Mapping[str, Any]) -
     if not 0 < dense < math.inf:
         raise ValueError(f"dense_macs={dense}")
     classes = (config.get("task") or {}).get("labels")
+    if classes is not None and (not isinstance(classes, list) or len(classes) < 2):
+        raise ValueError(f"task.labels={classes}")
     own = CurvePoint("trained", float(routed["value"]), float(routed["macs"]))
     read = _curve(path / "curve.csv", method)
     return RunResult(
@@ -162,10 +164,14 @@ def _result(path: Path, metrics: Mapping[str, Any], config: Mapping[str, Any]) -
         full=len(rungs) == 1 and rungs[0]["width"] == 1 and routed["macs"] > _WHOLE * dense,
         answers=read_answers(path / "predictions.tsv"),
         classes=tuple(classes) if classes else None,
-        positive=metrics.get("positive") or (str(classes[1]) if classes else None),
+        positive=str(classes[1]) if classes else _text(metrics.get("positive")),
         settings=_flat(config),
         timings=[dict(row) for file in sorted(path.glob("**/bench.json")) for row in _json(file).get("rows", [])],
     )
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
 
 
 def _oracle(oracle: Any, dense: float) -> CurvePoint | None:
