@@ -181,7 +181,7 @@ def place(tmp_path: Path) -> Place:
         ("trainer.timeout_minutes=1e30", ["trainer.timeout_minutes=1e+30", "between 0.1 and"]),
         ("distill=top width.multipliers=[1] width.bounds=[[0,1]]", ["distill=top", "width.multipliers=['1'] has one"]),
         ("task.calibration=1.5", ["task.calibration=1.5", "no share between 0 and 1", "such as 0.1"]),
-        ("task.calibration=true", ["task.calibration=True", "no share between 0 and 1"]),
+        ("task.calibration=true", ["task.calibration=true is no share of train", "task=graded takes no file"]),
         ("task.calibration=a.csv", ["task.calibration=a.csv", "task=graded takes no file"]),
     ],
 )
@@ -214,7 +214,7 @@ def test_whatever_was_typed_the_message_is_one_line_that_fits_a_terminal(place: 
     [
         ("task.calibration=gone.csv", ["task.calibration=gone.csv", "there is no such file"]),
         ("task.calibration=0", ["task.calibration=0", "no share between 0 and 1"]),
-        ("task.calibration=[a]", ["task.calibration=['a']", "is no file"]),
+        ("task.calibration=[a]", ["task.calibration=[a]", "the suffix '' is not supported"]),
     ],
 )
 def test_where_calibration_texts_come_from(place: Place, line: str, pieces: list[str]) -> None:
