@@ -27,13 +27,13 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from sharcs_pl.analysis.budget import Dial, Outcomes, scores_of
-from sharcs_pl.analysis.points import Views
-from sharcs_pl.analysis.promise import control
-from sharcs_pl.analysis.risk import p_value
+from sharcs_pl.analysis.calibration.budget import Dial, Outcomes, scores_of
+from sharcs_pl.analysis.calibration.points import Views
+from sharcs_pl.analysis.calibration.risk import p_value
+from sharcs_pl.analysis.calibration.risk_control import control
 from sharcs_pl.core.files import write_text
 from sharcs_pl.data.spec import Examples
-from sharcs_pl.evaluate import Prepared
+from sharcs_pl.runs.evaluation_inputs import Prepared
 
 POPULATION = 100_000
 COSTS = {2: (0.38, 1.0), 3: (0.30, 0.55, 1.0)}  # of dense, per rung
@@ -145,8 +145,8 @@ def prepared_run(run: str, data: str | None) -> Prepared:
     """A trained run and its validation texts."""
     from sharcs_pl.calibrate import prepare_texts
     from sharcs_pl.config.calibrate import CalibrateConfig, CalibrationPaths
-    from sharcs_pl.source import open_source
-    from sharcs_pl.train import quiet
+    from sharcs_pl.pipeline.console import quiet
+    from sharcs_pl.runs.trained import open_source
 
     quiet()
     return prepare_texts(CalibrateConfig(run=run, budget=0.6, task=CalibrationPaths(data_dir=data)), open_source(run))
@@ -162,7 +162,7 @@ def description(prepared: Prepared) -> dict[str, Any]:
 
 def unseen(prepared: Prepared, size: int) -> Prepared:
     """The same run with `size` texts of the training file that its `max_train_samples` left out."""
-    from sharcs_pl.inputs import read_task
+    from sharcs_pl.runs.inputs import read_task
 
     config = prepared.config
     whole = read_task(replace(config.task, max_train_samples=None), ["train"], config.seed)[1]["train"]

@@ -23,18 +23,18 @@ from rich.console import Console
 from steps import machine, named
 from torch import Tensor
 
-from sharcs_pl.analysis.contenders import Lineup, Workload, make_workload
-from sharcs_pl.analysis.latency import Contender, batch_pass, race
-from sharcs_pl.analysis.speed import row, speed_table
-from sharcs_pl.build import build_table
+from sharcs_pl.analysis.benchmark.latency import Contender, batch_pass, race
+from sharcs_pl.analysis.benchmark.speed import row, speed_table
+from sharcs_pl.analysis.benchmark.variants import Lineup, Workload, make_workload
 from sharcs_pl.config.evaluate import EvaluateConfig
-from sharcs_pl.evaluate import prepare
+from sharcs_pl.evaluation.metrics import compute_metric
 from sharcs_pl.inference.engine import Batch
 from sharcs_pl.models.saved import load_saved
 from sharcs_pl.models.skim import SkimForSequenceClassification
-from sharcs_pl.source import load_tokenizer, open_source
-from sharcs_pl.train import quiet
-from sharcs_pl.training.metrics import compute_metric
+from sharcs_pl.pipeline.build import build_table
+from sharcs_pl.pipeline.console import quiet
+from sharcs_pl.runs.evaluation_inputs import prepare
+from sharcs_pl.runs.trained import load_tokenizer, open_source
 
 METHODS = ("branchynet", "shallow_deep", "deebert", "pabee", "fastbert", "berxit", "skim")
 POINTS = 6

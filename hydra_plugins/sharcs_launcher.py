@@ -39,8 +39,8 @@ class SharcsLauncher(BasicLauncher):
     """Runs one job after the other; one of several processes as a command of its own."""
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from sharcs_pl.cluster import one_process
-        from sharcs_pl.rundir import run_config
+        from sharcs_pl.launch.cluster import one_process
+        from sharcs_pl.runs.directory import run_config
 
         jobs = [self._compose(words, number) for number, words in enumerate(job_overrides, initial_job_idx)]
         if all(one_process(run_config(job)) for job in jobs):

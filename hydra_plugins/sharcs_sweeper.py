@@ -18,10 +18,11 @@ from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from hydra_plugins.sharcs_launcher import job_folder, routed_value
-from sharcs_pl.cluster import check_tasks
-from sharcs_pl.commandline import BAD_INPUT, USER_ERRORS, explain, is_user_error, shorten
 from sharcs_pl.config import RunConfig
-from sharcs_pl.rundir import check_recipe, run_config
+from sharcs_pl.config.command_line import BAD_INPUT
+from sharcs_pl.config.errors import USER_ERRORS, explain, is_user_error, shorten
+from sharcs_pl.launch.cluster import check_tasks
+from sharcs_pl.runs.directory import check_recipe, run_config
 
 
 @dataclass

@@ -15,22 +15,22 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sharcs_pl.commandline import read_command, user_errors
 from sharcs_pl.config.bench import BenchConfig
+from sharcs_pl.config.command_line import read_command, user_errors
 from sharcs_pl.config.evaluate import EvaluateConfig
 from sharcs_pl.core.files import write_text
 from sharcs_pl.core.finite import write_json
 from sharcs_pl.core.widths import WidthLadder, check_split
 from sharcs_pl.core.written import Written
-from sharcs_pl.subject import SIZES, Subject, trained, untrained
+from sharcs_pl.pipeline.variants import SIZES, Subject, trained, untrained
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sharcs_pl.analysis.contenders import Lineup
-    from sharcs_pl.analysis.latency import Contender, Timed
-    from sharcs_pl.evaluate import Prepared
+    from sharcs_pl.analysis.benchmark.latency import Contender, Timed
+    from sharcs_pl.analysis.benchmark.variants import Lineup
     from sharcs_pl.inference.engine import Engine
+    from sharcs_pl.runs.evaluation_inputs import Prepared
 
 FILES = ("bench.json", "table.txt", "speedup.png")
 PACKAGES = ("torch", "transformers", "onnxruntime")
@@ -44,7 +44,7 @@ def main() -> None:
 
 def run(config: BenchConfig) -> dict[str, Any]:
     """Measure, print and write; returns what ``bench.json`` holds."""
-    from sharcs_pl.analysis.speed import row, speed_table
+    from sharcs_pl.analysis.benchmark.speed import row, speed_table
     from sharcs_pl.core.screen import Screen
 
     prepared = check(config)
@@ -81,8 +81,8 @@ def check(config: BenchConfig) -> list[Prepared]:
             **{key: sizes[key] for key in ("hidden_size", "num_heads", "intermediate_size")}, reduction="slice"
         )
         return []
-    from sharcs_pl.evaluate import prepare
-    from sharcs_pl.source import model_settings, open_source, thresholds_of
+    from sharcs_pl.runs.evaluation_inputs import prepare
+    from sharcs_pl.runs.trained import model_settings, open_source, thresholds_of
 
     settings = model_settings(open_source(config.run))
     for point in config.point:
@@ -99,7 +99,7 @@ def check(config: BenchConfig) -> list[Prepared]:
 
 def rounds(config: BenchConfig, subject: Subject) -> Iterator[tuple[Lineup, list[Contender]]]:
     """The contenders of each batch size and order, the stock model first."""
-    from sharcs_pl.analysis.contenders import Lineup, make_workload
+    from sharcs_pl.analysis.benchmark.variants import Lineup, make_workload
     from sharcs_pl.inference.engine import Engine
 
     # Without packing first: padding as the stock model has it.
@@ -181,7 +181,7 @@ def compete(config: BenchConfig, lineup: Lineup, contenders: list[Contender]) ->
     """The rounds of one batch size, with a bar on stderr."""
     from rich.progress import track
 
-    from sharcs_pl.analysis.latency import race
+    from sharcs_pl.analysis.benchmark.latency import race
     from sharcs_pl.core.screen import Screen
 
     console = Screen(stderr=True)
@@ -221,7 +221,7 @@ def processor() -> str:
 
 def write(folder: Path, found: dict[str, Any], text: str) -> None:
     """The figures as JSON, the tables as text, and the plot where matplotlib is installed."""
-    from sharcs_pl.analysis.speed import draw_speedups
+    from sharcs_pl.analysis.benchmark.speed import draw_speedups
 
     write_json(folder / "bench.json", found)
     write_text(folder / "table.txt", text)

@@ -14,21 +14,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sharcs_pl.calibration_texts import bound_holds, chose_epoch, digest_of, split_of
-from sharcs_pl.commandline import read_command, user_errors
+from sharcs_pl.analysis.calibration.texts import bound_holds, chose_epoch, digest_of, split_of
 from sharcs_pl.config.calibrate import RESERVED, CalibrateConfig
+from sharcs_pl.config.command_line import read_command, user_errors
+from sharcs_pl.core.errors import DataWarning
 from sharcs_pl.core.finite import write_json
 from sharcs_pl.core.written import Written
-from sharcs_pl.data.spec import DataWarning
-from sharcs_pl.evaluate import Prepared, evaluate_model, prepare
 from sharcs_pl.models.folder import read_json
-from sharcs_pl.runfiles import CARD, results_list
-from sharcs_pl.source import Source, check_served, open_source
-from sharcs_pl.train import quiet, shown
+from sharcs_pl.pipeline.console import quiet, shown
+from sharcs_pl.pipeline.validate import evaluate_model
+from sharcs_pl.runs.evaluation_inputs import Prepared, prepare
+from sharcs_pl.runs.files import CARD, results_list
+from sharcs_pl.runs.trained import Source, check_served, open_source
 
 if TYPE_CHECKING:
-    from sharcs_pl.analysis.points import Row, Thresholds, Views
-    from sharcs_pl.analysis.rung_latency import Latency
+    from sharcs_pl.analysis.calibration.points import Row, Thresholds, Views
+    from sharcs_pl.analysis.calibration.rung_latency import Latency
     from sharcs_pl.models.routed import SharcsForSequenceClassification
 
 
@@ -119,7 +120,7 @@ def check_promise(config: CalibrateConfig, prepared: Prepared, num_rungs: int) -
             f"max_drop={config.max_drop:g} is about answers that are right or wrong, and {prepared.task.name} is a "
             "regression; give budget= or latency_ms="
         )
-    from sharcs_pl.analysis.risk import check_enough
+    from sharcs_pl.analysis.calibration.risk import check_enough
 
     size = len(prepared.examples[prepared.task.validation[0]])
     if prepared.seen > _MOST_SEEN * size:
@@ -150,7 +151,7 @@ def warn_of_choice(config: CalibrateConfig, prepared: Prepared) -> None:
 
 def answer(prepared: Prepared) -> tuple[SharcsForSequenceClassification, Views]:
     """Every rung's answer to every text."""
-    from sharcs_pl.analysis.points import Views
+    from sharcs_pl.analysis.calibration.points import Views
 
     done = evaluate_model(prepared)
     found = done.predictions[prepared.task.validation[0]]
@@ -161,7 +162,7 @@ def time_rungs(
     config: CalibrateConfig, prepared: Prepared, model: SharcsForSequenceClassification, views: Views
 ) -> Views:
     """The views with the latency of each text on each rung; what was timed is printed."""
-    from sharcs_pl.analysis.rung_latency import latency_table
+    from sharcs_pl.analysis.calibration.rung_latency import latency_table
     from sharcs_pl.core.screen import Screen
 
     latency = engine_latency(model, views.predictions.lengths.numpy(), config, prepared.config.trainer.accelerator)
@@ -175,7 +176,7 @@ def engine_latency(
     """Time the engine of ``sharcs predict`` behind the tokenizer, one text at a time."""
     import torch
 
-    from sharcs_pl.analysis.rung_latency import measure_latency, timed_lengths
+    from sharcs_pl.analysis.calibration.rung_latency import measure_latency, timed_lengths
     from sharcs_pl.inference.engine import Batch, Engine
 
     graphics = "cuda" if torch.cuda.is_available() else "cpu"
@@ -208,8 +209,8 @@ def split_off(config: CalibrateConfig, views: Views) -> tuple[Views, Views]:
 
 def choose(config: CalibrateConfig, views: Views) -> tuple[tuple[float, ...], dict[str, Any]]:
     """The thresholds, and what a promise rests on: the number of texts that tested it and the bound they gave."""
-    from sharcs_pl.analysis.budget import Dial
-    from sharcs_pl.analysis.promise import control
+    from sharcs_pl.analysis.calibration.budget import Dial
+    from sharcs_pl.analysis.calibration.risk_control import control
 
     if config.max_drop is not None:
         promise = control(views.outcomes, config.max_drop, config.confidence, config.seed)
@@ -224,7 +225,7 @@ def measure_points(
     config: CalibrateConfig, model: SharcsForSequenceClassification, views: Views, thresholds: tuple[float, ...]
 ) -> list[Row]:
     """The rule of training, the points that the model has, and last the new one."""
-    from sharcs_pl.analysis.points import measure_all
+    from sharcs_pl.analysis.calibration.points import measure_all
 
     stored = [name for name in (RESERVED, *model.config.operating_points) if name != config.point]
     points: dict[str, Thresholds] = {name: model.config.thresholds(name) for name in stored}
@@ -261,7 +262,7 @@ def check_bounds(
 
 def keep(folder: Path, config: CalibrateConfig, record: dict[str, Any]) -> None:
     """Add the point to the model's ``config.json``, whose other keys stay as they are, and renew the model's card."""
-    from sharcs_pl.card import is_own_card, write_card
+    from sharcs_pl.runs.card import is_own_card, write_card
 
     path, renews = folder / "config.json", is_own_card(folder)
     saved = read_json(path)
@@ -279,8 +280,8 @@ def keep(folder: Path, config: CalibrateConfig, record: dict[str, Any]) -> None:
 
 def present(config: CalibrateConfig, prepared: Prepared, folder: Path, rows: list[Row], views: Views) -> None:
     """The table of all points on the screen, and the figure where matplotlib is installed."""
-    from sharcs_pl.analysis.points import draw_points, points_table
-    from sharcs_pl.analysis.style import have_matplotlib
+    from sharcs_pl.analysis.calibration.points import draw_points, points_table
+    from sharcs_pl.analysis.figures.style import have_matplotlib
     from sharcs_pl.core.screen import Screen
 
     console, widths = Screen(), views.cost.ladder.labels()

@@ -1,60 +1,22 @@
-"""Lightning's own command line: ``python -m sharcs_pl.cli fit --config conf/lightning/graded.yaml``.
-
-Here is what needs no Lightning: where a Hydra key stands in its typed sections, and the presets beneath them.
-"""
+"""Lightning's own command line: ``python -m sharcs_pl.cli fit --config conf/lightning/graded.yaml``."""
 
 from __future__ import annotations
 
 import importlib.util
-import re
-from collections.abc import Sequence
-from dataclasses import asdict, fields, is_dataclass
-from pathlib import Path
-from typing import Any
 
-import yaml
-from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
-from hydra.core.plugins import Plugins
-from omegaconf import OmegaConf
-
-from sharcs_pl.commandline import explain, is_user_error, user_errors, wants_traceback
-from sharcs_pl.config import RunConfig, conf_dir
-from sharcs_pl.config.plain import run_from_plain
-from sharcs_pl.core.finite import Diverged
-from sharcs_pl.rundir import check_recipe
-from sharcs_pl.source import open_source
-from sharcs_pl.train import OwnConf
-
-EVALUATIONS = ("validate", "test", "predict")
-SUBCOMMANDS = ("fit", *EVALUATIONS)
-# Where the groups and keys of a RunConfig stand in the typed sections; those not named here are the model's.
-_SECTIONS = {
-    "task": "data.task",
-    "batch_size": "data.batch_size",
-    "eval_batch_size": "data.eval_batch_size",
-    "trainer": "trainer",
-    "checkpoint": "checkpoint",
-    "logger": "logger",
-    "overwrite": "overwrite",
-    "ckpt_path": "ckpt_path",
-    "seed": "seed_everything",
-}
-# What else the other commands' messages name, and what it is here.
-_WORDS = {
-    "hydra.run.dir": "trainer.default_root_dir",
-    "run": "ckpt_path",
-    "recipe": "preset.recipe",
-    "experiment": "preset.experiment",
-}
+from sharcs_pl.config import RunConfig
+from sharcs_pl.config.command_line import user_errors, wants_traceback
+from sharcs_pl.config.errors import explain, is_user_error
+from sharcs_pl.core.errors import Diverged
+from sharcs_pl.pipeline.sections import typed
 
 
 def main() -> None:
-    """The command: one line and exit code 2 for a mistake, 1 for a run that diverged, 130 for Ctrl-C."""
+    """Run the command: one line and exit code 2 for a mistake, 1 for a run that diverged, 128 + signal for a signal."""
     with user_errors(RunConfig):
         check_extra()
         try:
-            from sharcs_pl.lightning_cli import SharcsCLI
+            from sharcs_pl.pipeline.lightning_cli import SharcsCLI
 
             SharcsCLI()
         except Exception as error:
@@ -68,123 +30,6 @@ def check_extra() -> None:
     """``ValueError`` unless the package is there that Lightning reads command lines with."""
     if any(importlib.util.find_spec(name) is None for name in ("jsonargparse", "docstring_parser")):
         raise ValueError("this command needs a package that is not installed: pip install 'sharcs-pl[cli]'")
-
-
-def groups() -> dict[str, type]:
-    """The dataclass of each group of a RunConfig."""
-    made = {field.name: field.default_factory for field in fields(RunConfig)}
-    return {name: factory for name, factory in made.items() if isinstance(factory, type) and is_dataclass(factory)}
-
-
-def place(name: str) -> str:
-    """Where a group, or a key without one, stands: ``optim`` -> ``model.optim``, ``task`` -> ``data.task``."""
-    return _SECTIONS.get(name, f"model.{name}")
-
-
-def typed(message: str) -> str:
-    """A message about Hydra's keys, in the words of this command."""
-    names = "|".join(map(re.escape, [*groups(), *_WORDS, "batch_size", "eval_batch_size", "seed"]))
-
-    def words(found: re.Match[str]) -> str:
-        name, after = found.groups()
-        here = f"preset.{name}" if after == "=" and name in groups() else _WORDS.get(name) or place(name)
-        return here + after
-
-    return re.sub(rf"(?<![\w./-])({names})([.=])", words, message)
-
-
-def to_sections(config: dict[str, Any]) -> dict[str, Any]:
-    """A config of Hydra's keys as values of the dotted keys of the typed sections."""
-    found = {}
-    for name, value in config.items():
-        rows = {f".{key}": inner for key, inner in value.items()} if name in groups() else {"": value}
-        found |= {place(name) + key: inner for key, inner in rows.items()}
-    found.pop("ckpt_path")  # an argument of the subcommand, which knows no presets
-    return found
-
-
-def from_sections(values: dict[str, Any]) -> RunConfig:
-    """The checked config of parsed sections; arguments of Lightning's trainer that it does not have are left out."""
-    plain: dict[str, Any] = {}
-    for field in fields(RunConfig):
-        found: Any = values
-        for part in place(field.name).split("."):
-            found = found[part]
-        plain[field.name] = found
-    known = {field.name for field in fields(groups()["trainer"])}
-    plain["trainer"] = {key: value for key, value in plain["trainer"].items() if key in known}
-    devices = plain["trainer"]["devices"]
-    if isinstance(devices, str):  # as Lightning's types read the 2 of a command line
-        plain["trainer"]["devices"] = read_yaml(devices, "trainer.devices")
-    return run_from_plain(plain)
-
-
-def preset_config(choices: dict[str, str]) -> dict[str, Any]:
-    """What Hydra composes from a choice per group, with the pair's recipe. Not checked: a key may be typed yet."""
-    overrides = [f"{group}={choice}" for group, choice in choices.items()]
-    check_recipe(overrides)
-    Plugins.instance().register(OwnConf)
-    ConfigStore.instance().store(name="run_schema", node=RunConfig)
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        plain: Any = OmegaConf.to_container(compose("train", overrides=overrides), resolve=True)
-    return plain
-
-
-def base_config(arguments: Sequence[str]) -> dict[str, Any]:
-    """What the typed keys stand on: the presets, or for an evaluation what its checkpoint was trained with."""
-    subcommand = next((word for word in arguments if word in SUBCOMMANDS), None)
-    given = peek(arguments, subcommand)
-    if subcommand in EVALUATIONS and given["ckpt_path"]:
-        trained: dict[str, Any] = asdict(open_source(str(given["ckpt_path"])).config)
-        trained["overwrite"] = False
-        trained["trainer"]["limit_val_batches"] = None  # a quick training is evaluated in full
-        return trained
-    return preset_config(given["preset"])
-
-
-def peek(arguments: Sequence[str], subcommand: str | None) -> dict[str, Any]:
-    """``preset`` and ``ckpt_path`` as the files and the command line give them, later beating earlier."""
-    found: dict[str, Any] = {"preset": {}, "ckpt_path": None}
-    for content in map(_content, arguments, [*arguments[1:], ""]):
-        content = content.get(subcommand or "", content)
-        preset = content.get("preset") or {}
-        if not isinstance(preset, dict):
-            raise ValueError(f"preset={preset} must name a choice per group, such as preset.task=cola")
-        found["preset"] |= preset
-        found["ckpt_path"] = content.get("ckpt_path", found["ckpt_path"])
-    return found
-
-
-def _content(word: str, after: str) -> dict[str, Any]:
-    """What an argument sets: a file's content, or a preset or checkpoint of the command line."""
-    option, equals, value = word.partition("=")
-    value = value if equals else after
-    if option in ("-c", "--config") and Path(value).is_file():
-        return _read_yaml(Path(value))
-    if option.startswith("--preset."):
-        return {"preset": {option.removeprefix("--preset."): value}}
-    if option == "--preset":
-        return {"preset": read_yaml(value, "preset")}
-    return {"ckpt_path": value} if option == "--ckpt_path" else {}
-
-
-def read_yaml(text: str, name: str) -> Any:
-    """What the text holds; ``ValueError`` names where it was given."""
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"--{name} is no yaml: {error}") from error
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"--config={path} is no yaml: {error}") from error
-    content = read_yaml(text, f"config={path}") or {}
-    if not isinstance(content, dict):
-        raise ValueError(f"--config={path} holds no keys")
-    return content
 
 
 if __name__ == "__main__":

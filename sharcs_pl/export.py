@@ -11,22 +11,22 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sharcs_pl import __version__
-from sharcs_pl.commandline import read_command, user_errors
+from sharcs_pl.config.command_line import read_command, user_errors
 from sharcs_pl.config.export import ExportConfig
 from sharcs_pl.core.files import whole_folder, write_text
 from sharcs_pl.core.finite import write_json
+from sharcs_pl.core.version import __version__
 from sharcs_pl.core.widths import WidthLadder
 from sharcs_pl.models.architectures import OURS, check_written_out, encoder_sizes
 from sharcs_pl.models.folder import read_json, weight_files
 from sharcs_pl.models.stock_form import NARROW, obstacle
-from sharcs_pl.rundir import check_writable
-from sharcs_pl.source import Source, load_model, load_tokenizer, model_settings, open_source, saved_settings
-from sharcs_pl.train import quiet, shown
+from sharcs_pl.pipeline.console import quiet, shown
+from sharcs_pl.runs.directory import check_writable
+from sharcs_pl.runs.trained import Source, load_model, load_tokenizer, model_settings, open_source, saved_settings
 
 if TYPE_CHECKING:
-    from sharcs_pl.card import Contents
     from sharcs_pl.inference.export import Exported
+    from sharcs_pl.runs.card import Contents
 
 EXPORTED = "export.json"  # in a folder that this command wrote, which it alone may replace
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -78,9 +78,9 @@ def export_stock(config: ExportConfig) -> Exported:
     check_stock(config, saved_settings(source.weights))
     folder = output_folder(config)
     quiet()
-    from sharcs_pl.card import CARD, card
     from sharcs_pl.inference.export import Exported
     from sharcs_pl.inference.stock import names, save_stock
+    from sharcs_pl.runs.card import CARD, card
 
     model, tokenizer = load_model(source), load_tokenizer(source)
     longest = encoder_sizes(model.config.encoder).max_tokens
@@ -134,7 +134,7 @@ def output_folder(config: ExportConfig) -> Path:
 
 def contents(source: Source, settings: dict[str, Any]) -> Contents:
     """What a card can say of a model, wherever it lies."""
-    from sharcs_pl.card import METRICS, Contents
+    from sharcs_pl.runs.card import METRICS, Contents
 
     beside = [place / METRICS for place in (source.weights, source.home) if (place / METRICS).is_file()]
     metrics = read_json(beside[0]) if source.recorded and beside else {}

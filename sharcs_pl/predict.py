@@ -13,10 +13,10 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sharcs_pl import __version__
-from sharcs_pl.commandline import read_command, user_errors
+from sharcs_pl.config.command_line import read_command, user_errors
 from sharcs_pl.config.predict import PIPE, PredictConfig
 from sharcs_pl.core.text import one_line
+from sharcs_pl.core.version import __version__
 from sharcs_pl.data.files import format_of
 from sharcs_pl.data.tasks import get_task
 from sharcs_pl.inference.journal import Journal, Record, check_fingerprint, journal_path
@@ -33,7 +33,7 @@ from sharcs_pl.inference.rows import (
 )
 from sharcs_pl.inference.writers import Columns, check_output, finish, json_line
 from sharcs_pl.models.architectures import encoder_sizes
-from sharcs_pl.source import (
+from sharcs_pl.runs.trained import (
     Source,
     load_model,
     load_tokenizer,

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sharcs_pl.commandline import read_command, user_errors
 from sharcs_pl.config import RunConfig
+from sharcs_pl.config.command_line import read_command, user_errors
 from sharcs_pl.config.reorder import ReorderConfig
 from sharcs_pl.core.files import files_below, whole_folder
 from sharcs_pl.core.finite import write_json
@@ -17,20 +17,20 @@ from sharcs_pl.core.widths import WidthLadder
 from sharcs_pl.core.written import LIST, Written
 from sharcs_pl.data.spec import metric_name
 from sharcs_pl.data.tasks import Examples, TaskSpec
-from sharcs_pl.inputs import check_reader, check_sizes, read_task
 from sharcs_pl.models.architectures import encoder_sizes
 from sharcs_pl.models.locate import EncoderFiles, locate
-from sharcs_pl.rundir import check_writable
-from sharcs_pl.runfiles import model_names
-from sharcs_pl.source import Source, load_model, load_tokenizer, model_settings, open_source, warn_of_seen
-from sharcs_pl.train import quiet, shown
+from sharcs_pl.pipeline.console import quiet, shown
+from sharcs_pl.runs.directory import check_writable
+from sharcs_pl.runs.files import model_names
+from sharcs_pl.runs.inputs import check_reader, check_sizes, read_task
+from sharcs_pl.runs.trained import Source, load_model, load_tokenizer, model_settings, open_source, warn_of_seen
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerFast
 
-    from sharcs_pl.analysis.importance import Importance
-    from sharcs_pl.analysis.narrow import NarrowLogits
+    from sharcs_pl.analysis.reordering.importance import Importance
+    from sharcs_pl.analysis.reordering.narrow import NarrowLogits
     from sharcs_pl.data.table import TokenTable
     from sharcs_pl.models.order import Order
 
@@ -154,9 +154,9 @@ def check_run(run_config: RunConfig, source: Source) -> None:
 
 def load(config: ReorderConfig, found: Found) -> Loaded:
     """The model that is measured: the run's stock encoder with its head, or the checkpoint with a head of the task."""
-    from sharcs_pl.build import build_tokenizer
-    from sharcs_pl.inputs import Inputs
     from sharcs_pl.models.pretrained import load_checkpoint
+    from sharcs_pl.pipeline.build import build_tokenizer
+    from sharcs_pl.runs.inputs import Inputs
 
     if found.source is not None:
         encoder: Any = load_model(found.source).encoder
@@ -172,7 +172,7 @@ def tables(config: ReorderConfig, found: Found, tokenizer: PreTrainedTokenizerFa
     """Texts that measure importance (and fit a head), and those of the report; each a seeded draw."""
     import numpy as np
 
-    from sharcs_pl.build import build_table
+    from sharcs_pl.pipeline.build import build_table
 
     def drawn(split: str, count: int | None) -> TokenTable:
         table = build_table(found.config, found.examples[split], tokenizer)
@@ -205,8 +205,8 @@ def prepare_head(config: ReorderConfig, loaded: Loaded, measured: TokenTable) ->
 
 def rearrange(config: ReorderConfig, stock: Any, measured: TokenTable, evaluated: TokenTable) -> Outcome:
     """Measure and reorder in place, the cuts evaluated before and after."""
-    from sharcs_pl.analysis.importance import measure
-    from sharcs_pl.analysis.narrow import narrow_logits
+    from sharcs_pl.analysis.reordering.importance import measure
+    from sharcs_pl.analysis.reordering.narrow import narrow_logits
     from sharcs_pl.models.order import leading_order, reorder
 
     ladder, split = WidthLadder.parse(config.width.multipliers), config.width.split_layer
@@ -222,7 +222,7 @@ def rearrange(config: ReorderConfig, stock: Any, measured: TokenTable, evaluated
 
 def check_function(stock: Any, outcome: Outcome) -> float:
     """The largest difference of a logit at full width; ``ValueError`` when it is more than rounding."""
-    from sharcs_pl.analysis.narrow import KEPT
+    from sharcs_pl.analysis.reordering.narrow import KEPT
 
     top = max(rung for _, rung in outcome.before.logits)
     before, after = (found.logits[KEPT, top] for found in (outcome.before, outcome.after))
@@ -237,7 +237,7 @@ def describe(
     config: ReorderConfig, found: Found, loaded: Loaded, outcome: Outcome, difference: float
 ) -> dict[str, Any]:
     """What ``reorder.json`` holds."""
-    from sharcs_pl.analysis.narrow import CUTS
+    from sharcs_pl.analysis.reordering.narrow import CUTS
 
     metric, widths = found.task.metric, config.width.multipliers
     head = "fitted" if loaded.drawn else "the run's" if found.source else "the checkpoint's"
@@ -267,8 +267,8 @@ def describe(
 
 def score(found: NarrowLogits, metric: str, which: tuple[str, int]) -> dict[str, float]:
     """The metric and the mean loss of one cut at one rung."""
+    from sharcs_pl.evaluation.metrics import compute_metric
     from sharcs_pl.models.router import task_loss
-    from sharcs_pl.training.metrics import compute_metric
 
     logits = found.logits[which]
     return {
@@ -281,7 +281,7 @@ def save(
     output: Path, config: ReorderConfig, found: Found, loaded: Loaded, outcome: Outcome, record: dict[str, Any]
 ) -> None:
     """The checkpoint with its tokenizer, the importance, its figure and the record, all of them or none."""
-    from sharcs_pl.analysis.importance import draw_importance, write_importance
+    from sharcs_pl.analysis.reordering.importance import draw_importance, write_importance
 
     stock, missing = final_weights(config, found, loaded, outcome)
     weights = {name: value for name, value in stock.state_dict().items() if name not in missing}

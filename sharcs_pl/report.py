@@ -8,15 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sharcs_pl.commandline import read_command, user_errors
+from sharcs_pl.config.command_line import read_command, user_errors
 from sharcs_pl.config.report import ReportConfig
 from sharcs_pl.core.files import write_text
 from sharcs_pl.core.written import LIST, Written
-from sharcs_pl.rundir import check_writable
+from sharcs_pl.runs.directory import check_writable
 
 if TYPE_CHECKING:
-    from sharcs_pl.analysis.comparison import Comparison
-    from sharcs_pl.analysis.comparison_runs import RunResult
+    from sharcs_pl.analysis.comparison.methods import Comparison
+    from sharcs_pl.analysis.comparison.runs import RunResult
 
 PAGE = "report.html"
 FIGURES = "figures"
@@ -67,7 +67,7 @@ def listed_in(folder: Path) -> Written:
 
 def read_runs(config: ReportConfig) -> list[tuple[str | None, RunResult]]:
     """Every run once, with the name given for its entry; ``ValueError`` names what cannot be read."""
-    from sharcs_pl.analysis.comparison_runs import find_runs, read_run
+    from sharcs_pl.analysis.comparison.runs import find_runs, read_run
 
     names: Sequence[str | None] = config.names or [None] * len(config.runs)
     found: dict[Path, tuple[str | None, Path]] = {}
@@ -90,7 +90,7 @@ def check_tasks(config: ReportConfig, runs: Sequence[RunResult]) -> None:
 
 def check_figures() -> None:
     """The figures are what a report is for."""
-    from sharcs_pl.analysis.style import have_matplotlib
+    from sharcs_pl.analysis.figures.style import have_matplotlib
 
     if not have_matplotlib():
         raise ValueError("sharcs report draws figures: pip install 'sharcs-pl[plots]'")
@@ -98,7 +98,7 @@ def check_figures() -> None:
 
 def compare(config: ReportConfig, found: Sequence[tuple[str | None, RunResult]]) -> list[Comparison]:
     """A comparison per task, in the order in which the tasks come."""
-    from sharcs_pl.analysis.comparison import compare_methods, group_runs
+    from sharcs_pl.analysis.comparison.methods import compare_methods, group_runs
 
     tasks = list(dict.fromkeys(run.task for _, run in found))
     groups = [group_runs([(name, run) for name, run in found if run.task == task]) for task in tasks]
@@ -107,9 +107,9 @@ def compare(config: ReportConfig, found: Sequence[tuple[str | None, RunResult]])
 
 def write(config: ReportConfig, folder: Path, comparisons: Sequence[Comparison]) -> None:
     """The page, the tables and the figures, each whole."""
-    from sharcs_pl.analysis.comparison_figures import draw_comparison, figure_names, looks_of
-    from sharcs_pl.analysis.comparison_html import page
-    from sharcs_pl.analysis.comparison_tables import latex, markdown, points_csv, summary_csv
+    from sharcs_pl.analysis.comparison.figures import draw_comparison, figure_names, looks_of
+    from sharcs_pl.analysis.comparison.page import page
+    from sharcs_pl.analysis.comparison.tables import latex, markdown, points_csv, summary_csv
 
     figures = [f"{FIGURES}/{name}" for found in comparisons for name in figure_names(found)]
     listed_in(folder).claim([*(name for name in FILES if name != FIGURES), *figures])
@@ -127,9 +127,9 @@ def present(comparisons: Sequence[Comparison], folder: Path) -> None:
     """A short table per task, and where the rest is."""
     from rich.table import Table
 
-    from sharcs_pl.analysis.comparison_tables import different_texts, summary
+    from sharcs_pl.analysis.comparison.tables import different_texts, summary
     from sharcs_pl.core.screen import Screen
-    from sharcs_pl.train import shown
+    from sharcs_pl.pipeline.console import shown
 
     console = Screen(width=None if sys.stdout.isatty() else 120)
     for found in comparisons:

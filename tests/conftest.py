@@ -23,6 +23,10 @@ from sharcs_pl.config import RunConfig, conf_dir
 from sharcs_pl.data.synthetic import word_tokenizer
 from sharcs_pl.data.table import TokenTable
 from sharcs_pl.models.routed import SharcsForSequenceClassification
+from sharcs_pl.pipeline.console import quiet
+from sharcs_pl.pipeline.fit import Composed, train
+from sharcs_pl.runs.directory import run_config
+from sharcs_pl.runs.preflight import preflight
 
 settings.register_profile("quiet", deadline=None)  # a shared machine is slow at random
 settings.load_profile("quiet")
@@ -54,6 +58,15 @@ def compose_config(*overrides: str) -> DictConfig:
     ConfigStore.instance().store(name="run_schema", node=RunConfig)
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         return compose("train", overrides=list(overrides))
+
+
+def train_run(directory: Path, *overrides: str) -> dict[str, Any]:
+    """Train as ``sharcs train`` does, in this process; returns what ``metrics.json`` holds."""
+    cfg = compose_config(*overrides)
+    config = run_config(cfg)
+    ready = preflight(config, directory)
+    quiet()
+    return train(config, ready, directory, Composed(cfg))
 
 
 def tiny_bert(num_labels: int = 2, **changes: Any) -> BertForSequenceClassification:

@@ -5,5 +5,5 @@ import torch  # noqa: F401
 import transformers  # noqa: F401
 from transformers import BertForSequenceClassification  # noqa: F401
 
-import sharcs_pl.build
-import sharcs_pl.results  # noqa: F401
+import sharcs_pl.pipeline.build
+import sharcs_pl.pipeline.results  # noqa: F401

@@ -10,10 +10,8 @@ import pytest
 
 from sharcs_pl.bench import check, run
 from sharcs_pl.config.bench import BenchConfig, BenchWidth
-from sharcs_pl.rundir import run_config
-from sharcs_pl.subject import trained
-from sharcs_pl.train import train
-from tests.conftest import TINY, compose_config
+from sharcs_pl.pipeline.variants import trained
+from tests.conftest import TINY, train_run
 
 QUICK: dict[str, Any] = {"repeats": 2, "warmup": 0, "samples": 12, "length": 6}
 
@@ -44,8 +42,7 @@ def test_a_shape_is_measured_and_written(tmp_path: Path, capsys: pytest.CaptureF
 
 
 def test_a_run_is_measured_on_its_own_texts_with_its_own_router(tmp_path: Path) -> None:
-    cfg = compose_config(*TINY)
-    metrics = train(run_config(cfg), tmp_path / "run", cfg)
+    metrics = train_run(tmp_path / "run", *TINY)
     everything = 10_000  # more than there are
     found = run(BenchConfig(run=str(tmp_path / "run"), batch_sizes=[8], repeats=1, warmup=0, samples=everything))
     rows = {row["contender"]: row for row in found["rows"]}
@@ -57,8 +54,7 @@ def test_a_run_is_measured_on_its_own_texts_with_its_own_router(tmp_path: Path) 
 
 
 def test_the_stock_model_runs_the_engines_attention_kernel_whatever_it_was_trained_with(tmp_path: Path) -> None:
-    cfg = compose_config(*TINY, "encoder.attn_implementation=eager")
-    train(run_config(cfg), tmp_path / "run", cfg)
+    train_run(tmp_path / "run", *TINY, "encoder.attn_implementation=eager")
     with pytest.raises(ValueError, match="point=slow: this model has no such operating point; it has trained"):
         check(BenchConfig(run=str(tmp_path / "run"), point=["trained", "slow"]))
     config = BenchConfig(run=str(tmp_path / "run"))

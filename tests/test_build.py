@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from sharcs_pl.build import Run, cache_dir, check_devices, matched_steps
-from sharcs_pl.build import build_run as build_from
 from sharcs_pl.config import RunConfig
-from sharcs_pl.inputs import read_inputs
-from sharcs_pl.rundir import run_config
+from sharcs_pl.pipeline.build import Run, cache_dir, check_devices, matched_steps
+from sharcs_pl.pipeline.build import build_run as build_from
+from sharcs_pl.runs.directory import run_config
+from sharcs_pl.runs.inputs import read_inputs
 from tests.conftest import TINY, compose_config
 
 

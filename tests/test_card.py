@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from sharcs_pl.card import write_card
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.models.saved import save_model
+from sharcs_pl.runs.card import write_card
 from tests.conftest import tiny_bert, tiny_model
 
 METRICS: dict[str, Any] = {

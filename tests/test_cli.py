@@ -21,18 +21,19 @@ from lightning.pytorch.callbacks import ModelSummary
 from sharcs_pl import cli
 from sharcs_pl.config import RunConfig, conf_dir
 from sharcs_pl.config.evaluate import EvaluateConfig
-from sharcs_pl.core.finite import Diverged
+from sharcs_pl.core.errors import Diverged, Interrupted
 from sharcs_pl.data.datamodule import SharcsDataModule
 from sharcs_pl.evaluate import run as evaluate_run
-from sharcs_pl.rundir import MARKER, run_config
-from sharcs_pl.train import train
-from sharcs_pl.training.interrupt import Interrupted
+from sharcs_pl.pipeline import sections
+from sharcs_pl.pipeline.fit import Composed, ends_told
+from sharcs_pl.runs.directory import MARKER, run_config
+from sharcs_pl.runs.preflight import Preflight
 from sharcs_pl.training.module import SharcsModule
-from tests.conftest import TINY, compose_config
+from tests.conftest import TINY, compose_config, train_run
 from tests.processes import run_ranks
 
 pytest.importorskip("jsonargparse")  # of the extra [cli]
-lightning_cli: Any = importlib.import_module("sharcs_pl.lightning_cli")
+lightning_cli: Any = importlib.import_module("sharcs_pl.pipeline.lightning_cli")
 
 LIGHTNING = conf_dir() / "lightning"
 # What each file of conf/lightning stands for, in Hydra's words.
@@ -48,7 +49,7 @@ def typed(override: str) -> str:
     """A Hydra override as an argument of this command."""
     key, value = override.split("=", 1)
     group, dot, rest = key.partition(".")
-    return f"--{cli.place(group)}{dot}{rest}={value}"
+    return f"--{sections.place(group)}{dot}{rest}={value}"
 
 
 TYPED = [typed(override) for override in TINY]
@@ -57,7 +58,7 @@ TYPED = [typed(override) for override in TINY]
 def command(*arguments: str) -> None:
     """What ``python -m sharcs_pl.cli`` does, in this process, but for the figures."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sharcs_pl.analysis.plots.have_matplotlib", lambda: False)
+        patch.setattr("sharcs_pl.analysis.figures.plots.have_matplotlib", lambda: False)
         patch.setattr(sys, "argv", ["cli", *arguments])
         cli.main()
 
@@ -70,7 +71,7 @@ def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 
 def config_of(text: str) -> RunConfig:
-    return cli.from_sections(yaml.safe_load(text))
+    return sections.from_sections(yaml.safe_load(text))
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -96,8 +97,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_same_seed_gives_what_the_hydra_entry_gives(trained: Path, tmp_path: Path) -> None:
-    cfg = compose_config(*TINY)
-    metrics = train(run_config(cfg), tmp_path, cfg)
+    metrics = train_run(tmp_path, *TINY)
     assert json.loads((trained / "metrics.json").read_text()) == metrics
     for name in ("metrics.csv", "plan.csv", "predictions.tsv", "model/config.json"):
         assert (trained / name).read_text() == (tmp_path / name).read_text()
@@ -154,7 +154,7 @@ def test_a_config_file_means_what_hydra_composes(name: str, capsys: pytest.Captu
 def test_every_key_of_a_run_has_its_place() -> None:
     config = run_config(compose_config("task=mrpc", "encoder=minilm", "overwrite=true", "seed=5"))
     values: dict[str, Any] = {"ckpt_path": None}
-    for key, value in cli.to_sections(asdict(config)).items():
+    for key, value in sections.to_sections(asdict(config)).items():
         *path, leaf = key.split(".")
         node = values
         for part in path:
@@ -163,7 +163,7 @@ def test_every_key_of_a_run_has_its_place() -> None:
     assert set(values) == {
         "data", "model", "trainer", "checkpoint", "logger", "overwrite", "seed_everything", "ckpt_path",
     }  # fmt: skip
-    assert cli.from_sections(values) == config
+    assert sections.from_sections(values) == config
 
 
 def test_typed_beats_file_beats_preset(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -304,30 +304,28 @@ def test_a_quick_training_is_validated_in_full(trained: Path, tmp_path: Path) ->
     held = json.loads(marker.read_text())
     held["config"]["trainer"]["limit_val_batches"] = 1
     marker.write_text(json.dumps(held))
-    assert cli.base_config(["validate", f"--ckpt_path={folder}"])["trainer"]["limit_val_batches"] is None
+    assert sections.base_config(["validate", f"--ckpt_path={folder}"])["trainer"]["limit_val_batches"] is None
 
 
 def test_an_interrupted_run_says_how_to_go_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupted(config: RunConfig, run_dir: Path, *_: Any, **__: Any) -> None:
+    def interrupted(config: RunConfig, ready: Preflight, run_dir: Path, composed: Composed, *_: Any) -> None:
         (run_dir / "checkpoints").mkdir(parents=True)
         (run_dir / "checkpoints" / "last.ckpt").touch()
-        try:
+        with ends_told(run_dir / "checkpoints" / "last.ckpt", composed):
             raise Interrupted(signal.SIGTERM, requeued=requeued)
-        except Interrupted as stopped:
-            raise SystemExit(stopped.code) from None
 
     monkeypatch.setattr(lightning_cli, "train", interrupted)
     monkeypatch.chdir(tmp_path)
     requeued = True
     with pytest.raises(SystemExit):
         command("fit", f"--trainer.default_root_dir={tmp_path / 'requeued'}")
-    assert "to go on" not in capsys.readouterr().err
+    assert "to go on" not in capfd.readouterr().err
     requeued = False
     with pytest.raises(SystemExit):
         command("fit", "--data.batch_size=8")
-    line = capsys.readouterr().err.splitlines()[-1]
+    line = capfd.readouterr().err.splitlines()[-1]
     (folder,) = (tmp_path / "runs" / "graded-tiny-sharcs").iterdir()
     assert line.startswith("python -m sharcs_pl.cli fit --data.batch_size=8 ")
     assert f"--trainer.default_root_dir=runs/graded-tiny-sharcs/{folder.name} --ckpt_path=last" in line
@@ -379,7 +377,7 @@ def test_a_diverged_run_ends_with_exit_code_1_and_names_its_keys(
     def diverge() -> None:
         raise Diverged("the loss is nan; try a smaller optim.lr; overwrite=true begins again")
 
-    monkeypatch.setattr("sharcs_pl.lightning_cli.SharcsCLI", diverge)
+    monkeypatch.setattr("sharcs_pl.pipeline.lightning_cli.SharcsCLI", diverge)
     monkeypatch.setattr("sys.argv", ["cli", "fit"])
     with pytest.raises(SystemExit) as left:
         cli.main()
@@ -405,7 +403,7 @@ def test_a_diverged_run_ends_with_exit_code_1_and_names_its_keys(
     ],
 )
 def test_messages_name_keys_as_they_are_typed_here(hydra: str, here: str) -> None:
-    assert cli.typed(hydra) == here
+    assert sections.typed(hydra) == here
 
 
 def test_a_trained_model_is_evaluated_as_it_is(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:

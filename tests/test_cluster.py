@@ -9,7 +9,9 @@ from hydra.errors import OverrideParseException
 from omegaconf import OmegaConf
 
 from hydra_plugins.sharcs_sweeper import finish
-from sharcs_pl.cluster import (
+from sharcs_pl.config import RunConfig
+from sharcs_pl.core.errors import Diverged
+from sharcs_pl.launch.cluster import (
     Started,
     can_be_pickled,
     check_started,
@@ -21,9 +23,7 @@ from sharcs_pl.cluster import (
     stamp,
     started,
 )
-from sharcs_pl.config import RunConfig
-from sharcs_pl.core.finite import Diverged
-from sharcs_pl.rundir import run_config
+from sharcs_pl.runs.directory import run_config
 from tests.conftest import compose_config
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "x", "LOCAL_WORLD_SIZE": "2", "GROUP_WORLD_SIZE": "1"}
@@ -152,7 +152,7 @@ def test_a_sweep_is_not_started_once_per_process() -> None:
 
 
 def test_a_launcher_that_is_not_installed_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sharcs_pl.cluster.SUBMITIT", "hydra_plugins.not_there.launcher")
+    monkeypatch.setattr("sharcs_pl.launch.cluster.SUBMITIT", "hydra_plugins.not_there.launcher")
     cfg = launcher_config("slurm")
     cfg.hydra.launcher._target_ = "hydra_plugins.not_there.launcher.SlurmLauncher"
     with pytest.raises(ValueError, match=r"sharcs-pl\[slurm\]"):

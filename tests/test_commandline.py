@@ -4,24 +4,14 @@ import warnings
 
 import pytest
 
-from sharcs_pl.commandline import (
-    LONGEST_MESSAGE,
-    explain,
-    hydra_raises,
-    is_user_error,
-    read_command,
-    shorten,
-    suggest,
-    user_errors,
-    wants_traceback,
-)
 from sharcs_pl.config import RunConfig
 from sharcs_pl.config.bench import BenchConfig
+from sharcs_pl.config.command_line import hydra_raises, read_command, user_errors, wants_traceback
+from sharcs_pl.config.errors import LONGEST_MESSAGE, explain, is_user_error, shorten, suggest
 from sharcs_pl.config.help import takes_list
 from sharcs_pl.config.predict import PredictConfig
 from sharcs_pl.config.reorder import ReorderConfig
-from sharcs_pl.core.finite import Diverged
-from sharcs_pl.data.spec import DataWarning
+from sharcs_pl.core.errors import DataWarning, Diverged
 
 
 def leave(error: BaseException) -> int:

@@ -17,8 +17,8 @@ from sharcs_pl.config.evaluate import EvaluateConfig
 from sharcs_pl.config.help import describe
 from sharcs_pl.config.run import DISPLAY_KEYS, LATER_KEYS, PROCESS_KEYS
 from sharcs_pl.data.tasks import GLUE
-from sharcs_pl.methods import METHODS
-from sharcs_pl.rundir import run_config
+from sharcs_pl.pipeline.methods import METHODS
+from sharcs_pl.runs.directory import run_config
 from tests.conftest import TINY, compose_config
 
 GROUPS = {

@@ -16,10 +16,10 @@ from types import ModuleType
 
 import pytest
 
-from sharcs_pl.commandline import read_command
 from sharcs_pl.config import COMMAND_SCHEMAS, RunConfig
+from sharcs_pl.config.command_line import read_command
 from sharcs_pl.config.help import describe
-from sharcs_pl.rundir import run_config
+from sharcs_pl.runs.directory import run_config
 from tests.conftest import compose_config
 
 ROOT = Path(__file__).resolve().parent.parent

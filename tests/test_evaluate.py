@@ -24,13 +24,14 @@ from sharcs_pl.config import RunConfig
 from sharcs_pl.config.bench import BenchConfig
 from sharcs_pl.config.calibrate import CalibrateConfig
 from sharcs_pl.config.evaluate import EvaluateConfig
-from sharcs_pl.data.spec import DataWarning, Examples
+from sharcs_pl.core.errors import DataWarning
+from sharcs_pl.data.spec import Examples
 from sharcs_pl.data.synthetic import graded_examples
 from sharcs_pl.data.tasks import GLUE
-from sharcs_pl.evaluate import Prepared, check_comparable, run
-from sharcs_pl.rundir import run_config
-from sharcs_pl.train import train
-from tests.conftest import TINY, compose_config
+from sharcs_pl.evaluate import run
+from sharcs_pl.runs.directory import run_config
+from sharcs_pl.runs.evaluation_inputs import Prepared, check_comparable
+from tests.conftest import TINY, compose_config, train_run
 
 
 def evaluate(source: Path, **options: Any) -> dict[str, Any] | None:
@@ -41,8 +42,7 @@ def evaluate(source: Path, **options: Any) -> dict[str, Any] | None:
 
 
 def fit(directory: Path, *overrides: str) -> dict[str, Any]:
-    cfg = compose_config(*overrides)
-    metrics = train(run_config(cfg), directory, cfg)
+    metrics = train_run(directory, *overrides)
     return {key: value for key, value in metrics.items() if key not in ("epochs", "steps")}
 
 
@@ -227,7 +227,7 @@ def test_runs_on_other_texts_or_labels_are_not_paired(other: Prepared, words: st
 
 def test_the_record_is_the_config_and_reads_back(tmp_path: Path) -> None:
     fit(tmp_path / "run", *TINY)
-    from sharcs_pl.source import open_source
+    from sharcs_pl.runs.trained import open_source
 
     config = open_source(str(tmp_path / "run")).config
     assert isinstance(config, RunConfig)

@@ -17,9 +17,7 @@ from sharcs_pl.config.export import ExportConfig
 from sharcs_pl.core.widths import WidthLadder
 from sharcs_pl.data.synthetic import word_tokenizer
 from sharcs_pl.models.routed import SharcsForSequenceClassification
-from sharcs_pl.rundir import run_config
-from sharcs_pl.train import train
-from tests.conftest import TINY, compose_config, tiny_bert
+from tests.conftest import TINY, tiny_bert, train_run
 from tests.test_bad_input import Place, place  # noqa: F401  (fixture)
 
 LINE = "run=model output=model.onnx"
@@ -69,8 +67,7 @@ def test_the_printed_script_runs_the_file(saved: Path, tmp_path: Path, format: s
 
 @pytest.mark.parametrize("method", ["sharcs", "dense"])
 def test_a_run_is_found_from_each_of_its_places(tmp_path: Path, method: str) -> None:
-    cfg = compose_config(*TINY, f"method={method}", "trainer.max_epochs=2", "task.max_length=24")
-    train(run_config(cfg), tmp_path / "run", cfg)
+    train_run(tmp_path / "run", *TINY, f"method={method}", "trainer.max_epochs=2", "task.max_length=24")
     ladder = WidthLadder.parse([1] if method == "dense" else ["0.25", 1])
     for place_ in ("run", "run/model", "run/checkpoints/best.ckpt"):
         found = export.find(str(tmp_path / place_))

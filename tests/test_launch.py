@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sharcs_pl.launch import DECISION, decided_by_main, is_alone, is_lost_peer, is_main
+from sharcs_pl.launch.processes import DECISION, decided_by_main, is_alone, is_lost_peer, is_main
 
 
 @pytest.mark.parametrize(

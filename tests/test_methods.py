@@ -14,7 +14,6 @@ import pytest
 import torch
 from transformers import MPNetConfig, RobertaConfig, RobertaForSequenceClassification
 
-from sharcs_pl.build import build_run
 from sharcs_pl.calibrate import model_folder
 from sharcs_pl.config.calibrate import CalibrateConfig
 from sharcs_pl.config.evaluate import CostOptions, EvaluateConfig
@@ -26,23 +25,22 @@ from sharcs_pl.evaluate import run as evaluate_run
 from sharcs_pl.export import run as export_run
 from sharcs_pl.inference.graph import RoutedGraph
 from sharcs_pl.inference.predictor import RoutedPredictor
-from sharcs_pl.inputs import check_sizes, read_inputs
-from sharcs_pl.methods import METHODS, get_method
 from sharcs_pl.models.architectures import encoder_sizes
 from sharcs_pl.models.locate import EncoderFiles
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.models.saved import load_teacher
-from sharcs_pl.rundir import run_config
-from sharcs_pl.source import model_settings, open_source
-from sharcs_pl.train import train
-from tests.conftest import TINY, compose_config
+from sharcs_pl.pipeline.build import build_run
+from sharcs_pl.pipeline.methods import METHODS, get_method
+from sharcs_pl.runs.directory import run_config
+from sharcs_pl.runs.inputs import check_sizes, read_inputs
+from sharcs_pl.runs.trained import model_settings, open_source
+from tests.conftest import TINY, compose_config, train_run
 
 SMALL = (*TINY, "task.train_size=32", "task.dev_size=16", "trainer.max_epochs=2", "checkpoint.save_last=false")
 
 
 def run(directory: Path, *overrides: str) -> dict[str, Any]:
-    cfg = compose_config(*SMALL, *overrides)
-    return train(run_config(cfg), directory, cfg)
+    return train_run(directory, *SMALL, *overrides)
 
 
 @pytest.fixture(scope="module")

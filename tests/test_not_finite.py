@@ -12,18 +12,16 @@ import torch
 from omegaconf import OmegaConf
 
 from sharcs_pl import bench, calibrate, evaluate, export, reorder
-from sharcs_pl.commandline import read_command
 from sharcs_pl.config.bench import BenchConfig
 from sharcs_pl.config.calibrate import CalibrateConfig
+from sharcs_pl.config.command_line import read_command
 from sharcs_pl.config.evaluate import EvaluateConfig
 from sharcs_pl.config.export import ExportConfig
 from sharcs_pl.config.reorder import ReorderConfig
 from sharcs_pl.models.pretrained import load_stock
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.models.saved import load_ladder
-from sharcs_pl.rundir import run_config
-from sharcs_pl.train import train
-from tests.conftest import TINY, compose_config, tiny_bert
+from tests.conftest import TINY, tiny_bert, train_run
 
 NAN = float("nan")
 
@@ -33,8 +31,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("finished") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SHARCS_CACHE", str(folder.parent / "cache"))
-        cfg = compose_config(*TINY, "trainer.max_epochs=2")
-        train(run_config(cfg), folder, cfg)
+        train_run(folder, *TINY, "trainer.max_epochs=2")
     return folder
 
 
@@ -117,9 +114,8 @@ def test_an_encoder_and_a_teacher_of_a_stranger(tmp_path: Path, encoder: Path) -
         (("encoder=custom", f"encoder.pretrained={bad}"), "encoder.pretrained"),
         (("encoder=custom", f"encoder.pretrained={encoder}", "method=distilled", f"method.teacher={bad}"), "teacher"),
     ):
-        cfg = compose_config(*TINY, *options)
         with pytest.raises(ValueError, match=rf"{key}=.*bad holds infinity in its weights"):
-            train(run_config(cfg), tmp_path / "run", cfg)
+            train_run(tmp_path / "run", *TINY, *options)
         assert not (tmp_path / "run").exists()
 
 

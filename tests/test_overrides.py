@@ -14,15 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 
-from sharcs_pl.commandline import read_command
 from sharcs_pl.config import EvaluateConfig, ReorderConfig, ReportConfig, RunConfig, conf_dir
 from sharcs_pl.config.bench import BenchConfig
 from sharcs_pl.config.calibrate import CalibrateConfig
+from sharcs_pl.config.command_line import read_command
 from sharcs_pl.config.export import ExportConfig
 from sharcs_pl.config.overrides import quote, quote_texts
 from sharcs_pl.config.predict import PredictConfig
 from sharcs_pl.config.texts import texts_of
-from sharcs_pl.train import how_to_go_on
+from sharcs_pl.train import resume_command
 from tests.conftest import compose_config
 
 PLAIN = [
@@ -133,12 +133,9 @@ def test_words_may_come_twice(text: str, key: str) -> None:
 
 def test_the_command_that_goes_on_can_be_typed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    last = tmp_path / "run (ü), a=1" / "checkpoints" / "last.ckpt"
-    last.parent.mkdir(parents=True)
-    last.touch()
     typed = ["task.train=data (1).csv", "task.label=null", "hydra.run.dir=run (ü), a=1"]
     task = [word for word in quote_texts(typed, RunConfig) if not word.startswith("hydra.")]
-    line = how_to_go_on(last, DictConfig({"overrides": {"task": task}})).splitlines()[-1]
+    line = resume_command(DictConfig({"overrides": {"task": task}}), tmp_path / "run (ü), a=1")
     words = quote_texts(shlex.split(line)[3:], RunConfig)
     parsed = [OverridesParser.create().parse_override(word) for word in words]
     assert {found.key_or_group: found.value() for found in parsed} == {

@@ -13,14 +13,12 @@ from typing import Any
 
 import pytest
 
-from sharcs_pl.analysis.comparison_runs import read_run
+from sharcs_pl.analysis.comparison.runs import read_run
 from sharcs_pl.config import EvaluateConfig
-from sharcs_pl.data.spec import DataWarning
+from sharcs_pl.core.errors import DataWarning
 from sharcs_pl.data.synthetic import graded_examples
 from sharcs_pl.evaluate import run as evaluate
-from sharcs_pl.rundir import run_config
-from sharcs_pl.train import train
-from tests.conftest import TINY, compose_config
+from tests.conftest import TINY, compose_config, train_run
 from tests.data.formats import NASTY, SUFFIXES, write_rows
 
 # The longest is beyond what readers of csv files take without being told.
@@ -34,8 +32,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def fit(directory: Path, *overrides: str) -> dict[str, Any]:
-    cfg = compose_config(*OPTIONS, "task=own", "encoder=custom", "task.max_length=24", *overrides)
-    return train(run_config(cfg), directory, cfg)
+    return train_run(directory, *OPTIONS, "task=own", "encoder=custom", "task.max_length=24", *overrides)
 
 
 def test_the_same_data_in_every_format_gives_the_same_metrics_and_texts(tmp_path: Path, encoder: Path) -> None:
@@ -160,8 +157,8 @@ def test_a_dollar_in_the_data_is_a_dollar(
 ) -> None:
     """In classes, columns and file names: trained, saved as a task, evaluated and predicted; never filled in."""
     from sharcs_pl import calibrate, evaluate, predict
-    from sharcs_pl.commandline import read_command
     from sharcs_pl.config import COMMAND_SCHEMAS
+    from sharcs_pl.config.command_line import read_command
 
     monkeypatch.setenv("SECRET", "hunter2")
     monkeypatch.chdir(tmp_path)

@@ -15,13 +15,11 @@ from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer
 
 from sharcs_pl import reorder
-from sharcs_pl.commandline import read_command
+from sharcs_pl.config.command_line import read_command
 from sharcs_pl.config.reorder import ReorderConfig
 from sharcs_pl.data.synthetic import word_tokenizer
 from sharcs_pl.models.pretrained import load_checkpoint, load_stock
-from sharcs_pl.rundir import run_config
-from sharcs_pl.train import train
-from tests.conftest import TINY, compose_config, tiny_bert
+from tests.conftest import TINY, tiny_bert, train_run
 
 QUICK = ("task.train_size=40", "task.dev_size=20", "samples=32", "head_steps=4", "batch_size=8", "task.max_length=30")
 
@@ -49,11 +47,8 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def dense(tmp_path_factory: pytest.TempPathFactory, bare: Path) -> Path:
     """A finished dense run from that encoder."""
     folder = tmp_path_factory.mktemp("run") / "dense"
-    cfg = compose_config(
-        *TINY, "method=dense", "encoder=custom", f"encoder.pretrained={bare}", "task.max_length=30",
-        "trainer.max_epochs=1",
-    )  # fmt: skip
-    train(run_config(cfg), folder, cfg)
+    options = ("method=dense", "encoder=custom", f"encoder.pretrained={bare}", "task.max_length=30")
+    train_run(folder, *TINY, *options, "trainer.max_epochs=1")
     return folder
 
 
@@ -100,7 +95,7 @@ def test_a_run_gives_its_task_its_head_and_its_logits(dense: Path, tmp_path: Pat
 
 
 def dense_stock(run: Path) -> Any:
-    from sharcs_pl.source import load_model, open_source
+    from sharcs_pl.runs.trained import load_model, open_source
 
     return load_model(open_source(str(run))).encoder
 
@@ -122,10 +117,9 @@ def test_the_runs_order_can_go_to_the_weights_it_started_from(dense: Path, bare:
 
 def test_what_is_written_trains(dense: Path, tmp_path: Path) -> None:
     do(tmp_path / "o", f"run={dense}")
-    cfg = compose_config(
-        *TINY, "encoder=custom", f"encoder.pretrained={tmp_path / 'o'}", "trainer.max_epochs=2", "task.max_length=30"
-    )
-    assert 0 <= train(run_config(cfg), tmp_path / "run", cfg)["routed"]["value"] <= 1
+    options = ("encoder=custom", f"encoder.pretrained={tmp_path / 'o'}", "trainer.max_epochs=2", "task.max_length=30")
+    metrics = train_run(tmp_path / "run", *TINY, *options)
+    assert 0 <= metrics["routed"]["value"] <= 1
 
 
 def test_an_outcome_is_replaced_only_when_asked_and_other_files_never(bare: Path, tmp_path: Path) -> None:
@@ -188,8 +182,7 @@ def test_bad_input_names_the_key(
 
 
 def test_a_run_from_scratch_has_no_pretrained_weights(tmp_path: Path) -> None:
-    cfg = compose_config(*TINY, "method=dense", "trainer.max_epochs=1")
-    train(run_config(cfg), tmp_path / "run", cfg)
+    train_run(tmp_path / "run", *TINY, "method=dense", "trainer.max_epochs=1")
     with pytest.raises(ValueError, match="started from scratch; use weights=trained"):
         do(tmp_path / "o", f"run={tmp_path / 'run'}", "weights=pretrained")
     do(tmp_path / "o", f"run={tmp_path / 'run'}")

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from sharcs_pl import report
-from sharcs_pl.analysis.comparison_html import page
-from sharcs_pl.commandline import read_command
+from sharcs_pl.analysis.comparison.page import page
+from sharcs_pl.config.command_line import read_command
 from sharcs_pl.config.report import ReportConfig
 from tests.analysis.made_runs import make_run
 
@@ -202,7 +202,7 @@ def test_a_folder_of_other_files_is_left_alone(runs: Path, tmp_path: Path) -> No
 
 
 def test_without_matplotlib_the_extra_is_named(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sharcs_pl.analysis.style.have_matplotlib", lambda: False)
+    monkeypatch.setattr("sharcs_pl.analysis.figures.style.have_matplotlib", lambda: False)
     with pytest.raises(ValueError, match=r"sharcs-pl\[plots\]"):
         report.run(checked(f"runs=[{runs}]", f"output={tmp_path / 'r'}"))
 

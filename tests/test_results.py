@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from sharcs_pl.data.tasks import Examples, TaskSpec
-from sharcs_pl.results import load_best, write_predictions
+from sharcs_pl.pipeline.results import load_best, write_predictions
 from tests.analysis.test_evaluation import COST, predictions
 from tests.conftest import tiny_model
 

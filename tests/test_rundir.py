@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from sharcs_pl.config import RunConfig
-from sharcs_pl.core.lock import Holder
-from sharcs_pl.core.slurm import SlurmJob
-from sharcs_pl.identity import read_facts
-from sharcs_pl.inputs import read_inputs
-from sharcs_pl.rundir import RunState, check_same_data, claim, clear, decide, run_config
-from sharcs_pl.runfiles import LISTED, LOCK, MARKER, written
+from sharcs_pl.launch.slurm import SlurmJob
+from sharcs_pl.runs.directory import RunState, check_same_data, claim, clear, decide, run_config
+from sharcs_pl.runs.files import LISTED, LOCK, MARKER, written
+from sharcs_pl.runs.identity import read_facts
+from sharcs_pl.runs.inputs import read_inputs
+from sharcs_pl.runs.lock import Holder
 from tests.conftest import TINY, compose_config
 
 

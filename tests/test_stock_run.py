@@ -15,8 +15,8 @@ import torch
 from omegaconf import OmegaConf
 
 from sharcs_pl import bench, evaluate, export, reorder
-from sharcs_pl.commandline import read_command
 from sharcs_pl.config.bench import BenchConfig
+from sharcs_pl.config.command_line import read_command
 from sharcs_pl.config.evaluate import CostOptions, EvaluateConfig
 from sharcs_pl.config.export import ExportConfig
 from sharcs_pl.config.predict import PredictConfig
@@ -24,10 +24,9 @@ from sharcs_pl.config.reorder import ReorderConfig
 from sharcs_pl.inference.predictor import RoutedPredictor
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.predict import run as predict
-from sharcs_pl.rundir import run_config
-from sharcs_pl.source import load_model, open_source
-from sharcs_pl.train import train
-from tests.conftest import TINY, compose_config, tiny_bert
+from sharcs_pl.runs.directory import run_config
+from sharcs_pl.runs.trained import load_model, open_source
+from tests.conftest import TINY, compose_config, tiny_bert, train_run
 from tests.test_bad_input import RECORD, Place, place  # noqa: F401  (a fixture)
 
 SMALL = (*TINY, "task.train_size=32", "task.dev_size=16", "trainer.max_epochs=2", "checkpoint.save_last=false")
@@ -48,8 +47,7 @@ print(json.dumps([logits.tolist(), model.config.id2label, model.config.problem_t
 
 
 def trained(folder: Path, *overrides: str) -> dict[str, Any]:
-    cfg = compose_config(*SMALL, *overrides)
-    return train(run_config(cfg), folder, cfg)
+    return train_run(folder, *SMALL, *overrides)
 
 
 def made(schema: type, **values: Any) -> Any:
@@ -151,7 +149,7 @@ def test_the_widest_run_of_other_methods_is_exported(tmp_path: Path, method: str
     assert done.difference <= 1e-6
     assert "AutoModelForSequenceClassification.from_pretrained" in capsys.readouterr().out
     model = load_model(open_source(str(tmp_path / "run")))
-    from sharcs_pl.source import load_tokenizer
+    from sharcs_pl.runs.trained import load_tokenizer
 
     inputs = load_tokenizer(open_source(str(tmp_path / "run")))(TEXTS, padding=True, return_tensors="pt")
     with torch.no_grad():

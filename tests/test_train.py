@@ -17,16 +17,15 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from sharcs_pl import SharcsForSequenceClassification, build
-from sharcs_pl.data.spec import DataWarning
-from sharcs_pl.rundir import run_config
-from sharcs_pl.train import main, train
-from tests.conftest import TINY, compose_config
+from sharcs_pl import SharcsForSequenceClassification
+from sharcs_pl.core.errors import DataWarning
+from sharcs_pl.pipeline import build
+from sharcs_pl.train import main
+from tests.conftest import TINY, train_run
 
 
 def run(directory: Path, *overrides: str) -> dict[str, Any]:
-    cfg = compose_config(*TINY, *overrides)
-    return train(run_config(cfg), directory, cfg)
+    return train_run(directory, *TINY, *overrides)
 
 
 def weights(directory: Path) -> dict[str, torch.Tensor]:
@@ -124,8 +123,7 @@ def test_the_same_seed_gives_the_same_metrics(tmp_path: Path) -> None:
 
 
 def test_a_limit_on_validation_leaves_the_final_table_whole(tmp_path: Path) -> None:
-    cfg = compose_config(*TINY, "trainer.limit_val_batches=1", "eval_batch_size=8")
-    metrics = train(run_config(cfg), tmp_path / "run", cfg)
+    metrics = train_run(tmp_path / "run", *TINY, "trainer.limit_val_batches=1", "eval_batch_size=8")
     assert len((tmp_path / "run" / "predictions.tsv").read_text().splitlines()) == 24 + 1
     whole = 24 * metrics["routed"]["value"]
     assert whole == pytest.approx(round(whole))
@@ -187,7 +185,7 @@ class Cut(Exception):
 def _run_cut_at(directory: Path, stop: int, *overrides: str) -> None:
     from lightning.pytorch.callbacks import Callback
 
-    import sharcs_pl.build as build
+    from sharcs_pl.pipeline import build
 
     class Stop(Callback):
         def on_train_batch_start(self, trainer: Any, *args: Any) -> None:

@@ -1,4 +1,4 @@
-"""Numbers that are none: what a diverged run raises, and JSON that never holds NaN. Loads no torch."""
+"""JSON that never holds NaN or infinity. Loads no torch."""
 
 from __future__ import annotations
 
@@ -8,11 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from sharcs_pl.core.files import write_text
-
-
-class Diverged(Exception):
-    """Training reached a loss, weights or answers that are not finite. The command says so in one line and ends with
-    exit code 1; a sweep names the job and goes on."""
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from sharcs_pl.data.spec import DataWarning
+from sharcs_pl.core.errors import DataWarning
 
 UTF8 = "utf-8"
 _BUFFER = 1 << 16  # bytes

@@ -12,17 +12,10 @@ from decimal import Decimal
 
 import numpy as np
 
+from sharcs_pl.core.errors import DataWarning
 from sharcs_pl.data.files import listed, one_line, shown
 from sharcs_pl.data.raw import RawSplit
-from sharcs_pl.data.spec import (
-    METRICS_BY_KIND,
-    NUM_DEFAULT_METRICS,
-    UNKNOWN_LABEL,
-    DataWarning,
-    Examples,
-    TaskSpec,
-    kind_of,
-)
+from sharcs_pl.data.spec import METRICS_BY_KIND, NUM_DEFAULT_METRICS, UNKNOWN_LABEL, Examples, TaskSpec, kind_of
 
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _INTEGER = re.compile(r"[+-]?[0-9]+")

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from sharcs_pl.core.errors import DataWarning
 from sharcs_pl.core.literal import literal
 from sharcs_pl.data.files import QUOTINGS, Request, check_file, listed, shown
 from sharcs_pl.data.labels import (
@@ -26,7 +27,7 @@ from sharcs_pl.data.labels import (
     same_label,
 )
 from sharcs_pl.data.raw import RawSplit, read_file, read_hub
-from sharcs_pl.data.spec import DataWarning, Examples, TaskSpec
+from sharcs_pl.data.spec import Examples, TaskSpec
 from sharcs_pl.data.tasks import GLUE, GRADED
 
 __all__ = ["OwnSource", "check_own", "class_shares", "imbalance_note", "load_own", "save_task"]

@@ -22,10 +22,6 @@ METRICS_BY_KIND = {
 NUM_DEFAULT_METRICS = 2
 
 
-class DataWarning(UserWarning):
-    """Data that can be used but is not what was expected."""
-
-
 @dataclass(frozen=True)
 class TaskSpec:
     """What a task is, and where its files keep it.

@@ -22,7 +22,8 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from sharcs_pl.data.tasks import DataWarning, Examples
+from sharcs_pl.core.errors import DataWarning
+from sharcs_pl.data.tasks import Examples
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

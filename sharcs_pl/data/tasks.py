@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from sharcs_pl.core.errors import DataWarning
 from sharcs_pl.data.hub import load_hub
-from sharcs_pl.data.spec import UNKNOWN_LABEL, DataWarning, Examples, TaskSpec
+from sharcs_pl.data.spec import UNKNOWN_LABEL, Examples, TaskSpec
 from sharcs_pl.data.tsv import TsvFile
 
 _MNLI_FILES = {"train": "train.tsv"} | {

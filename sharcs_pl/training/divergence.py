@@ -9,7 +9,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from sharcs_pl.core.finite import Diverged
+from sharcs_pl.core.errors import Diverged
 from sharcs_pl.core.ranks import all_ranks
 
 

@@ -17,7 +17,8 @@ import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities import rank_zero_only
 
-from sharcs_pl.core.slurm import SlurmJob
+from sharcs_pl.core.errors import Interrupted
+from sharcs_pl.launch.slurm import SlurmJob
 from sharcs_pl.training.checkpoints import LastCheckpoint, can_go_on, save_together
 
 REQUEUEING = (signal.SIGUSR1, signal.SIGUSR2)
@@ -27,20 +28,6 @@ _SECONDS = 60.0  # for scontrol to answer
 
 
 _BY_NOHUP = (signal.SIGHUP, signal.SIG_IGN)
-
-
-class Interrupted(BaseException):
-    """A signal stopped the run. Not a KeyboardInterrupt, which Lightning answers by leaving the process, and no
-    Exception, which launchers take for the job's result.
-
-    Attributes: signal; code: the exit code to leave with; requeued: whether SLURM starts the job again.
-    """
-
-    def __init__(self, number: int, code: int | None = None, requeued: bool = False) -> None:
-        super().__init__(signal.Signals(number).name)
-        self.signal = signal.Signals(number)
-        self.code = 128 + number if code is None else code
-        self.requeued = requeued
 
 
 class GracefulStop(Checkpoint):

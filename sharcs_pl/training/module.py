@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sharcs_pl.analysis.evaluation import Predictions
 from sharcs_pl.core.ranks import all_ranks
 from sharcs_pl.data.sampler import EvalBatch, MicroBatch, StepBatch
 from sharcs_pl.data.tasks import TaskSpec
-from sharcs_pl.training.metrics import compute_metric
+from sharcs_pl.evaluation.metrics import compute_metric
+from sharcs_pl.evaluation.predictions import Predictions
 from sharcs_pl.training.objective import BatchLosses, ObjectiveConfig
 from sharcs_pl.training.rules import Progress, StepContents, TrainingRule
 

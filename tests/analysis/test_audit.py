@@ -11,9 +11,9 @@ import torch
 from rich.console import Console
 from transformers import AutoConfig, PreTrainedModel
 
-from sharcs_pl.analysis import audit as module
-from sharcs_pl.analysis.audit import AuditRow, audit, audit_table
 from sharcs_pl.core.flops import CostModel, EncoderShape
+from sharcs_pl.evaluation import audit as module
+from sharcs_pl.evaluation.audit import AuditRow, audit, audit_table
 from sharcs_pl.models.families import FAMILIES, get_family
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from tests.models.conftest import BERT_SIZES, PAD, SIZES

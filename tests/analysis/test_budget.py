@@ -13,9 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import beta, binom
 
-from sharcs_pl.analysis.budget import Dial, Grid, Outcomes, scores_of
-from sharcs_pl.analysis.promise import control
-from sharcs_pl.analysis.risk import (
+from sharcs_pl.analysis.calibration.budget import Dial, Grid, Outcomes, scores_of
+from sharcs_pl.analysis.calibration.risk import (
     fixed_sequence,
     p_value,
     pareto_path,
@@ -23,6 +22,7 @@ from sharcs_pl.analysis.risk import (
     samples_without_error,
     upper_bound,
 )
+from sharcs_pl.analysis.calibration.risk_control import control
 from sharcs_pl.models.configuration import NEVER
 from sharcs_pl.models.router import choose_rungs
 

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from sharcs_pl.evaluation.predictions import Predictions
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_f1_score
 
-from sharcs_pl.analysis import compare as module
-from sharcs_pl.analysis.compare import CLOSED_FORMS, compare, comparison_table, paired_bootstrap, resampled_metric
-from sharcs_pl.analysis.evaluation import Predictions
 from sharcs_pl.core.flops import CostModel
 from sharcs_pl.core.widths import WidthLadder
-from sharcs_pl.training.metrics import METRICS, compute_metric
+from sharcs_pl.evaluation import compare as module
+from sharcs_pl.evaluation.compare import CLOSED_FORMS, compare, comparison_table, paired_bootstrap, resampled_metric
+from sharcs_pl.evaluation.metrics import METRICS, compute_metric
 from tests.analysis.test_evaluation import COST, SHAPE, predictions
 
 CLASSES = {"accuracy": 3, "f1": 2, "macro_f1": 3, "matthews": 3, "pearson": 1, "spearman": 1}

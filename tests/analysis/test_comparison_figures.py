@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from sharcs_pl.analysis import comparison_figures
-from sharcs_pl.analysis.comparison import Comparison, compare_methods, group_runs
-from sharcs_pl.analysis.comparison_figures import draw_comparison, looks_of
-from sharcs_pl.analysis.comparison_runs import OWN, read_run
+from sharcs_pl.analysis.comparison import figures as comparison_figures
+from sharcs_pl.analysis.comparison.figures import draw_comparison, looks_of
+from sharcs_pl.analysis.comparison.methods import Comparison, compare_methods, group_runs
+from sharcs_pl.analysis.comparison.runs import OWN, read_run
 from tests.analysis.made_runs import make_run
 
 pytest.importorskip("matplotlib")

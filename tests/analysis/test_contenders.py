@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from sharcs_pl.analysis.contenders import Lineup, Workload, make_workload
+from sharcs_pl.analysis.benchmark.variants import Lineup, Workload, make_workload
 from sharcs_pl.data.table import TokenTable
 from sharcs_pl.inference.engine import Engine
 from sharcs_pl.models.routed import SharcsForSequenceClassification

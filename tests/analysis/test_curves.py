@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sharcs_pl.evaluation.predictions import Predictions
 
-from sharcs_pl.analysis.curves import Curves, tried_macs, write_curve
-from sharcs_pl.analysis.evaluation import Predictions
+from sharcs_pl.evaluation.curves import Curves, tried_macs, write_curve
 from sharcs_pl.models.exits import ExitsForSequenceClassification
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from tests.conftest import tiny_bert, tiny_model

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from sharcs_pl.analysis.importance import Importance, draw_importance, measure, write_importance
-from sharcs_pl.analysis.narrow import KEPT, RUNG, hidden_kept, narrow_logits
+from sharcs_pl.analysis.reordering.importance import Importance, draw_importance, measure, write_importance
+from sharcs_pl.analysis.reordering.narrow import KEPT, RUNG, hidden_kept, narrow_logits
 from sharcs_pl.core.widths import WidthLadder
 from sharcs_pl.models.order import leading_order, reorder, watching
 from sharcs_pl.models.router import task_loss

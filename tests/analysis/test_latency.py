@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from sharcs_pl.analysis import latency
-from sharcs_pl.analysis.latency import Contender, Pass, Timed, batch_pass, race, stream_pass
+from sharcs_pl.analysis.benchmark import latency
+from sharcs_pl.analysis.benchmark.latency import Contender, Pass, Timed, batch_pass, race, stream_pass
 from sharcs_pl.inference.engine import Engine
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from tests.inference.conftest import folder  # noqa: F401  (fixture)

@@ -13,14 +13,15 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-import sharcs_pl.analysis.plots as plots
-import sharcs_pl.analysis.sample_plots as sample_plots
-from sharcs_pl.analysis.evaluation import Predictions, Report, evaluate
-from sharcs_pl.analysis.plots import FigureInputs, draw_buckets, draw_cost, draw_run, draw_scores, spread
-from sharcs_pl.analysis.sample_plots import draw_calibration, draw_extremes
-from sharcs_pl.analysis.samples import Names
-from sharcs_pl.analysis.style import DASHES, HATCHES, RUNGS, canvas, have_matplotlib
+import sharcs_pl.analysis.figures.plots as plots
+import sharcs_pl.analysis.figures.sample_plots as sample_plots
+from sharcs_pl.analysis.figures.plots import FigureInputs, draw_buckets, draw_cost, draw_run, draw_scores, spread
+from sharcs_pl.analysis.figures.sample_plots import draw_calibration, draw_extremes
+from sharcs_pl.analysis.figures.samples import Names
+from sharcs_pl.analysis.figures.style import DASHES, HATCHES, RUNGS, canvas, have_matplotlib
 from sharcs_pl.data.tasks import GLUE
+from sharcs_pl.evaluation.predictions import Predictions
+from sharcs_pl.evaluation.report import Report, evaluate
 from tests.analysis.test_evaluation import COST, predictions
 
 pytestmark = pytest.mark.skipif(not have_matplotlib(), reason="needs the extra [plots]")

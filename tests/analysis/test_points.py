@@ -9,7 +9,15 @@ import torch
 from rich.console import Console
 from scipy.stats import beta
 
-from sharcs_pl.analysis.points import Row, Views, draw_points, measure, measure_all, points_table, show_thresholds
+from sharcs_pl.analysis.calibration.points import (
+    Row,
+    Views,
+    draw_points,
+    measure,
+    measure_all,
+    points_table,
+    show_thresholds,
+)
 from sharcs_pl.data.tasks import GLUE
 from sharcs_pl.models.configuration import NEVER
 from tests.analysis.test_evaluation import COST, predictions

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from sharcs_pl.analysis.rung_latency import latency_table, measure_latency, timed_lengths
+from sharcs_pl.analysis.calibration.rung_latency import latency_table, measure_latency, timed_lengths
 
 
 class Machine:

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sharcs_pl.evaluation.predictions import Predictions
 
-from sharcs_pl.analysis.evaluation import Predictions
-from sharcs_pl.analysis.samples import (
+from sharcs_pl.analysis.figures.samples import (
     Names,
     Sample,
     as_good_as_top,

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from sharcs_pl.core.errors import DataWarning
 from torch import Tensor
 
-from sharcs_pl.analysis.submission import SUBMISSION_FILES, write_submission, zip_submission
-from sharcs_pl.data.tasks import GLUE, GRADED, DataWarning
+from sharcs_pl.data.tasks import GLUE, GRADED
+from sharcs_pl.evaluation.submission import SUBMISSION_FILES, write_submission, zip_submission
 
 NAMES = [
     "CoLA.tsv", "SST-2.tsv", "MRPC.tsv", "STS-B.tsv", "QQP.tsv", "MNLI-m.tsv", "MNLI-mm.tsv", "AX.tsv",

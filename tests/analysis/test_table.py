@@ -6,10 +6,10 @@ import pytest
 import torch
 from rich.console import Console
 
-from sharcs_pl.analysis.evaluation import evaluate
-from sharcs_pl.analysis.table import report_table
 from sharcs_pl.core.screen import Screen
 from sharcs_pl.data.tasks import GLUE
+from sharcs_pl.evaluation.report import evaluate
+from sharcs_pl.evaluation.table import report_table
 from tests.analysis.test_evaluation import COST, predictions
 
 

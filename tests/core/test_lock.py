@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from sharcs_pl.core.lock import Holder, RunLock, check_free
-from sharcs_pl.core.slurm import SlurmJob
+from sharcs_pl.launch.slurm import SlurmJob
+from sharcs_pl.runs.lock import Holder, RunLock, check_free
 
 FORK = multiprocessing.get_context("fork")
 
@@ -98,7 +98,7 @@ def test_a_stale_one_is_taken_over(tmp_path: Path, how: str, other: subprocess.P
     else:
         hold(path, pid=other.pid, started=start_of(other.pid), machine={"boot": "before", "id": "m", "pids": "p"})
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("sharcs_pl.core.lock._machine", lambda: {"boot": "now", "id": "m", "pids": "p"})
+            patch.setattr("sharcs_pl.runs.lock._machine", lambda: {"boot": "now", "id": "m", "pids": "p"})
             check_free(path)
             RunLock(path).take()
             return
@@ -182,7 +182,7 @@ def test_a_requeued_job_takes_over_from_its_own_earlier_start(tmp_path: Path, mo
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"pid": 1}'])
 def test_one_that_names_nobody_is_to_be_removed(tmp_path: Path, content: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sharcs_pl.core.lock._PAUSE", 0)
+    monkeypatch.setattr("sharcs_pl.runs.lock._PAUSE", 0)
     path = place(tmp_path)
     path.parent.mkdir(parents=True)
     path.write_text(content)
@@ -233,7 +233,7 @@ def test_one_who_was_killed_while_he_took_over_is_in_nobodys_way(tmp_path: Path)
 
 def test_a_killed_process_leaves_one_that_is_stale(tmp_path: Path) -> None:
     path = place(tmp_path)
-    line = f"from sharcs_pl.core.lock import RunLock; from pathlib import Path\nRunLock(Path({str(path)!r})).take()\n"
+    line = f"from sharcs_pl.runs.lock import RunLock; from pathlib import Path\nRunLock(Path({str(path)!r})).take()\n"
     code = line + "import time; print('held', flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

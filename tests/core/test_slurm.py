@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sharcs_pl.core.slurm import SlurmJob, slurm_job
+from sharcs_pl.launch.slurm import SlurmJob, slurm_job
 
 BATCH = {"SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "train"}
 

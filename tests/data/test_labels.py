@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sharcs_pl.core.errors import DataWarning
 
 from sharcs_pl.data.labels import (
     Target,
@@ -16,7 +17,7 @@ from sharcs_pl.data.labels import (
     whole_number,
 )
 from sharcs_pl.data.raw import RawSplit
-from sharcs_pl.data.spec import DataWarning, Examples, TaskSpec
+from sharcs_pl.data.spec import Examples, TaskSpec
 
 
 def raw(*labels: str, classes: tuple[str, ...] | None = None) -> RawSplit:

@@ -12,12 +12,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sharcs_pl.core.errors import DataWarning
 from transformers import PreTrainedTokenizerFast
 
 from sharcs_pl.data import table as table_module
 from sharcs_pl.data.synthetic import word_tokenizer
 from sharcs_pl.data.table import TokenTable, _cached, cache_key, tokenize
-from sharcs_pl.data.tasks import DataWarning, Examples
+from sharcs_pl.data.tasks import Examples
 
 
 def pairs(size: int = 6, labels: np.ndarray | None = None, difficulty: bool = True) -> Examples:
@@ -281,7 +282,7 @@ def test_a_damaged_cache_file_is_rebuilt(damage: str, tokenizer: PreTrainedToken
         assert same(tokenize(pairs(), tokenizer, 64, tmp_path), whole)
 
 
-@pytest.mark.filterwarnings("ignore::sharcs_pl.data.tasks.DataWarning")
+@pytest.mark.filterwarnings("ignore::sharcs_pl.core.errors.DataWarning")
 @given(where=st.floats(0, 1, exclude_max=True), flip=st.integers(1, 255))
 @settings(max_examples=200, deadline=None)
 def test_a_flipped_byte_is_never_taken_for_data(where: float, flip: int, tmp_path_factory: pytest.TempPathFactory):

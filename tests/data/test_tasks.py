@@ -8,18 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sharcs_pl.core.errors import DataWarning
 
 from sharcs_pl.data import hub
-from sharcs_pl.data.tasks import (
-    GLUE,
-    GRADED,
-    DataWarning,
-    Examples,
-    TaskSpec,
-    get_task,
-    load_examples,
-    subset_examples,
-)
+from sharcs_pl.data.tasks import GLUE, GRADED, Examples, TaskSpec, get_task, load_examples, subset_examples
 
 # One row per task: the file's lines as the official download writes them, and what must come of them.
 HEADS = {

@@ -17,8 +17,8 @@ import pytest
 import sharcs_pl.predict as entry
 from sharcs_pl.inference.predictor import Prediction, RoutedPredictor
 from sharcs_pl.models.configuration import NEVER, TRAINED
-from sharcs_pl.source import TRAINED as TRAINED_HERE
-from sharcs_pl.source import open_source
+from sharcs_pl.runs.trained import TRAINED as TRAINED_HERE
+from sharcs_pl.runs.trained import open_source
 from tests.predict.conftest import command, lines, names, predict, saved, texts_of, write_texts
 from tests.test_bad_input import RECORD, Place, place  # noqa: F401  (a fixture)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sharcs_pl.rundir import run_config
+from sharcs_pl.runs.directory import run_config
 from tests.conftest import TINY, compose_config
 from tests.slurm.cluster import Cluster, wait_for
 from tests.slurm.jobs import LONG, PATIENCE, ROOT, TRAIN, Job, curves, digest, metrics, run, run_dirs

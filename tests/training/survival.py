@@ -10,10 +10,8 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
-import sharcs_pl.build as build
-from sharcs_pl.rundir import run_config
-from sharcs_pl.train import train
-from tests.conftest import TINY, compose_config
+from sharcs_pl.pipeline import build
+from tests.conftest import TINY, train_run
 
 OPTIONS = (*TINY, "encoder.dropout=0.1", "checkpoint.every_n_steps=1", "width.bounds=[[0.5,1],[0,0.5]]")
 """3 epochs of 3 to 5 steps, the last two routed; every step is saved. With dropout, whose noise must come back too."""
@@ -26,8 +24,7 @@ class Cut(Exception):
 
 
 def run(directory: Path, *overrides: str) -> dict[str, Any]:
-    cfg = compose_config(*OPTIONS, *overrides)
-    return train(run_config(cfg), directory, cfg)
+    return train_run(directory, *OPTIONS, *overrides)
 
 
 def run_with(directory: Path, callback: Callback, *overrides: str) -> dict[str, Any]:

@@ -16,12 +16,12 @@ import lightning as L
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
+from sharcs_pl.config.errors import explain
+from sharcs_pl.core.errors import DataWarning
 
-from sharcs_pl.commandline import explain
 from sharcs_pl.config import RunConfig
 from sharcs_pl.core.files import previous
-from sharcs_pl.data.spec import DataWarning
-from sharcs_pl.inputs import last_whole
+from sharcs_pl.runs.inputs import last_whole
 from sharcs_pl.training import checkpoints
 from sharcs_pl.training.checkpoints import BestCheckpoint, DurableCheckpointIO, LastCheckpoint, save_together
 from tests.training.survival import Cut, assert_same_end, at, checkpoint, cut, run, run_with

@@ -15,9 +15,8 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from sharcs_pl.rundir import run_config
-from sharcs_pl.train import train
-from tests.conftest import TINY, compose_config
+from sharcs_pl.runs.directory import run_config
+from tests.conftest import TINY, compose_config, train_run
 from tests.processes import run_ranks
 
 LADDERS = {
@@ -32,8 +31,7 @@ EXACT = ("encoder.dropout=0", "trainer.precision=64-true", "task.train_size=44",
 
 def run(directory: Path, *overrides: str, world: int = 1) -> dict[str, Any]:
     devices = () if world == 1 else (f"trainer.devices={world}",)
-    cfg = compose_config(*TINY, *devices, *overrides)
-    return train(run_config(cfg), directory, cfg)
+    return train_run(directory, *TINY, *devices, *overrides)
 
 
 def _rank_run(rank: int, directory: str, world: int, cache: str, overrides: tuple[str, ...]) -> dict[str, Any]:
@@ -145,7 +143,7 @@ class CutAt(Callback):
 
 
 def _with_callback(callback: Callback) -> None:
-    import sharcs_pl.build as build
+    from sharcs_pl.pipeline import build
 
     original = build.build_callbacks
     build.build_callbacks = lambda *args: [*original(*args), callback]
@@ -221,7 +219,7 @@ def test_a_run_directory_that_is_taken_ends_every_process(tmp_path: Path) -> Non
 def test_waiting_for_another_process_has_an_end() -> None:
     from datetime import timedelta
 
-    from sharcs_pl.build import build_trainer
+    from sharcs_pl.pipeline.build import build_trainer
 
     config = run_config(compose_config(*TINY, "trainer.devices=2", "trainer.timeout_minutes=3"))
     strategy: Any = build_trainer(config, Path(), []).strategy
@@ -239,7 +237,7 @@ def test_waiting_for_another_process_has_an_end() -> None:
 def test_what_cannot_be_shared_is_refused_before_a_model_is_built(
     tmp_path: Path, override: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sharcs_pl.build.build_model", None)
+    monkeypatch.setattr("sharcs_pl.pipeline.build.build_model", None)
     with pytest.raises(ValueError, match=message):
         run(tmp_path / "run", override)
     assert not (tmp_path / "run").exists()

@@ -12,12 +12,10 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from sharcs_pl.commandline import LONGEST_MESSAGE
-from sharcs_pl.core.finite import Diverged
-from sharcs_pl.rundir import run_config
-from sharcs_pl.train import train
+from sharcs_pl.config.errors import LONGEST_MESSAGE
+from sharcs_pl.core.errors import Diverged
 from sharcs_pl.training.divergence import remedy
-from tests.conftest import TINY, compose_config
+from tests.conftest import TINY, train_run
 from tests.processes import run_ranks
 from tests.training.survival import checkpoint, run, run_with
 
@@ -110,15 +108,15 @@ def test_without_a_checkpoint_it_is_begun_again(tmp_path: Path) -> None:
 def _rank(rank: int, directory: str, cache: str, what: str) -> str:
     import os
 
-    import sharcs_pl.build as build
+    from sharcs_pl.pipeline import build
 
     os.environ["SHARCS_CACHE"] = cache
     original = build.build_callbacks
     build.build_callbacks = lambda *args: [Poison(6, what, only_rank=1 if what == "loss" else None), *original(*args)]
-    cfg = compose_config(*TINY, "trainer.devices=2", "checkpoint.every_n_steps=1", "width.bounds=[[0.5,1],[0,0.5]]")
+    options = (*TINY, "trainer.devices=2", "checkpoint.every_n_steps=1", "width.bounds=[[0.5,1],[0,0.5]]")
     own = Path(directory) if rank == 0 else Path(directory) / f"of_rank_{rank}"
     with pytest.raises((Diverged, SystemExit)) as caught:
-        train(run_config(cfg), own, cfg)
+        train_run(own, *options)
     assert isinstance(caught.value, SystemExit) == (rank > 0), "one process speaks for all"
     return str(caught.value.__cause__)
 

@@ -21,11 +21,12 @@ import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.callbacks import Callback, Timer
 
-from sharcs_pl.build import build_plugins
-from sharcs_pl.core.slurm import SlurmJob
+from sharcs_pl.core.errors import Interrupted
+from sharcs_pl.launch.slurm import SlurmJob
+from sharcs_pl.pipeline.build import build_plugins
 from sharcs_pl.training import interrupt
 from sharcs_pl.training.checkpoints import DurableCheckpointIO
-from sharcs_pl.training.interrupt import GracefulStop, Interrupted, may_stop, requeue
+from sharcs_pl.training.interrupt import GracefulStop, may_stop, requeue
 from tests.conftest import TINY
 from tests.training.survival import assert_same_end, at, checkpoint, run, run_with
 

@@ -12,13 +12,11 @@ from typing import Any
 import pytest
 from lightning.pytorch.callbacks import Callback
 
-import sharcs_pl.build as build
 import sharcs_pl.config.training as config_module
 from sharcs_pl.config import check_logger, conf_dir
-from sharcs_pl.rundir import run_config
-from sharcs_pl.train import train
+from sharcs_pl.pipeline import build
 from sharcs_pl.training.logging import LOGGERS, LoggerSettings, RunLogger, final_values, run_name
-from tests.conftest import TINY, compose_config
+from tests.conftest import TINY, train_run
 
 INSTALLED = [name for name in LOGGERS if importlib.util.find_spec(name) is not None]
 OFFLINE = {"wandb": ("logger.offline=true",)}
@@ -42,8 +40,7 @@ def needs(name: str) -> Any:
 
 def run(directory: Path, name: str, *overrides: str) -> dict[str, Any]:
     options = (f"logger={name}", *OFFLINE.get(name, ()), "trainer.log_every_n_steps=1", *overrides)
-    cfg = compose_config(*TINY, *options)
-    return train(run_config(cfg), directory, cfg)
+    return train_run(directory, *TINY, *options)
 
 
 class Cut(Exception):

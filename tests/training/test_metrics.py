@@ -5,7 +5,7 @@ import torch
 
 from sharcs_pl.data.spec import METRICS_BY_KIND
 from sharcs_pl.data.tasks import GLUE
-from sharcs_pl.training.metrics import METRICS, compute_metric, compute_metrics, router_auc
+from sharcs_pl.evaluation.metrics import METRICS, compute_metric, compute_metrics, router_auc
 
 
 def logits_of(predictions: list[int], classes: int = 2) -> torch.Tensor:

@@ -16,8 +16,9 @@ import lightning as L
 import torch
 from lightning.pytorch.demos.boring_classes import BoringModel
 
+from sharcs_pl.core.errors import Interrupted
 from sharcs_pl.training.checkpoints import DurableCheckpointIO, LastCheckpoint
-from sharcs_pl.training.interrupt import GracefulStop, Interrupted
+from sharcs_pl.training.interrupt import GracefulStop
 
 
 class Unequal(L.Callback):

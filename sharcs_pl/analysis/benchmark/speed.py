@@ -1,0 +1,92 @@
+"""The table and the figure of a benchmark."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from sharcs_pl.analysis.benchmark.latency import Timed
+from sharcs_pl.analysis.benchmark.variants import Workload
+from sharcs_pl.analysis.figures.style import BLUE, ORANGE, canvas, have_matplotlib, legend_above
+
+COLUMNS = (
+    "samples/s",
+    "p50 ms",
+    "p95 ms",
+    "p99 ms",
+    "of dense MACs",
+    "MACs promise",
+    "measured",
+    "efficiency",
+    "middle half",
+)
+
+
+def row(timed: Timed, workload: Workload) -> dict[str, Any]:
+    """One contender as plain numbers, with every round's time."""
+    low, high = timed.spread
+    return {
+        "contender": timed.contender.name,
+        "batch_size": workload.batch_size,
+        "order": workload.order,
+        "throughput": timed.throughput,
+        "latency_ms": {f"p{percent}": 1000 * timed.percentile(percent) for percent in (50, 95, 99)},
+        "macs_fraction": timed.contender.macs_fraction,
+        "mac_speedup": timed.promised,
+        "speedup": timed.speedup,
+        "efficiency": timed.efficiency,
+        "efficiency_middle_half": [low, high],
+        "value": timed.contender.value,
+        "seconds": timed.seconds,
+    }
+
+
+def speed_table(timed: list[Timed], workload: Workload, metric: str | None) -> Table:
+    """Throughput, latency of a call (of a sample in streams), and the speed-up beside what multiply-adds promise."""
+    size = f"batch size {workload.batch_size}, {workload.order} order"
+    title = f"{size}, {len(workload)} samples, {len(timed[0].seconds)} rounds"
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    for name in (*COLUMNS, *([] if metric is None else [metric])):
+        table.add_column(name, justify="right")
+    for each in timed:
+        value = each.contender.value
+        low, high = each.spread
+        table.add_row(
+            each.contender.name,
+            f"{each.throughput:,.1f}",
+            *(f"{1000 * each.percentile(percent):,.1f}" for percent in (50, 95, 99)),
+            f"{each.contender.macs_fraction:.3f}",
+            f"{each.promised:.2f}x",
+            f"{each.speedup:.2f}x",
+            f"{each.efficiency:.3f}",
+            f"{low:.3f} to {high:.3f}",
+            *([] if value is None else [f"{value:.4f}"]),
+        )
+    return table
+
+
+def draw_speedups(rows: list[dict[str, Any]], path: Path) -> None:
+    """Measured speed-up beside the promised one, a panel per batch size and order; nothing without matplotlib."""
+    if not have_matplotlib():
+        return
+    panels: dict[tuple[int, str], list[dict[str, Any]]] = {}
+    for each in rows:
+        panels.setdefault((each["batch_size"], each["order"]), []).append(each)
+    bars = sum(len(panel) for panel in panels.values())
+    with canvas(path, (7.0, 1.0 + 0.34 * bars + 0.5 * len(panels))) as figure:
+        heights = [len(panel) for panel in panels.values()]
+        axes = figure.subplots(len(panels), 1, squeeze=False, sharex=True, height_ratios=heights)[:, 0]
+        for axis, ((size, order), panel) in zip(axes, panels.items(), strict=True):
+            places = list(range(len(panel)))
+            axis.barh([p - 0.2 for p in places], [r["speedup"] for r in panel], 0.4, color=BLUE, label="measured")
+            promised = [r["mac_speedup"] for r in panel]
+            axis.barh([p + 0.2 for p in places], promised, 0.4, color=ORANGE, hatch="////", label="promised by MACs")
+            axis.set_yticks(places, [r["contender"] for r in panel])
+            axis.invert_yaxis()
+            axis.axvline(1, color="black", linewidth=0.8)
+            axis.set_title(f"batch size {size}, {order} order", loc="left")
+        axes[-1].set_xlabel("speed-up over stock transformers")
+        legend_above(figure, axes[0])

@@ -1,0 +1,148 @@
+"""Who takes part in a benchmark: the stock model, and the routed one in every way it can run, on the same batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sharcs_pl.analysis.benchmark.latency import Call, Contender, Pass, batch_pass, stream_pass
+from sharcs_pl.data.table import TokenTable
+from sharcs_pl.inference.engine import Answers, Batch, Engine
+from sharcs_pl.inference.graph import input_names
+from sharcs_pl.models.routed import SharcsForSequenceClassification
+
+Metric = Callable[[Tensor, Tensor], float]
+"""Logits [S, C] and labels [S] to a value."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Samples in batches, the same for everyone. `lengths` [S] and `labels` [S] (None where unknown) are by the index
+    that the batches carry."""
+
+    batches: list[Batch]
+    lengths: np.ndarray
+    labels: Tensor | None
+    batch_size: int
+    order: str
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+
+def make_workload(table: TokenTable, batch_size: int, order: str, labelled: bool) -> Workload:
+    """`order` "given" or "sorted" (by length); every batch is padded to its longest sample."""
+    lengths = table.lengths
+    places = np.arange(len(table)) if order == "given" else np.argsort(lengths, kind="stable")
+    batches = []
+    for start in range(0, len(places), batch_size):
+        rows = places[start : start + batch_size]
+        found = table.collate(rows)
+        index, own = torch.from_numpy(rows), torch.from_numpy(lengths[rows])
+        batches.append(Batch(index, found["input_ids"], own, found.get("token_type_ids")))
+    labels = torch.from_numpy(np.asarray(table.labels)) if labelled else None
+    return Workload(batches, lengths, labels, batch_size, order)
+
+
+@dataclass(frozen=True)
+class Lineup:
+    """Makes contenders for one workload; `metric` is asked where labels are known."""
+
+    model: SharcsForSequenceClassification
+    workload: Workload
+    metric: Metric | None
+
+    def stock(self, stock: nn.Module, name: str = "stock transformers") -> Contender:
+        """The untouched class of transformers."""
+        device = self.model.device
+
+        def call(batch: Batch) -> Tensor:
+            mask = (torch.arange(batch.input_ids.shape[1]) < batch.lengths[:, None]).long()
+            inputs = {"input_ids": batch.input_ids, "attention_mask": mask, "token_type_ids": batch.token_type_ids}
+            return stock(**{key: value.to(device) for key, value in inputs.items() if value is not None}).logits
+
+        return self._called(name, call, torch.full((len(self.workload),), self.model.ladder.top), dense=True)
+
+    def batched(self, name: str, engine: Engine, rungs: Tensor | None = None) -> Contender:
+        """The engine, batch by batch; `rungs` [S] overrides the router."""
+        found = [engine.answer(batch, _of(rungs, batch)) for batch in self.workload.batches]
+        call: Call = lambda batch: engine.answer(batch, _of(rungs, batch)).logits  # noqa: E731
+        return self._engine(name, lambda: batch_pass(self.workload.batches, call, engine.model.device), found)
+
+    def streamed(self, name: str, engine: Engine, rungs: Tensor | None = None) -> Contender:
+        """The engine with a pool per rung."""
+        batches = self.workload.batches
+        given = None if rungs is None else [rungs[batch.index] for batch in batches]
+        size = self.workload.batch_size
+        _, found = stream_pass(batches, engine, size, given)
+        return self._engine(f"{name}, stream", lambda: stream_pass(batches, engine, size, given)[0], found)
+
+    def graph(self, name: str, answer: Callable[[dict[str, Tensor]], tuple[Tensor, ...]], point: Tensor) -> Contender:
+        """An exported graph at an operating point [W-1]."""
+        typed = "token_type_ids" in input_names(self.model)
+
+        def call(batch: Batch) -> tuple[Tensor, ...]:
+            mask = (torch.arange(batch.input_ids.shape[1]) < batch.lengths[:, None]).long()
+            inputs = {"input_ids": batch.input_ids, "attention_mask": mask, "thresholds": point}
+            if typed:
+                zeros = torch.zeros_like(batch.input_ids)
+                inputs["token_type_ids"] = zeros if batch.token_type_ids is None else batch.token_type_ids
+            return answer(inputs)
+
+        rungs = torch.zeros(len(self.workload), dtype=torch.long)
+        for batch in self.workload.batches:
+            rungs[batch.index] = call(batch)[1]
+        return self._called(name, lambda batch: call(batch)[0], rungs)
+
+    def dealt(self, share: float, seed: int) -> Tensor:
+        """[S] long: that share of the samples on the narrowest rung, the rest on the widest; of every batch as nearly
+        as whole samples allow."""
+        generator = torch.Generator().manual_seed(seed)
+        rungs = torch.full((len(self.workload),), self.model.ladder.top)
+        seen = narrow = 0
+        for batch in self.workload.batches:
+            seen += len(batch.index)
+            more = round(share * seen) - narrow
+            rungs[batch.index[torch.randperm(len(batch.index), generator=generator)[:more]]] = 0
+            narrow += more
+        return rungs
+
+    def _called(self, name: str, call: Call, rungs: Tensor, dense: bool = False) -> Contender:
+        batches, device = self.workload.batches, self.model.device
+        with torch.inference_mode():
+            logits = [call(batch) for batch in batches]
+        found = torch.empty(len(self.workload), logits[0].shape[1])
+        for batch, rows in zip(batches, logits, strict=True):
+            found[batch.index] = rows.float().cpu()
+
+        @torch.inference_mode()
+        def run() -> Pass:
+            return batch_pass(batches, call, device)
+
+        return Contender(name, run, 1.0 if dense else self._macs(rungs), self._value(name, found))
+
+    def _engine(self, name: str, run: Callable[[], Pass], found: Sequence[Answers]) -> Contender:
+        order = torch.cat([each.index for each in found]).argsort()
+        logits, rungs = (torch.cat([getattr(each, key) for each in found])[order] for key in ("logits", "rungs"))
+        return Contender(name, run, self._macs(rungs), self._value(name, logits))
+
+    def _macs(self, rungs: Tensor) -> float:
+        cost, lengths = self.model.cost, self.workload.lengths
+        spent = cost.rung_macs(lengths)[np.arange(len(lengths)), rungs.numpy()]
+        return float(spent.sum() / cost.dense_macs(lengths).sum())
+
+    def _value(self, name: str, logits: Tensor) -> float | None:
+        faulty = (~logits.isfinite().all(-1)).nonzero().flatten()
+        if len(faulty):
+            many = f"{len(faulty):,} of {len(logits):,} texts"
+            raise ValueError(f"{name}: the answers to {many} are not finite; a model that has diverged is not timed")
+        labels = self.workload.labels
+        return None if labels is None or self.metric is None else self.metric(logits, labels)
+
+
+def _of(rungs: Tensor | None, batch: Batch) -> Tensor | None:
+    return None if rungs is None else rungs[batch.index]

@@ -1,0 +1,269 @@
+"""Operating points side by side on one set of texts: what each gains, costs and risks.
+
+Legend: `S` samples, `W` rungs, `C` classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from sharcs_pl.analysis.calibration.budget import Dial, Outcomes
+from sharcs_pl.analysis.calibration.risk import upper_bound
+from sharcs_pl.analysis.figures.style import BLUE, GREEN, ORANGE, WIDTH, canvas, legend_below
+from sharcs_pl.core.flops import CostModel
+from sharcs_pl.data.spec import TaskSpec
+from sharcs_pl.evaluation.metrics import compute_metric
+from sharcs_pl.evaluation.predictions import Predictions
+from sharcs_pl.evaluation.report import Point, Report, evaluate
+from sharcs_pl.models.configuration import NEVER
+from sharcs_pl.models.router import choose_rungs
+
+CURVE = 60  # budgets along the curve of a figure
+
+Thresholds = tuple[float, ...] | None  # router logits [W-1]; None: the likeliest rung
+
+
+@dataclass(frozen=True)
+class Views:
+    """One set of samples as the tables need it. `outcomes` holds costs as fractions of the mean dense one; `latency`
+    [S, W] in milliseconds, where it was measured."""
+
+    predictions: Predictions
+    outcomes: Outcomes
+    task: TaskSpec
+    cost: CostModel
+    seed: int
+    latency: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, predictions: Predictions, task: TaskSpec, cost: CostModel, seed: int) -> Views:
+        """From every rung's logits on the split."""
+        lengths = predictions.lengths.numpy()
+        fractions = cost.rung_macs(lengths) / cost.dense_macs(lengths).mean()
+        return cls(predictions, Outcomes.of(predictions, fractions), task, cost, seed)
+
+    def select(self, rows: np.ndarray) -> Views:
+        """Some samples; costs become fractions of their own mean dense one."""
+        at = torch.from_numpy(rows)
+        some: dict[str, Any] = {name: None if x is None else x[at] for name, x in vars(self.predictions).items()}
+        return Views.of(Predictions(**some), self.task, self.cost, self.seed).timed(
+            None if self.latency is None else self.latency[rows]
+        )
+
+    def timed(self, latency: np.ndarray | None) -> Views:
+        """The same with latencies."""
+        return replace(self, latency=latency)
+
+    @property
+    def by_latency(self) -> Outcomes:
+        """The outcomes with milliseconds as costs."""
+        assert self.latency is not None
+        return replace(self.outcomes, costs=self.latency)
+
+    def metric(self, rungs: np.ndarray) -> float:
+        """The task's first metric where the samples go to `rungs` int [S]."""
+        found = self.predictions
+        return compute_metric(self.task.metric, found.at(torch.from_numpy(rungs)), found.labels)
+
+
+@dataclass(frozen=True)
+class Row:
+    """An operating point on a set of samples.
+
+    `report`: as `evaluate` gives it. Of a classifier: `accuracy`; `drop`, the top rung's accuracy less this one's;
+    `risk`, the share of samples that the top rung gets right and this point wrong; `bound`, the exact upper bound of
+    the risk, and so of the drop; `holds`: whether it does, since texts that chose the thresholds or the epoch flatter.
+    `milliseconds`: mean latency of a text, where it was measured.
+    """
+
+    name: str
+    thresholds: Thresholds
+    report: Report
+    accuracy: float | None = None
+    drop: float | None = None
+    risk: float | None = None
+    bound: float | None = None
+    holds: bool = True
+    milliseconds: float | None = None
+
+    @property
+    def shares(self) -> list[float]:
+        """Share of the samples per rung, narrow first."""
+        return [rung.share for rung in self.report.rungs]
+
+    def to_json(self, widths: Sequence[str]) -> dict[str, Any]:
+        """What is kept with the model beside the thresholds: plain types, MACs as a fraction of dense."""
+        found = {
+            "metric": self.report.metric,
+            "value": self.report.routed.value,
+            "macs_fraction": self.report.routed.macs_fraction,
+            "shares": dict(zip(widths, self.shares, strict=True)),
+            "accuracy": self.accuracy,
+            "accuracy_drop": self.drop,
+            "risk": self.risk,
+            "risk_bound": self.bound,
+            "risk_bound_holds": None if self.bound is None else self.holds,
+            "regret": self.report.regret,
+            "latency_ms": self.milliseconds,
+        }
+        return {key: value for key, value in found.items() if value is not None}
+
+
+def measure(name: str, thresholds: Thresholds, views: Views, confidence: float) -> Row:
+    """One point; `confidence` is that of the bound."""
+    found, outcomes = views.predictions, views.outcomes
+    limits = None if thresholds is None else found.router_logits.new_tensor(thresholds)
+    rungs = choose_rungs(found.router_logits, limits)
+    at = np.arange(len(rungs)), rungs.numpy()
+    split = views.task.validation[0]
+    report = evaluate(
+        {split: replace(found, rungs=rungs)}, replace(views.task, validation=(split,)), views.cost, views.seed
+    )
+    row = Row(name, thresholds, report)
+    if views.latency is not None:
+        row = replace(row, milliseconds=float(views.latency[at].mean()))
+    if views.task.labels is None:
+        return row
+    accuracy, errors = float(outcomes.quality[at].mean()), int(outcomes.errors[at].sum())
+    return replace(
+        row,
+        accuracy=accuracy,
+        drop=float(outcomes.quality[:, -1].mean()) - accuracy,
+        risk=errors / len(rungs),
+        bound=upper_bound(errors, len(rungs), confidence),
+    )
+
+
+def points_table(rows: Sequence[Row], widths: Sequence[str], confidence: float, title: str) -> RenderableType:
+    """All points of a model, the last one standing out, with every rung alone and the oracle; and what they are set
+    to. Both tables fit a terminal of 80 columns."""
+    report, classifier = rows[0].report, rows[0].drop is not None
+    table = Table(title=title, title_justify="left")
+    table.add_column("", overflow="fold")
+    for name in (report.metric, "of dense", "regret", *(("drop", "at most") if classifier else ())):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(row.name, *_cells(row), style="bold green" if row is rows[-1] else "")
+    table.add_section()
+    for rung, width in enumerate(widths):
+        top = " (full)" if rung == len(widths) - 1 else ""
+        table.add_row(f"width {width}{top}", *_point(report.rungs[rung]))
+    if report.oracle:
+        table.add_row("oracle", *_point(report.oracle))
+    notes = [Text(line, style="dim") for line in _footnotes(report, classifier, confidence)]
+    if not all(row.holds for row in rows):
+        notes.append(Text("*: no promise; these texts chose the point's thresholds, or the epoch", style="yellow"))
+    return Group(table, _settings_table(rows, widths), _random_table(rows), *notes)
+
+
+def _settings_table(rows: Sequence[Row], widths: Sequence[str]) -> Table:
+    """Thresholds, where the samples go, and how long they take."""
+    table = Table(title="thresholds and shares of texts", title_justify="left")
+    table.add_column("", overflow="fold")
+    timed = rows[0].milliseconds is not None
+    for name in ("thresholds", *(f"width {width}" for width in widths), *(("ms/text",) if timed else ())):
+        table.add_column(name, justify="right")
+    for row in rows:
+        shares = [f"{share:.1%}" for share in row.shares]
+        time = [] if row.milliseconds is None else [f"{row.milliseconds:.2f}"]
+        style = "bold green" if row is rows[-1] else ""
+        table.add_row(row.name, show_thresholds(row.thresholds), *shares, *time, style=style)
+    return table
+
+
+def _random_table(rows: Sequence[Row]) -> Table:
+    """What each point must beat, at its own cost."""
+    table = Table(title="the same shares dealt to random texts", title_justify="left")
+    table.add_column("", overflow="fold")
+    for name in (rows[0].report.metric, "of dense"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(row.name, *_point(row.report.random_point), style="bold green" if row is rows[-1] else "")
+    return table
+
+
+def show_thresholds(thresholds: Thresholds) -> str:
+    """As membership probabilities, narrow rungs first."""
+    if thresholds is None:
+        return "likeliest"
+    return " ".join(_probability(logit) for logit in thresholds)
+
+
+def _probability(logit: float) -> str:
+    if abs(logit) >= NEVER:
+        return "never" if logit > 0 else "always"
+    return f"{1 / (1 + math.exp(min(-logit, 700))):.4g}"  # a double ends at exp(709)
+
+
+def _cells(row: Row) -> list[str]:
+    report = row.report
+    cells = [*_point(report.routed)]
+    cells.append("" if report.regret is None else f"{report.regret:.4f}")
+    if row.drop is not None and row.bound is not None:
+        cells += [f"{row.drop:+.4f}", f"{row.bound:.4f}{'' if row.holds else '*'}"]
+    return cells
+
+
+def _point(point: Point) -> tuple[str, str]:
+    return f"{point.value:.4f}", f"{point.macs_fraction:.1%}"
+
+
+def _footnotes(report: Report, classifier: bool, confidence: float) -> list[str]:
+    notes = ["of dense: multiply-adds; regret: to the oracle; thresholds: membership probabilities"]
+    if report.metric_name != report.metric:
+        notes.append(f"{report.metric}: {report.metric_name}")
+    if classifier:
+        other = "" if report.metric == "accuracy" else f"; {report.metric} is only shown, it is promised nothing"
+        notes.append(
+            f"drop: in accuracy, against full width; at most: with confidence {confidence:g}, the exact bound of "
+            f"P(full width right, routed wrong){other}"
+        )
+    return notes
+
+
+def draw_points(rows: Sequence[Row], views: Views, path: Path) -> Path:
+    """The metric against MACs as a fraction of dense along the dial, with the points, single widths and the oracle."""
+    dial = Dial.of(views.outcomes)
+    budgets = np.linspace(*dial.reach, CURVE)
+    chosen = [views.outcomes.rungs(np.array(dial.spend(float(budget) + 1e-9, views.metric))) for budget in budgets]
+    spent = [views.outcomes.costs[np.arange(len(rungs)), rungs].mean() for rungs in chosen]
+    with canvas(path, (WIDTH, 4.1)) as figure:
+        axes = figure.subplots()
+        axes.plot(spent, [views.metric(rungs) for rungs in chosen], color=BLUE, label="the dial, on these texts")
+        report = rows[0].report
+        macs, values = zip(*((rung.macs_fraction, rung.value) for rung in report.rungs), strict=True)
+        axes.plot(macs, values, "s", color=BLUE, mfc="white", label="all at one width")
+        _plot_points(axes, rows)
+        if report.oracle:
+            place = report.oracle.macs_fraction, report.oracle.value
+            axes.plot(*place, "D", mfc="none", mec=GREEN, mew=1.8, ms=7, label="oracle")
+        axes.set(xlabel="multiply-adds per sample, of dense", ylabel=f"{report.task}: {report.metric_name}")
+        axes.grid(alpha=0.3)
+        axes.margins(0.08)
+        legend_below(figure, axes, columns=2)
+    return path
+
+
+def _plot_points(axes: Any, rows: Sequence[Row]) -> None:
+    """Every point with a mark of its own, named in the legend: beside the marks the names would collide."""
+    for number, row in enumerate(rows):
+        new = number == len(rows) - 1
+        mark = "*" if new else "ov^<>pPXh"[number % 9]
+        place = row.report.routed.macs_fraction, row.report.routed.value
+        face = ORANGE if new else "white"
+        axes.plot(*place, mark, ms=15 if new else 7, mfc=face, mec="black", label=row.name, zorder=3, linestyle="none")
+
+
+def measure_all(points: Mapping[str, Thresholds], views: Views, confidence: float) -> list[Row]:
+    """Every point in the order given."""
+    return [measure(name, thresholds, views, confidence) for name, thresholds in points.items()]

@@ -1,0 +1,83 @@
+"""Which texts set an operating point, and what they may promise: whether they chose the epoch, or the thresholds."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from sharcs_pl.config import RunConfig
+from sharcs_pl.data.delimited import cells_of_any_size
+
+if TYPE_CHECKING:
+    from sharcs_pl.config.calibrate import CalibrateConfig
+    from sharcs_pl.data.spec import Examples
+    from sharcs_pl.runs.evaluation_inputs import Prepared
+    from sharcs_pl.runs.trained import Source
+
+PREDICTIONS = "predictions.tsv"
+_NO_TEXTS = ("uid", "label", "prediction", "confidence", "rung", "macs")  # its columns beside the texts
+
+
+def split_of(config: CalibrateConfig, run: RunConfig) -> str | None:
+    """The split to calibrate on: the calibration split where there is one and no ``task.dev`` is given, else None for
+    the one that evaluates the task."""
+    kept = config.task.calibration or run.task.calibration
+    return "calibration" if kept is not None and config.task.dev is None else None
+
+
+def chose_epoch(config: CalibrateConfig, prepared: Prepared) -> int:
+    """How many of the texts are of the validation split that chose the run's best epoch; 0 where it chose nothing.
+
+    The run's own validation split is taken for that wherever it lies now. A file is compared with the run's
+    predictions, where they are there.
+    """
+    run = prepared.source.config
+    if run.candidate_epochs < 2:
+        return 0
+    split = split_of(config, run)
+    size = len(prepared.examples[prepared.task.validation[0]])
+    if split is None and config.task.dev is None:
+        return size
+    if split is not None and config.task.calibration is None and not isinstance(run.task.calibration, str):
+        return 0  # a share of train
+    known = _validated(prepared.source)
+    return sum(texts in known for texts in prepared.examples[prepared.task.validation[0]].texts)
+
+
+def _validated(source: Source) -> set[tuple[str, ...]]:
+    """The texts of the run's validation split, from its predictions."""
+    path = source.home / PREDICTIONS
+    if not path.is_file():
+        return set()
+    with path.open(newline="", encoding="utf-8") as file, cells_of_any_size():
+        rows = csv.DictReader(file, delimiter="\t")
+        return {tuple(cell for name, cell in row.items() if name not in _NO_TEXTS) for row in rows}
+
+
+def digest_of(examples: Examples) -> str:
+    """A hash of texts and labels: points of the same one were set on the same texts."""
+    digest = hashlib.sha256(json.dumps(examples.labels.tolist()).encode())
+    digest.update(json.dumps(examples.texts).encode())
+    return digest.hexdigest()[:16]
+
+
+def bound_holds(point: Mapping[str, Any], here: Mapping[str, Any]) -> bool:
+    """Whether the bound of a point's risk holds where it is measured: not where the texts that measure chose two of its
+    thresholds or more by their answers, nor where that is not known.
+
+    Args:
+        point: what is kept of the point; without thresholds for the rule of training.
+        here: of what measures: ``texts`` (`digest_of` all of them), ``seed``, and ``holdout`` where it is a share.
+    """
+    if len(point.get("thresholds", ())) < 2:  # a single one follows from the cost alone, or was tested
+        return True
+    if "texts" not in point:
+        return False
+    others = point["texts"] != here["texts"]
+    same_halves = here.get("holdout") is not None and all(
+        point.get(key) == here.get(key) for key in ("holdout", "seed")
+    )
+    return others or same_halves

@@ -1,0 +1,19 @@
+"""How the yamls of ``conf/`` are found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+
+from sharcs_pl.config.checks import conf_dir
+
+
+class OwnConf(SearchPathPlugin):
+    """Finds yamls of the user's own, such as ``conf/task/tickets.yaml``, in the folder the command is run in."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        folder = Path("conf").absolute()
+        if folder.is_dir() and folder != conf_dir():
+            search_path.append("own", f"file://{folder}")

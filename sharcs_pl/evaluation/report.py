@@ -1,0 +1,158 @@
+"""What routing gained and what it cost: routed, fixed-rung, random and oracle results of one set of predictions.
+
+Legend: S samples, W rungs, C classes. MACs are multiply-adds per sample at its real token count.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sharcs_pl.core.exits import ExitCost
+from sharcs_pl.core.skim import SkimCost
+from sharcs_pl.core.version import __version__
+from sharcs_pl.data.spec import TaskSpec, metric_name
+from sharcs_pl.evaluation.metrics import compute_metric, compute_metrics, router_auc
+from sharcs_pl.evaluation.predictions import Cost, Predictions
+
+RANDOM_DRAWS = 100
+PACKAGES = ("torch", "lightning", "transformers", "datasets", "torchmetrics", "hydra-core")
+
+
+@dataclass(frozen=True)
+class Point:
+    """A metric and its cost: ``macs`` per sample and as a fraction of the stock model's."""
+
+    value: float
+    macs: float
+    macs_fraction: float
+
+
+@dataclass(frozen=True)
+class RungPoint(Point):
+    """One rung over all samples; ``share`` of them is routed to it. ``layer``: where an early exit is,
+    ``keep``: the least probability of a token that is not skimmed; None where there is no such thing."""
+
+    width: float = 1.0
+    share: float = 0.0
+    layer: int | None = None
+    keep: float | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """The end table of a run, as ``metrics.json`` stores it. ``positive``: the class that f1 is about, where it is one
+    of the metrics."""
+
+    task: str
+    metric: str
+    dense_macs: float
+    routed: Point
+    rungs: list[RungPoint]
+    random: dict[str, float]
+    oracle: Point | None
+    regret: float | None
+    router_auc: float | None
+    all_metrics: dict[str, dict[str, dict[str, float]]]
+    positive: str | None = None
+    has_router: bool = False
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def metric_name(self) -> str:
+        """The metric as it is shown."""
+        return metric_name(self.metric, self.positive)
+
+    @property
+    def random_point(self) -> Point:
+        """The router's choices dealt to random samples: the mean over draws, at the mean cost of all deals. A deal
+        sends a share of the samples to a rung whatever their lengths, so that costs what the rung costs all samples."""
+        macs = sum(rung.share * rung.macs for rung in self.rungs)
+        return Point(self.random["value"], macs, macs / self.dense_macs)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain types, rungs narrow first, with the versions of the packages that matter."""
+        plain = asdict(self)
+        if self.positive is None:
+            del plain["positive"]
+        plain.pop("has_router")
+        plain["random"] |= {"macs": self.random_point.macs, "macs_fraction": self.random_point.macs_fraction}
+        optional = ("layer", "keep")
+        plain["rungs"] = [
+            {key: x for key, x in rung.items() if key not in optional or x is not None} for rung in plain["rungs"]
+        ]
+        oracle = plain.pop("oracle")
+        return plain.pop("extra") | {
+            **plain,
+            "oracle": oracle or {"value": None, "macs": None, "macs_fraction": None},
+            "versions": {"sharcs-pl": __version__} | {name: version(name) for name in PACKAGES},
+        }
+
+
+def evaluate(predictions: dict[str, Predictions], task: TaskSpec, cost: Cost, seed: int) -> Report:
+    """Report on the first validation split; ``all_metrics`` covers every split.
+
+    Args:
+        predictions: one entry per validation split, the first one first.
+        seed: of the random routing at the same shares, averaged over 100 draws.
+    """
+    first = predictions[task.validation[0]]
+    metric, labels = task.metrics[0], first.labels
+    lengths = first.lengths.numpy()
+    macs, dense = first.rung_macs(cost), float(cost.dense_macs(lengths).mean())
+
+    def point(rungs: Tensor) -> Point:
+        spent = float(macs[np.arange(len(rungs)), rungs.numpy()].mean())
+        return Point(compute_metric(metric, first.at(rungs), labels), spent, spent / dense)
+
+    shares = first.shares(macs.shape[1])
+    fixed = [point(torch.full_like(first.rungs, rung)) for rung in range(macs.shape[1])]
+    widths = cost.ladder.labels()
+    layers = cost.ladder.layers if isinstance(cost, ExitCost) else [None] * len(shares)
+    keeps = cost.ladder.thresholds if isinstance(cost, SkimCost) else [None] * len(shares)
+    routed = point(first.rungs)
+    oracle = point(first.oracle_rungs()) if task.labels else None
+    known = bool((first.difficulty >= 0).all()) and cost.has_router
+    return Report(
+        task=task.name,
+        metric=metric,
+        dense_macs=dense,
+        routed=routed,
+        rungs=[
+            RungPoint(**asdict(p), width=float(w), share=s, layer=layer, keep=keep)
+            for p, w, s, layer, keep in zip(fixed, cost.ladder.widths, shares, layers, keeps, strict=True)
+        ],
+        random=_random_routing(first, metric, seed),
+        oracle=oracle,
+        regret=oracle.value - routed.value if oracle else None,
+        router_auc=router_auc(first.router_logits, first.difficulty) if known else None,
+        all_metrics={split: _all_metrics(p, task, widths) for split, p in predictions.items()},
+        positive=task.positive,
+        has_router=cost.has_router,
+    )
+
+
+def _random_routing(predictions: Predictions, metric: str, seed: int) -> dict[str, float]:
+    """Mean and standard deviation of the metric when the router's choices are dealt to random samples."""
+    generator = torch.Generator().manual_seed(seed)
+    rungs = predictions.rungs
+    values = [
+        compute_metric(
+            metric, predictions.at(rungs[torch.randperm(len(rungs), generator=generator)]), predictions.labels
+        )
+        for _ in range(RANDOM_DRAWS)
+    ]
+    return {"value": float(np.mean(values)), "std": float(np.std(values)), "draws": RANDOM_DRAWS}
+
+
+def _all_metrics(predictions: Predictions, task: TaskSpec, widths: list[str]) -> dict[str, dict[str, float]]:
+    labels = predictions.labels
+    rows = {"routed": compute_metrics(task.metrics, predictions.routed_logits(), labels)}
+    for rung, width in enumerate(widths):
+        rows[f"width {width}"] = compute_metrics(task.metrics, predictions.logits[:, rung], labels)
+    return rows

@@ -1,0 +1,71 @@
+"""The table at the end of a run."""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from sharcs_pl.data.files import one_line
+from sharcs_pl.evaluation.predictions import Cost, Predictions
+from sharcs_pl.evaluation.report import Point, Report
+from sharcs_pl.evaluation.router_note import constant_note, router_note
+
+
+def report_table(report: Report, split: str = "validation") -> RenderableType:
+    """A rich table of the metric, share of samples, MACs per sample and their fraction of dense."""
+    table = Table(title=f"{report.task}: {report.metric_name} and cost, {split} split", title_justify="left")
+    for name in ("", report.metric, "samples", "MACs/sample", "of dense"):
+        table.add_column(name, justify="left" if not name else "right")
+    routes = len(report.rungs) > 1
+    if routes:
+        _add(table, "routed", report.routed, "100%", style="bold green")
+        table.add_section()
+    for rung in report.rungs:
+        top = " (full)" if rung.width == 1 else ""
+        name = f"width {rung.width:.3g}{top}" if rung.layer is None else f"exit after layer {rung.layer}"
+        name = name if rung.keep is None else f"tokens kept from {rung.keep:g}"
+        _add(table, name, rung, f"{rung.share:.1%}" if routes else "100%")
+    if routes:
+        table.add_section()
+        _add(table, "random, same shares", report.random_point, "")
+        if report.oracle:
+            _add(table, "oracle", report.oracle, "")
+    notes = _footnotes(report)
+    return Group(table, *notes) if notes else table
+
+
+def shares_table(task: str, split: str, predictions: Predictions, cost: Cost) -> RenderableType:
+    """Where the router sends the samples of a split whose labels are hidden, and what that costs."""
+    table = Table(title=f"{task}: {len(predictions.rungs):,} predictions, {split} split", title_justify="left")
+    for name in ("", "samples", "of dense"):
+        table.add_column(name, justify="left" if not name else "right")
+    table.add_row("routed", "100%", f"{predictions.macs_fraction(cost):.1%}", style="bold green")
+    shares = predictions.shares(len(cost.ladder))
+    for width, share in zip(cost.ladder.labels(), shares, strict=True):
+        table.add_row(f"width {width}", f"{share:.1%}", "")
+    note = constant_note(cost.ladder.labels(), shares) if cost.has_router and len(shares) > 1 else None
+    return Group(table, _warning(note)) if note else table
+
+
+def _add(table: Table, name: str, point: Point, samples: str, style: str = "") -> None:
+    cells = (f"{point.value:.4f}", samples, f"{point.macs / 1e6:,.1f} M", f"{point.macs_fraction:.1%}")
+    table.add_row(name, *cells, style=style)
+
+
+def _footnotes(report: Report) -> list[Text]:
+    lines = []
+    if report.regret is not None and len(report.rungs) > 1:
+        lines.append(f"regret to the oracle {report.regret:.4f}")
+    if report.router_auc is not None:
+        lines.append(f"router AUC for planted difficulty {report.router_auc:.4f}")
+    notes = [" · ".join(lines)] if lines else []
+    if report.positive is not None and report.metric != "f1":
+        value = next(iter(report.all_metrics.values()))["routed"]["f1"]
+        notes.append(f"f1 of {one_line(report.positive)} {value:.4f}")
+    note = router_note(report)
+    return [*(Text(line, style="dim") for line in notes), *([_warning(note)] if note else [])]
+
+
+def _warning(note: str) -> Text:
+    return Text(note, style="yellow")

@@ -1,0 +1,305 @@
+"""From a checked config to objects: the one place that chooses variants, and the one reader of the environment."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.strategies import DDPStrategy
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    BertForSequenceClassification,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+
+from sharcs_pl.config import RunConfig, check_logger
+from sharcs_pl.core.plan import PlanConfig, check_world
+from sharcs_pl.data.datamodule import SharcsDataModule
+from sharcs_pl.data.synthetic import word_tokenizer
+from sharcs_pl.data.table import TokenTable, tokenize
+from sharcs_pl.data.tasks import Examples, TaskSpec
+from sharcs_pl.launch.slurm import slurm_job
+from sharcs_pl.models.pretrained import align
+from sharcs_pl.models.vocabulary import check_tokenizer
+from sharcs_pl.pipeline.methods import Method, get_method
+from sharcs_pl.runs.inputs import Inputs
+from sharcs_pl.runs.record import make_record, travelling
+from sharcs_pl.training.callbacks import (
+    CurveFiles,
+    EpochFractionSchedule,
+    HardnessHistory,
+    RankAgreement,
+    SharcsProgressBar,
+)
+from sharcs_pl.training.checkpoints import BestCheckpoint, DurableCheckpointIO, LastCheckpoint
+from sharcs_pl.training.divergence import StopAtDivergence
+from sharcs_pl.training.logging import LoggerSettings, RunLogger
+from sharcs_pl.training.module import OptimizerSettings, SharcsModule
+from sharcs_pl.training.objective import ObjectiveConfig
+from sharcs_pl.training.rules import TrainingRule
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything a training run is made of."""
+
+    inputs: Inputs
+    tokenizer: PreTrainedTokenizerFast
+    module: SharcsModule
+    datamodule: SharcsDataModule
+    trainer: L.Trainer
+
+
+def build_run(
+    config: RunConfig,
+    inputs: Inputs,
+    run_dir: Path,
+    extra_callbacks: Sequence[Callback] = (),
+    more: Mapping[str, Any] | None = None,
+) -> Run:
+    """Tokenise the texts, load the model and wire both to a trainer; nothing is written but the token cache.
+
+    ``more``: arguments of the trainer that the config does not have.
+    """
+    method = get_method(config.method.name)
+    check_devices(config)
+    check_world(world_size(config), len(config.width.multipliers))
+    L.seed_everything(config.seed, verbose=False)
+    tokenizer = build_tokenizer(inputs)
+    datamodule = build_datamodule(config, inputs, tokenizer)
+    model = build_model(config, method, inputs, tokenizer)
+    module = build_module(config, inputs.task, model, method.rule(config, model))
+    callbacks = [*build_callbacks(config, module, run_dir), *extra_callbacks]
+    trainer = build_trainer(config, run_dir, callbacks, more)
+    return Run(inputs, tokenizer, module, datamodule, trainer)
+
+
+def world_size(config: RunConfig) -> int:
+    """Number of processes of the run."""
+    devices = config.trainer.devices
+    if isinstance(devices, list):
+        return len(devices) * config.trainer.num_nodes
+    if str(devices) in ("auto", "-1"):
+        gpus = torch.cuda.device_count() if config.trainer.accelerator in ("auto", "gpu", "cuda") else 0
+        return max(1, gpus) * config.trainer.num_nodes
+    return int(devices) * config.trainer.num_nodes
+
+
+def check_accelerator(name: str, key: str = "trainer.accelerator") -> None:
+    """``ValueError`` naming the key where the accelerator asked for is not here."""
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    here = {"gpu": cuda or mps, "cuda": cuda, "mps": mps}
+    if not here.get(name, True):
+        raise ValueError(f"{key}={name}: torch sees no such device here; use {key}=cpu or auto")
+
+
+def check_devices(config: RunConfig) -> None:
+    """``ValueError`` naming the key where the devices asked for are not here, or do not know the precision."""
+    trainer = config.trainer
+    check_accelerator(trainer.accelerator)
+    asked, cuda = trainer.devices, trainer.accelerator not in ("cpu", "mps") and torch.cuda.is_available()
+    chosen = isinstance(asked, list) or asked == -1
+    on_cpu = trainer.accelerator == "cpu" or not (cuda or torch.backends.mps.is_available())
+    if on_cpu and chosen:
+        raise ValueError(f"trainer.devices={asked} chooses GPUs, and none is here; give a number, trainer.devices=1")
+    if on_cpu and str(trainer.precision) in ("16-mixed", "16"):
+        raise ValueError(f"trainer.precision={trainer.precision} needs a GPU; on a CPU use bf16-mixed or 32-true")
+    count = torch.cuda.device_count() if cuda else 0
+    wanted = max(asked) + 1 if isinstance(asked, list) else asked if isinstance(asked, int) else 0
+    if cuda and wanted > count:
+        raise ValueError(f"trainer.devices={asked}: {count} GPUs are here, numbered from 0")
+
+
+def build_tokenizer(inputs: Inputs) -> PreTrainedTokenizerFast:
+    """The checkpoint's own tokenizer, or that of the embedded task for an encoder from scratch."""
+    if inputs.encoder is None:
+        return word_tokenizer()
+    tokenizer = AutoTokenizer.from_pretrained(inputs.encoder.source)
+    check_tokenizer(f"encoder.pretrained={inputs.encoder.source}", tokenizer, inputs.encoder.embeddings)
+    return tokenizer
+
+
+def build_table(config: RunConfig, examples: Examples, tokenizer: PreTrainedTokenizerFast) -> TokenTable:
+    """A split's tokens, from the cache where an earlier run left them."""
+    return tokenize(examples, tokenizer, config.task.max_length, cache_dir())
+
+
+def build_datamodule(config: RunConfig, inputs: Inputs, tokenizer: PreTrainedTokenizerFast) -> SharcsDataModule:
+    """Tokenised splits and the way their epochs are planned."""
+    tables = {split: build_table(config, examples, tokenizer) for split, examples in inputs.examples.items()}
+    plan = PlanConfig(
+        batch_size=config.batch_size,
+        num_rungs=len(config.width.multipliers) if config.method.routed else 1,
+        batches_per_step=len(config.width.multipliers),
+        fill=config.hardness.fill,
+        repeat_cap=config.hardness.repeat_cap,
+    )
+    return SharcsDataModule(
+        train=tables["train"],
+        validation={split: tables[split] for split in inputs.task.validation},
+        plan=plan,
+        bounds=[(low, high) for low, high in config.width.bounds or ()] if config.method.routed else None,
+        window=config.hardness.window,
+        warmup_epochs=config.first_routed_epoch,
+        seed=config.seed,
+        eval_batch_size=config.eval_batch_size,
+        steps_per_epoch=matched_steps(config.method.match) if config.method.match else (),
+    )
+
+
+def matched_steps(run: str) -> list[int]:
+    """Steps of each epoch of another run, from its ``plan.csv``."""
+    path = Path(run).expanduser() / "plan.csv"
+    if not path.exists():
+        raise ValueError(f"method.match={run}: {path} does not exist; give the run directory of a sharcs run")
+    with path.open(newline="") as file:
+        return [int(row["steps"]) for row in csv.DictReader(file)]
+
+
+def cache_dir() -> Path:
+    """Where tokenised data is kept: ``$SHARCS_CACHE``, else ``sharcs_pl`` under ``$XDG_CACHE_HOME`` or ~/.cache."""
+    chosen = os.environ.get("SHARCS_CACHE")
+    if chosen:  # first: some containers have no home
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sharcs_pl"
+
+
+def build_model(
+    config: RunConfig, method: Method, inputs: Inputs, tokenizer: PreTrainedTokenizerFast
+) -> PreTrainedModel:
+    """The method's surgery on the chosen encoder."""
+    task = inputs.task
+    source = _tiny_bert(config, tokenizer) if inputs.encoder is None else inputs.encoder.source
+    model = method.model(config, source, task.num_labels)
+    set_attention(config, model)
+    align(model)  # where a reloaded model's weights lie too: both round alike
+    model.config.problem_type = "regression" if task.labels is None else "single_label_classification"
+    if task.labels is not None:
+        model.config.id2label = dict(enumerate(task.labels))
+        model.config.label2id = {label: i for i, label in enumerate(task.labels)}
+    return model
+
+
+def set_attention(config: RunConfig, model: Any) -> None:
+    """The attention kernel the config asks for."""
+    if config.encoder.attn_implementation:
+        model.encoder.set_attn_implementation(config.encoder.attn_implementation)
+
+
+def _tiny_bert(config: RunConfig, tokenizer: PreTrainedTokenizerFast) -> BertForSequenceClassification:
+    encoder = config.encoder
+    return BertForSequenceClassification(
+        BertConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=encoder.hidden_size,
+            num_hidden_layers=encoder.num_layers,
+            num_attention_heads=encoder.num_heads,
+            intermediate_size=encoder.intermediate_size,
+            max_position_embeddings=config.task.max_length,
+            pad_token_id=tokenizer.vocab[str(tokenizer.pad_token)],
+        )
+    )
+
+
+def build_module(config: RunConfig, task: TaskSpec, model: Any, rule: TrainingRule | None = None) -> SharcsModule:
+    """The LightningModule around the model; ``rule`` says how it is trained, None where it is evaluated only."""
+    weights = config.width.loss_weights if config.method.widths == "all" else None
+    learns = config.method.teacher or (config.distill.name == "top" and config.method.widths == "all")
+    objective = ObjectiveConfig(
+        score=config.hardness.score,
+        label_range=task.label_range[1] - task.label_range[0] if task.label_range else None,
+        router_weight=config.router.loss_weight,
+        warmup_loss=config.router.warmup_loss,
+        rung_weights=tuple(weights) if weights else None,
+        weight_by_bucket=config.hardness.weight_by_bucket,
+        distill_weight=config.distill.weight if learns else 0.0,
+        temperature=config.distill.temperature,
+        skim_weight=config.method.skim_weight or 0.0,
+    )
+    optim = config.optim
+    optimizer = OptimizerSettings(
+        optim.lr, optim.weight_decay, (optim.beta1, optim.beta2), optim.eps, optim.new_lr_scale
+    )
+    if str(config.trainer.precision).startswith("64"):
+        model.double()  # Lightning does so after it has loaded a checkpoint, which would round its weights
+    return SharcsModule(model, task, objective, optimizer, config.seed, travelling(make_record(config, task)), rule)
+
+
+def build_trainer(
+    config: RunConfig, run_dir: Path, callbacks: list[Callback], more: Mapping[str, Any] | None = None
+) -> L.Trainer:
+    """Lightning's trainer with the given callbacks; ``more``: arguments that the config does not have."""
+    arguments = asdict(config.trainer)
+    timeout = timedelta(minutes=arguments.pop("timeout_minutes"))
+    if world_size(config) > 1:
+        # Buffers are constants; sent around, they would make ranks wait that have fewer validation batches.
+        arguments["strategy"] = DDPStrategy(timeout=timeout, gradient_as_bucket_view=True, broadcast_buffers=False)
+    return L.Trainer(
+        **(more or {}),
+        **arguments,
+        default_root_dir=run_dir,
+        logger=False,  # opened by its callback, once the run directory is this run's own
+        callbacks=callbacks,
+        plugins=build_plugins(),
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        reload_dataloaders_every_n_epochs=1,
+        enable_autolog_hparams=False,
+    )
+
+
+def build_callbacks(config: RunConfig, module: SharcsModule, run_dir: Path) -> list[Callback]:
+    """What stops a diverged run first; then history, the best checkpoint and the last: that of an epoch's end must hold
+    the closed history and what is the best so far."""
+    callbacks: list[Callback] = [
+        StopAtDivergence(),
+        RankAgreement(config.digest()),
+        EpochFractionSchedule(config.optim.warmup_fraction),
+        CurveFiles(run_dir, config.width.multipliers if config.method.routed else ["1"]),
+        HardnessHistory(run_dir if config.method.routed else None),
+        *build_logger(config, run_dir, module.record),
+    ]
+    if config.trainer.enable_progress_bar:
+        callbacks.append(SharcsProgressBar())
+    keep, folder = config.checkpoint, run_dir / "checkpoints"
+    if keep.save_best:
+        budget = keep.max_macs_fraction if config.method.routed else None
+        first = max(config.first_routed_epoch, config.stage_epochs)
+        callbacks.append(BestCheckpoint(folder, first, budget))
+    if keep.save_last:
+        callbacks.append(LastCheckpoint(folder, keep.every_n_epochs, keep.every_n_steps, keep.every_n_minutes))
+    return callbacks
+
+
+def build_plugins() -> list[Any]:
+    """Durable checkpoints; under SLURM also its environment without Lightning's requeueing, which hangs when a process
+    is slower than another. ``GracefulStop`` has the job requeued."""
+    plugins: list[Any] = [DurableCheckpointIO()]
+    # As Lightning decides it; its own detect() also advises to use srun wherever that is installed.
+    started_by_slurm = slurm_job(os.environ) is not None and "SLURM_NTASKS" in os.environ
+    if started_by_slurm and not TorchElasticEnvironment.detect():
+        plugins.append(SLURMEnvironment(auto_requeue=False))
+    return plugins
+
+
+def build_logger(config: RunConfig, run_dir: Path, record: dict[str, Any] | None) -> list[Callback]:
+    """The chosen logger, if any; ``metrics.csv`` is written in any case."""
+    if config.logger.name == "none":
+        return []
+    check_logger(config.logger.name)
+    settings = LoggerSettings(**asdict(config.logger))
+    # From the environment only here: an address may hold a password, and the config is kept in many places.
+    settings = replace(settings, tracking_uri=settings.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI"))
+    return [RunLogger(settings, run_dir, record or {})]
