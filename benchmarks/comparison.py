@@ -77,8 +77,8 @@ where `run.json` holds the command of each run. With `--glue $GLUE` instead, the
 and it continues where it was interrupted.
 
 """
-BEFORE = """The first table shows the metric of the dense run's narrow widths before any training, in the given order → with
-important heads and neurons first ([reordering](reordering.md)). The layers after the split are cut in two ways:"""
+BEFORE = """The first table shows the metric of the dense run's narrow widths before any training, in the given order →
+with important heads and neurons first ([reordering](reordering.md)). The layers after the split are cut in two ways:"""
 AFTER = "The second table shows the metric after SHARCS training from both orders:"
 # A threshold chosen afterwards says what these cost, so that no epoch is the best before it is: the last one counts.
 LAST = ("checkpoint.save_best=false",)
