@@ -56,21 +56,19 @@ HEAD = f"""# {TITLE}
 
 All methods use all-MiniLM-L6-v2 (6 layers, 22.7 M parameters), the development sets of GLUE, one seed and the CPU.
 Training on SST-2 uses 20,000 rows. Every method but SHARCS makes as many steps as the first SHARCS run of its task. For
-every method the thresholds are swept on the samples on which the metric is measured. [Methods](methods.md) describes
-each method.
+every method the thresholds are swept on the evaluated samples. [Methods](methods.md) describes each method.
 
 **How they were run.** The three widths are 0.25, 0.5 and 1 after layer 2 of 6, or after layer 1 if all hidden dims are
 kept (`heads and neurons cut`). SHARCS (except the plain recipe) and slimmable also learn the full width's logits.
 `reordered` starts from the pretrained encoder, with the heads and neurons first that are important in the dense run.
 SHARCS on slimmable and on the dense run starts from that trained model; its steps are added to the steps of that model.
 For SHARCS, dense, fixed and slimmable the best epoch on the development set is kept; for SHARCS it is the best among
-the epochs that cost at most 0.6 of dense. For exits and skimming a threshold sets the cost afterwards, so the last
-epoch is kept.
+the epochs that cost at most 0.6 of dense. For exits and skimming the last epoch is kept, because a
+threshold sets the cost afterwards.
 
 **How to read it.** By chance alone an accuracy of 0.8 has a standard error of 0.020 on MRPC's 408 texts and of 0.014
 on SST-2's 872 texts. One seed does not show the chance in training. First exits mostly give one answer for all samples,
-and so does skimming that skips many tokens. For such a method the value at 0.5x MACs is a mixture of guesses and the
-whole model.
+and so does skimming that skips many tokens. At 0.5x MACs such a method is a mixture of guesses and the whole model.
 
 This page is written by `python benchmarks/comparison.py --report` from the files in `benchmarks/results/comparison`,
 where `run.json` holds the command of each run. With `--glue $GLUE` instead, the command first trains the missing runs,
