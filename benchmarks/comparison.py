@@ -63,8 +63,8 @@ kept (`heads and neurons cut`). SHARCS (except the plain recipe) and slimmable a
 `reordered` starts from the pretrained encoder, with the heads and neurons first that are important in the dense run.
 SHARCS on slimmable and on the dense run starts from that trained model; its steps are added to the steps of that model.
 For SHARCS, dense, fixed and slimmable the best epoch on the development set is kept; for SHARCS it is the best among
-the epochs that cost at most 0.6 of dense. For exits and skimming the last epoch is kept, because a
-threshold sets the cost afterwards.
+the epochs that cost at most 0.6 of dense. For exits and skimming the last epoch is kept, because a threshold sets the
+cost afterwards.
 
 **How to read it.** By chance alone an accuracy of 0.8 has a standard error of 0.020 on MRPC's 408 texts and of 0.014
 on SST-2's 872 texts. One seed does not show the chance in training. First exits mostly give one answer for all samples,
