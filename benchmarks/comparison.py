@@ -54,30 +54,30 @@ TASKS = {
 TITLE = "Methods compared on real data"
 HEAD = f"""# {TITLE}
 
-All-MiniLM-L6-v2 (6 layers, 22.7 M parameters), development sets of GLUE, one seed, CPU. Every method but SHARCS makes
-as many steps as the first SHARCS run of its task; of SST-2 20,000 rows are trained on. Thresholds are swept on the
-samples that the metric is read from, for every method alike. What each method is: [methods](methods.md).
+All methods use all-MiniLM-L6-v2 (6 layers, 22.7 M parameters), the development sets of GLUE, one seed and the CPU.
+Training on SST-2 uses 20,000 rows. Every method but SHARCS makes as many steps as the first SHARCS run of its task. For
+every method the thresholds are swept on the evaluated samples. [Methods](methods.md) describes each method.
 
-**How they were run.** Three widths, 0.25, 0.5 and 1, after layer 2 of 6; where all hidden dims stay (`heads and
-neurons cut`) after layer 1. SHARCS, but for the plain recipe, and slimmable also learn the full width's logits.
-`reordered` starts from the pretrained encoder with the heads and neurons first that matter in the dense run. SHARCS
-on slimmable and on the dense run starts from that trained model, whose steps come on top. Of SHARCS, dense, fixed and
-slimmable the best epoch on the development set counts, of SHARCS among those within 0.6 of dense; of exits and
-skimming, whose cost a threshold sets afterwards, the last.
+**How they were run.** The three widths are 0.25, 0.5 and 1 after layer 2 of 6, or after layer 1 if all hidden dims are
+kept (`heads and neurons cut`). SHARCS (except the plain recipe) and slimmable also learn the full width's logits.
+`reordered` starts from the pretrained encoder, with the heads and neurons first that are important in the dense run.
+SHARCS on slimmable and on the dense run starts from that trained model; its steps are added to the steps of that model.
+For SHARCS, dense, fixed and slimmable the best epoch on the development set is kept; for SHARCS it is the best among
+the epochs that cost at most 0.6 of dense. For exits and skimming the last epoch is kept, because a threshold sets the
+cost afterwards.
 
 **How to read it.** By chance alone an accuracy of 0.8 has a standard error of 0.020 on MRPC's 408 texts and of 0.014
-on SST-2's 872, and one seed says nothing about chance in training. First exits mostly give one answer for all; so
-does skimming where it skips much. At 0.5x MACs the figure for such a method is then a mixture of guesses and the
-whole model.
+on SST-2's 872 texts. One seed does not show the chance in training. First exits mostly give one answer for all samples,
+and so does skimming that skips many tokens. At 0.5x MACs such a method is a mixture of guesses and the whole model.
 
-This page is made by `python benchmarks/comparison.py --report` from the files in `benchmarks/results/comparison`, where
-`run.json` holds each run's command. With `--glue $GLUE` instead it first trains what is missing, and goes on where it
-was cut.
+This page is written by `python benchmarks/comparison.py --report` from the files in `benchmarks/results/comparison`,
+where `run.json` holds the command of each run. With `--glue $GLUE` instead, the command first trains the missing runs,
+and it continues where it was interrupted.
 
 """
-BEFORE = """The metric of the dense run's narrow widths before any training of theirs, given order → important heads and
-neurons first ([reordering](reordering.md)), the layers after the split cut in two ways:"""
-AFTER = "After SHARCS training, from the given order and the new one:"
+BEFORE = """The first table shows the metric of the dense run's narrow widths before any training, in the given order →
+with important heads and neurons first ([reordering](reordering.md)). The layers after the split are cut in two ways:"""
+AFTER = "The second table shows the metric after SHARCS training from both orders:"
 # A threshold chosen afterwards says what these cost, so that no epoch is the best before it is: the last one counts.
 LAST = ("checkpoint.save_best=false",)
 EXITS = ("branchynet", "shallow_deep", "deebert", "pabee", "fastbert", "berxit")

@@ -1,6 +1,7 @@
-"""Write what the dataclasses and ``conf/`` already say: ``docs/configuration.md`` and README's table of config groups.
+"""Write what the dataclasses and ``conf/`` already say: ``docs/configuration.md``.
 
-``python docs/generate.py`` writes both; with ``--check`` it writes nothing, names the stale files and exits with 1.
+``python docs/generate.py`` writes the page; with ``--check`` it writes nothing, names the page if it is stale and exits
+with 1.
 """
 
 from __future__ import annotations
@@ -19,8 +20,6 @@ from sharcs_pl.core.files import write_text
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGURATION = "docs/configuration.md"
-README = "README.md"
-MARKERS = ("<!-- config groups -->", "<!-- end of config groups -->")
 # Groups that set keys of other groups, and so have no dataclass of their own.
 COMPOUND = {
     "recipe": "What worked for a pair of task and encoder, applied by itself where its name is `<task>_<encoder>`.",
@@ -28,22 +27,35 @@ COMPOUND = {
 }
 INTRO = """# Configuration
 
-Written by `python docs/generate.py` from the dataclasses in `sharcs_pl/config` and the files under `conf/`: change
-those, not this page.
+This page is written by `python docs/generate.py` from the dataclasses in `sharcs_pl/config` and the files under
+`conf/`. Change those files, not this page.
 
-A *group* is chosen by name, a *key* of it is set with a dot: `sharcs train task=mrpc optim.lr=3e-5`. Lists are quoted
-for the shell: `'width.bounds=[[0.8,1],[0,0.8]]'`. `sharcs train --cfg job` prints the outcome without training, `-m`
-runs every combination of values separated by commas. Files of your own under `./conf/<group>/` are choices like any
-other.
+Every setting is a Hydra key. A *group* is chosen by name (`group=choice`), and a *key* of a group is set with a dot
+(`group.key=value`): `sharcs train task=mrpc optim.lr=3e-5`. Lists are quoted for the shell:
+`'width.bounds=[[0.8,1],[0,0.8]]'`. `sharcs train --help` lists the groups, `sharcs train --cfg job` prints all values
+without training, and `-m` runs every combination of values separated by commas. Your own files under `./conf/<group>/`
+are further choices of that group.
 
-Paths, columns and labels are taken as they are typed, blanks, brackets, `=` and letters of any script included, and `~`
-at the beginning of a path is the home folder: `'task.train=~/data (1).csv' task.label=1`. With `-m` a comma separates
-values of a sweep. Several columns stand in brackets, `'task.text=[question,answer]'`; one with a comma in its name
-stands in quotes of its own, `'task.text="a,b"'`. `null` unsets a key that need not be set, so a column of that name is
-`'text=[null]'` for `sharcs predict`; in quotes a path is no home folder and `"0.1"` is a file.
+```bash
+sharcs train hydra.run.dir=runs/mine task.train_size=2000 \\
+    'width.multipliers=[0.25,0.5,1]' 'width.bounds=[[0.9,1],[0.6,0.9],[0,0.6]]'
+sharcs train -m trainer.max_epochs=4 task.train_size=1000 seed=1,2      # a sweep: one job per combination
+```
 
-Later beats earlier: the default below, the chosen file of the group, the recipe, the experiment, the command line.
+Paths, column names and labels are taken as they are typed, including blanks, brackets, `=` and letters of any script.
+A `~` at the beginning of a path is the home folder: `'task.train=~/data (1).csv' task.label=1`. With `-m` a comma
+separates the values of a sweep. Several columns stand in brackets, `'task.text=[question,answer]'`, and a column with a
+comma in its name stands in its own quotes, `'task.text="a,b"'`. `null` unsets an optional key; a column named `null` is
+therefore written `'text=[null]'` for `sharcs predict`. In a quoted path `~` is not the home folder, and `"0.1"` is a
+file, not a share.
+
+A key takes its value from the last of these that sets it: the default below, the chosen file of the group, the recipe,
+the experiment, the command line.
+
+## Groups
+
 """
+GROUPS = "| group | choices | what it is |\n|---|---|---|\n"
 HEAD = "| key | default | meaning |\n|---|---|---|\n"
 ENVIRONMENT = """## Environment variables
 
@@ -59,15 +71,15 @@ ENVIRONMENT = """## Environment variables
 
 def main(arguments: list[str]) -> int:
     """The command; returns the exit code."""
-    pages = {README: with_table((ROOT / README).read_text(encoding="utf-8")), CONFIGURATION: configuration()}
-    stale = [name for name, text in pages.items() if not _holds(ROOT / name, text)]
-    for name in stale:
-        if "--check" in arguments:
-            print(f"{name} is stale: run python docs/generate.py", file=sys.stderr)
-        else:
-            write_text(ROOT / name, pages[name])
-            print(f"{name} is written")
-    return 1 if stale and "--check" in arguments else 0
+    page, text = ROOT / CONFIGURATION, configuration()
+    if _holds(page, text):
+        return 0
+    if "--check" in arguments:
+        print(f"{CONFIGURATION} is stale: run python docs/generate.py", file=sys.stderr)
+        return 1
+    write_text(page, text)
+    print(f"{CONFIGURATION} is written")
+    return 0
 
 
 def _holds(path: Path, text: str) -> bool:
@@ -79,7 +91,8 @@ def configuration() -> str:
     sections = [section(name) for name in groups()]
     top = [row for row in describe(RunConfig) if "." not in row[0]]
     commands = [f"## `sharcs {name}`\n\n{HEAD}{table(describe(schema))}\n" for name, schema in COMMAND_SCHEMAS.items()]
-    return "\n".join([INTRO, *sections, f"## Keys without a group\n\n{HEAD}{table(top)}\n", *commands, ENVIRONMENT])
+    head = f"{INTRO}{GROUPS}{group_table()}\n"
+    return "\n".join([head, *sections, f"## Keys without a group\n\n{HEAD}{table(top)}\n", *commands, ENVIRONMENT])
 
 
 def groups() -> list[str]:
@@ -168,12 +181,9 @@ def code(text: str) -> str:
     return "`".join(part if i % 2 else part.replace("<", "&lt;") for i, part in enumerate(parts))
 
 
-def with_table(text: str) -> str:
-    """README with its table of groups as it should be."""
-    start, end = (text.index(marker) for marker in MARKERS)
-    head = "\n\n| group | choices | what it is |\n|---|---|---|\n"
-    rows = [f"| `{name}` | {_names(name)} | {summary(name)} |" for name in groups()]
-    return text[: start + len(MARKERS[0])] + head + "\n".join(rows) + "\n\n" + text[end:]
+def group_table() -> str:
+    """The rows of the table of groups."""
+    return "\n".join(f"| `{name}` | {_names(name)} | {summary(name)} |" for name in groups())
 
 
 def _names(group: str) -> str:
