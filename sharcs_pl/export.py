@@ -120,10 +120,7 @@ def check_stock(config: ExportConfig, settings: dict[str, Any]) -> None:
 def output_folder(config: ExportConfig) -> Path:
     """The folder to write; ``ValueError`` when it holds something that is not an earlier export."""
     folder = Path(config.output).expanduser()
-    try:
-        check_writable(folder)
-    except ValueError as error:
-        raise ValueError(str(error).replace("hydra.run.dir=", "output=")) from error
+    check_writable(folder, "output")
     if folder.is_dir() and any(folder.iterdir()):
         if not (folder / EXPORTED).is_file():
             raise ValueError(f"output={config.output} holds other files; give a new folder")

@@ -101,10 +101,7 @@ def run(config: ReorderConfig) -> dict[str, Any]:
 def check_output(config: ReorderConfig) -> Path:
     """The folder to write; ``ValueError`` when it holds something that is not an earlier reordering."""
     folder = Path(config.output).expanduser()
-    try:
-        check_writable(folder)
-    except ValueError as error:
-        raise ValueError(str(error).replace("hydra.run.dir=", "output=")) from error
+    check_writable(folder, "output")
     if folder.is_dir() and any(folder.iterdir()):
         if not (folder / FILE).is_file():
             raise ValueError(f"output={config.output} holds other files; give a new folder")

@@ -44,10 +44,7 @@ def run(config: ReportConfig) -> list[Comparison]:
 def check_output(output: str) -> Path:
     """The folder to write; ``ValueError`` when it holds what no report writes."""
     folder = Path(output).expanduser()
-    try:
-        check_writable(folder)
-    except ValueError as error:
-        raise ValueError(str(error).replace("hydra.run.dir=", "output=")) from error
+    check_writable(folder, "output")
     if folder.is_dir() and {path.name for path in folder.iterdir()} - {*FILES, LIST}:
         raise ValueError(f"output={output} holds other files; give a new folder")
     listed_in(folder).check([name for name in FILES if name != FIGURES])

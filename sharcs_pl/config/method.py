@@ -10,6 +10,7 @@ from omegaconf import MISSING
 
 from sharcs_pl.config.checks import in_range, one_of
 from sharcs_pl.config.texts import PATH
+from sharcs_pl.core.errors import KeyFault
 from sharcs_pl.core.widths import CUTS, WidthLadder
 
 WIDTHS = ("all", "full", "one", "none")
@@ -90,8 +91,8 @@ class MethodConfig:
             return
         try:
             ladder = WidthLadder.parse([self.width])
-        except ValueError as error:
-            raise ValueError(str(error).replace("width.multipliers", "method.width")) from error
+        except KeyFault as error:
+            raise error.of("method.width") from error
         (self.width,) = ladder.labels()
 
     def _check_exits(self) -> None:

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from sharcs_pl.core.errors import KeyFault
+
 REDUCTIONS = ("slice", "learned")
 CUTS = ("full", "heads_ffn")
 
@@ -35,11 +37,11 @@ class WidthLadder:
         shown = f"[{', '.join(map(_label, self.widths))}]"
         last = self.widths[-1] if self.widths else Fraction(0)
         if last > 1 or (len(self.widths) != 1 and last != 1):
-            raise ValueError(f"width.multipliers: {shown} must end with 1, the full width")
+            raise KeyFault("width.multipliers", f": {shown} must end with 1, the full width")
         if min(self.widths) <= 0:
-            raise ValueError(f"width.multipliers: {shown} must all be above 0")
+            raise KeyFault("width.multipliers", f": {shown} must all be above 0")
         if any(low >= high for low, high in zip(self.widths, self.widths[1:], strict=False)):
-            raise ValueError(f"width.multipliers: {shown} must increase, each width once")
+            raise KeyFault("width.multipliers", f": {shown} must increase, each width once")
 
     @classmethod
     def parse(cls, multipliers: Sequence[float | int | str | Fraction]) -> WidthLadder:
@@ -49,7 +51,7 @@ class WidthLadder:
         Raises `ValueError` naming `width.multipliers` when one is no number, or they do not increase up to 1.
         """
         if isinstance(multipliers, str) or not isinstance(multipliers, Sequence):
-            raise ValueError(f"width.multipliers: {multipliers!r} is not a list, such as [0.25, 1]")
+            raise KeyFault("width.multipliers", f": {multipliers!r} is not a list, such as [0.25, 1]")
         return cls(tuple(_fraction(multiplier) for multiplier in multipliers))
 
     def __len__(self) -> int:
@@ -73,7 +75,9 @@ class WidthLadder:
         assert 0 <= rung < len(self.widths), f"rung {rung} of a ladder of {len(self.widths)}"
         size = self.widths[rung] * full
         if size.denominator != 1 or size < 1:
-            raise ValueError(f"width.multipliers: {_label(self.widths[rung])} of {full} is {float(size):g}, not whole")
+            raise KeyFault(
+                "width.multipliers", f": {_label(self.widths[rung])} of {full} is {float(size):g}, not whole"
+            )
         return int(size)
 
     def check(self, *, hidden_size: int, num_heads: int, intermediate_size: int, reduction: str = "slice") -> None:
@@ -88,7 +92,7 @@ class WidthLadder:
         faults = [fault for width in self.widths for fault in _faults(width, sizes, reduction)]
         if faults:
             fitting = _fitting(math.gcd(*sizes.values()), reduction)
-            raise ValueError(f"width.multipliers: {'; '.join(faults)}. Widths that fit this encoder: {fitting}")
+            raise KeyFault("width.multipliers", f": {'; '.join(faults)}. Widths that fit this encoder: {fitting}")
 
     def labels(self) -> list[str]:
         """Texts such as "0.25", "1/3" and "1", for tables and configs; `parse` reads them back exactly."""
@@ -111,7 +115,7 @@ def _fraction(multiplier: float | int | str | Fraction) -> Fraction:
             raise TypeError
         exact = Fraction(repr(multiplier) if isinstance(multiplier, float) else multiplier)
     except (ValueError, TypeError, ZeroDivisionError):
-        raise ValueError(f'width.multipliers: {multiplier!r} is no number, such as 0.25 or "1/3"') from None
+        raise KeyFault("width.multipliers", f': {multiplier!r} is no number, such as 0.25 or "1/3"') from None
     simple = exact.limit_denominator(_MAX_DENOMINATOR)
     return simple if isinstance(multiplier, float) and float(simple) == multiplier else exact
 

@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sharcs_pl.core.hub import why_unreachable
 from sharcs_pl.data.files import one_line
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 REPOSITORY = "nyu-mll/glue"
-_PROBE_SECONDS = 5.0
 
 
 def load_hub(config: str | None, split: str, repository: str | None = None) -> Dataset:
@@ -64,21 +64,10 @@ def _offline(wanted: bool) -> Iterator[None]:
 
 def _unreachable(repository: str) -> ConnectionError | None:
     """What keeps the hub from answering."""
-    try:
-        _probe(repository)
-    except ConnectionError as error:
-        return error
-    return None
-
-
-def _probe(repository: str) -> None:
-    """Ask the hub once, without retries; `ConnectionError` when no answer comes."""
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+    from huggingface_hub.errors import HfHubHTTPError
 
     try:
-        HfApi().dataset_info(repository, timeout=_PROBE_SECONDS)
-    except (OfflineModeIsEnabled, HfHubHTTPError):
-        return  # offline on purpose: the cache decides; or the hub answers, if only to complain: let it say so itself
-    except Exception as error:  # the HTTP library below differs by version, and so do its errors
-        raise ConnectionError(str(error) or type(error).__name__) from error
+        why = why_unreachable(repository, "dataset")
+    except HfHubHTTPError:
+        return None  # the hub answers, if only to complain: let it say so itself
+    return None if why is None else ConnectionError(why)

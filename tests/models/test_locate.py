@@ -54,7 +54,7 @@ def test_without_the_hub_the_cached_copy_is_read_as_a_folder(folder: Path, monke
 
 
 def test_with_the_hub_its_config_is_enough(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_unreachable", lambda name: None)
+    monkeypatch.setattr(module, "why_unreachable_model", lambda *_: None)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda name, file: str(folder / file))
     found = locate("some/model")
     assert (found.source, found.sizes.hidden, found.weight_bytes) == ("some/model", 8, 0)

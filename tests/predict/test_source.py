@@ -37,11 +37,11 @@ def test_a_model_on_the_hub_is_taken_from_its_cache(
     with pytest.raises(ValueError, match=r"has no run\.json"):
         open_source("some/model")
 
-    def unknown(name: str, **_: Any) -> str:
+    def unknown(*_: Any, **__: Any) -> Any:
         raise RepositoryNotFoundError.__new__(RepositoryNotFoundError)  # it cannot be made without an answer
 
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", unknown)
-    with pytest.raises(ValueError, match="run=some/model does not exist here, nor on the Hugging Face hub; give a run"):
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", unknown)
+    with pytest.raises(ValueError, match="run=some/model: there is no such folder, nor such a model on the hub; give"):
         open_source("some/model")
 
 
