@@ -21,12 +21,12 @@ from typing import Any
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
-from sharcs_pl.pipeline.console import quiet
 from torch import nn
 
 from sharcs_pl.config import RunConfig, conf_dir
 from sharcs_pl.data.sampler import PlanLoader
 from sharcs_pl.pipeline.build import Run, build_run
+from sharcs_pl.pipeline.console import quiet
 from sharcs_pl.runs.directory import run_config
 from sharcs_pl.runs.inputs import read_inputs
 from sharcs_pl.training.module import derive_seed

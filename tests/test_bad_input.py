@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
-from sharcs_pl.config.errors import LONGEST_MESSAGE
 
 from hydra_plugins.sharcs_sweeper import finish
 from sharcs_pl.config.command_line import BAD_INPUT
+from sharcs_pl.config.errors import LONGEST_MESSAGE
 from tests.conftest import TINY
 
 OWN = "task=own task.train=a.csv task.dev=b.csv task.text=review task.label=stars encoder=custom encoder.pretrained=enc"

@@ -14,13 +14,13 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from safetensors.numpy import save_file
-from sharcs_pl.core.errors import DataWarning
 from transformers import AutoModelForSequenceClassification
 
 from sharcs_pl.analysis.calibration.rung_latency import Latency
 from sharcs_pl.calibrate import answer, prepare_texts, run
 from sharcs_pl.config.calibrate import RESERVED, CalibrateConfig
 from sharcs_pl.config.command_line import command_help
+from sharcs_pl.core.errors import DataWarning
 from sharcs_pl.models.configuration import NEVER, TRAINED
 from sharcs_pl.runs.inputs import read_task
 from sharcs_pl.runs.trained import open_source

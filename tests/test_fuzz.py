@@ -21,10 +21,10 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from sharcs_pl.config.errors import LONGEST_MESSAGE
 
 import sharcs_pl.train as entry
 from sharcs_pl.config import RunConfig
+from sharcs_pl.config.errors import LONGEST_MESSAGE
 from sharcs_pl.config.help import describe
 from tests.test_bad_input import GOOD, OWN, Place
 

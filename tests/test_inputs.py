@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sharcs_pl.core.errors import DataWarning
 
 from sharcs_pl.config.calibrate import CalibrateConfig, CalibrationPaths
 from sharcs_pl.config.evaluate import EvaluateConfig
 from sharcs_pl.config.predict import PredictConfig
+from sharcs_pl.core.errors import DataWarning
 from sharcs_pl.data.spec import Examples
 from sharcs_pl.inference.rows import InputRow
 from sharcs_pl.inference.rows import read_inputs as read_rows

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sharcs_pl.core.errors import DataWarning
 
 from sharcs_pl.config import RunConfig
+from sharcs_pl.core.errors import DataWarning
 from sharcs_pl.runs.directory import run_config
 from sharcs_pl.runs.inputs import read_task
 from sharcs_pl.runs.record import make_record, read_record, travelling

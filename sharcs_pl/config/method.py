@@ -11,19 +11,10 @@ from omegaconf import MISSING
 from sharcs_pl.config.checks import in_range, one_of
 from sharcs_pl.config.texts import PATH
 from sharcs_pl.core.errors import KeyFault
+from sharcs_pl.core.methods import METHODS, STOP_RULES, MethodFacts
 from sharcs_pl.core.widths import CUTS, WidthLadder
 
-WIDTHS = ("all", "full", "one", "none")
 EXIT_HEADS = ("stock", "linear")
-# Of each stop rule the threshold's range; that of patience is a count.
-THRESHOLDS = {
-    "confidence": (0.0, 1.0),
-    "entropy": (0.0, math.inf),
-    "uncertainty": (0.0, 1.0),
-    "patience": (1.0, math.inf),
-    "learned": (0.0, 1.0),
-}
-FOR_REGRESSION = ("patience", "learned")
 
 
 @dataclass
@@ -32,14 +23,6 @@ class MethodConfig:
 
     name: str = MISSING
     """Its row in the method table; docs/methods.md describes each."""
-    routed: bool = True
-    """Whether hardness deals the training samples to widths; fixed by the method, as are the two below."""
-    widths: str = "all"
-    """The widths that its model has: ``all`` of ``width.multipliers``, ``full``, ``one`` or ``none`` (early exits)."""
-    options: list[str] = field(default_factory=lambda: ["cut", "skim_weight"])
-    """The keys below that it reads; every other one stays null."""
-    needs: list[str] = field(default_factory=list)
-    """Those that it cannot do without."""
     match: str | None = field(default=None, metadata=PATH)
     """Run directory of a sharcs run whose number of steps in each epoch is matched."""
     width: Any = None
@@ -65,20 +48,35 @@ class MethodConfig:
     """Epochs that train the last exit alone before the others are trained on it; null: half of them."""
 
     def __post_init__(self) -> None:
-        one_of("method.widths", self.widths, WIDTHS)
+        one_of("method.name", self.name, (MISSING, *METHODS))
         self._check_options()
         self._check_width()
         self._check_exits()
 
+    @property
+    def facts(self) -> MethodFacts:
+        """The method's row in the table of what is fixed."""
+        return METHODS["sharcs" if self.name == MISSING else self.name]
+
+    @property
+    def routed(self) -> bool:
+        """Whether hardness deals the training samples to widths."""
+        return self.facts.routed
+
+    @property
+    def widths(self) -> str:
+        """Which widths the method's model has: ``all``, ``full``, ``one`` or ``none``."""
+        return self.facts.widths
+
     def _check_options(self) -> None:
         given = vars(self)
         for name in OPTIONS:
-            if given[name] is not None and name not in self.options:
-                reads = ", ".join(self.options) or "none"
+            if given[name] is not None and name not in self.facts.options:
+                reads = ", ".join(self.facts.options) or "none"
                 raise ValueError(f"method.{name} is no option of method={self.name}; its options: {reads}")
         one_of("method.cut", self.cut or CUTS[0], CUTS)
         one_of("method.exit_head", self.exit_head or EXIT_HEADS[0], EXIT_HEADS)
-        for name in self.needs:
+        for name in self.facts.needs:
             if given[name] is None:
                 raise ValueError(f"method.{name} is missing; method={self.name} needs it")
         if self.skim_weight is not None:
@@ -101,9 +99,10 @@ class MethodConfig:
             raise ValueError(f"method.exits={exits} must be layers in increasing order, such as [2,4,6]")
         if self.rule is None:
             return
-        one_of("method.rule", self.rule, tuple(THRESHOLDS))
+        one_of("method.rule", self.rule, tuple(STOP_RULES))
         if self.threshold is not None:
-            in_range("method.threshold", self.threshold, *THRESHOLDS[self.rule])
+            rule = STOP_RULES[self.rule]
+            in_range("method.threshold", self.threshold, rule.low, rule.high)
         if self.tolerance is not None:
             in_range("method.tolerance", self.tolerance, 0)
 
@@ -116,7 +115,7 @@ class MethodConfig:
         """``ValueError`` unless the stop rule is one for a task of so many outputs; 1 is a regression."""
         if self.rule is None:
             return
-        if num_labels == 1 and self.rule not in FOR_REGRESSION:
+        if num_labels == 1 and not STOP_RULES[self.rule].for_regression:
             raise ValueError(
                 f"method={self.name} stops by {self.rule}, which needs classes; task={task} is a regression: choose a "
                 "method that stops by patience or a learned certainty, such as pabee or berxit"

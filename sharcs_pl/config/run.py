@@ -154,7 +154,7 @@ class RunConfig:
     @property
     def stage_epochs(self) -> int:
         """Epochs of the first of two stages; 0 where there is one stage."""
-        if "stage_epochs" not in self.method.options:
+        if "stage_epochs" not in self.method.facts.options:
             return 0
         return self.method.stage_epochs or max(1, self.trainer.max_epochs // 2)
 

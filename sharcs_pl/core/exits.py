@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
+from typing import ClassVar
 
 import numpy as np
 
-from sharcs_pl.core.flops import EncoderShape, embedding_macs, full_layer_macs, head_macs
+from sharcs_pl.core.flops import EncoderShape, embedding_macs, full_layer_macs, head_macs, stock_macs
+from sharcs_pl.core.ladder import Rung
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,8 @@ class ExitLadder:
     """The layers after which a sample may stop, counted from 1, shallow first; the last is the encoder's."""
 
     layers: tuple[int, ...]
+    kind: ClassVar[str] = "exit"
+    control: ClassVar[str] = "exit"
 
     @classmethod
     def of(cls, exits: Sequence[int] | None, num_layers: int) -> ExitLadder:
@@ -36,14 +39,13 @@ class ExitLadder:
         """The exit after the last layer."""
         return len(self.layers) - 1
 
-    @property
-    def widths(self) -> tuple[Fraction, ...]:
-        """The full width at every exit."""
-        return (Fraction(1),) * len(self.layers)
+    def rungs(self) -> list[Rung]:
+        """The names of all exits."""
+        return [Rung(f"layer_{x}", f"exit after layer {x}", f"after layer {x}", layer=x) for x in self.layers]
 
     def labels(self) -> list[str]:
         """Texts such as "layer_2", for tables and files."""
-        return [f"layer_{layer}" for layer in self.layers]
+        return [rung.label for rung in self.rungs()]
 
 
 @dataclass(frozen=True)
@@ -74,5 +76,7 @@ class ExitCost:
 
     def dense_macs(self, lengths: np.ndarray) -> np.ndarray:
         """MACs of the stock model, int64 [B]."""
-        layers = self.shape.num_layers * full_layer_macs(self.shape, lengths)
-        return embedding_macs(self.shape, lengths) + layers + head_macs(self.shape, self.shape.hidden_size)
+        return stock_macs(self.shape, lengths)
+
+    def tried_macs(self, lengths: np.ndarray) -> None:
+        """None: an exit already pays for those before it, so a cascade of exits is the method itself."""

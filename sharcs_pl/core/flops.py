@@ -80,7 +80,13 @@ def head_macs(shape: EncoderShape, hidden: int) -> int:
     return hidden * shape.hidden_size + shape.hidden_size * shape.num_labels
 
 
-@dataclass(frozen=True)
+def stock_macs(shape: EncoderShape, lengths: np.ndarray) -> np.ndarray:
+    """MACs of the stock model, int64 [B]: every layer at full width, and the head. `lengths`: tokens, int [B]."""
+    layers = shape.num_layers * full_layer_macs(shape, lengths)
+    return embedding_macs(shape, lengths) + layers + head_macs(shape, shape.hidden_size)
+
+
+@dataclass(frozen=True, kw_only=True)
 class CostModel:
     """MACs per sample of a routed encoder, and of the stock model it was made from.
 
@@ -110,9 +116,14 @@ class CostModel:
         return self._trunk(tokens)[:, None] + np.stack(tails, axis=1)
 
     def dense_macs(self, lengths: np.ndarray) -> np.ndarray:
-        """MACs of the stock model, int64 [B]: every layer at full width, no router. `lengths`: tokens, int [B]."""
-        layers = self.shape.num_layers * full_layer_macs(self.shape, lengths)
-        return embedding_macs(self.shape, lengths) + layers + head_macs(self.shape, self.shape.hidden_size)
+        """MACs of the stock model, int64 [B]. `lengths`: tokens, int [B]."""
+        return stock_macs(self.shape, lengths)
+
+    def tried_macs(self, lengths: np.ndarray) -> np.ndarray:
+        """MACs of a cascade that ends on each rung, int64 [B, W]: one trunk, no router, and every tail up to that
+        rung."""
+        tails = np.stack([self.tail_macs(lengths, rung) for rung in range(len(self.ladder))], axis=1)
+        return (self.trunk_macs(lengths) - self.router_macs())[:, None] + tails.cumsum(1)
 
     def trunk_macs(self, lengths: np.ndarray) -> np.ndarray:
         """MACs up to the routing decision, int64 [B]; no token is skipped."""

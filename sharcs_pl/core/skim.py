@@ -6,11 +6,12 @@ Legend: `B` batch, `L` tokens, `D` hidden, `K` layers, `W` thresholds.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fractions import Fraction
+from typing import ClassVar
 
 import numpy as np
 
-from sharcs_pl.core.flops import EncoderShape, embedding_macs, full_layer_macs, head_macs, predictor_macs
+from sharcs_pl.core.flops import EncoderShape, embedding_macs, full_layer_macs, head_macs, predictor_macs, stock_macs
+from sharcs_pl.core.ladder import Rung
 
 THRESHOLDS = (0.95, 0.8, 0.5, 0.2, 0.0)  # the last keeps every token
 TRAINED = 2  # 0.5: what training decides by
@@ -21,6 +22,8 @@ class SkimLadder:
     """Thresholds from the one that keeps the fewest tokens to 0, which keeps all."""
 
     thresholds: tuple[float, ...] = THRESHOLDS
+    kind: ClassVar[str] = "threshold"
+    control: ClassVar[str] = "exit"
 
     def __len__(self) -> int:
         return len(self.thresholds)
@@ -30,14 +33,13 @@ class SkimLadder:
         """Every token kept."""
         return len(self.thresholds) - 1
 
-    @property
-    def widths(self) -> tuple[Fraction, ...]:
-        """The full width at every threshold."""
-        return (Fraction(1),) * len(self.thresholds)
+    def rungs(self) -> list[Rung]:
+        """The names of all thresholds."""
+        return [Rung(f"keep_{x:g}", f"tokens kept from {x:g}", f"at threshold {x:g}", keep=x) for x in self.thresholds]
 
     def labels(self) -> list[str]:
         """Texts such as "keep_0.5", for tables and files."""
-        return [f"keep_{threshold:g}" for threshold in self.thresholds]
+        return [rung.label for rung in self.rungs()]
 
 
 @dataclass(frozen=True)
@@ -64,5 +66,7 @@ class SkimCost:
 
     def dense_macs(self, lengths: np.ndarray) -> np.ndarray:
         """MACs of the stock model, int64 [B]."""
-        layers = self.shape.num_layers * full_layer_macs(self.shape, lengths)
-        return embedding_macs(self.shape, lengths) + layers + head_macs(self.shape, self.shape.hidden_size)
+        return stock_macs(self.shape, lengths)
+
+    def tried_macs(self, lengths: np.ndarray) -> None:
+        """None: there is no cascade over thresholds."""

@@ -12,8 +12,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import ClassVar
 
 from sharcs_pl.core.errors import KeyFault
+from sharcs_pl.core.ladder import Rung
 
 REDUCTIONS = ("slice", "learned")
 CUTS = ("full", "heads_ffn")
@@ -32,6 +34,8 @@ class WidthLadder:
     """
 
     widths: tuple[Fraction, ...]
+    kind: ClassVar[str] = "width"
+    control: ClassVar[str] = "width"
 
     def __post_init__(self) -> None:
         shown = f"[{', '.join(map(_label, self.widths))}]"
@@ -94,6 +98,10 @@ class WidthLadder:
             fitting = _fitting(math.gcd(*sizes.values()), reduction)
             raise KeyFault("width.multipliers", f": {'; '.join(faults)}. Widths that fit this encoder: {fitting}")
 
+    def rungs(self) -> list[Rung]:
+        """The names of all rungs."""
+        return [_rung(width) for width in self.widths]
+
     def labels(self) -> list[str]:
         """Texts such as "0.25", "1/3" and "1", for tables and configs; `parse` reads them back exactly."""
         return [_label(width) for width in self.widths]
@@ -118,6 +126,11 @@ def _fraction(multiplier: float | int | str | Fraction) -> Fraction:
         raise KeyFault("width.multipliers", f': {multiplier!r} is no number, such as 0.25 or "1/3"') from None
     simple = exact.limit_denominator(_MAX_DENOMINATOR)
     return simple if isinstance(multiplier, float) and float(simple) == multiplier else exact
+
+
+def _rung(width: Fraction) -> Rung:
+    label, title = _label(width), f"width {float(width):.3g}{' (full)' if width == 1 else ''}"
+    return Rung(label, title, f"at width {label}", width=float(width))
 
 
 def _label(width: Fraction) -> str:

@@ -20,7 +20,6 @@ import torch
 from torch import Tensor
 
 from sharcs_pl.core.files import whole_file
-from sharcs_pl.core.flops import CostModel
 from sharcs_pl.evaluation.metrics import compute_metric
 from sharcs_pl.evaluation.predictions import Predictions
 from sharcs_pl.models.sweeps import cascade
@@ -56,7 +55,7 @@ class Curves:
             return [*self._fixed(""), *(self.controls() if len(self.model.ladder) > 1 else ())]
         found = [self._row("", "trained", None, self.predictions.rungs)]
         found += [self._row("", f"point {i}", x.threshold, x.rungs) for i, x in enumerate(swept)]
-        found += self._fixed("/width" if isinstance(self.model.cost, CostModel) else "/exit")
+        found += self._fixed(f"/{self.model.ladder.control}")
         generator = torch.Generator().manual_seed(seed)
         found += [self._random(f"point {i}", x.rungs, generator) for i, x in enumerate(swept)]
         return [*found, *self.controls()]
@@ -67,14 +66,14 @@ class Curves:
         if logits.shape[2] == 1:
             return
         yield self._row("/oracle", "oracle", None, self.predictions.oracle_rungs())
-        if isinstance(cost, CostModel) and self.predictions.macs is None:  # a tail's own cost is not measured
-            spent = tried_macs(cost, self.predictions.lengths.numpy())
+        spent = cost.tried_macs(self.predictions.lengths.numpy())
+        if spent is not None and self.predictions.macs is None:  # a tail's own cost is not measured
             for i, x in enumerate(cascade(logits)):
                 yield self._row("/cascade", f"point {i}", x.threshold, x.rungs, spent)
 
     def _fixed(self, control: str) -> Iterator[CurveRow]:
         for rung, label in enumerate(self.model.ladder.labels()):
-            name = f"width {label}" if isinstance(self.model.cost, CostModel) else label
+            name = f"width {label}" if self.model.ladder.kind == "width" else label
             yield self._row(control, name, None, torch.full_like(self.predictions.rungs, rung))
 
     def _random(self, point: str, rungs: Tensor, generator: torch.Generator) -> CurveRow:
@@ -95,12 +94,6 @@ class Curves:
         value = compute_metric(self.metric, found.at(rungs), found.labels)
         fraction = spent / float(self.model.cost.dense_macs(lengths).mean())
         return CurveRow(self.method + control, point, threshold, value, spent, fraction)
-
-
-def tried_macs(cost: CostModel, lengths: np.ndarray) -> np.ndarray:
-    """MACs of a cascade that ends on each rung, int64 [S, W]: one trunk, no router, and every tail up to that rung."""
-    tails = np.stack([cost.tail_macs(lengths, rung) for rung in range(len(cost.ladder))], axis=1)
-    return (cost.trunk_macs(lengths) - cost.router_macs())[:, None] + tails.cumsum(1)
 
 
 def write_curve(path: Path, rows: list[CurveRow]) -> None:

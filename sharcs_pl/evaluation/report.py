@@ -13,8 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sharcs_pl.core.exits import ExitCost
-from sharcs_pl.core.skim import SkimCost
 from sharcs_pl.core.version import __version__
 from sharcs_pl.data.spec import TaskSpec, metric_name
 from sharcs_pl.evaluation.metrics import compute_metric, compute_metrics, router_auc
@@ -36,18 +34,20 @@ class Point:
 @dataclass(frozen=True)
 class RungPoint(Point):
     """One rung over all samples; ``share`` of them is routed to it. ``layer``: where an early exit is,
-    ``keep``: the least probability of a token that is not skimmed; None where there is no such thing."""
+    ``keep``: the least probability of a token that is not skimmed; None where there is no such thing. ``title``: the
+    rung in words."""
 
     width: float = 1.0
     share: float = 0.0
     layer: int | None = None
     keep: float | None = None
+    title: str = ""
 
 
 @dataclass(frozen=True)
 class Report:
     """The end table of a run, as ``metrics.json`` stores it. ``positive``: the class that f1 is about, where it is one
-    of the metrics."""
+    of the metrics; ``kind``: of the ladder's rungs."""
 
     task: str
     metric: str
@@ -61,6 +61,7 @@ class Report:
     all_metrics: dict[str, dict[str, dict[str, float]]]
     positive: str | None = None
     has_router: bool = False
+    kind: str = "width"
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -80,11 +81,12 @@ class Report:
         plain = asdict(self)
         if self.positive is None:
             del plain["positive"]
-        plain.pop("has_router")
+        del plain["has_router"], plain["kind"]
         plain["random"] |= {"macs": self.random_point.macs, "macs_fraction": self.random_point.macs_fraction}
         optional = ("layer", "keep")
         plain["rungs"] = [
-            {key: x for key, x in rung.items() if key not in optional or x is not None} for rung in plain["rungs"]
+            {key: x for key, x in rung.items() if key != "title" and (key not in optional or x is not None)}
+            for rung in plain["rungs"]
         ]
         oracle = plain.pop("oracle")
         return plain.pop("extra") | {
@@ -113,8 +115,6 @@ def evaluate(predictions: dict[str, Predictions], task: TaskSpec, cost: Cost, se
     shares = first.shares(macs.shape[1])
     fixed = [point(torch.full_like(first.rungs, rung)) for rung in range(macs.shape[1])]
     widths = cost.ladder.labels()
-    layers = cost.ladder.layers if isinstance(cost, ExitCost) else [None] * len(shares)
-    keeps = cost.ladder.thresholds if isinstance(cost, SkimCost) else [None] * len(shares)
     routed = point(first.rungs)
     oracle = point(first.oracle_rungs()) if task.labels else None
     known = bool((first.difficulty >= 0).all()) and cost.has_router
@@ -124,8 +124,8 @@ def evaluate(predictions: dict[str, Predictions], task: TaskSpec, cost: Cost, se
         dense_macs=dense,
         routed=routed,
         rungs=[
-            RungPoint(**asdict(p), width=float(w), share=s, layer=layer, keep=keep)
-            for p, w, s, layer, keep in zip(fixed, cost.ladder.widths, shares, layers, keeps, strict=True)
+            RungPoint(**asdict(p), width=r.width, share=s, layer=r.layer, keep=r.keep, title=r.title)
+            for p, r, s in zip(fixed, cost.ladder.rungs(), shares, strict=True)
         ],
         random=_random_routing(first, metric, seed),
         oracle=oracle,
@@ -134,6 +134,7 @@ def evaluate(predictions: dict[str, Predictions], task: TaskSpec, cost: Cost, se
         all_metrics={split: _all_metrics(p, task, widths) for split, p in predictions.items()},
         positive=task.positive,
         has_router=cost.has_router,
+        kind=cost.ladder.kind,
     )
 
 

@@ -22,10 +22,7 @@ def report_table(report: Report, split: str = "validation") -> RenderableType:
         _add(table, "routed", report.routed, "100%", style="bold green")
         table.add_section()
     for rung in report.rungs:
-        top = " (full)" if rung.width == 1 else ""
-        name = f"width {rung.width:.3g}{top}" if rung.layer is None else f"exit after layer {rung.layer}"
-        name = name if rung.keep is None else f"tokens kept from {rung.keep:g}"
-        _add(table, name, rung, f"{rung.share:.1%}" if routes else "100%")
+        _add(table, rung.title, rung, f"{rung.share:.1%}" if routes else "100%")
     if routes:
         table.add_section()
         _add(table, "random, same shares", report.random_point, "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transformers import AutoConfig, PreTrainedConfig
 
@@ -13,7 +13,19 @@ SKIMMED = "this model skips tokens on the way: only its own class and sharcs eva
 NEVER = 1e9  # a threshold that no router logit reaches; JSON has no infinity
 
 
-class SharcsConfig(PreTrainedConfig):
+class LadderConfig(PreTrainedConfig):
+    """`encoder`: the stock model's config as a dict."""
+
+    if TYPE_CHECKING:  # transformers takes an annotation that it sees for a required field
+        encoder: dict[str, Any]
+
+    @property
+    def initializer_range(self) -> float:
+        """Standard deviation of fresh weights: the encoder's."""
+        return self.encoder.get("initializer_range", 0.02)
+
+
+class SharcsConfig(LadderConfig):
     """What a routed model is made of; saved beside its weights.
 
     `encoder`: the stock model's config as a dict. `widths`: the ladder as text ("0.25", "1/3", "1"). `split_layer`:
@@ -81,11 +93,6 @@ class SharcsConfig(PreTrainedConfig):
         odds = probability / (1 - probability) if probability < 1 else math.inf
         logit = math.log(odds) if odds > 0 else -math.inf
         return (min(max(logit, -NEVER), NEVER),) * (len(self.widths) - 1)
-
-    @property
-    def initializer_range(self) -> float:
-        """Standard deviation of fresh weights: the encoder's."""
-        return self.encoder.get("initializer_range", 0.02)
 
 
 AutoConfig.register("sharcs", SharcsConfig, exist_ok=True)

@@ -13,21 +13,24 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
 from sharcs_pl.core.exits import ExitCost, ExitLadder
-from sharcs_pl.models.families import Family, get_family
+from sharcs_pl.core.methods import STOP_RULES
+from sharcs_pl.models.base import LadderModel, settings_of
+from sharcs_pl.models.configuration import LadderConfig
+from sharcs_pl.models.families import get_family
 from sharcs_pl.models.head import ExitHead, run_head
 from sharcs_pl.models.layers import run_layers
 from sharcs_pl.models.outputs import EveryRung
-from sharcs_pl.models.pretrained import Source, align, cast, load_stock, stock_from_dict
+from sharcs_pl.models.pretrained import Source, cast, load_stock, stock_from_dict
 from sharcs_pl.models.router import task_loss
 from sharcs_pl.models.stopping import RULES, first_stop
 from sharcs_pl.models.sweeps import SweptPoint, sweep_exits
 
 
-class ExitsConfig(PreTrainedConfig):
+class ExitsConfig(LadderConfig):
     """`encoder`: the stock model's config as a dict. `exits`: layers counted from 1, the last one included.
     `exit_head`, `rule`, `threshold` and `tolerance`: as the keys `method.*`."""
 
@@ -51,11 +54,6 @@ class ExitsConfig(PreTrainedConfig):
         self.threshold = threshold
         self.tolerance = tolerance
         super().__init__(**kwargs)
-
-    @property
-    def initializer_range(self) -> float:
-        """Standard deviation of fresh weights: the encoder's."""
-        return self.encoder.get("initializer_range", 0.02)
 
 
 @dataclass
@@ -89,17 +87,14 @@ class Running:
         return Running(self.rows[keep], hidden, mask[:, :longest], self.logits[keep], certainty)
 
 
-class ExitsForSequenceClassification(PreTrainedModel):
+class ExitsForSequenceClassification(LadderModel):
     """A stock encoder with a head after each layer of `config.exits`; that after the last layer is the stock head, so
     that with a threshold no exit reaches its logits are those of the stock model."""
 
     config: ExitsConfig
+    ladder: ExitLadder  # pyright: ignore[reportIncompatibleVariableOverride]
+    cost: ExitCost  # pyright: ignore[reportIncompatibleVariableOverride]
     config_class = ExitsConfig
-    main_input_name = "input_ids"
-    _supports_sdpa = True
-    _supports_flash_attn = True
-    _supports_flex_attn = True
-    _supports_attention_backend = True
 
     def __init__(self, config: ExitsConfig, encoder: PreTrainedModel | None = None) -> None:
         super().__init__(config)
@@ -132,43 +127,21 @@ class ExitsForSequenceClassification(PreTrainedModel):
         start from the stock head's, their outputs from the global torch generator. The model comes in evaluation mode.
         `ValueError` names `encoder.pretrained` or `method.exits`."""
         stock = load_stock(source, num_labels, dropout)
-        encoder = stock.config.to_dict()
-        encoder.pop("_name_or_path", None)
         family = get_family(stock.config.model_type)
         ladder = ExitLadder.of(exits, len(family.depth_order(stock)))
         config = ExitsConfig(
-            encoder=encoder,
             exits=ladder.layers,
             exit_head=exit_head,
             rule=rule,
-            threshold=RULES[rule].default if threshold is None else threshold,
+            threshold=STOP_RULES[rule].default if threshold is None else threshold,
             tolerance=tolerance,
-            id2label=stock.config.id2label,
-            label2id=stock.config.label2id,
-            problem_type=stock.config.problem_type,
-            attn_implementation=stock.config._attn_implementation,
+            **settings_of(stock),
         )
         model = cls(config, stock)
         for head in model.heads:
             assert isinstance(head, ExitHead)
             head.start(family.head(stock), model._final)
         return cast(model.eval(), stock.dtype, stock.device)
-
-    @classmethod
-    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
-        """As in transformers; the weights are moved out of the mapped file."""
-        loaded = super().from_pretrained(*args, **kwargs)
-        align(loaded[0] if isinstance(loaded, tuple) else loaded)
-        return loaded
-
-    @property
-    def family(self) -> Family:
-        """The row of the encoder's architecture."""
-        return get_family(self.config.encoder["model_type"])
-
-    @property
-    def _base(self) -> Any:
-        return self.family.base_of(self.encoder)
 
     @property
     def _final(self) -> nn.Module | None:
@@ -242,14 +215,6 @@ class ExitsForSequenceClassification(PreTrainedModel):
     def describe(self) -> str:
         """The exits in words."""
         return f"exits after layers {' '.join(map(str, self.ladder.layers))}, stopped by {self.config.rule}"
-
-    def get_input_embeddings(self) -> nn.Module:
-        """The encoder's word embeddings."""
-        return self.encoder.get_input_embeddings()
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        """Replace the encoder's word embeddings."""
-        self.encoder.set_input_embeddings(value)
 
     def _start(self, input_ids: Tensor, attention_mask: Tensor | None, token_type_ids: Tensor | None) -> Running:
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask

@@ -17,8 +17,9 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from sharcs_pl.core.flops import CostModel
 from sharcs_pl.core.widths import WidthLadder, check_split
 from sharcs_pl.models.architectures import check_norm_after_cut, check_skimmable
+from sharcs_pl.models.base import LadderModel, settings_of
 from sharcs_pl.models.configuration import TRAINED, SharcsConfig
-from sharcs_pl.models.families import Family, get_family
+from sharcs_pl.models.families import Family
 from sharcs_pl.models.layers import NORM_INITS, LearnedPooling, Tail, run_layers
 from sharcs_pl.models.outputs import EveryRung, SharcsOutput, TrunkState
 from sharcs_pl.models.pretrained import Source, align, cast, load_stock, stock_family, stock_from_dict
@@ -38,7 +39,7 @@ from sharcs_pl.models.tails import make_tails
 __all__ = ["SharcsConfig", "SharcsForSequenceClassification", "SharcsOutput", "TrunkState"]
 
 
-class SharcsForSequenceClassification(PreTrainedModel):
+class SharcsForSequenceClassification(LadderModel):
     """A stock encoder whose layers after `split_layer` run at a width chosen per sample.
 
     Rung i runs the tail on the leading r_i of the hidden dims, heads and feed-forward neurons. At the top rung nothing
@@ -46,13 +47,10 @@ class SharcsForSequenceClassification(PreTrainedModel):
     """
 
     config: SharcsConfig
+    ladder: WidthLadder  # pyright: ignore[reportIncompatibleVariableOverride]
+    cost: CostModel  # pyright: ignore[reportIncompatibleVariableOverride]
     config_class = SharcsConfig
-    main_input_name = "input_ids"
     supports_gradient_checkpointing = True
-    _supports_sdpa = True
-    _supports_flash_attn = True
-    _supports_flex_attn = True
-    _supports_attention_backend = True
 
     def __init__(self, config: SharcsConfig, encoder: PreTrainedModel | None = None) -> None:
         super().__init__(config)
@@ -68,8 +66,16 @@ class SharcsForSequenceClassification(PreTrainedModel):
         # One before each layer of the trunk, and one before the tail.
         number, hidden = config.split_layer + 1, self.shape.hidden_size
         self.predictors = make_predictors(hidden, config.skim, number) if config.skim else None
-        sizes = config.split_layer, units, config.reduction, routed, config.cut, config.skim
-        self.cost = CostModel(self.shape, self.ladder, *sizes)
+        self.cost = CostModel(
+            shape=self.shape,
+            ladder=self.ladder,
+            split_layer=config.split_layer,
+            router_hidden_size=units,
+            reduction=config.reduction,
+            has_router=routed,
+            cut=config.cut,
+            skim=config.skim,
+        )
         self.post_init()
         # After post_init, which would draw every norm it finds afresh: these hold slices of pretrained ones.
         self.tails = make_tails(config, self.encoder, self.cost)
@@ -101,10 +107,7 @@ class SharcsForSequenceClassification(PreTrainedModel):
         """
         labels = WidthLadder.parse(widths).labels()
         stock = load_stock(source, num_labels, dropout)
-        encoder = stock.config.to_dict()
-        encoder.pop("_name_or_path", None)  # a path of the machine that did the surgery
         config = SharcsConfig(
-            encoder=encoder,
             widths=labels,
             split_layer=split_layer,
             reduction=reduction,
@@ -114,10 +117,7 @@ class SharcsForSequenceClassification(PreTrainedModel):
             router_threshold=router_threshold,
             cut=cut,
             skim=skim_size(stock.config) if skim else 0,
-            id2label=stock.config.id2label,
-            label2id=stock.config.label2id,
-            problem_type=stock.config.problem_type,
-            attn_implementation=stock.config._attn_implementation,
+            **settings_of(stock),
         )
         model = cls(config, stock).eval()
         keep_all_at_first(model.predictors or ())
@@ -125,14 +125,12 @@ class SharcsForSequenceClassification(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
-        """As in transformers; the weights are moved out of the mapped file, so that logits come back bit for bit. A
-        stock checkpoint with its head, which a dense run leaves, becomes a model of one width."""
+        """Load as `LadderModel.from_pretrained`; a stock checkpoint with its head, which a dense run leaves, becomes a
+        model of one width."""
         family = stock_family(*args, **kwargs)
         if family is not None:
             return cls._around_stock(family, *args, **kwargs)
-        loaded = super().from_pretrained(*args, **kwargs)
-        align(loaded[0] if isinstance(loaded, tuple) else loaded)
-        return loaded
+        return super().from_pretrained(*args, **kwargs)
 
     @classmethod
     def _around_stock(cls, family: Family, *args: Any, output_loading_info: bool = False, **kwargs: Any) -> Any:
@@ -143,15 +141,6 @@ class SharcsForSequenceClassification(PreTrainedModel):
         align(stock)
         model = cls.from_encoder(stock, widths=[1], split_layer=1, router_hidden_size=0)
         return (model, info) if output_loading_info else model
-
-    @property
-    def family(self) -> Family:
-        """The row of the encoder's architecture."""
-        return get_family(self.config.encoder["model_type"])
-
-    @property
-    def _base(self) -> Any:
-        return self.family.base_of(self.encoder)
 
     def forward(
         self,
@@ -284,14 +273,14 @@ class SharcsForSequenceClassification(PreTrainedModel):
         if routed and self.router is not None:
             busy += self.router.parameters()
         in_use = {id(p) for p in busy}
-        return [p for p in self.private_parameters() if id(p) not in in_use]
+        return [p for p in self.rung_dependent_parameters() if id(p) not in in_use]
 
     def _tail(self, rung: int) -> Tail:
         tail = self.tails[rung]
         assert isinstance(tail, Tail)
         return tail
 
-    def private_parameters(self) -> list[nn.Parameter]:
+    def rung_dependent_parameters(self) -> list[nn.Parameter]:
         """Every parameter that a step may leave without a gradient, depending on the rungs it holds: the tails' own
         norms and reductions, the stock norms that only the top rung's tail runs, and the router."""
         layers, outer = self.family.depth_order(self.encoder), self.family.outer_norms(self._base)
@@ -301,14 +290,6 @@ class SharcsForSequenceClassification(PreTrainedModel):
         norms += [norm for name, norm in outer.items() if name == "final"]
         owners = [self.tails, *norms, *([] if self.router is None else [self.router])]
         return list({id(p): p for owner in owners for p in owner.parameters()}.values())
-
-    def get_input_embeddings(self) -> nn.Module:
-        """The encoder's word embeddings."""
-        return self.encoder.get_input_embeddings()
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        """Replace the encoder's word embeddings."""
-        self.encoder.set_input_embeddings(value)
 
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)

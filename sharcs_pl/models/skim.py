@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
 from sharcs_pl.core.skim import TRAINED, SkimCost, SkimLadder
 from sharcs_pl.models.architectures import check_skimmable
-from sharcs_pl.models.families import Family, get_family
+from sharcs_pl.models.base import LadderModel, settings_of
+from sharcs_pl.models.configuration import LadderConfig
 from sharcs_pl.models.head import run_head
 from sharcs_pl.models.outputs import EveryRung
-from sharcs_pl.models.pretrained import Source, align, cast, load_stock, stock_from_dict
+from sharcs_pl.models.pretrained import Source, cast, load_stock, stock_from_dict
 from sharcs_pl.models.router import task_loss
 from sharcs_pl.models.skimming import (
     Decided,
@@ -34,7 +35,7 @@ from sharcs_pl.models.skimming import (
 from sharcs_pl.models.sweeps import SweptPoint
 
 
-class SkimConfig(PreTrainedConfig):
+class SkimConfig(LadderConfig):
     """`encoder`: the stock model's config as a dict. `threshold`: a token goes on where its probability to be kept
     reaches it. `predictor_size`: hidden units of each layer's predictor."""
 
@@ -48,11 +49,6 @@ class SkimConfig(PreTrainedConfig):
         self.predictor_size = predictor_size
         super().__init__(**kwargs)
 
-    @property
-    def initializer_range(self) -> float:
-        """Standard deviation of fresh weights: the encoder's."""
-        return self.encoder.get("initializer_range", 0.02)
-
 
 @dataclass
 class SkimOutput(ModelOutput):
@@ -65,16 +61,13 @@ class SkimOutput(ModelOutput):
     kept: Tensor | None = None
 
 
-class SkimForSequenceClassification(PreTrainedModel):
+class SkimForSequenceClassification(LadderModel):
     """A stock encoder whose layers run on ever fewer tokens; the first token, which the head reads, always stays."""
 
     config: SkimConfig
+    ladder: SkimLadder  # pyright: ignore[reportIncompatibleVariableOverride]
+    cost: SkimCost  # pyright: ignore[reportIncompatibleVariableOverride]
     config_class = SkimConfig
-    main_input_name = "input_ids"
-    _supports_sdpa = True
-    _supports_flash_attn = True
-    _supports_flex_attn = True
-    _supports_attention_backend = True
 
     def __init__(self, config: SkimConfig, encoder: PreTrainedModel | None = None) -> None:
         super().__init__(config)
@@ -98,31 +91,13 @@ class SkimForSequenceClassification(PreTrainedModel):
         """Predictors on a stock encoder, which at first keep all: a folder, a hub id or a model object (copied).
         `predictor_size` None: a quarter of the hidden size, at most 64."""
         stock = load_stock(source, num_labels, dropout)
-        encoder = stock.config.to_dict()
-        encoder.pop("_name_or_path", None)
         config = SkimConfig(
-            encoder=encoder,
             predictor_size=predictor_size or skim_size(stock.config),
-            id2label=stock.config.id2label,
-            label2id=stock.config.label2id,
-            problem_type=stock.config.problem_type,
-            attn_implementation=stock.config._attn_implementation,
+            **settings_of(stock),
         )
         model = cls(config, stock).eval()
         keep_all_at_first(model.predictors)
         return cast(model, stock.dtype, stock.device)
-
-    @classmethod
-    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
-        """As in transformers; the weights are moved out of the mapped file."""
-        loaded = super().from_pretrained(*args, **kwargs)
-        align(loaded[0] if isinstance(loaded, tuple) else loaded)
-        return loaded
-
-    @property
-    def family(self) -> Family:
-        """The row of the encoder's architecture."""
-        return get_family(self.config.encoder["model_type"])
 
     def forward(
         self,
@@ -186,20 +161,12 @@ class SkimForSequenceClassification(PreTrainedModel):
         """What is skimmed, in words."""
         return "tokens skimmed before every layer"
 
-    def get_input_embeddings(self) -> nn.Module:
-        """The encoder's word embeddings."""
-        return self.encoder.get_input_embeddings()
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        """Replace the encoder's word embeddings."""
-        self.encoder.set_input_embeddings(value)
-
     def _embed(
         self, input_ids: Tensor, attention_mask: Tensor | None, token_type_ids: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """States [B, L, D], and which tokens are real, bool [B, L]."""
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        return self.family.embed(self.family.base_of(self.encoder), input_ids, token_type_ids, mask), mask > 0
+        return self.family.embed(self._base, input_ids, token_type_ids, mask), mask > 0
 
     def _answer(self, hidden: Tensor, valid: Tensor) -> Tensor:
         """The stock head on what is left, [B, l, D] -> [B, C]."""

@@ -16,10 +16,9 @@ from torch import Tensor
 class StopRule:
     """`sureness` [B, E] from logits [B, E, C], certainties [B, E] (None where none are learned) and the tolerance; that
     of an exit depends on it and those before alone. A sample stops at the first exit whose sureness is at least the
-    threshold, or, with `at_most`, at most the threshold. `default`: the threshold where none is given."""
+    threshold, or, with `at_most`, at most the threshold."""
 
     sureness: Callable[[Tensor, Tensor | None, float], Tensor]
-    default: float
     at_most: bool = False
 
     def stops(self, logits: Tensor, certainty: Tensor | None, tolerance: float, threshold: float) -> Tensor:
@@ -60,11 +59,11 @@ def _learned(logits: Tensor, certainty: Tensor | None, tolerance: float) -> Tens
 
 
 RULES = {
-    "confidence": StopRule(_confidence, 0.9),
-    "entropy": StopRule(_entropy, 0.3, at_most=True),
-    "uncertainty": StopRule(_uncertainty, 0.5, at_most=True),
-    "patience": StopRule(_patience, 2.0),
-    "learned": StopRule(_learned, 0.9),
+    "confidence": StopRule(_confidence),
+    "entropy": StopRule(_entropy, at_most=True),
+    "uncertainty": StopRule(_uncertainty, at_most=True),
+    "patience": StopRule(_patience),
+    "learned": StopRule(_learned),
 }
 
 

@@ -14,13 +14,11 @@ from rich.text import Text
 
 from sharcs_pl.analysis.figures.plots import FigureInputs, draw_run
 from sharcs_pl.config import RunConfig
-from sharcs_pl.core.exits import ExitLadder
 from sharcs_pl.core.files import files_below, whole_file, whole_folder, write_text
 from sharcs_pl.core.finite import write_json
+from sharcs_pl.core.ladder import Ladder
 from sharcs_pl.core.screen import Screen
-from sharcs_pl.core.skim import SkimLadder
 from sharcs_pl.core.text import printable
-from sharcs_pl.core.widths import WidthLadder
 from sharcs_pl.data.own import imbalance_note
 from sharcs_pl.data.seen import FILE as SEEN
 from sharcs_pl.data.tasks import Examples, TaskSpec
@@ -139,9 +137,7 @@ def write_results(config: RunConfig, run: Run, run_dir: Path, report: Report, me
     console.print(f"results in {run_dir}", soft_wrap=True)
 
 
-def figure_inputs(
-    config: RunConfig, task: TaskSpec, ladder: WidthLadder | ExitLadder | SkimLadder, run_dir: Path, folder: Path
-) -> FigureInputs:
+def figure_inputs(config: RunConfig, task: TaskSpec, ladder: Ladder, run_dir: Path, folder: Path) -> FigureInputs:
     """What the figures are drawn from beside the predictions; ``folder`` takes them."""
     return FigureInputs(
         folder=folder,

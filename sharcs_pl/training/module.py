@@ -17,6 +17,7 @@ from sharcs_pl.data.sampler import EvalBatch, MicroBatch, StepBatch
 from sharcs_pl.data.tasks import TaskSpec
 from sharcs_pl.evaluation.metrics import compute_metric
 from sharcs_pl.evaluation.predictions import Predictions
+from sharcs_pl.models.base import LadderModel
 from sharcs_pl.training.objective import BatchLosses, ObjectiveConfig
 from sharcs_pl.training.rules import Progress, StepContents, TrainingRule
 
@@ -53,7 +54,7 @@ class SharcsModule(L.LightningModule):
 
     def __init__(
         self,
-        model: Any,
+        model: LadderModel,
         task: TaskSpec,
         objective: ObjectiveConfig | None = None,
         optimizer: OptimizerSettings | None = None,
@@ -62,7 +63,7 @@ class SharcsModule(L.LightningModule):
         rule: TrainingRule | None = None,
     ) -> None:
         super().__init__()
-        self.model = model
+        self.model: Any = model
         self.record = record
         self.task = task
         self.objective = objective or ObjectiveConfig()

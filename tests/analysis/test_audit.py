@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 from transformers import AutoConfig, PreTrainedModel
 
-from sharcs_pl.core.flops import CostModel, EncoderShape
+from sharcs_pl.core.flops import EncoderShape
 from sharcs_pl.evaluation import audit as module
 from sharcs_pl.evaluation.audit import AuditRow, audit, audit_table
 from sharcs_pl.models.families import FAMILIES, get_family
@@ -175,5 +175,5 @@ def test_the_cost_is_the_models_own() -> None:
     """Nothing of the closed form goes into the count."""
     model = surgery(stock())
     counted = [row.counted for row in audit(model, [9])]
-    model.cost = CostModel(EncoderShape(8, 4, 2, 16, 3, 2), model.ladder, 1, 8, "slice", True)
+    model.cost = replace(model.cost, shape=EncoderShape(8, 4, 2, 16, 3, 2), router_hidden_size=9)
     assert [row.counted for row in audit(model, [9])] == counted

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
-from sharcs_pl.evaluation.predictions import Predictions
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_f1_score
 
-from sharcs_pl.core.flops import CostModel
 from sharcs_pl.core.widths import WidthLadder
 from sharcs_pl.evaluation import compare as module
 from sharcs_pl.evaluation.compare import CLOSED_FORMS, compare, comparison_table, paired_bootstrap, resampled_metric
 from sharcs_pl.evaluation.metrics import METRICS, compute_metric
+from sharcs_pl.evaluation.predictions import Predictions
 from tests.analysis.test_evaluation import COST, SHAPE, predictions
 
+UNROUTED = replace(COST, ladder=WidthLadder.parse([1]), has_router=False)
 CLASSES = {"accuracy": 3, "f1": 2, "macro_f1": 3, "matthews": 3, "pearson": 1, "spearman": 1}
 
 
@@ -209,7 +209,7 @@ def test_what_is_whose() -> None:
 def test_runs_of_other_encoders_and_ladders_compare() -> None:
     """Each has its own tokens, and its own stock model to be a fraction of."""
     a, b = pair()
-    wide = CostModel(replace(SHAPE, hidden_size=32, head_size=8), WidthLadder.parse([1]), 1, 8, "slice", False)
+    wide = replace(UNROUTED, shape=replace(SHAPE, hidden_size=32, head_size=8))
     dense = replace(b, logits=b.logits[:, 1:], rungs=torch.zeros(5, dtype=torch.long), lengths=b.lengths + 3)
     found = compare(a, dense, "accuracy", (COST, wide), draws=50)
     assert found.b.macs_fraction == 1
@@ -274,7 +274,7 @@ def test_the_table_fits_a_terminal_and_says_each_figure() -> None:
 
 def test_a_rung_that_only_one_run_has_is_blank_for_the_other() -> None:
     a, b = pair()
-    wide = CostModel(SHAPE, WidthLadder.parse([1]), 1, 8, "slice", False)
+    wide = UNROUTED
     dense = replace(b, logits=b.logits[:, 1:], rungs=torch.zeros(5, dtype=torch.long))
     rows = {
         line.split("│")[1].strip(): line

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from sharcs_pl.evaluation.predictions import Predictions
 
-from sharcs_pl.evaluation.curves import Curves, tried_macs, write_curve
+from sharcs_pl.evaluation.curves import Curves, write_curve
+from sharcs_pl.evaluation.predictions import Predictions
 from sharcs_pl.models.exits import ExitsForSequenceClassification
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from tests.conftest import tiny_bert, tiny_model
@@ -68,7 +68,7 @@ def test_a_cascade_pays_for_every_width_it_tries() -> None:
     cost = model.cost
     trunk = cost.trunk_macs(lengths) - cost.router_macs()
     both = trunk + cost.tail_macs(lengths, 0) + cost.tail_macs(lengths, 1)
-    assert tried_macs(cost, lengths)[:, 1].tolist() == both.tolist()
+    assert cost.tried_macs(lengths)[:, 1].tolist() == both.tolist()
     measured = replace(found, macs=torch.from_numpy(cost.rung_macs(lengths)))
     assert not [x for x in Curves("sharcs", "accuracy", model, measured).controls() if x.method == "sharcs/cascade"]
     confidence = found.logits[:, 0].softmax(-1).amax(-1)

@@ -6,15 +6,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from sharcs_pl.evaluation.predictions import Predictions
 
 from sharcs_pl.core.flops import CostModel, EncoderShape
 from sharcs_pl.core.widths import WidthLadder
 from sharcs_pl.data.tasks import GLUE
+from sharcs_pl.evaluation.predictions import Predictions
 from sharcs_pl.evaluation.report import evaluate
 
 SHAPE = EncoderShape(16, 4, 4, 32, 3, 2)
-COST = CostModel(SHAPE, WidthLadder.parse([0.25, 1]), 1, 8, "slice", True)
+COST = CostModel(
+    shape=SHAPE,
+    ladder=WidthLadder.parse([0.25, 1]),
+    split_layer=1,
+    router_hidden_size=8,
+    reduction="slice",
+    has_router=True,
+)
 
 
 def one_hot(classes: list[int]) -> torch.Tensor:

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console, RenderableType
-from sharcs_pl.evaluation.predictions import Predictions
 from torch import Tensor
 
 from sharcs_pl.core.exits import ExitCost, ExitLadder
 from sharcs_pl.data.tasks import GLUE
+from sharcs_pl.evaluation.predictions import Predictions
 from sharcs_pl.evaluation.report import evaluate
 from sharcs_pl.evaluation.router_note import router_note
 from sharcs_pl.evaluation.table import report_table, shares_table

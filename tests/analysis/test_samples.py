@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from sharcs_pl.evaluation.predictions import Predictions
 
 from sharcs_pl.analysis.figures.samples import (
     Names,
@@ -22,6 +21,7 @@ from sharcs_pl.analysis.figures.samples import (
     wilson,
     write_samples,
 )
+from sharcs_pl.evaluation.predictions import Predictions
 from tests.analysis.test_evaluation import predictions
 
 CLASSES = Names(["0.25", "1"], ["bad", "good"])

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from sharcs_pl.core.errors import DataWarning
 from torch import Tensor
 
+from sharcs_pl.core.errors import DataWarning
 from sharcs_pl.data.tasks import GLUE, GRADED
 from sharcs_pl.evaluation.submission import SUBMISSION_FILES, write_submission, zip_submission
 

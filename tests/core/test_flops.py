@@ -16,7 +16,14 @@ LENGTHS = np.array([1, 5, 128])
 
 
 def cost(shape=TINY, widths=(0.25, 0.5, 1), split=1, reduction="slice", router=True) -> CostModel:
-    return CostModel(shape, WidthLadder.parse(widths), split, 10, reduction, router)
+    return CostModel(
+        shape=shape,
+        ladder=WidthLadder.parse(widths),
+        split_layer=split,
+        router_hidden_size=10,
+        reduction=reduction,
+        has_router=router,
+    )
 
 
 def test_roberta_base_at_128_tokens() -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sharcs_pl.core.errors import DataWarning
 
+from sharcs_pl.core.errors import DataWarning
 from sharcs_pl.data.containers import Opened, format_of, opened
 from sharcs_pl.data.files import Request, read_found, read_rows
 from sharcs_pl.data.lines import Fault

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from sharcs_pl.core.errors import DataWarning
 
+from sharcs_pl.core.errors import DataWarning
 from sharcs_pl.data.labels import (
     Target,
     choose_metrics,

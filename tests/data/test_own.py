@@ -14,8 +14,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
-from sharcs_pl.core.errors import DataWarning
 
+from sharcs_pl.core.errors import DataWarning
 from sharcs_pl.data.own import OwnSource, check_own, load_own, save_task, split_share
 from sharcs_pl.data.spec import Examples
 from tests.data.formats import CONTAINERS, SUFFIXES, write_rows

@@ -12,9 +12,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sharcs_pl.core.errors import DataWarning
 from transformers import PreTrainedTokenizerFast
 
+from sharcs_pl.core.errors import DataWarning
 from sharcs_pl.data import table as table_module
 from sharcs_pl.data.synthetic import word_tokenizer
 from sharcs_pl.data.table import TokenTable, _cached, cache_key, tokenize

@@ -124,7 +124,7 @@ def test_gradients_reach_what_a_rung_uses(model: SharcsForSequenceClassification
     model.train()
     model(**batch(), labels=LABELS, memberships=torch.ones(5, 3), rungs=0).loss.backward()
     with_gradient = {name for name, p in model.named_parameters() if p.grad is not None}
-    private = {id(p) for p in model.private_parameters()}
+    private = {id(p) for p in model.rung_dependent_parameters()}
     without = {name for name, p in model.named_parameters() if p.grad is None}
     assert {name for name, _ in model.named_parameters() if name.startswith(("tails.0", "router"))} <= with_gradient
     assert without == {
@@ -138,14 +138,14 @@ def test_gradients_reach_what_a_rung_uses(model: SharcsForSequenceClassification
 
 
 @pytest.mark.parametrize("model_type", ["bert", "albert", "distilbert", "modernbert", "deberta-v2"])
-def test_private_parameters_are_all_that_some_step_leaves_out(stock: Any, batch: Any, model_type: str) -> None:
+def test_rung_dependent_parameters_are_all_that_some_step_leaves_out(stock: Any, batch: Any, model_type: str) -> None:
     model = surgery(stock(model_type), reduction="learned", top_rung_norm=model_type != "modernbert")
     unused: set[int] = set()
     for rung in range(3):
         model.zero_grad(set_to_none=True)
         model(**batch(model_type), labels=LABELS, rungs=rung).loss.backward()
         unused |= {id(p) for p in model.parameters() if p.grad is None}
-    assert unused == {id(p) for p in model.private_parameters()}
+    assert unused == {id(p) for p in model.rung_dependent_parameters()}
 
 
 @pytest.mark.parametrize("model_type", ["bert", "albert", "distilbert", "mpnet", "modernbert", "deberta-v2"])

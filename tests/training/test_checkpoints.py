@@ -16,10 +16,10 @@ import lightning as L
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
-from sharcs_pl.config.errors import explain
-from sharcs_pl.core.errors import DataWarning
 
 from sharcs_pl.config import RunConfig
+from sharcs_pl.config.errors import explain
+from sharcs_pl.core.errors import DataWarning
 from sharcs_pl.core.files import previous
 from sharcs_pl.runs.inputs import last_whole
 from sharcs_pl.training import checkpoints

@@ -9,11 +9,11 @@ import lightning as L
 import pytest
 import torch
 from lightning.pytorch.plugins import MixedPrecision
-from sharcs_pl.pipeline.console import quiet
 
 from sharcs_pl.core.plan import EpochPlan, PlanConfig, make_plan
 from sharcs_pl.data.sampler import PlanLoader, StepBatch, StepDataset, eval_loader
 from sharcs_pl.data.tasks import GLUE
+from sharcs_pl.pipeline.console import quiet
 from sharcs_pl.training.module import OptimizerSettings, SharcsModule, derive_seed
 from sharcs_pl.training.objective import ObjectiveConfig, batch_losses
 from tests.conftest import random_table, tiny_model

@@ -92,9 +92,7 @@ def draw_cost(report: Report, widths: Sequence[str], path: Path) -> Path:
     with canvas(path, (WIDTH, 3.9)) as figure:
         axes = figure.subplots()
         x, y = [rung.macs_fraction for rung in report.rungs], [rung.value for rung in report.rungs]
-        kind = "width" if report.rungs[0].layer is None else "exit"
-        kind = kind if report.rungs[0].keep is None else "threshold"
-        axes.plot(x, y, "o-", color=BLUE, label=f"all at one {kind}")
+        axes.plot(x, y, "o-", color=BLUE, label=f"all at one {report.kind}")
         _plot_routes(axes, report)
         axes.set(xlabel="multiply-adds per sample, of dense", ylabel=f"{report.task}: {report.metric_name}")
         axes.set_xlim(0, 1.06 * max(1.0, *x))
@@ -104,7 +102,7 @@ def draw_cost(report: Report, widths: Sequence[str], path: Path) -> Path:
         top = axes.secondary_xaxis("top")
         close = min(b - a for a, b in pairwise(x)) < 0.08
         top.set_xticks(x, list(widths), rotation=90 if close else 0)
-        top.set_xlabel(kind)
+        top.set_xlabel(report.kind)
         legend_below(figure, axes, columns=2)
     return path
 

@@ -1,0 +1,58 @@
+"""What is fixed about each method and each stop rule; docs/methods.md describes them. Loads no torch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class MethodFacts:
+    """A method as its config sees it.
+
+    Attributes: options, the keys ``method.*`` that it reads, every other one stays null; needs, the options that it
+    cannot do without; widths, which widths its model has: ``all`` of ``width.multipliers``, ``full``, ``one``, or
+    ``none`` (early exits, skimming); routed, whether hardness deals the training samples to widths.
+    """
+
+    options: tuple[str, ...]
+    needs: tuple[str, ...] = ()
+    widths: str = "none"
+    routed: bool = False
+
+
+@dataclass(frozen=True)
+class StopFacts:
+    """The range of a stop rule's threshold, its default, and whether the rule serves a regression. The threshold of
+    patience is a count."""
+
+    low: float
+    high: float
+    default: float
+    for_regression: bool = False
+
+
+_EXITS = ("match", "exits", "exit_head", "rule", "threshold", "tolerance")
+
+METHODS = {
+    "sharcs": MethodFacts(("cut", "skim_weight"), widths="all", routed=True),
+    "dense": MethodFacts(("match", "teacher"), widths="full"),
+    "fixed": MethodFacts(("match", "width", "cut", "teacher"), needs=("width",), widths="one"),
+    "distilled": MethodFacts(("match", "teacher"), needs=("teacher",), widths="full"),
+    "slimmable": MethodFacts(("match", "cut", "teacher"), widths="all"),
+    "skim": MethodFacts(("match", "skim_weight")),
+    "branchynet": MethodFacts(_EXITS),
+    "shallow_deep": MethodFacts(_EXITS),
+    "deebert": MethodFacts((*_EXITS, "stage_epochs")),
+    "pabee": MethodFacts(_EXITS),
+    "fastbert": MethodFacts((*_EXITS, "stage_epochs")),
+    "berxit": MethodFacts(_EXITS),
+}
+
+STOP_RULES = {
+    "confidence": StopFacts(0.0, 1.0, 0.9),
+    "entropy": StopFacts(0.0, math.inf, 0.3),
+    "uncertainty": StopFacts(0.0, 1.0, 0.5),
+    "patience": StopFacts(1.0, math.inf, 2.0, for_regression=True),
+    "learned": StopFacts(0.0, 1.0, 0.9, for_regression=True),
+}

@@ -1,0 +1,102 @@
+"""What every model of the project is: a stock encoder with a ladder of rungs, of which each sample takes one.
+
+Dimensions: `B` batch, `L` tokens, `W` rungs, `C` labels.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from sharcs_pl.core.exits import ExitCost
+from sharcs_pl.core.flops import CostModel, EncoderShape
+from sharcs_pl.core.ladder import Ladder
+from sharcs_pl.core.skim import SkimCost
+from sharcs_pl.models.families import Family, get_family
+from sharcs_pl.models.outputs import EveryRung
+from sharcs_pl.models.pretrained import align
+from sharcs_pl.models.sweeps import SweptPoint
+
+
+class LadderModel(PreTrainedModel):
+    """The contract between models and everything that trains, evaluates or describes them.
+
+    Attributes: encoder, the stock model with its head; shape, its full sizes; ladder, the rungs; cost, the
+    multiply-adds of each rung. `input_ids`, `attention_mask` and `token_type_ids` are [B, L] long, the last two
+    optional.
+    """
+
+    main_input_name = "input_ids"
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+
+    encoder: PreTrainedModel
+    shape: EncoderShape
+    ladder: Ladder
+    cost: CostModel | ExitCost | SkimCost
+
+    def all_rungs(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
+    ) -> EveryRung:
+        """Run every sample on every rung."""
+        raise NotImplementedError
+
+    def choose(self, logits: Tensor, signals: Tensor | None) -> Tensor:
+        """Return the rung that each sample takes, [B] long, from the logits and signals of `all_rungs`."""
+        raise NotImplementedError
+
+    def sweep(self, logits: Tensor, signals: Tensor | None) -> list[SweptPoint]:
+        """Return the thresholds at which choices change and the rungs that they give, from what `all_rungs` gives; an
+        empty list where no threshold chooses."""
+        raise NotImplementedError
+
+    def new_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters that the stock model lacks; they may have a learning rate of their own."""
+        raise NotImplementedError
+
+    def describe(self) -> str:
+        """Return the ladder in words, for the line that says what is trained."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+        """Load as transformers does; the weights are moved out of the mapped file, so that logits come back bit for
+        bit."""
+        loaded = super().from_pretrained(*args, **kwargs)
+        align(loaded[0] if isinstance(loaded, tuple) else loaded)
+        return loaded
+
+    @property
+    def family(self) -> Family:
+        """The row of the encoder's architecture."""
+        return get_family(self.config.encoder["model_type"])
+
+    @property
+    def _base(self) -> Any:
+        return self.family.base_of(self.encoder)
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Return the encoder's word embeddings."""
+        return self.encoder.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the encoder's word embeddings."""
+        self.encoder.set_input_embeddings(value)
+
+
+def settings_of(stock: PreTrainedModel) -> dict[str, Any]:
+    """Return the fields of a model's config that a stock encoder decides: its own config, labels, problem type and
+    attention kernel."""
+    encoder = stock.config.to_dict()
+    encoder.pop("_name_or_path", None)  # a path of the machine that did the surgery
+    return {
+        "encoder": encoder,
+        "id2label": stock.config.id2label,
+        "label2id": stock.config.label2id,
+        "problem_type": stock.config.problem_type,
+        "attn_implementation": stock.config._attn_implementation,
+    }
