@@ -253,7 +253,7 @@ def main() -> None:
 
 def real(run: str, args: argparse.Namespace, consoles: list[Console]) -> dict[str, Any]:
     """The part on a trained model."""
-    from sharcs_pl.calibrate import answer
+    from sharcs_pl.pipeline.calibration import answer
 
     prepared, name = prepared_run(run, args.data), Path(run).name
     views = {"validation": answer(prepared)[1]}

@@ -34,7 +34,8 @@ from sharcs_pl.models.skim import SkimForSequenceClassification
 from sharcs_pl.pipeline.build import build_table
 from sharcs_pl.pipeline.console import quiet
 from sharcs_pl.runs.evaluation_inputs import prepare
-from sharcs_pl.runs.trained import load_tokenizer, open_source
+from sharcs_pl.runs.loading import load_tokenizer
+from sharcs_pl.runs.trained import open_source
 
 METHODS = ("branchynet", "shallow_deep", "deebert", "pabee", "fastbert", "berxit", "skim")
 POINTS = 6

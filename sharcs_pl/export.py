@@ -22,11 +22,12 @@ from sharcs_pl.models.folder import read_json, weight_files
 from sharcs_pl.models.stock_form import NARROW, obstacle
 from sharcs_pl.pipeline.console import quiet, shown
 from sharcs_pl.runs.directory import check_writable
-from sharcs_pl.runs.trained import Source, load_model, load_tokenizer, model_settings, open_source, saved_settings
+from sharcs_pl.runs.loading import load_model, load_tokenizer
+from sharcs_pl.runs.trained import Source, model_settings, open_source, saved_settings
 
 if TYPE_CHECKING:
     from sharcs_pl.inference.export import Exported
-    from sharcs_pl.runs.card import Contents
+    from sharcs_pl.runs.card_contents import Contents
 
 EXPORTED = "export.json"  # in a folder that this command wrote, which it alone may replace
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -131,7 +132,7 @@ def output_folder(config: ExportConfig) -> Path:
 
 def contents(source: Source, settings: dict[str, Any]) -> Contents:
     """What a card can say of a model, wherever it lies."""
-    from sharcs_pl.runs.card import METRICS, Contents
+    from sharcs_pl.runs.card_contents import METRICS, Contents
 
     beside = [place / METRICS for place in (source.weights, source.home) if (place / METRICS).is_file()]
     metrics = read_json(beside[0]) if source.recorded and beside else {}

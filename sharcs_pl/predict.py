@@ -33,15 +33,8 @@ from sharcs_pl.inference.rows import (
 )
 from sharcs_pl.inference.writers import Columns, check_output, finish, json_line
 from sharcs_pl.models.architectures import encoder_sizes
-from sharcs_pl.runs.trained import (
-    Source,
-    load_model,
-    load_tokenizer,
-    model_digest,
-    model_settings,
-    open_source,
-    thresholds_of,
-)
+from sharcs_pl.runs.loading import load_model, load_tokenizer
+from sharcs_pl.runs.trained import Source, model_digest, model_settings, open_source, thresholds_of
 
 if TYPE_CHECKING:
     from sharcs_pl.inference.predictor import RoutedPredictor

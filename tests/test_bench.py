@@ -10,7 +10,7 @@ import pytest
 
 from sharcs_pl.bench import check, run
 from sharcs_pl.config.bench import BenchConfig, BenchWidth
-from sharcs_pl.pipeline.variants import trained
+from sharcs_pl.pipeline.benchmark import trained
 from tests.conftest import TINY, train_run
 
 QUICK: dict[str, Any] = {"repeats": 2, "warmup": 0, "samples": 12, "length": 6}

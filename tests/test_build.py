@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from sharcs_pl.config import RunConfig
-from sharcs_pl.pipeline.build import Run, cache_dir, check_devices, matched_steps
+from sharcs_pl.pipeline.build import Run, cache_dir, matched_steps
 from sharcs_pl.pipeline.build import build_run as build_from
+from sharcs_pl.pipeline.devices import check_devices
 from sharcs_pl.runs.directory import run_config
 from sharcs_pl.runs.inputs import read_inputs
 from tests.conftest import TINY, compose_config

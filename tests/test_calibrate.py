@@ -17,11 +17,12 @@ from safetensors.numpy import save_file
 from transformers import AutoModelForSequenceClassification
 
 from sharcs_pl.analysis.calibration.rung_latency import Latency
-from sharcs_pl.calibrate import answer, prepare_texts, run
+from sharcs_pl.calibrate import prepare_texts, run
 from sharcs_pl.config.calibrate import RESERVED, CalibrateConfig
 from sharcs_pl.config.command_line import command_help
 from sharcs_pl.core.errors import DataWarning
 from sharcs_pl.models.configuration import NEVER, TRAINED
+from sharcs_pl.pipeline.calibration import answer
 from sharcs_pl.runs.inputs import read_task
 from sharcs_pl.runs.trained import open_source
 from tests.conftest import TINY
@@ -241,7 +242,7 @@ def test_a_latency_is_a_budget_in_milliseconds(directory: Path, capsys: pytest.C
 def test_a_latency_between_the_rungs_mixes_them(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ends, narrow = np.array([1, 128]), np.full((1, 2), 10.0)
     latency = Latency(ends, *(np.concatenate([narrow, 2 * narrow]) for _ in range(3)), repeats=3)
-    monkeypatch.setattr("sharcs_pl.calibrate.engine_latency", lambda *_: latency)
+    monkeypatch.setattr("sharcs_pl.pipeline.calibration.engine_latency", lambda *_: latency)
     record = calibrate(directory, latency_ms=15)
     assert record["latency_ms"] <= 15
     assert record["latency_ms"] == pytest.approx(15, abs=0.5)

@@ -95,7 +95,8 @@ def test_a_run_gives_its_task_its_head_and_its_logits(dense: Path, tmp_path: Pat
 
 
 def dense_stock(run: Path) -> Any:
-    from sharcs_pl.runs.trained import load_model, open_source
+    from sharcs_pl.runs.loading import load_model
+    from sharcs_pl.runs.trained import open_source
 
     return load_model(open_source(str(run))).encoder
 

@@ -12,6 +12,14 @@ from sharcs_pl.config.texts import PATH, TEXTS
 SHAPES = ("minilm", "roberta_base", "tiny")
 
 
+# Sizes of the encoders that a benchmark makes without a trained model.
+SIZES: dict[str, dict[str, int]] = {
+    "minilm": {"hidden_size": 384, "num_layers": 6, "num_heads": 12, "intermediate_size": 1536},
+    "roberta_base": {"hidden_size": 768, "num_layers": 12, "num_heads": 12, "intermediate_size": 3072},
+    "tiny": {"hidden_size": 64, "num_layers": 4, "num_heads": 4, "intermediate_size": 256},
+}
+
+
 @dataclass
 class BenchWidth:
     """The ladder of a shape."""

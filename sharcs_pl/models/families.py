@@ -12,13 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 import transformers
 from torch import Tensor, nn
 from transformers.masking_utils import create_bidirectional_mask
 
 from sharcs_pl.core.flops import EncoderShape
-from sharcs_pl.models import deberta, modernbert
+from sharcs_pl.models import bert_like, deberta, modernbert
 from sharcs_pl.models.architectures import ARCHITECTURES, SizeKeys, check_architecture
 from sharcs_pl.models.head import HeadParts
 from sharcs_pl.models.layers import LayerSize, Tail, keep_hidden, make_view
@@ -148,88 +147,13 @@ class Family:
         )
 
 
-def _embed_with_types(
-    base: Any, input_ids: Tensor, token_type_ids: Tensor | None, attention_mask: Tensor | None = None
-) -> Tensor:
-    return base.embeddings(input_ids=input_ids, token_type_ids=token_type_ids)
-
-
-def _embed_without_types(
-    base: Any, input_ids: Tensor, token_type_ids: Tensor | None, attention_mask: Tensor | None = None
-) -> Tensor:
-    return base.embeddings(input_ids=input_ids)
-
-
-def _embed_electra(
-    base: Any, input_ids: Tensor, token_type_ids: Tensor | None, attention_mask: Tensor | None = None
-) -> Tensor:
-    hidden = _embed_with_types(base, input_ids, token_type_ids)  # [B, L, E]
-    return base.embeddings_project(hidden) if hasattr(base, "embeddings_project") else hidden
-
-
-def _embed_albert(
-    base: Any, input_ids: Tensor, token_type_ids: Tensor | None, attention_mask: Tensor | None = None
-) -> Tensor:
-    hidden = _embed_with_types(base, input_ids, token_type_ids)  # [B, L, E]
-    return base.encoder.embedding_hidden_mapping_in(hidden)
-
-
-def _encoder_layers(base: Any) -> list[nn.Module]:
-    return list(base.encoder.layer)
-
-
-def _distilbert_layers(base: Any) -> list[nn.Module]:
-    return list(base.transformer.layer)
-
-
-def _albert_layers(base: Any) -> list[nn.Module]:
-    """Each depth's group of shared layers, as the stock loop picks it."""
-    config = base.config
-    per_group = config.num_hidden_layers / config.num_hidden_groups
-    groups = [base.encoder.albert_layer_groups[int(i / per_group)] for i in range(config.num_hidden_layers)]
-    return [layer for group in groups for layer in group.albert_layers]
-
-
-def _position_bias(base: Any, hidden: Tensor, heads: int, tail: Tail | None = None) -> dict[str, Any]:
-    """MPNet adds a learned bias per head, [B, N, L, L]; a narrow rung keeps that of its leading heads."""
-    return {"position_bias": base.encoder.compute_position_bias(hidden)[:, :heads]}
-
-
-def _bias_table(base: Any) -> list[nn.Embedding]:
-    return [base.encoder.relative_attention_bias]
-
-
-def _bert_head(stock: Any) -> HeadParts:
-    pooler = stock.bert.pooler
-    return HeadParts(nn.Identity(), pooler.dense, pooler.activation, stock.dropout, stock.classifier)
-
-
-def _albert_head(stock: Any) -> HeadParts:
-    base = stock.albert
-    return HeadParts(nn.Identity(), base.pooler, base.pooler_activation, stock.dropout, stock.classifier)
-
-
-def _distilbert_head(stock: Any) -> HeadParts:
-    return HeadParts(nn.Identity(), stock.pre_classifier, torch.relu, stock.dropout, stock.classifier)
-
-
-def _tanh_head(stock: Any) -> HeadParts:
-    head = stock.classifier
-    return HeadParts(head.dropout, head.dense, torch.tanh, head.dropout, head.out_proj)
-
-
-def _electra_head(stock: Any) -> HeadParts:
-    head = stock.classifier
-    return HeadParts(head.dropout, head.dense, head.activation, head.dropout, head.out_proj)
-
-
 _BERT = Family(
     model_type="bert",
     stock_class_name="BertForSequenceClassification",
     base="bert",
-    embed=_embed_with_types,
-    layers=_encoder_layers,
-    head=_bert_head,
+    embed=bert_like.embed_with_types,
+    layers=bert_like.encoder_layers,
+    head=bert_like.bert_head,
     parts=BERT_PARTS,
     head_prefixes=("classifier.", "bert.pooler."),
 )
@@ -239,7 +163,7 @@ _ROBERTA = replace(
     model_type="roberta",
     stock_class_name="RobertaForSequenceClassification",
     base="roberta",
-    head=_tanh_head,
+    head=bert_like.tanh_head,
     head_prefixes=("classifier.",),
 )
 
@@ -252,27 +176,27 @@ _ROWS = (
         model_type="electra",
         stock_class_name="ElectraForSequenceClassification",
         base="electra",
-        embed=_embed_electra,
-        head=_electra_head,
+        embed=bert_like.embed_electra,
+        head=bert_like.electra_head,
     ),
     replace(
         _ROBERTA,
         model_type="mpnet",
         stock_class_name="MPNetForSequenceClassification",
         base="mpnet",
-        embed=_embed_without_types,
+        embed=bert_like.embed_without_types,
         parts=MPNET_PARTS,
-        layer_extras=_position_bias,
-        head_tables=_bias_table,
+        layer_extras=bert_like.position_bias,
+        head_tables=bert_like.bias_table,
         dropouts=("hidden_dropout_prob", "attention_probs_dropout_prob"),
     ),
     Family(
         model_type="distilbert",
         stock_class_name="DistilBertForSequenceClassification",
         base="distilbert",
-        embed=_embed_without_types,
-        layers=_distilbert_layers,
-        head=_distilbert_head,
+        embed=bert_like.embed_without_types,
+        layers=bert_like.distilbert_layers,
+        head=bert_like.distilbert_head,
         parts=DISTILBERT_PARTS,
         head_prefixes=("pre_classifier.", "classifier."),
         dropouts=("dropout", "attention_dropout", "seq_classif_dropout"),
@@ -281,9 +205,9 @@ _ROWS = (
         model_type="albert",
         stock_class_name="AlbertForSequenceClassification",
         base="albert",
-        embed=_embed_albert,
-        layers=_albert_layers,
-        head=_albert_head,
+        embed=bert_like.embed_albert,
+        layers=bert_like.albert_layers,
+        head=bert_like.albert_head,
         parts=ALBERT_PARTS,
         head_prefixes=("classifier.", "albert.pooler."),
         dropouts=("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout_prob"),
@@ -293,7 +217,7 @@ _ROWS = (
         model_type="modernbert",
         stock_class_name="ModernBertForSequenceClassification",
         base="model",
-        embed=_embed_without_types,
+        embed=bert_like.embed_without_types,
         layers=modernbert.layers,
         head=modernbert.head,
         parts=MODERNBERT_PARTS,

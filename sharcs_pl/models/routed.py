@@ -15,15 +15,14 @@ from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from sharcs_pl.core.flops import CostModel
-from sharcs_pl.core.widths import WidthLadder, check_split
-from sharcs_pl.models.architectures import check_norm_after_cut, check_skimmable
+from sharcs_pl.core.widths import WidthLadder
 from sharcs_pl.models.base import LadderModel, settings_of
 from sharcs_pl.models.configuration import TRAINED, SharcsConfig
 from sharcs_pl.models.families import Family
-from sharcs_pl.models.layers import NORM_INITS, LearnedPooling, Tail, run_layers
+from sharcs_pl.models.layers import LearnedPooling, Tail, run_layers
 from sharcs_pl.models.outputs import EveryRung, SharcsOutput, TrunkState
 from sharcs_pl.models.pretrained import Source, align, cast, load_stock, stock_family, stock_from_dict
-from sharcs_pl.models.router import Router, choose_rungs
+from sharcs_pl.models.router import Router, choose_rungs, given_rungs
 from sharcs_pl.models.skimming import (
     Decided,
     Drawn,
@@ -34,7 +33,7 @@ from sharcs_pl.models.skimming import (
     skim_size,
 )
 from sharcs_pl.models.sweeps import SweptPoint, sweep_router
-from sharcs_pl.models.tails import make_tails
+from sharcs_pl.models.tails import check_cut, cost_of, make_tails, top_norms
 
 __all__ = ["SharcsConfig", "SharcsForSequenceClassification", "SharcsOutput", "TrunkState"]
 
@@ -60,22 +59,13 @@ class SharcsForSequenceClassification(LadderModel):
         self.ladder = WidthLadder.parse(config.widths)
         self.split_layer = config.split_layer
         self.shape = self.family.shape(self.encoder)
-        self._check()
+        check_cut(config, self.family, self.shape, self.ladder)
         units, routed = config.router_hidden_size, len(self.ladder) > 1 and config.router_hidden_size > 0
         self.router = Router(self.shape.hidden_size, units, len(self.ladder)) if routed else None
         # One before each layer of the trunk, and one before the tail.
         number, hidden = config.split_layer + 1, self.shape.hidden_size
         self.predictors = make_predictors(hidden, config.skim, number) if config.skim else None
-        self.cost = CostModel(
-            shape=self.shape,
-            ladder=self.ladder,
-            split_layer=config.split_layer,
-            router_hidden_size=units,
-            reduction=config.reduction,
-            has_router=routed,
-            cut=config.cut,
-            skim=config.skim,
-        )
+        self.cost = cost_of(config, self.shape, self.ladder, routed)
         self.post_init()
         # After post_init, which would draw every norm it finds afresh: these hold slices of pretrained ones.
         self.tails = make_tails(config, self.encoder, self.cost)
@@ -188,12 +178,8 @@ class SharcsForSequenceClassification(LadderModel):
         attention_mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         hidden = self.family.embed(self._base, input_ids, token_type_ids, attention_mask)
         layers = self.family.depth_order(self.encoder)[: self.split_layer]
-        if self.predictors is None:
-            return self._whole(hidden, attention_mask, layers)
-        return self._skimmed(hidden, attention_mask > 0, layers, draw)
-
-    def _whole(self, hidden: Tensor, attention_mask: Tensor, layers: Sequence[nn.Module]) -> TrunkState:
-        """Every token through `layers`."""
+        if self.predictors is not None:
+            return self._skimmed(hidden, attention_mask > 0, layers, draw)
         extras = self.family.layer_extras(self._base, hidden, self.shape.num_heads)
         mask = self.family.mask(self.encoder, hidden, attention_mask)
         return TrunkState(run_layers(layers, hidden, mask, extras), attention_mask)
@@ -283,11 +269,7 @@ class SharcsForSequenceClassification(LadderModel):
     def rung_dependent_parameters(self) -> list[nn.Parameter]:
         """Every parameter that a step may leave without a gradient, depending on the rungs it holds: the tails' own
         norms and reductions, the stock norms that only the top rung's tail runs, and the router."""
-        layers, outer = self.family.depth_order(self.encoder), self.family.outer_norms(self._base)
-        shared = {id(layer) for layer in layers[: self.split_layer]}
-        tops = [layer for layer in layers[self.split_layer :] if id(layer) not in shared]
-        norms = [module for layer in tops for module in layer.modules() if isinstance(module, nn.LayerNorm)]
-        norms += [norm for name, norm in outer.items() if name == "final"]
+        norms = top_norms(self.family, self.encoder, self.split_layer)
         owners = [self.tails, *norms, *([] if self.router is None else [self.router])]
         return list({id(p): p for owner in owners for p in owner.parameters()}.values())
 
@@ -296,34 +278,13 @@ class SharcsForSequenceClassification(LadderModel):
         if isinstance(module, LearnedPooling):
             module.reset_parameters()
 
-    def _check(self) -> None:
-        config, shape = self.config, self.shape
-        if config.norm_init not in NORM_INITS:
-            raise ValueError(f"width.norm_init: {config.norm_init!r} is none of {', '.join(NORM_INITS)}")
-        check_split(config.split_layer, shape.num_layers)
-        self.ladder.check(
-            hidden_size=shape.hidden_size,
-            num_heads=shape.num_heads,
-            intermediate_size=shape.intermediate_size,
-            reduction=config.reduction,
-        )
-        check_norm_after_cut(config.top_rung_norm, self.family.keys.pre_norm)
-        if config.skim:
-            check_skimmable(self.family.model_type)
-
     def _chosen(self, rungs: int | Tensor | None, state: TrunkState) -> Tensor:
         """The rung of each sample [B] long."""
-        size = state.hidden.shape[0]
+        size, top = state.hidden.shape[0], self.ladder.top
         if rungs is None and state.router_logits is not None:
             return self.route(state.router_logits)
-        given = torch.as_tensor(self.ladder.top if rungs is None else rungs)
-        if given.is_floating_point() or given.shape not in ((), (size,)):
-            raise ValueError(
-                f"rungs: {given.dtype} of shape {tuple(given.shape)}; give an int, or one per sample ({size})"
-            )
-        if ((given < 0) | (given > self.ladder.top)).any():
-            raise ValueError(f"rungs: {given.tolist()}; the ladder has 0 to {self.ladder.top}")
-        return given.to(state.hidden.device, torch.long).expand(size)
+        given = given_rungs(top if rungs is None else rungs, size, top)
+        return given.to(state.hidden.device)
 
     def _mixed(self, state: TrunkState, rungs: Tensor) -> Tensor:
         """Each rung's samples together through its tail, the logits [B, C] back in the order of the batch."""

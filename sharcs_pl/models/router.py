@@ -79,3 +79,14 @@ def task_loss(logits: Tensor, labels: Tensor, num_labels: int, reduction: Reduct
         scores = at_least_float32(logits).squeeze(-1)
         return F.mse_loss(scores, labels.to(scores.dtype).view(-1), reduction=reduction)
     return F.cross_entropy(at_least_float32(logits), labels.view(-1).long(), reduction=reduction)
+
+
+def given_rungs(rungs: int | Tensor, size: int, top: int) -> Tensor:
+    """Return the rung of each of `size` samples [B] long, from one for all or one per sample; `ValueError` for a rung
+    that is not on a ladder of 0 to `top`."""
+    given = torch.as_tensor(rungs)
+    if given.is_floating_point() or given.shape not in ((), (size,)):
+        raise ValueError(f"rungs: {given.dtype} of shape {tuple(given.shape)}; give an int, or one per sample ({size})")
+    if ((given < 0) | (given > top)).any():
+        raise ValueError(f"rungs: {given.tolist()}; the ladder has 0 to {top}")
+    return given.long().expand(size)

@@ -10,10 +10,12 @@ from typing import Any
 
 from torch import nn
 
-from sharcs_pl.core.flops import CostModel
+from sharcs_pl.core.flops import CostModel, EncoderShape
+from sharcs_pl.core.widths import WidthLadder, check_split
+from sharcs_pl.models.architectures import check_norm_after_cut, check_skimmable
 from sharcs_pl.models.configuration import SharcsConfig
-from sharcs_pl.models.families import get_family
-from sharcs_pl.models.layers import LayerSize, SlicedLinear, Tail, make_reduction, private_norm
+from sharcs_pl.models.families import Family, get_family
+from sharcs_pl.models.layers import NORM_INITS, LayerSize, SlicedLinear, Tail, make_reduction, private_norm
 
 
 def make_tails(config: SharcsConfig, stock: Any, cost: CostModel) -> nn.ModuleList:
@@ -48,3 +50,43 @@ def _norm_after_cut(config: SharcsConfig, last: nn.Module, size: int, full: int)
     norm = last.get_submodule(family.parts.ffn_norm)
     assert isinstance(norm, nn.LayerNorm)
     return private_norm(norm, size, config.norm_init)
+
+
+def cost_of(config: SharcsConfig, shape: EncoderShape, ladder: WidthLadder, has_router: bool) -> CostModel:
+    """Return the multiply-adds of a model cut as its config asks."""
+    return CostModel(
+        shape=shape,
+        ladder=ladder,
+        split_layer=config.split_layer,
+        router_hidden_size=config.router_hidden_size,
+        reduction=config.reduction,
+        has_router=has_router,
+        cut=config.cut,
+        skim=config.skim,
+    )
+
+
+def check_cut(config: SharcsConfig, family: Family, shape: EncoderShape, ladder: WidthLadder) -> None:
+    """Raise `ValueError` naming the config key where an encoder cannot be cut as its config asks."""
+    if config.norm_init not in NORM_INITS:
+        raise ValueError(f"width.norm_init: {config.norm_init!r} is none of {', '.join(NORM_INITS)}")
+    check_split(config.split_layer, shape.num_layers)
+    ladder.check(
+        hidden_size=shape.hidden_size,
+        num_heads=shape.num_heads,
+        intermediate_size=shape.intermediate_size,
+        reduction=config.reduction,
+    )
+    check_norm_after_cut(config.top_rung_norm, family.keys.pre_norm)
+    if config.skim:
+        check_skimmable(family.model_type)
+
+
+def top_norms(family: Family, stock: Any, split_layer: int) -> list[nn.Module]:
+    """Return the stock norms that only the tail of the top rung runs: those of layers after the split that no layer
+    before it shares, and the encoder's last norm."""
+    layers, outer = family.depth_order(stock), family.outer_norms(family.base_of(stock))
+    shared = {id(layer) for layer in layers[:split_layer]}
+    tops = [layer for layer in layers[split_layer:] if id(layer) not in shared]
+    norms = [module for layer in tops for module in layer.modules() if isinstance(module, nn.LayerNorm)]
+    return [*norms, *(norm for name, norm in outer.items() if name == "final")]

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.callbacks import Callback
@@ -33,6 +32,7 @@ from sharcs_pl.data.tasks import Examples, TaskSpec
 from sharcs_pl.launch.slurm import slurm_job
 from sharcs_pl.models.pretrained import align
 from sharcs_pl.models.vocabulary import check_tokenizer
+from sharcs_pl.pipeline.devices import check_devices, world_size
 from sharcs_pl.pipeline.methods import Method, get_method
 from sharcs_pl.runs.inputs import Inputs
 from sharcs_pl.runs.record import make_record, travelling
@@ -84,42 +84,6 @@ def build_run(
     callbacks = [*build_callbacks(config, module, run_dir), *extra_callbacks]
     trainer = build_trainer(config, run_dir, callbacks, more)
     return Run(inputs, tokenizer, module, datamodule, trainer)
-
-
-def world_size(config: RunConfig) -> int:
-    """Number of processes of the run."""
-    devices = config.trainer.devices
-    if isinstance(devices, list):
-        return len(devices) * config.trainer.num_nodes
-    if str(devices) in ("auto", "-1"):
-        gpus = torch.cuda.device_count() if config.trainer.accelerator in ("auto", "gpu", "cuda") else 0
-        return max(1, gpus) * config.trainer.num_nodes
-    return int(devices) * config.trainer.num_nodes
-
-
-def check_accelerator(name: str, key: str = "trainer.accelerator") -> None:
-    """``ValueError`` naming the key where the accelerator asked for is not here."""
-    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
-    here = {"gpu": cuda or mps, "cuda": cuda, "mps": mps}
-    if not here.get(name, True):
-        raise ValueError(f"{key}={name}: torch sees no such device here; use {key}=cpu or auto")
-
-
-def check_devices(config: RunConfig) -> None:
-    """``ValueError`` naming the key where the devices asked for are not here, or do not know the precision."""
-    trainer = config.trainer
-    check_accelerator(trainer.accelerator)
-    asked, cuda = trainer.devices, trainer.accelerator not in ("cpu", "mps") and torch.cuda.is_available()
-    chosen = isinstance(asked, list) or asked == -1
-    on_cpu = trainer.accelerator == "cpu" or not (cuda or torch.backends.mps.is_available())
-    if on_cpu and chosen:
-        raise ValueError(f"trainer.devices={asked} chooses GPUs, and none is here; give a number, trainer.devices=1")
-    if on_cpu and str(trainer.precision) in ("16-mixed", "16"):
-        raise ValueError(f"trainer.precision={trainer.precision} needs a GPU; on a CPU use bf16-mixed or 32-true")
-    count = torch.cuda.device_count() if cuda else 0
-    wanted = max(asked) + 1 if isinstance(asked, list) else asked if isinstance(asked, int) else 0
-    if cuda and wanted > count:
-        raise ValueError(f"trainer.devices={asked}: {count} GPUs are here, numbered from 0")
 
 
 def build_tokenizer(inputs: Inputs) -> PreTrainedTokenizerFast:

@@ -34,8 +34,9 @@ from sharcs_pl.pipeline.validate import evaluate_model, present
 from sharcs_pl.runs.directory import decide
 from sharcs_pl.runs.evaluation_inputs import Prepared, check_results, splits_of
 from sharcs_pl.runs.inputs import Inputs, read_inputs, read_task
+from sharcs_pl.runs.loading import warn_of_seen
 from sharcs_pl.runs.preflight import preflight
-from sharcs_pl.runs.trained import Source, open_source, warn_of_seen
+from sharcs_pl.runs.trained import Source, open_source
 from sharcs_pl.training.module import SharcsModule
 
 # Trainer arguments that training sets itself, or does not use; all others are typed as Lightning has them.

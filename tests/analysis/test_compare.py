@@ -13,8 +13,9 @@ from torch import Tensor
 from torchmetrics.functional.classification import multiclass_f1_score
 
 from sharcs_pl.core.widths import WidthLadder
-from sharcs_pl.evaluation import compare as module
-from sharcs_pl.evaluation.compare import CLOSED_FORMS, compare, comparison_table, paired_bootstrap, resampled_metric
+from sharcs_pl.evaluation import bootstrap as module
+from sharcs_pl.evaluation.bootstrap import CLOSED_FORMS, paired_bootstrap, resampled_metric
+from sharcs_pl.evaluation.compare import Comparison, compare, comparison_table
 from sharcs_pl.evaluation.metrics import METRICS, compute_metric
 from sharcs_pl.evaluation.predictions import Predictions
 from tests.analysis.test_evaluation import COST, SHAPE, predictions
@@ -251,7 +252,7 @@ def test_hidden_labels_are_refused() -> None:
         compare(a, b, "accuracy", (COST, COST))
 
 
-def shown(comparison: module.Comparison, names: tuple[str, str]) -> str:
+def shown(comparison: Comparison, names: tuple[str, str]) -> str:
     console = Console(width=80)
     with console.capture() as captured:
         console.print(comparison_table(comparison, names))

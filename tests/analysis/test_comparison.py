@@ -13,7 +13,7 @@ import torch
 from sharcs_pl.analysis.comparison.methods import area, compare_methods, frontier, group_runs, mean_points, value_at
 from sharcs_pl.analysis.comparison.runs import OWN, find_runs, read_run
 from sharcs_pl.analysis.comparison.tables import grids, notes, summary_csv
-from sharcs_pl.evaluation.compare import paired_bootstrap
+from sharcs_pl.evaluation.bootstrap import paired_bootstrap
 from tests.analysis.made_runs import DENSE, make_run
 
 CURVE = [(0.8, 0.9), (0.4, 0.7), (0.6, 0.6), (1.0, 0.85)]

@@ -81,3 +81,8 @@ def bound_holds(point: Mapping[str, Any], here: Mapping[str, Any]) -> bool:
         point.get(key) == here.get(key) for key in ("holdout", "seed")
     )
     return others or same_halves
+
+
+def held_out(config: CalibrateConfig, size: int) -> int:
+    """Number of texts that only measure."""
+    return round((config.holdout or 0) * size)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sharcs_pl.analysis.comparison.runs import Answers, RunResult
-from sharcs_pl.evaluation.compare import Statistic, bootstrap, resampled_metric
+from sharcs_pl.evaluation.bootstrap import Statistic, bootstrap, resampled_metric
 from sharcs_pl.evaluation.metrics import compute_metric
 
 

@@ -1,0 +1,248 @@
+"""Time a model beside the stock one: what is measured, in which variants, on which machine."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import shlex
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import track
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
+
+from sharcs_pl.analysis.benchmark.latency import Contender, Timed, race
+from sharcs_pl.analysis.benchmark.speed import draw_speedups, row, speed_table
+from sharcs_pl.analysis.benchmark.variants import Lineup, Metric, make_workload
+from sharcs_pl.config.bench import SIZES, BenchConfig
+from sharcs_pl.core.files import write_text
+from sharcs_pl.core.finite import write_json
+from sharcs_pl.core.screen import Screen
+from sharcs_pl.data.spec import metric_name
+from sharcs_pl.data.table import TokenTable
+from sharcs_pl.evaluation.metrics import compute_metric
+from sharcs_pl.inference.engine import Engine
+from sharcs_pl.inference.export import export_onnx, onnx_answer
+from sharcs_pl.models.configuration import NEVER
+from sharcs_pl.models.routed import SharcsForSequenceClassification
+from sharcs_pl.pipeline.build import build_table
+from sharcs_pl.pipeline.console import quiet
+from sharcs_pl.runs.evaluation_inputs import Prepared
+from sharcs_pl.runs.loading import load_model, load_tokenizer
+
+PACKAGES = ("torch", "transformers", "onnxruntime")
+
+
+def measure_speed(config: BenchConfig, prepared: list[Prepared]) -> dict[str, Any]:
+    """Measure, print and write; returns what ``bench.json`` holds."""
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    subject = trained(config, *prepared) if prepared else untrained(config)
+    console = Screen(record=True, width=None if sys.stdout.isatty() else 150)
+    found: dict[str, Any] = {"command": command(), "machine": machine(config), "rows": []}
+    console.print(found["command"], soft_wrap=True)
+    told = ", ".join(f"{key} {value}" for key, value in found["machine"].items())
+    console.print(f"{told}; {subject.name}")
+    for lineup, contenders in rounds(config, subject):
+        timed = compete(config, lineup, contenders)
+        found["rows"] += [row(each, lineup.workload) for each in timed]
+        console.print(speed_table(timed, lineup.workload, subject.metric_name))
+    if config.output is not None:
+        write(Path(config.output).expanduser(), found, console.export_text())
+        console.print(f"results in {config.output}", soft_wrap=True)
+    return found
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is measured: a routed model, the stock one beside it, and tokenised samples."""
+
+    name: str
+    model: SharcsForSequenceClassification
+    stock: PreTrainedModel
+    table: TokenTable
+    metric: Metric | None
+    metric_name: str | None
+
+
+def trained(config: BenchConfig, one: Prepared, dense: Prepared | None = None) -> Subject:
+    """A trained model on a seeded draw of its validation texts."""
+
+    quiet()
+    model = load_model(one.source)
+    examples = one.examples[one.task.validation[0]]
+    table = build_table(one.config, examples, load_tokenizer(one.source))
+    rows = np.random.default_rng(config.seed).permutation(len(table))[: config.samples]
+    stock = model.encoder if dense is None else load_model(dense.source).encoder
+    metric, shown = one.task.metric, metric_name(one.task.metric, one.task.positive)
+    chosen = table.subset(rows)
+    mean = chosen.lengths.mean()
+    name = f"{one.task.name}, {len(chosen)} {one.task.validation[0]} texts of {mean:.1f} tokens on average"
+    subject = Subject(name, model, stock, chosen, lambda x, y: compute_metric(metric, x, y), shown)
+    return on_device(config, subject)
+
+
+def untrained(config: BenchConfig) -> Subject:
+    """Random weights and ids of a named shape: time does not depend on what they are."""
+
+    torch.manual_seed(config.seed)
+    sizes = {"num_hidden_layers" if key == "num_layers" else key: size for key, size in SIZES[config.shape].items()}
+    sizes["num_attention_heads"] = sizes.pop("num_heads")
+    architecture = "roberta" if config.shape == "roberta_base" else "bert"
+    longest = max(512, config.length) + 2
+    stock = AutoModelForSequenceClassification.from_config(
+        AutoConfig.for_model(architecture, max_position_embeddings=longest, **sizes)
+    )
+    model = SharcsForSequenceClassification.from_encoder(
+        stock.eval(), widths=config.width.multipliers, split_layer=config.width.split_layer
+    )
+    count = max(config.samples, *config.batch_sizes)
+    ids = np.random.default_rng(config.seed).integers(5, 1000, count * config.length, dtype=np.int32)
+    offsets = np.arange(count + 1, dtype=np.int64) * config.length
+    table = TokenTable(ids, None, offsets, np.zeros(count, np.int64), None, 0)
+    name = (
+        f"{config.shape}, random weights, {count} samples of {config.length} tokens, split {config.width.split_layer}"
+    )
+    return on_device(config, Subject(name, model, model.encoder, table, None, None))
+
+
+def on_device(config: BenchConfig, subject: Subject) -> Subject:
+    """Every contender in the same precision, on the same device, with the same attention kernel."""
+
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device=cuda: no CUDA device is available; use device=cpu")
+    dtype = getattr(torch, config.precision)
+    if subject.stock._supports_sdpa:
+        subject.stock.set_attn_implementation("sdpa")  # the engine's; a run may have been trained with another
+    for part in (subject.model, subject.stock):
+        part.eval().to(device=config.device, dtype=dtype)  # pyright: ignore[reportCallIssue]
+    return subject
+
+
+def rounds(config: BenchConfig, subject: Subject) -> Iterator[tuple[Lineup, list[Contender]]]:
+    """The contenders of each batch size and order, the stock model first."""
+
+    # Without packing first: padding as the stock model has it.
+    ways: dict[str, dict[str, Any]] = {"": {"pack_above": 1.0}}
+    if len(set(subject.table.lengths)) > 1:
+        ways[", packed"] = {}
+    if config.shared_slices:
+        ways[", shared slices"] = {"pack_above": 1.0, "pack_narrow": False}
+    if config.compile:
+        ways[", compiled"] = {"compile": True}
+    engines = {suffix: Engine(subject.model, precision=config.precision, **way) for suffix, way in ways.items()}
+    with graph(config, subject) as exported:
+        for size in config.batch_sizes:
+            for order in config.order:
+                workload = make_workload(subject.table, size, order, subject.metric is not None)
+                lineup = Lineup(subject.model, workload, subject.metric)
+                contenders = [lineup.stock(subject.stock)]
+                for suffix, engine in engines.items():
+                    contenders += list(engine_rows(config, lineup, engine, suffix))
+                contenders += list(graph_rows(config, lineup, exported))
+                yield lineup, contenders
+
+
+def engine_rows(config: BenchConfig, lineup: Lineup, engine: Engine, suffix: str) -> Iterator[Contender]:
+    """All full, all narrow, and routed: at given shares, or by the model's own router."""
+
+    ladder, size = lineup.model.ladder, len(lineup.workload)
+    for rung, label in enumerate(ladder.labels()):
+        yield lineup.batched(f"all width {label}{suffix}", engine, torch.full((size,), rung))
+    if len(ladder) == 1:
+        return
+    ways: list[tuple[str, Engine, Tensor | None]] = []
+    if config.run is None:
+        for share in config.shares:
+            ways.append((f"{share:.0%} narrow{suffix}", engine, lineup.dealt(share, config.seed)))
+    else:
+        ways += [(f"routed, {point}{suffix}", engine.at(point), None) for point in config.point]
+    for name, own, rungs in ways:
+        if "batch" in config.modes:
+            yield lineup.batched(name, own, rungs)
+        if "stream" in config.modes and lineup.workload.batch_size > 1:
+            yield lineup.streamed(name, own, rungs)
+
+
+@contextmanager
+def graph(config: BenchConfig, subject: Subject) -> Iterator[Any]:
+    """The exported graph as a function, None unless it is asked for."""
+    if not config.onnx:
+        yield None
+        return
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        export_onnx(subject.model, path)
+        yield onnx_answer(path)
+
+
+def graph_rows(config: BenchConfig, lineup: Lineup, exported: Any) -> Iterator[Contender]:
+    """The exported graph at full width, at the narrowest, and routed."""
+
+    top = lineup.model.ladder.top
+    if exported is None or top == 0:
+        return
+    yield lineup.graph("ONNX, all full", exported, torch.full((top,), NEVER))
+    yield lineup.graph("ONNX, all narrow", exported, torch.full((top,), -NEVER))
+    if config.run is not None:
+        for point in config.point:
+            thresholds = lineup.model.config.thresholds(point)
+            given = torch.full((top,), math.nan) if thresholds is None else torch.tensor(thresholds)
+            yield lineup.graph(f"ONNX, routed, {point}", exported, given)
+
+
+def compete(config: BenchConfig, lineup: Lineup, contenders: list[Contender]) -> list[Timed]:
+    """The rounds of one batch size, with a bar on stderr."""
+
+    console = Screen(stderr=True)
+    label = f"batch size {lineup.workload.batch_size}, {lineup.workload.order} order"
+    total = (config.warmup + config.repeats) * len(contenders)
+    bar = iter(track(range(total), label, console=console, disable=not console.is_terminal, transient=True))
+    return race(contenders, len(lineup.workload), config.repeats, config.warmup, config.seed, lambda: next(bar, None))
+
+
+def command() -> str:
+    """What was typed."""
+    return shlex.join(["sharcs", "bench", *sys.argv[1:]])
+
+
+def machine(config: BenchConfig) -> dict[str, Any]:
+    """What the figures were measured on."""
+
+    cuda = torch.cuda.get_device_name() if config.device == "cuda" else None
+    return {
+        "processor": cuda or processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        **{name: version(name) for name in PACKAGES if find_spec(name)},
+        "seed": config.seed,
+    }
+
+
+def processor() -> str:
+    """The name of the CPU where the system tells it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def write(folder: Path, found: dict[str, Any], text: str) -> None:
+    """The figures as JSON, the tables as text, and the plot where matplotlib is installed."""
+
+    write_json(folder / "bench.json", found)
+    write_text(folder / "table.txt", text)
+    draw_speedups(found["rows"], folder / "speedup.png")

@@ -1,0 +1,284 @@
+"""The model card: the ``README.md`` of a saved model's folder, written from what else lies in it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from sharcs_pl.core.files import write_text
+from sharcs_pl.core.exits import ExitLadder
+from sharcs_pl.core.ladder import Ladder
+from sharcs_pl.core.skim import SkimLadder
+from sharcs_pl.core.text import markdown, one_line
+from sharcs_pl.core.widths import WidthLadder
+from sharcs_pl.data.spec import metric_name
+from sharcs_pl.models.architectures import OURS, EncoderSizes, encoder_sizes
+from sharcs_pl.models.configuration import TRAINED
+from sharcs_pl.models.folder import read_json
+from sharcs_pl.models.locate import local_folder
+from sharcs_pl.models.stock_form import obstacle, of_stock, read_settings
+from sharcs_pl.runs.card_contents import Contents
+from sharcs_pl.runs.record import FILE
+from sharcs_pl.runs.files import CARD
+
+_CITATION = """\
+@inproceedings{salehi2023sharcs,
+  title     = {{SHARCS}: Efficient Transformers through Routing with Dynamic Width Sub-networks},
+  author    = {Salehi, Mohammadreza and Mehta, Sachin and Kusupati, Aditya and Farhadi, Ali and Hajishirzi, Hannaneh},
+  booktitle = {Findings of the Association for Computational Linguistics: EMNLP 2023},
+  year      = {2023},
+  url       = {https://arxiv.org/abs/2310.12126}
+}"""
+_COMMANDS = """
+
+From the command line, for files and pipes, and as one file for another runtime:
+
+```bash
+sharcs predict run=path/to/this/folder input=texts.jsonl output=answers.jsonl
+sharcs export run=path/to/this/folder output=model.onnx
+```"""
+_STOCK = """
+
+As an ordinary model of transformers that needs no other package:
+
+```bash
+sharcs export run=path/to/this/folder format=transformers output=stock
+```"""
+_STOCK_USAGE = """\
+## How to use
+
+No other package than transformers is needed:
+
+```python
+from transformers import pipeline
+
+classify = pipeline("text-classification", model="path/to/this/folder")
+print(classify(["one text", "another"], batch_size=32))
+```"""
+
+
+def write_card(folder: Path) -> None:
+    """Write the folder's ``README.md``, whole, in place of an old one; ``ValueError`` as `Contents.of`."""
+    write_text(folder / CARD, card(Contents.of(folder)))
+
+
+def is_own_card(folder: Path) -> bool:
+    """Whether the folder's ``README.md`` is as `write_card` would leave it, or is not there."""
+    path = folder / CARD
+    return not path.exists() or path.read_text(encoding="utf-8", errors="replace") == card(Contents.of(folder))
+
+
+def card(found: Contents) -> str:
+    """Front matter for the Hugging Face hub, then what it is, how good, how to use it and where it ends."""
+    sections = [
+        _front_matter(found),
+        _introduction(found),
+        _ladder(found),
+        _results(found),
+        _points(found),
+        _usage(found),
+        _limits(found),
+        f"## Citation\n\n```bibtex\n{_CITATION}\n```",
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _front_matter(found: Contents) -> str:
+    ours = ["sharcs", *(["adaptive-inference", "dynamic-width"] if not found.stock else [])]
+    tags, library = [*ours, found.config["encoder"]["model_type"]], "transformers" if found.stock else "sharcs-pl"
+    lines = [f"library_name: {library}", "pipeline_tag: text-classification", "tags:", *(f"- {tag}" for tag in tags)]
+    if found.base_model:
+        lines += [f"base_model: {_yaml(found.base_model)}"]
+    if found.metrics:
+        lines += ["model-index:", f"- name: {_yaml(f'sharcs-{found.task}')}", "  results:", *_result_lines(found)]
+    return "\n".join(["---", *lines, "---"])
+
+
+def _result_lines(found: Contents) -> list[str]:
+    metric, value = found.metrics["metric"], found.metrics["routed"]["value"]
+    name = found.metric if found.stock else f"{found.metric}, routed"
+    return [
+        "  - task: {type: text-classification}",
+        f"    dataset: {{name: {_yaml(str(found.task))}, type: {_yaml(str(found.task))}, split: validation}}",
+        f"    metrics: [{{type: {_yaml(metric)}, value: {json.dumps(value)}, name: {_yaml(name)}}}]",
+    ]
+
+
+def _introduction(found: Contents) -> str:
+    encoder, sizes = found.config["encoder"]["model_type"], found.sizes
+    about = f" for the task {markdown(found.task)}" if found.task not in (None, "own") else ""
+    shape = f"{sizes.layers} layers, hidden size {sizes.hidden}, {sizes.heads} heads"
+    answers = "a score" if found.labels is None else f"one of {', '.join(map(markdown, found.labels))}"
+    start = f", fine-tuned from {markdown(found.base_model)}" if found.base_model else ""
+    kind = "depth" if found.exits else "length" if found.skims else "width"
+    return (
+        f"# Text classifier{'' if found.stock else f' of adaptive {kind}'}{about}\n\n"
+        f"A {encoder} encoder ({shape}){start}. {_how(found)}\n\n"
+        f"It answers a text with {answers}."
+    )
+
+
+def _how(found: Contents) -> str:
+    layers, widths = found.sizes.layers, found.widths
+    if found.stock:
+        return "It is an ordinary model of transformers: every text runs at full width, with no router."
+    if found.exits:
+        places, config = ", ".join(map(str, found.exits)), found.config
+        rule = f"{markdown(config['rule'])} with the threshold {config['threshold']:g}"
+        return f"After the layers {places} of {layers} a head may answer: each text stops where it is sure, by {rule}."
+    if found.skims:
+        return "Before every layer it skips the tokens that the layers above do not need."
+    if found.routed:
+        return (
+            f"After layer {found.split_layer} of {layers} a small router chooses, for every text of a batch, "
+            "how wide the layers above run: easy texts take a narrow slice of the weights, hard ones all of them."
+            f"{' Until then it skips tokens that no layer above needs.' if found.config.get('skim') else ''}"
+        )
+    if len(widths) > 1:
+        return (
+            f"It has the widths {', '.join(widths)} and no router: it runs at the one it is told, else at full width."
+        )
+    where = "full width" if widths == ["1"] else f"the width {widths[0]}"
+    return f"It runs every text at {where}: there is one rung and no router."
+
+
+def _ladder(found: Contents) -> str:
+    if len(found.widths) < 2:
+        return ""
+    sizes = found.sizes
+    full = (sizes.hidden, sizes.heads, sizes.ffn)
+    rows = [[rung, width, *(int(Fraction(width) * size) for size in full)] for rung, width in enumerate(found.widths)]
+    table = _table(["rung", "width", "hidden", "heads", "feed-forward"], rows)
+    split = f"Sizes of the layers after the split layer, {found.split_layer} of {sizes.layers}:"
+    return f"## Ladder\n\n{split}\n\n{table}"
+
+
+def _results(found: Contents) -> str:
+    metrics = found.metrics
+    if not metrics:
+        return ""
+    fixed = zip(found.ladder.rungs(), metrics["rungs"], strict=True)
+    rows = [_result_row(f"every text {name.place}", rung, rung["share"]) for name, rung in fixed]
+    if len(rows) > 1:
+        rows.insert(0, _result_row("routed", metrics["routed"]))
+    if len(rows) > 1 and metrics["oracle"]["value"] is not None:
+        rows.append(_result_row("oracle routing (the cheapest rung that is right)", metrics["oracle"]))
+    table = _table(["", markdown(found.metric), "million MACs per text", "of dense", "share routed there"], rows)
+    note = "; routed by the rule of training" if found.routed else ""
+    return f"## Results\n\nOn the validation split of {markdown(found.task)}{note}. MACs are multiply-adds.\n\n{table}"
+
+
+def _result_row(name: str, at: dict[str, Any], share: float | None = None) -> list[str]:
+    return [name, f"{at['value']:.4f}", f"{at['macs'] / 1e6:,.0f}", f"{at['macs_fraction']:.3f}", _number(share)]
+
+
+def _points(found: Contents) -> str:
+    if not found.routed:
+        return ""
+    points = {TRAINED: {}} | found.config.get("operating_points", {})
+    used = found.config.get("operating_point") or TRAINED
+    rows = [
+        [markdown(name) + " (in use)" * (name == used), *_point_cells(found, point)] for name, point in points.items()
+    ]
+    head = ["point", "thresholds (router logits)", "metric", "value", "of dense", "measured on", "chosen on"]
+    table = _table([*head, "P(full width right, routed wrong) at most"], rows)
+    return (
+        "## Operating points\n\nA text runs on the narrowest rung whose threshold its router logit, or that of a "
+        f"narrower rung, reaches; else at full width. `{TRAINED}` is the rule of training. "
+        f"`sharcs calibrate` adds points: it chooses them on some texts and measures them on the same or on others.\n\n"
+        f"{table}"
+    )
+
+
+def _point_cells(found: Contents, point: dict[str, Any]) -> list[str]:
+    """What calibration kept of a point; the rule of training has a probability, or none."""
+    probability = found.config.get("router_threshold")
+    trained = "the likeliest rung" if probability is None else f"probability {probability:g}"
+    thresholds = ", ".join(f"{float(value):.4g}" for value in point.get("thresholds", ())) or trained
+    measured = [_number(point.get(key), ".4f") for key in ("value", "macs_fraction")]
+    chose = point.get("samples")
+    texts = [_number(count, ",d") for count in (point.get("holdout_samples", chose), chose)]
+    return [thresholds, markdown(point.get("metric", "")), *measured, *texts, _risk(point)]
+
+
+def _risk(point: dict[str, Any]) -> str:
+    """The bound of a point's risk with all that it rests on, and whether it holds."""
+    bound = point.get("risk_bound")
+    if bound is None:
+        return ""
+    tested = point.get("tested", point.get("holdout_samples", point.get("samples", 0)))
+    told = f"{bound:.4f} with confidence {point.get('confidence', 0):g}, from {tested:,d} texts"
+    if point.get("chose_epoch"):
+        return f"no promise ({told}): the texts chose the epoch too"
+    if not point.get("risk_bound_holds", "max_drop" in point or len(point.get("thresholds", ())) < 2):
+        return f"no promise ({told}): the texts chose the thresholds too"
+    return told
+
+
+def _usage(found: Contents) -> str:
+    if found.stock:
+        return _STOCK_USAGE
+    if found.exits or found.skims:
+        return _usage_of(*("exits", "Exits") if found.exits else ("skim", "Skim"))
+    points = found.config.get("operating_points", {})
+    name = next(iter(points), None)
+    dial = f"classify.model.set_operating_point({name!r})  # None: the rule of training\n" if name else ""
+    return (
+        "## How to use\n\n"
+        "```python\n"
+        "from transformers import pipeline\n\n"
+        "from sharcs_pl import SharcsForSequenceClassification  # importing it makes the architecture known\n\n"
+        'classify = pipeline("text-classification", model="path/to/this/folder")\n'
+        f'{dial}print(classify(["one text", "another"], batch_size=32, truncation=True))\n\n'
+        'model = SharcsForSequenceClassification.from_pretrained("path/to/this/folder")\n'
+        "```" + ("" if found.config.get("skim") else _COMMANDS) + ("" if obstacle(found.config) else _STOCK)
+    )
+
+
+def _usage_of(module: str, name: str) -> str:
+    return (
+        "## How to use\n\n"
+        "```python\n"
+        "from transformers import AutoTokenizer\n\n"
+        f"from sharcs_pl.models.{module} import {name}ForSequenceClassification\n\n"
+        'tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")\n'
+        f'model = {name}ForSequenceClassification.from_pretrained("path/to/this/folder")\n'
+        'batch = tokenizer(["one text", "another"], padding=True, truncation=True, return_tensors="pt")\n'
+        "out = model(**batch)  # out.logits; threshold=... sets the dial\n"
+        "```" + (_STOCK if module == "exits" else "")
+    )
+
+
+def _limits(found: Contents) -> str:
+    length = found.record.get("task", {}).get("max_length")
+    lines = [
+        "The results are those of the validation split, on which the best checkpoint was chosen too.",
+        "Router and operating points are set for texts like those of training; on others both accuracy and cost may "
+        "differ: calibrate and evaluate on your own.",
+        "MACs leave out look-ups, norms, activations and the tokenizer; time depends on the machine and the batches.",
+        "It has whatever biases the encoder and the training texts have.",
+    ]
+    if not found.routed:
+        lines[1] = "On texts unlike those of training accuracy may differ: evaluate on your own."
+    if length:
+        lines.insert(0, f"It was trained on texts cut at {markdown(length)} tokens.")
+    return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines)
+
+
+def _number(value: float | None, form: str = ".3f") -> str:
+    return "" if value is None else format(value, form)
+
+
+def _yaml(text: str) -> str:
+    """A string of the front matter, in one line; JSON's strings are YAML's."""
+    return json.dumps(one_line(text), ensure_ascii=False)

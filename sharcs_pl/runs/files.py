@@ -1,0 +1,164 @@
+"""The files of a run directory: which names a run writes, which of them it wrote, and whose the others are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from sharcs_pl.config import RunConfig
+from sharcs_pl.core.written import LIST, Written
+from sharcs_pl.data.seen import FILE as SEEN
+
+MARKER = ".hydra/run.json"
+LOCK = ".hydra/run.lock"
+LISTED = ".hydra/files.json"
+CARD = "README.md"
+SEEN_TEXTS = f".hydra/{SEEN}"
+
+_HYDRA = ("config.yaml", "hydra.yaml", "overrides.yaml", "lightning.yaml", SEEN)
+FIGURES = (
+    "metric_vs_macs.png", "buckets.png", "score_histograms.png", "router_calibration.png", "easiest_hardest.png",
+)  # fmt: skip
+_FIXED = (
+    *(f".hydra/{name}" for name in _HYDRA),
+    "metrics.json", "metrics.csv", "curve.csv", "history.parquet", "plan.csv", "predictions.tsv",
+    "checkpoints/last.ckpt", "checkpoints/last.prev.ckpt", "checkpoints/best.ckpt",
+    *(f"figures/{name}" for name in FIGURES),
+)  # fmt: skip
+"""What every run may write, under names known beforehand."""
+
+_MODEL = (
+    "config.json", "generation_config.json", "model.safetensors", "model.safetensors.index.json",
+    "model-*-of-*.safetensors", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+    "added_tokens.json", "chat_template.jinja", "vocab.txt", "vocab.json", "merges.txt", "spiece.model",
+    "sentencepiece.bpe.model", "spm.model", "tokenizer.model", "run.json", "metrics.json", CARD, SEEN,
+)  # fmt: skip
+"""What transformers and the run may write into ``model/``."""
+
+_RESULTS = (
+    "evaluation/*/metrics.json", "evaluation/*/curve.csv", "evaluation/*/comparison.json",
+    "evaluation/*/predictions.tsv", "evaluation/*/predictions_*.tsv",
+    *(f"evaluation/*/figures/{name}" for name in FIGURES),
+    "submission/*.tsv", "submission/submission.zip", "calibration/*.png",
+)  # fmt: skip
+"""What commands wrote about a run before they kept lists."""
+
+_FOLDERS = ("checkpoints", "model", "model.part", "figures", "evaluation", "submission", "calibration")
+_LOGGERS = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlruns"}
+_BEFORE_THE_MARKER = ("run.lock", "run.json.part")  # what a start leaves that is killed before it has written it
+
+
+def written(directory: Path) -> Written:
+    """The list of what the run wrote."""
+    return Written(directory, directory / LISTED)
+
+
+def check_no_strangers(directory: Path, config: RunConfig) -> None:
+    """``ValueError`` naming the first thing that this run would write over, in a directory that holds no run."""
+    folder = directory / ".hydra"
+    inside = sorted(folder.iterdir()) if folder.is_dir() else []
+    found = [path for path in inside if not path.name.startswith(_BEFORE_THE_MARKER)]
+    names = dict.fromkeys([name.split("/")[0] for name in _FIXED if not name.startswith(".hydra")] + [*_FOLDERS])
+    if config.logger.name in _LOGGERS:
+        names[_LOGGERS[config.logger.name]] = None
+    found += [path for name in names if (path := directory / name).exists() or path.is_symlink()]
+    if found:
+        raise _taken(directory, found[0], "no run's")
+
+
+def check_no_collisions(directory: Path) -> None:
+    """``ValueError`` naming the first file beside a run's own that a run of the same names would write over."""
+    known = {str(path.relative_to(directory)) for path in own_files(directory)}
+    model = directory / "model"
+    names = [*_FIXED, *(f"model/{path.name}" for pattern in _MODEL for path in model.glob(pattern))]
+    strange = replace(written(directory), known=frozenset(known)).strange(names)
+    if strange is not None:
+        raise _taken(directory, strange, "not that run's")
+
+
+def _taken(directory: Path, path: Path, whose: str) -> ValueError:
+    return ValueError(
+        f"hydra.run.dir={directory}: {path} is there and is {whose}, training would replace it; move it away, or give "
+        "another hydra.run.dir"
+    )
+
+
+def own_files(directory: Path) -> list[Path]:
+    """The files there that the run and the commands about it wrote; the marker and the lock are not among them."""
+    listed = written(directory).names()
+    patterns = sorted(listed) or [*_FIXED, *(f"model/{pattern}" for pattern in _MODEL)]
+    found = [path for pattern in patterns for path in _matching(directory, pattern, literal=bool(listed))]
+    found += [path for pattern in _RESULTS for path in directory.glob(pattern) if _without_list(path)]
+    for each in [*directory.glob("evaluation/*"), directory / "submission", directory / "calibration"]:
+        own = Written.into(each)
+        found += [each / name for name in own.names()] + [own.file]
+    found += [*_logged(directory), *directory.glob("model.part/**/*"), *directory.glob("checkpoints/*.ckpt.part")]
+    found += [path.with_name(path.name + ".part") for path in list(found)]
+    return [path for path in dict.fromkeys(found) if path.is_symlink() or path.is_file()]
+
+
+def _matching(directory: Path, pattern: str, literal: bool) -> list[Path]:
+    return [directory / pattern] if literal else list(directory.glob(pattern))
+
+
+def _without_list(path: Path) -> bool:
+    return not any((folder / LIST).exists() for folder in list(path.parents)[:2])
+
+
+def _logged(directory: Path) -> Iterator[Path]:
+    """Files of the loggers, told by the run's id from those of other runs in the same folder."""
+    yield from (directory / "tensorboard").glob("events.out.tfevents.*")
+    yield directory / "tensorboard" / "hparams.yaml"
+    for name, runs in (("wandb", "*run-*-{}"), ("mlruns", "*/{}")):
+        file = directory / name / "run_id.txt"
+        if not file.is_file():
+            continue
+        yield file
+        for folder in (directory / name).glob(runs.format(file.read_text(encoding="utf-8").strip())):
+            yield from (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    yield from (path for path in (directory / "wandb").glob("*") if path.is_symlink())
+
+
+def clear(directory: Path) -> None:
+    """Remove what the run wrote, and nothing else; the marker goes last, so that a clearing that is cut short is gone
+    on with."""
+    for path in own_files(directory):
+        path.unlink(missing_ok=True)
+    for name in (LISTED, MARKER):
+        (directory / name).unlink(missing_ok=True)
+    for name in (*_FOLDERS, *_LOGGERS.values(), ".hydra"):
+        _remove_empty(directory / name)
+
+
+def _remove_empty(folder: Path) -> None:
+    """Remove the folder and those in it, as far as there is nothing in them."""
+    if folder.is_symlink() or not folder.is_dir():
+        return
+    for inner in folder.iterdir():
+        _remove_empty(inner)
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def list_run(directory: Path) -> None:
+    """List what the run writes, before it writes it; of an older run that kept no list, what is there of it."""
+    listed = written(directory)
+    before = [] if listed.names() else [str(path.relative_to(directory)) for path in own_files(directory)]
+    listed.add([*_FIXED, *before])
+
+
+def model_names(folder: Path) -> list[str]:
+    """The files of a saved model that lie in a folder, by the names that transformers and this project give them."""
+    return [path.name for pattern in _MODEL for path in folder.glob(pattern)]
+
+
+def results_list(home: Path, output: str | None, default: str) -> tuple[Path, Written, bool]:
+    """Where a command about a run puts its results, the list of what it wrote there, and whether all that is there is
+    taken for the command's: in a run directory, from a version that kept no list."""
+    folder = Path(output).expanduser() if output else home / default
+    listed, above = Written.into(folder), folder.absolute().parents
+    own = default.split("/")[0]  # a folder of that name in a run directory is the run's, or there would be no run
+    inside = any((run / MARKER).is_file() and folder.absolute().is_relative_to(run / own) for run in above[:2])
+    return folder, listed, inside and not listed.file.exists()

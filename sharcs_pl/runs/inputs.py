@@ -1,0 +1,243 @@
+"""What a run reads before anything heavy is imported: its task, its texts, and whether its encoder can serve.
+
+Loads no torch, so that a mistake in the data or a folder answers within a second.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sharcs_pl.config import RunConfig, TaskConfig
+from sharcs_pl.core.files import previous
+from sharcs_pl.data.few import few_rows_note
+from sharcs_pl.data.files import check_file
+from sharcs_pl.data.own import OwnSource, load_own, take_share
+from sharcs_pl.core.errors import DataWarning
+from sharcs_pl.data.synthetic import graded_examples
+from sharcs_pl.data.tasks import GRADED, Examples, TaskSpec, get_task, load_examples, subset_examples
+from sharcs_pl.models.architectures import check_norm_after_cut, check_skimmable
+from sharcs_pl.models.folder import check_zip
+from sharcs_pl.models.locate import EncoderFiles, locate
+from sharcs_pl.models.teachers import check_teacher
+
+# Files of a run, in copies of the weights: last.ckpt, the one before it and best.ckpt hold them with two moments of
+# Adam, model/ once; a checkpoint is written beside its predecessor before it replaces it.
+_COPIES = {"save_last": 6, "save_best": 3}
+_COPIES_ALWAYS = 1 + 3
+_OTHER = "another checkpoint with ckpt_path=<file> hydra.run.dir=<another folder>"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The task's row, its splits in memory, the encoder's files (None for an encoder from scratch), and the checkpoint
+    to go on from, if any."""
+
+    task: TaskSpec
+    examples: dict[str, Examples]
+    encoder: EncoderFiles | None
+    checkpoint: Path | None = None
+
+
+def read_inputs(config: RunConfig, run_dir: Path, resumes: bool = False) -> Inputs:
+    """Read and check all that a training run starts from; ``ValueError`` names the key, file or line at fault.
+
+    ``resumes``: whether ``run_dir`` holds this run, to be gone on with.
+    """
+    check_reader(config)
+    encoder = locate(config.encoder.pretrained) if config.encoder.pretrained else None
+    if encoder is not None:
+        check_sizes(config, encoder)
+        check_disk(config, encoder, run_dir)
+    checkpoint = find_checkpoint(config, run_dir, resumes)
+    if isinstance(config.task.calibration, str) and config.task.hub is None:
+        check_file("task.calibration", config.task.calibration)  # it is read by sharcs calibrate, long after this run
+    task, examples = read_task(config.task, ("train", None), config.seed)
+    check_limits(config, examples)
+    config.method.check_classes(task.name, task.num_labels)
+    if config.method.teacher is not None:
+        check_teacher(config.method.teacher, task.labels)
+    if task.labels is None and config.hardness.score == "entropy":
+        raise ValueError(f"hardness.score=entropy needs classes, task={task.name} is a regression; use confidence")
+    if task.labels is not None:
+        config.check_reachable(task.num_labels)
+    if config.method.routed and not config.easy_first:
+        warnings.warn(
+            f"width.bounds={config.width.bounds} gives the narrowest width the hardest samples by "
+            f"hardness.score={config.hardness.score}",
+            DataWarning,
+            stacklevel=2,
+        )
+    if config.task.is_own:
+        share = config.task.dev if isinstance(config.task.dev, float) else None
+        note = few_rows_note(examples["train"], examples["validation"], task, share)
+        if note:
+            warnings.warn(note, DataWarning, stacklevel=2)
+    return Inputs(task, examples, encoder, checkpoint)
+
+
+def check_limits(config: RunConfig, examples: dict[str, Examples]) -> None:
+    """``ValueError`` where a share of the batches is none of them, in an epoch of as few steps as there can be."""
+    trainer, devices = config.trainer, config.trainer.devices
+    known = len(devices) if isinstance(devices, list) else devices if isinstance(devices, int) and devices > 0 else 1
+    world = known * trainer.num_nodes
+    per_step = config.batch_size * len(config.width.multipliers)
+    least = {"limit_train_batches": ("steps", math.ceil(len(examples["train"]) / per_step))}
+    validated = [len(found) for split, found in examples.items() if split != "train"]
+    batches = math.ceil(min(validated) / config.eval_batch_size) // world
+    least["limit_val_batches"] = ("validation batches", max(batches, 1))
+    for key, (what, number) in least.items():
+        share = getattr(trainer, key)
+        if isinstance(share, float) and share < 1 and share * number < 1:
+            raise ValueError(f"trainer.{key}={share} of {number:,} {what} is none; give a larger share, or 1")
+
+
+def read_task(config: TaskConfig, splits: Sequence[str | None], seed: int) -> tuple[TaskSpec, dict[str, Examples]]:
+    """The task and its splits; None among ``splits`` stands for all that evaluate the task. ``seed`` draws
+    ``task.max_train_samples``."""
+    if config.is_own:
+        wanted = ["validation" if split is None else split for split in splits]
+        task, examples = load_own(own_source(config), wanted, config.split_seed)
+        return task, _limited(config, examples, seed)
+    task = get_task(config.name)
+    wanted = [name for split in splits for name in (task.validation if split is None else (split,))]
+    return task, _limited(config, {split: _built_in(config, task, split) for split in wanted}, seed)
+
+
+def _built_in(config: TaskConfig, task: TaskSpec, split: str) -> Examples:
+    if split == "calibration" or (split == "train" and config.calibration is not None):
+        assert config.calibration is not None, "read only where the key is set"
+        whole = _built_in(replace(config, calibration=None), task, "train")
+        rest, kept = take_share(whole, "calibration", config.calibration, config.split_seed)
+        return kept if split == "calibration" else rest
+    if task.name == GRADED.name:
+        return graded_examples(
+            split, size=config.train_size if split == "train" else config.dev_size, seed=config.split_seed
+        )
+    return load_examples(task, split, config.data_dir)
+
+
+def _limited(config: TaskConfig, examples: dict[str, Examples], seed: int) -> dict[str, Examples]:
+    if config.max_train_samples and "train" in examples:
+        examples["train"] = subset_examples(examples["train"], config.max_train_samples, seed)
+    return examples
+
+
+def own_source(config: TaskConfig) -> OwnSource:
+    """The keys of ``task`` that describe a user's own data."""
+    assert config.label is not None
+    return OwnSource(
+        train=config.train,
+        dev=config.dev,
+        test=config.test,
+        text=tuple(config.text_columns),
+        label=config.label,
+        labels=tuple(config.labels) if config.labels else None,
+        label_range=(config.label_range[0], config.label_range[1]) if config.label_range else None,
+        label_range_strict=config.label_range_strict,
+        positive=config.positive,
+        metrics=tuple(config.metrics) if config.metrics else None,
+        hub=config.hub,
+        hub_config=config.hub_config,
+        quoting=config.quoting,
+        calibration=config.calibration,
+        delimiter=config.delimiter,
+        encoding=config.encoding,
+        name=config.name,
+    )
+
+
+def check_reader(config: RunConfig) -> None:
+    """The task must be known; an encoder from scratch knows the embedded one's words only."""
+    if not config.task.is_own:
+        get_task(config.task.name)
+    if config.encoder.pretrained is None and config.task.name != GRADED.name:
+        raise ValueError(
+            f"encoder={config.encoder.name} starts from scratch and reads only task={GRADED.name}, not "
+            f"task={config.task.name}; choose encoder=minilm, bert, roberta, … or encoder.pretrained=<folder>"
+        )
+
+
+def check_sizes(config: RunConfig, encoder: EncoderFiles) -> None:
+    """The split layer, the widths and the longest input must fit the encoder."""
+    sizes = encoder.sizes
+    config.check_fits(
+        num_layers=sizes.layers, hidden_size=sizes.hidden, num_heads=sizes.heads, intermediate_size=sizes.ffn
+    )
+    check_norm_after_cut(config.width.top_rung_norm, sizes.pre_norm)
+    if config.method.skim_weight is not None:  # its method removes tokens
+        check_skimmable(sizes.model_type)
+    if encoder.ladder is not None and config.method.widths == "all":
+        check_ladder(config, encoder.ladder)
+    if config.task.max_length > sizes.max_tokens:
+        limit = f"this encoder reads at most {sizes.max_tokens} tokens"
+        raise ValueError(f"task.max_length={config.task.max_length}: {limit}")
+
+
+def check_ladder(config: RunConfig, ladder: dict[str, Any]) -> None:
+    """A model of several widths goes on with the same ones only: each has norms of its own."""
+    wanted = {
+        "width.multipliers": (config.width.multipliers, ladder["widths"]),
+        "width.split_layer": (config.width.split_layer, ladder["split_layer"]),
+        "width.reduction": (config.width.reduction, ladder["reduction"]),
+        "width.top_rung_norm": (config.width.top_rung_norm, ladder.get("top_rung_norm", False)),
+        "method.cut": (config.method.cut or "full", ladder.get("cut", "full")),
+    }
+    for key, (asked, found) in wanted.items():
+        if asked != found:
+            shown = f"[{','.join(found)}]" if isinstance(found, list) else found
+            raise ValueError(f"encoder.pretrained={config.encoder.pretrained} has another ladder: give {key}={shown}")
+
+
+def check_disk(config: RunConfig, encoder: EncoderFiles, run_dir: Path) -> None:
+    """Refuse to start a run whose checkpoints will not fit on the disk."""
+    copies = _COPIES_ALWAYS + sum(n for name, n in _COPIES.items() if getattr(config.checkpoint, name))
+    need, free = copies * encoder.weight_bytes, shutil.disk_usage(existing_parent(run_dir)).free
+    if free < need:
+        raise ValueError(
+            f"hydra.run.dir={run_dir}: {free / 1e6:,.0f} MB are free there, the checkpoints and the model take about "
+            f"{need / 1e6:,.0f} MB; make room or choose another folder"
+        )
+
+
+def existing_parent(path: Path) -> Path:
+    """The nearest folder above ``path`` that is there."""
+    return next(folder for folder in (path, *path.absolute().parents) if folder.is_dir())
+
+
+def find_checkpoint(config: RunConfig, run_dir: Path, resumes: bool) -> Path | None:
+    """The checkpoint to go on from: the run's own last one if it has got that far, or the one named; None: afresh.
+
+    ``ValueError`` when it is damaged; for a run's own only when the one before it is damaged too.
+    """
+    own = last_whole(run_dir / "checkpoints" / "last.ckpt") if resumes else None
+    if own is not None or config.ckpt_path in (None, "last"):
+        return own
+    named = Path(config.ckpt_path).expanduser()
+    check_zip(named, "go on from another checkpoint, or begin again with overwrite=true")
+    return named
+
+
+def last_whole(last: Path) -> Path | None:
+    """``last``, or with a warning the one before it when ``last`` is damaged or lost; None where neither exists."""
+    faults = []
+    for path in (last, previous(last)):
+        if not path.exists():
+            continue
+        try:
+            check_zip(path, f"so is the one before it: begin again with overwrite=true, or go on from {_OTHER}")
+        except ValueError as error:
+            faults.append(error)
+            continue
+        if path != last:
+            why = "is damaged" if faults else "was lost"
+            warnings.warn(f"{last} {why}: going on from the one before it, {path.name}", DataWarning, stacklevel=2)
+        return path
+    if faults:
+        raise faults[0]
+    return None

@@ -1,0 +1,97 @@
+"""The weights and the tokenizer of a trained model, and which texts it was trained on."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sharcs_pl.core.errors import DataWarning
+from sharcs_pl.data.seen import FILE as SEEN
+from sharcs_pl.data.seen import count_seen, load_seen
+from sharcs_pl.data.spec import UNKNOWN_LABEL, Examples
+from sharcs_pl.models.folder import read_json
+from sharcs_pl.models.locate import locate
+from sharcs_pl.models.vocabulary import check_tokenizer, num_embeddings
+from sharcs_pl.runs.files import SEEN_TEXTS
+from sharcs_pl.runs.record import CHECKPOINT_KEY
+from sharcs_pl.runs.trained import Source, read_checkpoint
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+    from sharcs_pl.models.routed import SharcsForSequenceClassification
+
+
+def load_model(source: Source) -> SharcsForSequenceClassification:
+    """The model with its weights, as the training run left it; ``ValueError`` where they are not all finite."""
+    from sharcs_pl.models.pretrained import check_finite
+    from sharcs_pl.models.saved import load_own, model_from_settings
+
+    if source.weights.is_dir():
+        model = load_own(source.weights)
+    else:
+        found = read_checkpoint(source.weights)
+        model = model_from_settings(found[CHECKPOINT_KEY]["model"])
+        weights = {name.removeprefix("model."): tensor for name, tensor in found["state_dict"].items()}
+        model.to(next(iter(weights.values())).dtype)  # pyright: ignore[reportCallIssue]
+        model.load_state_dict(weights)
+    check_finite(model, f"run={source.weights}")
+    if source.config.encoder.attn_implementation:
+        model.encoder.set_attn_implementation(source.config.encoder.attn_implementation)
+    return model.eval()
+
+
+def trained_on(source: Source, examples: Examples) -> int:
+    """How many of the texts the model was trained on; 0 where that was not kept."""
+    beside, own = source.weights / SEEN, source.home / SEEN_TEXTS
+    path = beside if beside.is_file() else own
+    return count_seen(load_seen(path), examples.texts) if path.is_file() else 0
+
+
+def warn_of_seen(source: Source, examples: dict[str, Examples]) -> int:
+    """Warn of labelled texts that the model was trained on; returns their number in the first split."""
+    counts = []
+    for split, found in examples.items():
+        counts.append(trained_on(source, found) if (found.labels != UNKNOWN_LABEL).any() else 0)
+        if counts[-1]:
+            told = (
+                f"{counts[-1]:,} of {len(found):,} {split} texts were trained on: the results look better than they are"
+            )
+            warnings.warn(told, DataWarning, stacklevel=3)
+    return counts[0]
+
+
+def load_tokenizer(source: Source) -> PreTrainedTokenizerFast:
+    """The saved tokenizer; for a checkpoint that of its run's model, else the encoder's own. ``ValueError`` where the
+    model lacks embeddings for it."""
+    from transformers import AutoTokenizer
+
+    from sharcs_pl.data.synthetic import word_tokenizer
+
+    pretrained = source.config.encoder.pretrained
+    saved = [each for each in (source.weights, source.home / "model") if (each / "tokenizer_config.json").is_file()]
+    if saved:
+        given, tokenizer = f"run={saved[0]}", AutoTokenizer.from_pretrained(saved[0])
+    elif pretrained:
+        given = f"encoder.pretrained={pretrained}"
+        tokenizer = AutoTokenizer.from_pretrained(_tokenizer_place(pretrained))
+    else:
+        given, tokenizer = f"run={source.weights}", word_tokenizer()
+    check_tokenizer(given, tokenizer, _embeddings(source))
+    return tokenizer
+
+
+def _tokenizer_place(pretrained: str) -> str:
+    try:
+        return locate(pretrained).source
+    except ValueError as error:
+        hint = "a checkpoint alone has no tokenizer, its run directory and its run's model/ have"
+        raise ValueError(f"{error}; {hint}") from error
+
+
+def _embeddings(source: Source) -> int | None:
+    """How many tokens the model's encoder knows, where its config tells."""
+    if source.weights.is_dir():
+        return num_embeddings(read_json(source.weights / "config.json"))
+    return num_embeddings(read_checkpoint(source.weights)[CHECKPOINT_KEY]["model"])

@@ -1,0 +1,251 @@
+"""A lock file that says who holds it: one process at a time, on this machine or another that shares the folder.
+
+Made with ``O_CREAT | O_EXCL``, which is atomic on local disks and on NFS. Not ``flock``, and so not the package
+``filelock``: many cluster file systems lack it or keep it to one node, forked workers inherit it, and it tells neither
+who holds it nor since when. Its price is a file that stays after ``kill -9``, so the process is named exactly enough to
+know that it is gone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import time
+import uuid
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sharcs_pl.launch.slurm import CLUSTER, SlurmJob, is_over
+
+_READS, _PAUSE = 20, 0.05  # between the making of a lock file and its one line lies an instant
+_DEAD_STATES = "ZX"  # of /proc: a zombie trains no more
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A process, named so that no other is taken for it: a pid comes again, a pid with its start does not.
+
+    `machine` tells this start of this machine and, within it, this container's processes from others; `job`: the SLURM
+    job that the process belongs to, `restarts` how often that was requeued; `token` is this lock's own.
+    """
+
+    host: str
+    pid: int
+    started: str
+    machine: dict[str, str]
+    since: str
+    token: str
+    job: str | None = None
+    restarts: int = 0
+    cluster: str | None = None
+
+    @classmethod
+    def here(cls, job: SlurmJob | None = None) -> Holder:
+        """This process, now."""
+        now = datetime.now().astimezone().isoformat(" ", "seconds")
+        own, token = _start_of(os.getpid()) or "", uuid.uuid4().hex
+        found = cls(socket.gethostname(), os.getpid(), own, _machine(), now, token)
+        if job is None:
+            return found
+        return cls(**asdict(found) | {"job": job.id, "restarts": job.restarts, "cluster": os.environ.get(CLUSTER)})
+
+    def is_gone(self, asking: Holder) -> bool | None:
+        """Whether the process is over; None where that cannot be known from where `asking` runs."""
+        same = _same_machine(self, asking)
+        if same is not None:
+            return not (same and _lives(self.pid, self.started))
+        if self.job is None:
+            return None
+        if self.job == asking.job and self.cluster == asking.cluster:
+            return asking.restarts > self.restarts or None
+        return is_over(SlurmJob(self.job, self.restarts), self.cluster)
+
+    def __str__(self) -> str:
+        job = f" (SLURM job {self.job})" if self.job else ""
+        return f"process {self.pid} on {self.host}{job} since {self.since}"
+
+
+class RunLock:
+    """The lock at ``path``, taken with ``take`` and given back when the ``with`` block ends, however it does."""
+
+    def __init__(self, path: Path, job: SlurmJob | None = None) -> None:
+        self.path = path
+        self.job = job
+        self._mine: Holder | None = None
+        self._made: list[Path] = []
+
+    def take(self) -> None:
+        """Hold it from now on; ``ValueError`` while another process does. Of several that try at once one succeeds."""
+        assert self._mine is None
+        self._made = [folder for folder in self.path.parents if not folder.exists()]
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        mine = Holder.here(self.job)
+        try:
+            _acquire(self.path, mine)
+            self._mine = mine
+        finally:
+            if self._mine is None:
+                self._remove_made()
+
+    def release(self) -> None:
+        """Give it back; nothing where it was not taken."""
+        if self._mine is None:
+            return
+        if _read(self.path) == self._mine:
+            self.path.unlink(missing_ok=True)
+        for stale in self.path.parent.glob(f"{self.path.name}.*"):
+            stale.unlink(missing_ok=True)
+        self._mine = None
+        self._remove_made()
+
+    def _remove_made(self) -> None:
+        for folder in self._made:  # the innermost first
+            with suppress(OSError):
+                folder.rmdir()
+
+    def __enter__(self) -> RunLock:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.release()
+
+
+def check_free(path: Path, job: SlurmJob | None = None) -> None:
+    """``ValueError`` naming the process that holds the lock at ``path``, unless that is this one or it is over."""
+    held = _read(path)
+    if held is None:
+        return
+    here = Holder.here(job)
+    mine = (held.machine, held.pid, held.started) == (here.machine, here.pid, here.started)
+    if not mine:
+        _check_gone(path, held, here)
+
+
+def _check_gone(path: Path, held: Holder, asking: Holder) -> None:
+    gone = held.is_gone(asking)
+    if gone:
+        return
+    folder = path.parent.parent
+    hint = f"if it has ended, remove {path}" if gone is None else "wait for its end, or give another hydra.run.dir"
+    raise ValueError(f"{folder} is in use: {held} trains there; {hint}")
+
+
+def _acquire(path: Path, mine: Holder) -> None:
+    while not _create(path, mine):
+        held = _read(path)
+        if held is None:
+            continue  # given back in between
+        _check_gone(path, held, mine)
+        # Several may have found it stale. A lock named after it decides who replaces it; whoever comes later finds
+        # another holder's lock at the path and looks again.
+        turn = path.with_name(f"{path.name}.{held.token}")
+        _acquire(turn, mine)
+        try:
+            if _read(path) == held:
+                _replace(path, mine)
+                return
+        finally:
+            turn.unlink(missing_ok=True)
+
+
+def _create(path: Path, mine: Holder) -> bool:
+    try:
+        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+    except FileExistsError:
+        return False
+    try:
+        os.write(handle, _line(mine))
+    except OSError:
+        path.unlink()
+        raise
+    finally:
+        os.close(handle)
+    return True
+
+
+def _replace(path: Path, mine: Holder) -> None:
+    part = path.with_name(f"{path.name}.{mine.token}.part")
+    try:
+        part.write_bytes(_line(mine))
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _line(holder: Holder) -> bytes:
+    return (json.dumps(asdict(holder)) + "\n").encode()
+
+
+def _read(path: Path) -> Holder | None:
+    """Who holds the lock; None where there is none."""
+    for _ in range(_READS):
+        try:
+            found = _parse(path.read_text(encoding="utf-8", errors="replace"))
+        except FileNotFoundError:
+            return None
+        if found is not None:
+            return found
+        time.sleep(_PAUSE)
+    raise ValueError(f"{path} does not say which process holds it; if none trains there, remove it")
+
+
+def _parse(text: str) -> Holder | None:
+    try:
+        values: Any = json.loads(text)
+        found = Holder(**values)
+    except (ValueError, TypeError):
+        return None
+    good = isinstance(found.pid, int) and isinstance(found.machine, dict) and isinstance(found.token, str)
+    return found if good and re.fullmatch("[0-9a-f]{32}", found.token) else None
+
+
+def _same_machine(held: Holder, asking: Holder) -> bool | None:
+    """True: its process can be looked up here. False: it was this machine, which was started anew since. None: another
+    machine, or another container, whose process ids mean nothing here."""
+    one, other = held.machine, asking.machine
+    if not one.get("boot"):
+        return True if held.host == asking.host and one == other else None
+    if one["boot"] == other.get("boot"):
+        return True if one.get("pids") == other.get("pids") else None
+    rebooted = held.host == asking.host and bool(one.get("id")) and one["id"] == other.get("id")
+    return False if rebooted else None
+
+
+def _machine() -> dict[str, str]:
+    facts = {"boot": Path("/proc/sys/kernel/random/boot_id"), "id": Path("/etc/machine-id")}
+    found = {name: path.read_text().strip() if path.is_file() else "" for name, path in facts.items()}
+    with suppress(OSError):
+        found["pids"] = os.readlink("/proc/self/ns/pid")
+    return found
+
+
+def _lives(pid: int, started: str) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # somebody else's
+    found = _start_of(pid)
+    return found in (None, started)  # None: there, and hidden from this user
+
+
+def _start_of(pid: int) -> str | None:
+    """When the process started, in the system's own words; "" for one that has ended, None where it is not told."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None if Path("/proc/self/stat").exists() else _start_by_ps(pid)
+    return "" if fields[0] in _DEAD_STATES else fields[19]
+
+
+def _start_by_ps(pid: int) -> str | None:
+    """The same on a system without /proc, such as macOS."""
+    done = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None

@@ -1,0 +1,57 @@
+"""What a training run finds out before torch is imported: its inputs, and what to do with its directory."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sharcs_pl.config import RunConfig, conf_dir
+from sharcs_pl.core.files import write_text
+from sharcs_pl.data.own import save_task
+from sharcs_pl.launch.processes import is_alone, is_main
+from sharcs_pl.launch.slurm import SlurmJob, slurm_job
+from sharcs_pl.runs.directory import RunState, check_same_data, decide
+from sharcs_pl.runs.identity import Facts, read_facts
+from sharcs_pl.runs.inputs import Inputs, read_inputs
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """A checked run. `job`: the SLURM job it belongs to; `resumes`: whether the directory's run is gone on with, and
+    `decided` whether that is sure already. `facts` and `seen`, which identify the contents of the inputs and the training
+    texts, are known to the first process alone."""
+
+    inputs: Inputs
+    job: SlurmJob | None
+    resumes: bool
+    decided: bool
+    facts: Facts | None
+    seen: np.ndarray | None
+
+
+def preflight(config: RunConfig, run_dir: Path) -> Preflight:
+    """Read and check everything a training run starts from; ``ValueError`` names the key, file or line at fault."""
+    job, alone = slurm_job(os.environ), is_alone()
+    resumes = alone and decide(config, run_dir, job) is RunState.RESUME
+    inputs = read_inputs(config, run_dir, resumes)
+    facts, seen = read_facts(config, inputs) if is_main() else (None, None)
+    if resumes and facts is not None:
+        check_same_data(run_dir, facts)
+    if config.task.save_as and is_main():
+        keep_task(config, Path("conf"))
+    return Preflight(inputs, job, resumes, alone, facts, seen)
+
+
+def keep_task(config: RunConfig, folder: Path) -> None:
+    """Write own data's keys as a task of its own name, with the recipes that ``task=own`` has."""
+    name = str(config.task.save_as)
+    saved = save_task(vars(config.task), name, folder)
+    for recipe in (conf_dir() / "recipe").glob("own_*.yaml"):
+        path = folder / "recipe" / recipe.name.replace("own_", f"{name}_", 1)
+        path.parent.mkdir(exist_ok=True)
+        write_text(path, f"# @package _global_\ndefaults:\n  - {recipe.stem}\n")
+    print(f"{saved} is written; from now on task={name} is enough", file=sys.stderr)

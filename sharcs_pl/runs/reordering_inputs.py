@@ -1,0 +1,84 @@
+"""What ``sharcs reorder`` reads: the texts, and the run or the encoder, checked before a model is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sharcs_pl.config import RunConfig
+from sharcs_pl.config.reorder import ReorderConfig
+from sharcs_pl.core.written import Written
+from sharcs_pl.data.tasks import Examples, TaskSpec
+from sharcs_pl.models.architectures import encoder_sizes
+from sharcs_pl.models.locate import EncoderFiles, locate
+from sharcs_pl.runs.directory import check_writable
+from sharcs_pl.runs.files import model_names
+from sharcs_pl.runs.inputs import check_reader, check_sizes, read_task
+from sharcs_pl.runs.loading import warn_of_seen
+from sharcs_pl.runs.trained import Source, model_settings, open_source
+
+FILE = "reorder.json"
+OWN = ("importance.parquet", "importance.png", FILE)  # beside the checkpoint
+
+
+@dataclass(frozen=True)
+class Found:
+    """All that is read before a model is loaded. `source` is None without ``run=``; `encoder` is the checkpoint that is
+    measured without it, and the one that is saved with ``weights=pretrained``."""
+
+    config: RunConfig
+    task: TaskSpec
+    examples: dict[str, Examples]
+    source: Source | None
+    encoder: EncoderFiles | None
+
+
+def check_output(config: ReorderConfig) -> Path:
+    """The folder to write; ``ValueError`` when it holds something that is not an earlier reordering."""
+    folder = Path(config.output).expanduser()
+    check_writable(folder, "output")
+    if folder.is_dir() and any(folder.iterdir()):
+        if not (folder / FILE).is_file():
+            raise ValueError(f"output={config.output} holds other files; give a new folder")
+        if not config.overwrite:
+            raise ValueError(f"output={config.output} exists; add overwrite=true, or give another folder")
+        listed = Written.into(folder)
+        if listed.names():  # an older version kept no list
+            listed.check([*model_names(folder), *OWN])
+    return folder
+
+
+def find(config: ReorderConfig) -> Found:
+    """The texts, and the run or the encoder; ``ValueError`` names what is missing. Nothing is loaded yet."""
+    source = open_source(config.run) if config.run is not None else None
+    run_config = config.run_config() if source is None else config.applied_to(source.config)
+    encoder = starting_point(config, run_config)
+    if source is None:
+        check_reader(run_config)
+        assert encoder is not None
+        check_sizes(run_config, encoder)
+    else:
+        check_run(run_config, source)
+    splits = ("train", None) if config.split == "train" or source is None else (None,)
+    task, examples = read_task(run_config.task, splits, run_config.seed)
+    if source is not None:
+        warn_of_seen(source, {split: examples[split] for split in task.validation})
+    return Found(run_config, task, examples, source, encoder)
+
+
+def starting_point(config: ReorderConfig, run_config: RunConfig) -> EncoderFiles | None:
+    """The pretrained checkpoint, where one is measured or saved."""
+    pretrained = run_config.encoder.pretrained
+    if config.run is not None and config.weights == "trained":
+        return None
+    if pretrained is None:
+        raise ValueError(f"weights=pretrained: run={config.run} started from scratch; use weights=trained")
+    return locate(pretrained)
+
+
+def check_run(run_config: RunConfig, source: Source) -> None:
+    """The widths of the report must fit the run's encoder."""
+    sizes = encoder_sizes({"max_position_embeddings": 1, **model_settings(source)["encoder"]})
+    run_config.width.check_fits(
+        num_layers=sizes.layers, hidden_size=sizes.hidden, num_heads=sizes.heads, intermediate_size=sizes.ffn
+    )

@@ -1,0 +1,233 @@
+"""A trained model, from wherever the user points: a run directory, a checkpoint, a saved model folder or a hub id."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf.errors import OmegaConfBaseException
+
+from sharcs_pl.config import RunConfig, TaskConfig
+from sharcs_pl.config.model import EncoderConfig
+from sharcs_pl.core.errors import DataWarning, KeyFault
+from sharcs_pl.core.hub import why_unreachable_model
+from sharcs_pl.data.files import listed, shown
+from sharcs_pl.data.seen import FILE as SEEN
+from sharcs_pl.data.seen import count_seen, load_seen
+from sharcs_pl.data.spec import UNKNOWN_LABEL, Examples
+from sharcs_pl.models.architectures import OURS, encoder_sizes
+from sharcs_pl.models.folder import check_weights, check_zip, read_json, weight_files
+from sharcs_pl.models.locate import locate
+from sharcs_pl.models.stock_form import read_settings
+from sharcs_pl.models.vocabulary import check_tokenizer, check_vocabulary, num_embeddings
+from sharcs_pl.runs.record import CHECKPOINT_KEY, FILE, read_record, travelling
+from sharcs_pl.runs.files import MARKER, SEEN_TEXTS, model_names
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+    from sharcs_pl.models.routed import SharcsForSequenceClassification
+
+TRAINED = "trained"  # the operating point that every model has, as the model's own config calls it
+TEXT = "text"  # the text column where no run says another
+_REMEDY = "give another checkpoint, or the saved model's folder"
+_GIVE = "give a run directory, a .ckpt file, a model/ folder or a hub id"
+_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+_HUB_FILES = ("*.json", "*.safetensors", "*.txt", "*.model")
+
+
+@dataclass(frozen=True)
+class Source:
+    """`weights`: the folder or checkpoint they lie in; `home`: the folder that results of an evaluation go beside.
+    `recorded`: the config is a run's own, not made up from the model."""
+
+    weights: Path
+    home: Path
+    config: RunConfig
+    recorded: bool = True
+
+
+def open_source(path: str, record_needed: bool = True) -> Source:
+    """What ``run=`` names. ``ValueError`` when it is none of those, or damaged; no model is loaded yet.
+
+    Without ``record_needed`` a model's folder may lack the record of its run. Its ``config`` then is made up from the
+    model: own data with the text column ``text``, and the longest input that tokenizer and encoder take.
+    """
+    place = Path(path).expanduser()
+    if place.is_file():
+        return _checkpoint(place)
+    if (place / MARKER).is_file():
+        return _run_directory(place)
+    if (place / "config.json").is_file():
+        return _model_folder(place, place.absolute().parent, record_needed)
+    if place.is_dir():
+        raise ValueError(f"run={path} holds neither a run nor a saved model; {_GIVE}")
+    if not _HUB_ID.fullmatch(path):
+        raise ValueError(f"run={path} does not exist; {_GIVE}")
+    return _model_folder(_from_hub(path), Path.cwd(), record_needed)
+
+
+def _run_directory(place: Path) -> Source:
+    config = _config(read_json(place / MARKER).get("config"), place)
+    checkpoints = [place / "checkpoints" / name for name in ("best.ckpt", "last.ckpt", "last.prev.ckpt")]
+    model = place / "model"
+    saved = [model] if model_names(model) else []  # it may hold files of the user's alone
+    for weights in [*saved, *checkpoints]:
+        if weights.exists():
+            _check_weights(weights)
+            return Source(weights, place, config)
+    raise ValueError(f"run={place} has no checkpoint yet; let it train for an epoch")
+
+
+def _model_folder(place: Path, home: Path, record_needed: bool) -> Source:
+    record = place / FILE
+    if record.is_file():
+        _check_weights(place)
+        return Source(place, home, _config(_with_places(read_json(record), place.absolute().parent), place))
+    if record_needed:
+        raise ValueError(f"run={place} has no {FILE}, which says how it was trained; give a model/ folder of a run")
+    config = _assumed(place)
+    _check_weights(place)
+    return Source(place, home, config, recorded=False)
+
+
+def _assumed(place: Path) -> RunConfig:
+    """What is known of a run that left no record."""
+    settings = _settings(place)
+    try:
+        longest = encoder_sizes(settings["encoder"]).max_tokens
+    except KeyFault as error:
+        raise error.of(f"run={place}") from error
+    tokenizer = place / "tokenizer_config.json"
+    limit = read_json(tokenizer).get("model_max_length") if tokenizer.is_file() else None
+    task = TaskConfig(name="own", text=TEXT, label="label", max_length=int(min(limit or longest, longest)))
+    return RunConfig(task=task, encoder=EncoderConfig(name="custom", pretrained=str(place)))
+
+
+def _from_hub(name: str) -> Path:
+    """The folder of a model on the hub: brought up to date where the hub answers, else as it was cached."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    why = why_unreachable_model("run", name, f"; {_GIVE}")
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(_HUB_FILES), local_files_only=why is not None))
+    except LocalEntryNotFoundError as error:
+        raise ValueError(
+            f"run={name} does not exist here, nor in the local cache of the Hugging Face hub, which cannot be reached "
+            f"({why or type(error).__name__}); {_GIVE}"
+        ) from error
+
+
+def _checkpoint(place: Path) -> Source:
+    _check_weights(place)
+    record = read_checkpoint(place)[CHECKPOINT_KEY]["config"]
+    folder = place.absolute().parent
+    home = folder.parent if folder.name == "checkpoints" else folder
+    return Source(place, home, _config(_with_places(record, home), place))
+
+
+def _with_places(record: Any, run: Path) -> Any:
+    """The record as the run directory around keeps it, with its files' places, where it is this record's."""
+    marker = run / MARKER
+    whole = read_json(marker).get("config") if isinstance(record, dict) and marker.is_file() else None
+    return whole if isinstance(whole, dict) and travelling(whole) == travelling(record) else record
+
+
+def _check_weights(weights: Path) -> None:
+    if weights.is_file():
+        return check_zip(weights, _REMEDY)
+    for path in weight_files(weights):
+        check_weights(path, _REMEDY)
+    check_vocabulary(f"run={weights}", weights, read_json(weights / "config.json"))
+    return None
+
+
+def _config(record: Any, place: Path) -> RunConfig:
+    if not isinstance(record, dict):
+        raise ValueError(f"run={place} does not say how it was trained; train it again with this version")
+    try:
+        return read_record(record)
+    except (ValueError, OmegaConfBaseException) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"run={place} was written by another version, its record does not fit: {reason}") from error
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A run's checkpoint, its tensors mapped from the file; nothing in it is executed."""
+    import pickle
+
+    import torch
+
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        raise ValueError(f"{path} is no checkpoint that can be read safely; {_REMEDY}") from error
+    if not isinstance(found, dict) or CHECKPOINT_KEY not in found:
+        raise ValueError(f"{path} is not a checkpoint of this project; {_REMEDY}")
+    return found
+
+
+def model_settings(source: Source) -> dict[str, Any]:
+    """The model's own config as it is stored. ``ValueError`` when it is no model of this project."""
+    if source.weights.is_dir():
+        return _settings(source.weights)
+    found = saved_settings(source.weights)
+    check_served(found, source.weights)
+    return found
+
+
+def saved_settings(weights: Path) -> dict[str, Any]:
+    """The config of any model that a run left: a stock checkpoint, with the record of its run, is one of one width."""
+    if weights.is_dir():
+        return read_settings(weights, stock_too=(weights / FILE).is_file())
+    return read_checkpoint(weights)[CHECKPOINT_KEY]["model"]
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    found = saved_settings(folder)
+    check_served(found, folder)
+    if found.get("model_type") != "sharcs" or not isinstance(found.get("encoder"), dict):
+        kind = shown(found.get("model_type"))
+        raise ValueError(f"run={folder} is no model of this project: its config.json has model_type={kind}")
+    return found
+
+
+def check_served(settings: dict[str, Any], place: Path) -> None:
+    """``ValueError`` unless it is a model of widths that runs on all tokens."""
+    skims = bool(settings.get("skim"))
+    if skims or settings.get("model_type") in OURS[1:]:
+        has = "skips tokens on the way" if skims else "has no widths but exits or skipped tokens"
+        raise ValueError(
+            f"run={place} {has}, which this command does not serve; use sharcs evaluate, or its class in Python"
+        )
+
+
+def thresholds_of(settings: dict[str, Any], point: str | None) -> Any:
+    """What ``point=`` routes by, as stored; None for the rule of training. ``ValueError`` lists the points there."""
+    points = settings.get("operating_points") or {}
+    name = point or settings.get("operating_point") or TRAINED
+    if name == TRAINED:
+        return None
+    if name not in points:
+        raise ValueError(f"point={name}: this model has no such operating point; it has {listed([TRAINED, *points])}")
+    return points[name]["thresholds"]
+
+
+def model_digest(source: Source, settings: dict[str, Any]) -> str:
+    """Hash of weights, tokenizer and config, but for the operating points, which come and go."""
+    kept = {key: value for key, value in settings.items() if key not in ("operating_points", "operating_point")}
+    digest = hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode())
+    weights = source.weights
+    files = [*weight_files(weights), weights / "tokenizer.json"] if weights.is_dir() else [weights]
+    for path in filter(Path.is_file, files):
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:32]
+
+
