@@ -140,16 +140,16 @@ def test_an_outcome_is_replaced_only_when_asked_and_other_files_never(bare: Path
 def test_a_change_of_function_is_refused_and_nothing_is_saved(
     bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import sharcs_pl.models.order as order
+    from sharcs_pl.pipeline import reordering
 
-    real = order.reorder
+    real = reordering.reorder
 
     def faulty(stock: Any, wanted: Any) -> None:
         real(stock, wanted)
         with torch.no_grad():
             stock.bert.encoder.layer[1].output.dense.weight.neg_()
 
-    monkeypatch.setattr(order, "reorder", faulty)
+    monkeypatch.setattr(reordering, "reorder", faulty)
     with pytest.raises(ValueError, match="bert cannot be reordered: its logits would change by"):
         do(tmp_path / "o", f"encoder.pretrained={bare}", "encoder=custom")
     assert not (tmp_path / "o").exists()
