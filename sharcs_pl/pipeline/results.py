@@ -31,7 +31,7 @@ from sharcs_pl.models.saved import save_model
 from sharcs_pl.pipeline.build import Run
 from sharcs_pl.runs.card import write_card
 from sharcs_pl.runs.card_contents import METRICS
-from sharcs_pl.runs.files import SEEN_TEXTS, written
+from sharcs_pl.runs.files import PREDICTION_COLUMNS, SEEN_TEXTS, written
 from sharcs_pl.runs.record import FILE
 from sharcs_pl.training.logging import log_results
 
@@ -172,9 +172,6 @@ def write_predictions(path: Path, predictions: Predictions, cost: Cost, task: Ta
             texts = examples.texts[uid]
             chosen = quoting if any("\r" in text for text in texts) else writer
             chosen.writerow([uid, *answer, rung, int(spent[rung]), *texts])
-
-
-PREDICTION_COLUMNS = ("uid", "label", "prediction", "confidence", "rung", "macs")
 
 
 def _answers(predictions: Predictions, labels: tuple[str, ...] | None) -> Sequence[list[str]]:

@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from sharcs_pl.core.files import write_text
-from sharcs_pl.core.exits import ExitLadder
-from sharcs_pl.core.ladder import Ladder
-from sharcs_pl.core.skim import SkimLadder
 from sharcs_pl.core.text import markdown, one_line
-from sharcs_pl.core.widths import WidthLadder
-from sharcs_pl.data.spec import metric_name
-from sharcs_pl.models.architectures import OURS, EncoderSizes, encoder_sizes
 from sharcs_pl.models.configuration import TRAINED
-from sharcs_pl.models.folder import read_json
-from sharcs_pl.models.locate import local_folder
-from sharcs_pl.models.stock_form import obstacle, of_stock, read_settings
+from sharcs_pl.models.stock_form import obstacle
 from sharcs_pl.runs.card_contents import Contents
-from sharcs_pl.runs.record import FILE
 from sharcs_pl.runs.files import CARD
 
 _CITATION = """\

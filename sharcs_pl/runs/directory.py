@@ -14,19 +14,19 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from sharcs_pl.launch.cluster import check_started, check_sweep
-from sharcs_pl.config.command_line import user_errors
 from sharcs_pl.config import RunConfig, check_logger, conf_dir
+from sharcs_pl.config.command_line import user_errors
 from sharcs_pl.config.plain import run_from_plain
 from sharcs_pl.core.files import write_text
-from sharcs_pl.runs.lock import check_free
-from sharcs_pl.launch.slurm import SlurmJob
-from sharcs_pl.runs.identity import Facts, config_differences, data_differences, listed
+from sharcs_pl.launch.cluster import check_started, check_sweep
 from sharcs_pl.launch.processes import is_alone, is_main
+from sharcs_pl.launch.slurm import SlurmJob
 from sharcs_pl.models.folder import read_json
 from sharcs_pl.models.locate import local_folder
 from sharcs_pl.models.teachers import teacher_folder
 from sharcs_pl.runs.files import LOCK, MARKER, check_no_collisions, check_no_strangers, clear, list_run, own_files
+from sharcs_pl.runs.identity import Facts, config_differences, data_differences, listed
+from sharcs_pl.runs.lock import check_free
 
 
 class RunState(Enum):

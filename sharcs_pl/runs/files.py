@@ -16,6 +16,7 @@ LOCK = ".hydra/run.lock"
 LISTED = ".hydra/files.json"
 CARD = "README.md"
 SEEN_TEXTS = f".hydra/{SEEN}"
+PREDICTION_COLUMNS = ("uid", "label", "prediction", "confidence", "rung", "macs")  # of predictions.tsv, texts follow
 
 _HYDRA = ("config.yaml", "hydra.yaml", "overrides.yaml", "lightning.yaml", SEEN)
 FIGURES = (

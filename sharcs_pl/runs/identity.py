@@ -18,10 +18,10 @@ from omegaconf import OmegaConf
 from sharcs_pl.config import RunConfig
 from sharcs_pl.config.run import DISPLAY_KEYS, PROCESS_KEYS
 from sharcs_pl.data.seen import hash_texts
-from sharcs_pl.runs.inputs import Inputs
 from sharcs_pl.models.folder import SENTENCEPIECE_FILES, TOKENIZER_FILES, weight_files
 from sharcs_pl.models.locate import local_folder
 from sharcs_pl.models.teachers import teacher_folder
+from sharcs_pl.runs.inputs import Inputs
 
 # What does not shape the result, or is fixed by another key.
 _IGNORED = (

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from sharcs_pl.config import RunConfig, TaskConfig
+from sharcs_pl.core.errors import DataWarning
 from sharcs_pl.core.files import previous
 from sharcs_pl.data.few import few_rows_note
 from sharcs_pl.data.files import check_file
 from sharcs_pl.data.own import OwnSource, load_own, take_share
-from sharcs_pl.core.errors import DataWarning
 from sharcs_pl.data.synthetic import graded_examples
 from sharcs_pl.data.tasks import GRADED, Examples, TaskSpec, get_task, load_examples, subset_examples
 from sharcs_pl.models.architectures import check_norm_after_cut, check_skimmable

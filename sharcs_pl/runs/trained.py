@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,24 +13,18 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sharcs_pl.config import RunConfig, TaskConfig
 from sharcs_pl.config.model import EncoderConfig
-from sharcs_pl.core.errors import DataWarning, KeyFault
+from sharcs_pl.core.errors import KeyFault
 from sharcs_pl.core.hub import why_unreachable_model
 from sharcs_pl.data.files import listed, shown
-from sharcs_pl.data.seen import FILE as SEEN
-from sharcs_pl.data.seen import count_seen, load_seen
-from sharcs_pl.data.spec import UNKNOWN_LABEL, Examples
 from sharcs_pl.models.architectures import OURS, encoder_sizes
 from sharcs_pl.models.folder import check_weights, check_zip, read_json, weight_files
-from sharcs_pl.models.locate import locate
 from sharcs_pl.models.stock_form import read_settings
-from sharcs_pl.models.vocabulary import check_tokenizer, check_vocabulary, num_embeddings
+from sharcs_pl.models.vocabulary import check_vocabulary
+from sharcs_pl.runs.files import MARKER, model_names
 from sharcs_pl.runs.record import CHECKPOINT_KEY, FILE, read_record, travelling
-from sharcs_pl.runs.files import MARKER, SEEN_TEXTS, model_names
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
-
-    from sharcs_pl.models.routed import SharcsForSequenceClassification
+    pass
 
 TRAINED = "trained"  # the operating point that every model has, as the model's own config calls it
 TEXT = "text"  # the text column where no run says another
@@ -229,5 +222,3 @@ def model_digest(source: Source, settings: dict[str, Any]) -> str:
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:32]
-
-

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sharcs_pl.config import RunConfig
 from sharcs_pl.data.delimited import cells_of_any_size
+from sharcs_pl.runs.files import PREDICTION_COLUMNS
 
 if TYPE_CHECKING:
     from sharcs_pl.config.calibrate import CalibrateConfig
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from sharcs_pl.runs.trained import Source
 
 PREDICTIONS = "predictions.tsv"
-_NO_TEXTS = ("uid", "label", "prediction", "confidence", "rung", "macs")  # its columns beside the texts
 
 
 def split_of(config: CalibrateConfig, run: RunConfig) -> str | None:
@@ -54,7 +54,7 @@ def _validated(source: Source) -> set[tuple[str, ...]]:
         return set()
     with path.open(newline="", encoding="utf-8") as file, cells_of_any_size():
         rows = csv.DictReader(file, delimiter="\t")
-        return {tuple(cell for name, cell in row.items() if name not in _NO_TEXTS) for row in rows}
+        return {tuple(cell for name, cell in row.items() if name not in PREDICTION_COLUMNS) for row in rows}
 
 
 def digest_of(examples: Examples) -> str:

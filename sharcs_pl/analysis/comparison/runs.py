@@ -19,12 +19,12 @@ from typing import Any
 from sharcs_pl.core.text import check_plain_name, one_line
 from sharcs_pl.data.delimited import cells_of_any_size
 from sharcs_pl.data.spec import METRICS_BY_KIND, metric_name
+from sharcs_pl.runs.files import PREDICTION_COLUMNS
 
 OWN = ""  # the control's name of a method's own rule
 _WHOLE = 0.98  # of the stock model's cost
 KNOWN_METRICS = tuple(dict.fromkeys(name for names in METRICS_BY_KIND.values() for name in names))
 RESULTS, MARKER = "metrics.json", ".hydra/run.json"
-_NO_TEXTS = ("uid", "label", "prediction", "confidence", "rung", "macs")  # columns of predictions.tsv
 # Not part of what tells one configuration from another.
 _NOT_PART = {
     "seed", "overwrite", "ckpt_path", "logger", "method.match", "checkpoint.save_last", "checkpoint.every_n_epochs",
@@ -210,7 +210,9 @@ def read_answers(path: Path) -> Answers | None:
     with path.open(newline="", encoding="utf-8") as file, cells_of_any_size():
         for row in csv.DictReader(file, delimiter="\t"):
             rows.append((row["uid"], row["label"], row["prediction"]))
-            texts = [cell for name, cell in row.items() if name not in _NO_TEXTS]  # their names depend on the source
+            texts = [
+                cell for name, cell in row.items() if name not in PREDICTION_COLUMNS
+            ]  # their names depend on the source
             digest.update(json.dumps([row["uid"], row["label"], *texts]).encode() + b"\n")
     if not rows or not rows[0][1]:
         return None
