@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sharcs_pl.config.command_line import read_command, user_errors
 from sharcs_pl.config.export import ExportConfig
-from sharcs_pl.core.files import whole_folder, write_text
+from sharcs_pl.core.files import write_text
 from sharcs_pl.core.finite import write_json
 from sharcs_pl.core.version import __version__
 from sharcs_pl.core.widths import WidthLadder
@@ -21,8 +21,8 @@ from sharcs_pl.models.architectures import OURS, check_written_out, encoder_size
 from sharcs_pl.models.folder import read_json, weight_files
 from sharcs_pl.models.stock_form import NARROW, obstacle
 from sharcs_pl.pipeline.console import quiet, shown
-from sharcs_pl.runs.directory import check_writable
 from sharcs_pl.runs.loading import load_model, load_tokenizer
+from sharcs_pl.runs.outputs import check_output_folder, whole_output
 from sharcs_pl.runs.trained import Source, model_settings, open_source, saved_settings
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def export_stock(config: ExportConfig) -> Exported:
     """The widest sub-network as a folder that stock transformers reads, with tokenizer and card."""
     source = open_source(config.run, record_needed=False)
     check_stock(config, saved_settings(source.weights))
-    folder = output_folder(config)
+    folder = check_output_folder(config.output, EXPORTED, config.overwrite, [EXPORTED])
     quiet()
     from sharcs_pl.inference.export import Exported
     from sharcs_pl.inference.stock import names, save_stock
@@ -85,7 +85,7 @@ def export_stock(config: ExportConfig) -> Exported:
 
     model, tokenizer = load_model(source), load_tokenizer(source)
     longest = encoder_sizes(model.config.encoder).max_tokens
-    with whole_folder(folder) as part:
+    with whole_output(folder, [EXPORTED]) as part:
         difference = save_stock(model, part)
         tokenizer.model_max_length = min(source.config.task.max_length, longest)
         tokenizer.save_pretrained(part)
@@ -116,18 +116,6 @@ def check_stock(config: ExportConfig, settings: dict[str, Any]) -> None:
             f"rung={config.rung} has no stock form: its layers are narrow {NARROW}; give rung={ladder.top}, or "
             "format=onnx"
         )
-
-
-def output_folder(config: ExportConfig) -> Path:
-    """The folder to write; ``ValueError`` when it holds something that is not an earlier export."""
-    folder = Path(config.output).expanduser()
-    check_writable(folder, "output")
-    if folder.is_dir() and any(folder.iterdir()):
-        if not (folder / EXPORTED).is_file():
-            raise ValueError(f"output={config.output} holds other files; give a new folder")
-        if not config.overwrite:
-            raise ValueError(f"output={config.output} exists; add overwrite=true, or give another folder")
-    return folder
 
 
 def contents(source: Source, settings: dict[str, Any]) -> Contents:

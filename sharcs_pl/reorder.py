@@ -8,7 +8,8 @@ from typing import Any
 from sharcs_pl.config.command_line import read_command, user_errors
 from sharcs_pl.config.reorder import ReorderConfig
 from sharcs_pl.pipeline.console import quiet
-from sharcs_pl.runs.reordering_inputs import check_output, find
+from sharcs_pl.runs.outputs import check_output_folder
+from sharcs_pl.runs.reordering_inputs import FILE, OWN, find
 
 
 def main() -> None:
@@ -19,7 +20,7 @@ def main() -> None:
 
 def run(config: ReorderConfig) -> dict[str, Any]:
     """Measure, reorder, check, save and print; returns what ``reorder.json`` holds."""
-    output = check_output(config)
+    output = check_output_folder(config.output, FILE, config.overwrite, OWN)
     found = find(config)
     quiet()
     from sharcs_pl.pipeline.reordering import reorder_encoder

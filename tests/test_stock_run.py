@@ -182,6 +182,13 @@ def test_an_earlier_export_alone_is_replaced(runs: Path, tmp_path: Path) -> None
     # It may be given away, and names no place of this machine.
     texts = [path.read_text() for path in (tmp_path / "out").iterdir() if path.suffix in (".json", ".md")]
     assert not [text for text in texts if str(runs) in text]
+    (tmp_path / "out" / "mine.txt").write_text("x")
+    (tmp_path / "out" / "vocab.txt").write_text("x")
+    with pytest.raises(ValueError, match=r"out/vocab.txt is there and was not written by this command"):
+        export.run(made(ExportConfig, **given, overwrite=True))
+    (tmp_path / "out" / "vocab.txt").unlink()
+    export.run(made(ExportConfig, **given, overwrite=True))
+    assert (tmp_path / "out" / "mine.txt").read_text() == "x"
 
 
 def test_a_regression_says_so(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,9 @@ from transformers import PreTrainedTokenizerFast
 from sharcs_pl.analysis.reordering.importance import Importance, draw_importance, measure, write_importance
 from sharcs_pl.analysis.reordering.narrow import CUTS, KEPT, NarrowLogits, narrow_logits
 from sharcs_pl.config.reorder import ReorderConfig
-from sharcs_pl.core.files import files_below, whole_folder
 from sharcs_pl.core.finite import write_json
 from sharcs_pl.core.screen import Screen
 from sharcs_pl.core.widths import WidthLadder
-from sharcs_pl.core.written import LIST, Written
 from sharcs_pl.data.sampler import EvalDataset
 from sharcs_pl.data.spec import metric_name
 from sharcs_pl.data.table import TokenTable
@@ -31,9 +29,9 @@ from sharcs_pl.models.pretrained import load_checkpoint
 from sharcs_pl.models.router import task_loss
 from sharcs_pl.pipeline.build import build_table, build_tokenizer
 from sharcs_pl.pipeline.console import shown
-from sharcs_pl.runs.files import model_names
 from sharcs_pl.runs.inputs import Inputs
 from sharcs_pl.runs.loading import load_model, load_tokenizer
+from sharcs_pl.runs.outputs import whole_output
 from sharcs_pl.runs.reordering_inputs import FILE, OWN, Found
 from sharcs_pl.training.head import fit_head
 
@@ -192,17 +190,12 @@ def save(
 
     stock, missing = final_weights(config, found, loaded, outcome)
     weights = {name: value for name, value in stock.state_dict().items() if name not in missing}
-    listed = Written.into(output)
-    owned = listed.names() or {*model_names(output), *OWN}
-    with whole_folder(output, [*owned, LIST]) as folder:
+    with whole_output(output, OWN) as folder:
         stock.save_pretrained(folder, state_dict=weights)
         loaded.tokenizer.save_pretrained(folder)
         write_importance(folder / "importance.parquet", outcome.importance, outcome.order)
         draw_importance(outcome.importance, outcome.order, folder / "importance.png")
         write_json(folder / FILE, record)
-        names = files_below(folder)
-        replace(listed, known=frozenset(owned)).check(names)
-        Written.into(folder).add(names)
 
 
 def final_weights(config: ReorderConfig, found: Found, loaded: Loaded, outcome: Outcome) -> tuple[Any, set[str]]:

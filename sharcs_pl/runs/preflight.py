@@ -22,8 +22,8 @@ from sharcs_pl.runs.inputs import Inputs, read_inputs
 @dataclass(frozen=True)
 class Preflight:
     """A checked run. `job`: the SLURM job it belongs to; `resumes`: whether the directory's run is gone on with, and
-    `decided` whether that is sure already. `facts` and `seen`, which identify the contents of the inputs and the training
-    texts, are known to the first process alone."""
+    `decided` whether that is sure already. `facts` and `seen`, which identify the contents of the inputs and the
+    training texts, are known to the first process alone."""
 
     inputs: Inputs
     job: SlurmJob | None

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from sharcs_pl.config import RunConfig
 from sharcs_pl.config.reorder import ReorderConfig
-from sharcs_pl.core.written import Written
 from sharcs_pl.data.tasks import Examples, TaskSpec
 from sharcs_pl.models.architectures import encoder_sizes
 from sharcs_pl.models.locate import EncoderFiles, locate
-from sharcs_pl.runs.directory import check_writable
-from sharcs_pl.runs.files import model_names
 from sharcs_pl.runs.inputs import check_reader, check_sizes, read_task
 from sharcs_pl.runs.loading import warn_of_seen
 from sharcs_pl.runs.trained import Source, model_settings, open_source
@@ -31,21 +27,6 @@ class Found:
     examples: dict[str, Examples]
     source: Source | None
     encoder: EncoderFiles | None
-
-
-def check_output(config: ReorderConfig) -> Path:
-    """The folder to write; ``ValueError`` when it holds something that is not an earlier reordering."""
-    folder = Path(config.output).expanduser()
-    check_writable(folder, "output")
-    if folder.is_dir() and any(folder.iterdir()):
-        if not (folder / FILE).is_file():
-            raise ValueError(f"output={config.output} holds other files; give a new folder")
-        if not config.overwrite:
-            raise ValueError(f"output={config.output} exists; add overwrite=true, or give another folder")
-        listed = Written.into(folder)
-        if listed.names():  # an older version kept no list
-            listed.check([*model_names(folder), *OWN])
-    return folder
 
 
 def find(config: ReorderConfig) -> Found:

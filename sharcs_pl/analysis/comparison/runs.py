@@ -210,9 +210,8 @@ def read_answers(path: Path) -> Answers | None:
     with path.open(newline="", encoding="utf-8") as file, cells_of_any_size():
         for row in csv.DictReader(file, delimiter="\t"):
             rows.append((row["uid"], row["label"], row["prediction"]))
-            texts = [
-                cell for name, cell in row.items() if name not in PREDICTION_COLUMNS
-            ]  # their names depend on the source
+            # The names of the texts' columns depend on the source.
+            texts = [cell for name, cell in row.items() if name not in PREDICTION_COLUMNS]
             digest.update(json.dumps([row["uid"], row["label"], *texts]).encode() + b"\n")
     if not rows or not rows[0][1]:
         return None
