@@ -10,12 +10,12 @@ class DataWarning(UserWarning):
 
 
 class KeyFault(ValueError):
-    """A value that cannot be used, with the config key that gave it.
+    """An unusable value, together with the config key that gave it.
 
-    A function below the commands names the key of ``sharcs train``. A command that calls it for a key of its own raises
+    A function that several commands call names the key of ``sharcs train``. A command whose key has another name raises
     ``error.of(key)``.
 
-    Attributes: key, such as ``width.multipliers``; fault, the text that follows the key.
+    Attributes: key, such as ``width.multipliers``; fault, the text that follows the key in the message.
     """
 
     def __init__(self, key: str, fault: str) -> None:
@@ -27,20 +27,23 @@ class KeyFault(ValueError):
         return f"{self.key}{self.fault}"
 
     def of(self, key: str) -> KeyFault:
-        """Return the same fault, told of another key."""
+        """Return a copy of this fault that names another key."""
         return KeyFault(key, self.fault)
 
 
 class Diverged(Exception):
-    """Training reached a loss, weights or answers that are not finite. The command says so in one line and ends with
-    exit code 1; a sweep names the job and goes on."""
+    """Training reached a loss, weights or predictions that are not finite.
+
+    The command reports it in one line and exits with code 1. A sweep names the failed job and continues."""
 
 
 class Interrupted(BaseException):
-    """A signal stopped the run. It is no KeyboardInterrupt, which Lightning answers by leaving the process, and no
-    Exception, which launchers take for the job's result.
+    """A signal stopped the run.
 
-    Attributes: signal; code: the exit code to leave with; requeued: whether SLURM starts the job again.
+    This is not a KeyboardInterrupt, because Lightning exits the process on one. It is not an Exception, because
+    launchers record an Exception as the job's result.
+
+    Attributes: signal; code, the exit code of the process; requeued, True if SLURM starts the job again.
     """
 
     def __init__(self, number: int, code: int | None = None, requeued: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""The ladder and the cost of early exits: an exit is to depth what a rung is to width.
+"""The ladder and the cost of early exits. Each exit is a rung.
 
 Legend: `B` batch, `D` hidden, `C` classes, `E` exits.
 """
@@ -17,7 +17,7 @@ from sharcs_pl.core.ladder import Rung
 
 @dataclass(frozen=True)
 class ExitLadder:
-    """The layers after which a sample may stop, counted from 1, shallow first; the last is the encoder's."""
+    """The layers after which a sample may stop, counted from 1, in increasing order up to the encoder's last layer."""
 
     layers: tuple[int, ...]
     kind: ClassVar[str] = "exit"
@@ -25,7 +25,8 @@ class ExitLadder:
 
     @classmethod
     def of(cls, exits: Sequence[int] | None, num_layers: int) -> ExitLadder:
-        """All layers for None. ``ValueError`` naming ``method.exits`` unless they increase up to the last layer."""
+        """Build a ladder, for None with an exit after every layer. Raise ``ValueError`` naming ``method.exits`` unless
+        the exits increase and end with the last layer."""
         layers = tuple(range(1, num_layers + 1)) if exits is None else tuple(exits)
         if not layers or layers[-1] != num_layers or layers[0] < 1 or list(layers) != sorted(set(layers)):
             raise ValueError(f"method.exits={list(layers)} must increase and end with {num_layers}, the last layer")
@@ -36,24 +37,24 @@ class ExitLadder:
 
     @property
     def top(self) -> int:
-        """The exit after the last layer."""
+        """The index of the exit after the last layer."""
         return len(self.layers) - 1
 
     def rungs(self) -> list[Rung]:
-        """The names of all exits."""
+        """Return the names of all exits."""
         return [Rung(f"layer_{x}", f"exit after layer {x}", f"after layer {x}", layer=x) for x in self.layers]
 
     def labels(self) -> list[str]:
-        """Texts such as "layer_2", for tables and files."""
+        """Return the labels of all exits, such as "layer_2", for tables and files."""
         return [rung.label for rung in self.rungs()]
 
 
 @dataclass(frozen=True)
 class ExitCost:
-    """MACs per sample of an encoder that stops early: the layers run, and every head on the way.
+    """MACs per sample of an encoder with early exits. A sample pays for its layers and for every head on the way.
 
-    `linear`: heads of one Linear D -> C; else D -> D -> C. `learned`: a Linear D -> 1 says at each exit but the last
-    whether to stop.
+    `linear`: each early head is one Linear D -> C, otherwise D -> D -> C. `learned`: a Linear D -> 1 at each exit but
+    the last decides whether to stop.
     """
 
     shape: EncoderShape
@@ -63,20 +64,20 @@ class ExitCost:
     has_router: bool = False
 
     def rung_macs(self, lengths: np.ndarray) -> np.ndarray:
-        """MACs up to and with each exit, int64 [B, E]. `lengths`: tokens, int [B]."""
+        """Return the MACs up to and including each exit, int64 [B, E]. `lengths`: tokens, int [B]."""
         depth = np.array(self.ladder.layers)
         layers = full_layer_macs(self.shape, lengths)[:, None] * depth
         return embedding_macs(self.shape, lengths)[:, None] + layers + np.cumsum(self.exit_macs())
 
     def exit_macs(self) -> list[int]:
-        """MACs of each exit's own head and certainty, E of them; the last head is the encoder's own."""
+        """Return the MACs of each exit's head and stop decision, E values. The last head is the encoder's own."""
         size, whole = self.shape.hidden_size, head_macs(self.shape, self.shape.hidden_size)
         own = (size * self.shape.num_labels if self.linear else whole) + size * self.learned
         return [own] * self.ladder.top + [whole]
 
     def dense_macs(self, lengths: np.ndarray) -> np.ndarray:
-        """MACs of the stock model, int64 [B]."""
+        """Return the MACs of the stock model, int64 [B]."""
         return stock_macs(self.shape, lengths)
 
     def tried_macs(self, lengths: np.ndarray) -> None:
-        """None: an exit already pays for those before it, so a cascade of exits is the method itself."""
+        """Return None. A cascade of exits is the method itself, since each exit already pays for the earlier ones."""

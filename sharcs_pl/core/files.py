@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written beside, then renamed."""
+"""Atomic writes of files and folders, which are written under a temporary name and then renamed."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from pathlib import Path
 
 @contextmanager
 def whole_file(path: Path, suffix: str = ".part") -> Iterator[Path]:
-    """A path to write to, ``path`` with a suffix, which becomes ``path`` when the block ends well and vanishes when it
-    does not."""
+    """Yield a temporary path, ``path`` with a suffix, to write a file to.
+
+    It is renamed to ``path`` when the block succeeds and removed when the block raises."""
     part = path.with_name(path.name + suffix)
     try:
         yield part
@@ -23,10 +24,10 @@ def whole_file(path: Path, suffix: str = ".part") -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(path: Path, owned: Collection[str] | None = None) -> Iterator[Path]:
-    """The same for a folder; an old one is replaced.
+    """Yield a temporary folder, which replaces the folder ``path`` when the block succeeds.
 
-    With ``owned``, only those names in an old one are; its other files stay, and ``config.json`` is moved last, so that
-    a half-moved folder has none.
+    With ``owned``, only these names are replaced in an existing folder and its other files stay. ``config.json`` is
+    moved last, so that a half-moved folder has none.
     """
     part = path.with_name(path.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
@@ -53,17 +54,17 @@ def _move_into(part: Path, path: Path, owned: Collection[str]) -> None:
 
 
 def files_below(folder: Path) -> list[str]:
-    """The names of all files in a folder and those below it, as seen from it."""
+    """Return the sorted paths of all files below a folder, relative to it."""
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir())
 
 
 def previous(path: Path) -> Path:
-    """Where the file that ``path`` replaced is kept: ``last.prev.ckpt`` beside ``last.ckpt``."""
+    """Return the path that keeps the predecessor of ``path``: ``last.prev.ckpt`` beside ``last.ckpt``."""
     return path.with_name(f"{path.stem}.prev{path.suffix}")
 
 
 def sync_folder(folder: Path) -> None:
-    """Force renames in a folder to the disk, where the file system can."""
+    """Force renames in a folder to the disk if the file system supports it."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         with suppress(OSError):
@@ -73,6 +74,6 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file in UTF-8, whole."""
+    """Write a text file in UTF-8, atomically."""
     with whole_file(path) as part:
         part.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""JSON that never holds NaN or infinity. Loads no torch."""
+"""JSON files without NaN or infinity. Loads no torch."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from sharcs_pl.core.files import write_text
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write plain types as a JSON file, whole. ``ValueError`` names a number that JSON cannot hold; nothing is written
-    then."""
+    """Write plain types as a JSON file, atomically.
+
+    Raise ``ValueError`` naming a number that JSON cannot hold, and write nothing."""
     fault = not_finite(value)
     if fault is not None:
         raise ValueError(f"{path}: {fault} is not a finite number, which JSON cannot hold; nothing is written")
@@ -20,7 +21,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def not_finite(value: Any, name: str = "the value") -> str | None:
-    """Where in plain types a float is NaN or infinite, as ``rungs.0.value``; None where none is."""
+    """Return the path of a float that is NaN or infinite, such as ``rungs.0.value``, or None if all are finite."""
     if isinstance(value, float):
         return None if math.isfinite(value) else name
     if isinstance(value, dict):
@@ -34,7 +35,7 @@ def not_finite(value: Any, name: str = "the value") -> str | None:
 
 
 def without_nan(value: Any) -> Any:
-    """The same plain types with null for every float that JSON cannot hold."""
+    """Return a copy of plain types with None in place of every float that JSON cannot hold."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):

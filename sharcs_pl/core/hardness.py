@@ -1,9 +1,9 @@
-"""How hard each training sample is, and which rungs that makes it a member of (SHARCS, arXiv 2310.12126).
+"""Hardness scores of training samples, and the rungs they make each sample a member of (SHARCS, arXiv 2310.12126).
 
 Every epoch gives each sample one score, from the rung it ran on. The last `window` scores of a sample decide its
-memberships. torch is imported where it is used: checking a config needs the names and ranges of scores, not torch.
+memberships. torch is imported inside functions, because checking a config needs only the names and ranges of scores.
 
-Legend: `B` batch, `C` classes, `W` rungs, `S` samples, `K` window, `R` samples recorded so far in the epoch.
+Legend: `B` batch, `C` classes, `W` rungs, `S` samples, `R` samples recorded so far in the epoch.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ _NOT_SEEN = np.iinfo(np.int32).max
 
 
 def score_range(kind: str, regression: bool) -> tuple[float, float]:
-    """Lowest and highest score there can be, to check bounds against. Raises `ValueError` naming `hardness.score`."""
+    """Return the lowest and highest possible score. Raise `ValueError` naming `hardness.score` for an unknown kind."""
     _check_kind(kind)
     return (0.0, math.inf) if kind == "entropy" and not regression else (0.0, 1.0)
 
 
 def sample_scores(logits: Tensor, labels: Tensor, kind: str, label_range: float | None = None) -> Tensor:
-    """Scores of a batch, float32 [B], without gradient.
+    """Return the scores of a batch, float32 [B], without gradient.
 
-    `logits` [B, C] and `labels` [B]. `kind` "confidence": probability of the true class; "entropy": of the prediction,
-    in nats. With `label_range` (regression, `logits` [B, 1]): 1 - min(1, |prediction - label| / label_range), whatever
-    the kind. Raises `ValueError` naming `hardness.score`.
+    `logits`: [B, C]. `labels`: [B]. `kind`: "confidence" is the probability of the true class, "entropy" is the entropy
+    of the predicted distribution in nats. With `label_range` (regression, `logits` [B, 1]) the score is
+    1 - min(1, |prediction - label| / label_range) for every kind. Raise `ValueError` naming `hardness.score`.
     """
     import torch
 
@@ -49,7 +49,8 @@ def sample_scores(logits: Tensor, labels: Tensor, kind: str, label_range: float 
 
 
 class Recorded(NamedTuple):
-    """An epoch so far, tensors [R] by rising uid: uids int64, scores float32, rungs int8, steps int32."""
+    """The records of the current epoch, tensors [R] in order of uid: uids int64, scores float32, rungs int8, steps
+    int32."""
 
     uids: Tensor
     scores: Tensor
@@ -58,10 +59,10 @@ class Recorded(NamedTuple):
 
 
 class HardnessBuffer:
-    """The last `window` scores of every training sample, and those of the epoch being recorded.
+    """The last `window` scores of every training sample, and the scores of the epoch being recorded.
 
-    `num_epochs` counts the epochs closed, so it is also the index of the epoch being recorded. Memory: 4 bytes per
-    sample and epoch of the window, and 9 more per sample. Raises `ValueError` naming `hardness.window`.
+    `num_epochs` is the number of closed epochs, and so the index of the epoch being recorded. Memory: 4 bytes per
+    sample and epoch of the window, plus 9 per sample. Raise `ValueError` naming `hardness.window` if it is below 1.
     """
 
     def __init__(self, num_samples: int, window: int) -> None:
@@ -77,11 +78,11 @@ class HardnessBuffer:
         return self._ring.shape[1]
 
     def record(self, uids: Any, scores: Any, rungs: Any, steps: Any = 0) -> None:
-        """Notes scores of the current epoch; a sample keeps the score of its first occurrence in the epoch.
+        """Record scores of the current epoch. A sample keeps the score of its first occurrence in the epoch.
 
-        `uids`, `scores`, `rungs`: 1-D tensors or arrays of one length, on any device. First is the lowest `steps`
-        (one optimizer step, or one per sample), then the earliest call, then the earliest place in the call: so ranks
-        merge to the same table whatever their number.
+        `uids`, `scores`, `rungs`: 1-D tensors or arrays of one length, on any device. `steps`: one optimizer step, or
+        one per sample. Occurrences are ordered by step, then by call, then by position in the call, so that any number
+        of ranks merges to the same table.
         """
         uids, scores, rungs = _array(uids, np.int64), _array(scores, np.float32), _array(rungs, np.int8)
         assert uids.shape == scores.shape == rungs.shape == (len(uids),), "record wants 1-D arrays of one length"
@@ -94,7 +95,7 @@ class HardnessBuffer:
         self._scores[at], self._rungs[at], self._steps[at] = scores[first], rungs[first], steps[first]
 
     def recorded(self) -> Recorded:
-        """The current epoch's table so far, to send to another rank's `merge`."""
+        """Return the records of the current epoch, to send to another rank's `merge`."""
         import torch
 
         uids = self._seen()
@@ -102,22 +103,22 @@ class HardnessBuffer:
         return Recorded(*map(torch.from_numpy, columns))
 
     def merge(self, tables: Iterable[Sequence[Any]]) -> None:
-        """Makes the current epoch's table anew from every rank's `recorded()`, in the order of ranks."""
+        """Rebuild the records of the current epoch from every rank's `recorded()`, in the order of ranks."""
         self._open_epoch()
         for table in tables:
             self.record(*table)
 
     def close_epoch(self) -> None:
-        """Ends the epoch: its scores take the place of the oldest in the window."""
+        """End the epoch. Its scores replace the oldest ones in the window."""
         self._ring[self.num_epochs % self.window] = self._scores
         self.num_epochs += 1
         self._open_epoch()
 
     def memberships(self, bounds: Sequence[tuple[float, float]]) -> np.ndarray | None:
-        """Which rungs each sample is a member of, bool [S, W]; None until `window` epochs are closed.
+        """Return the memberships of samples in rungs, bool [S, W], or None until `window` epochs are closed.
 
-        `bounds`: (lo, hi) per rung, both included: a member when lo <= min and max <= hi over its last `window`
-        scores. Member of none, or without a score in one of those epochs: the top rung.
+        `bounds`: (lo, hi) per rung, both included. A sample is a member of a rung if lo <= min and max <= hi over its
+        last `window` scores. A sample that fits no rung or lacks one of these scores is a member of the top rung.
         """
         if self.num_epochs < self.window:
             return None
@@ -130,12 +131,12 @@ class HardnessBuffer:
         return members
 
     def epoch_table(self) -> dict[str, np.ndarray]:
-        """The epoch being recorded, by rising `uid`: "uid" int64, "score" float32, "rung" int8; seen samples only."""
+        """Return columns of the samples seen this epoch by rising uid: "uid" int64, "score" float32, "rung" int8."""
         uids = self._seen()
         return {"uid": uids, "score": self._scores[uids], "rung": self._rungs[uids]}
 
     def state_dict(self) -> dict[str, Any]:
-        """A copy of everything, the half-recorded epoch too, in tensors and ints (for weights-only checkpoints)."""
+        """Return a copy of the state with the half-recorded epoch, in tensors and ints for weights-only checkpoints."""
         import torch
 
         arrays = {"ring": self._ring, "scores": self._scores, "rungs": self._rungs, "steps": self._steps}
@@ -143,7 +144,7 @@ class HardnessBuffer:
         return {"num_epochs": self.num_epochs, **tensors}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from a `state_dict()`; raises `ValueError` when it is of another window or number of samples."""
+        """Load a `state_dict()`. Raise `ValueError` if it has another window or another number of samples."""
         window, samples = state["ring"].shape
         if window != self.window:
             raise ValueError(f"hardness.window: the checkpoint was written with {window}, the run has {self.window}")
@@ -170,7 +171,7 @@ def _check_kind(kind: str) -> None:
 
 
 def _array(values: Any, dtype: type) -> np.ndarray:
-    # A bfloat16 tensor has no numpy twin, and a device's tensor no numpy at all.
+    # numpy has no bfloat16 and cannot read a tensor on a device.
     if hasattr(values, "detach"):
         values = values.detach().cpu()
         values = values.float() if values.is_floating_point() else values

@@ -1,4 +1,4 @@
-"""Whether the Hugging Face hub answers: asked once, for a few seconds and without retries."""
+"""Probes of the Hugging Face hub. Each asks once, waits a few seconds and does not retry."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ PROBE_SECONDS = 5.0
 
 
 def why_unreachable(name: str, kind: str = "model") -> str | None:
-    """Return why the hub does not answer about a repository (`kind`: ``model`` or ``dataset``); None when it does.
+    """Return why the hub does not answer about a repository, or None if it does. `kind`: ``model`` or ``dataset``.
 
-    Raises what the hub itself says of the repository: ``HFValidationError`` for a name that no repository can have, and
-    ``HfHubHTTPError``, of which ``GatedRepoError`` and ``RepositoryNotFoundError`` are kinds.
+    Raise ``HFValidationError`` for a name that no repository can have. Raise ``HfHubHTTPError``, the base of
+    ``GatedRepoError`` and ``RepositoryNotFoundError``, if the hub refuses the request.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
@@ -27,10 +27,10 @@ def why_unreachable(name: str, kind: str = "model") -> str | None:
 
 
 def why_unreachable_model(key: str, name: str, otherwise: str) -> str | None:
-    """Return why the hub does not answer about the model ``key=name``; None when it does.
+    """Return why the hub does not answer about the model ``key=name``, or None if it does.
 
-    ``ValueError`` when the hub refuses the model: it asks for a login, or there is no such model; ``otherwise`` then
-    says what to give. ``HFValidationError`` as `why_unreachable`.
+    Raise ``ValueError`` if the model needs a login or does not exist. ``otherwise`` ends the latter message.
+    Raise ``HFValidationError`` for a name that no repository can have.
     """
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 

@@ -1,4 +1,4 @@
-"""What every ladder says of its rungs, whether these are widths, early exits or thresholds of token skimming."""
+"""The interface of ladders, whose rungs are widths, early exits or thresholds of token skimming."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import ClassVar, Protocol
 
 @dataclass(frozen=True)
 class Rung:
-    """How one rung is named.
+    """The names of one rung.
 
-    Attributes: label, such as ``0.25``, ``layer_2`` or ``keep_0.5``, for columns and files; title, a row of a table;
-    place, which completes "every text …"; the fact of its kind: width as a fraction of the full one, layer counted from
-    1, keep as a probability, None where the kind has no such fact.
+    Attributes: label, such as ``0.25``, ``layer_2`` or ``keep_0.5``, for columns and files; title, the name of its row
+    in a table; place, which completes "every text …"; width, as a fraction of the full one; layer, counted from 1, of
+    an exit, else None; keep, the threshold of a skimming rung as a probability, else None.
     """
 
     label: str
@@ -24,10 +24,10 @@ class Rung:
 
 
 class Ladder(Protocol):
-    """Rungs in the order of their cost, the cheapest first.
+    """Rungs in increasing order of cost.
 
-    Attributes: kind, one of ``width``, ``exit`` and ``threshold``; control, the name in ``curve.csv`` of the rows that
-    put every sample on one rung.
+    Attributes: kind, one of ``width``, ``exit`` and ``threshold``; control, the name of the rows in ``curve.csv`` with
+    every sample on one rung.
     """
 
     kind: ClassVar[str]
@@ -37,13 +37,13 @@ class Ladder(Protocol):
 
     @property
     def top(self) -> int:
-        """The most expensive rung, which is the stock model."""
+        """The index of the most expensive rung, which is the stock model."""
         ...
 
     def rungs(self) -> list[Rung]:
-        """The names of all rungs."""
+        """Return the names of all rungs."""
         ...
 
     def labels(self) -> list[str]:
-        """The labels of all rungs."""
+        """Return the labels of all rungs."""
         ...

@@ -1,8 +1,7 @@
-"""Texts that OmegaConf takes as they are.
+"""Texts escaped so that OmegaConf takes them literally.
 
-It fills in ``${…}`` wherever a text holds it. Of what the user wrote for Hydra that is wanted, and happens once, when
-Hydra composes. After that, and in whatever was found in a file, a dollar is a dollar: the environment of whoever reads
-a file is not for its author to ask for.
+OmegaConf resolves every ``${…}`` in a text. This is wanted once, for the user's own config, when Hydra composes it.
+Later texts and texts from files stay literal, so that the author of a file cannot read the environment of its reader.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ _INTERPOLATION = re.compile(r"(\\*)\$\{")
 
 
 def literal(value: Any) -> Any:
-    """The same plain value with every text escaped, so that OmegaConf gives it back as it is."""
+    """Return a copy of a plain value with every text escaped, so that OmegaConf returns it unchanged."""
     if isinstance(value, str):
         return _INTERPOLATION.sub(lambda found: rf"{2 * found.group(1)}\${{", value)
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""What is fixed about each method and each stop rule; docs/methods.md describes them. Loads no torch."""
+"""The fixed properties of each method and each stop rule, which docs/methods.md describes. Loads no torch."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class MethodFacts:
-    """A method as its config sees it.
+    """The properties of a method that its config depends on.
 
-    Attributes: options, the keys ``method.*`` that it reads, every other one stays null; needs, the options that it
-    cannot do without; widths, which widths its model has: ``all`` of ``width.multipliers``, ``full``, ``one``, or
-    ``none`` (early exits, skimming); routed, whether hardness deals the training samples to widths.
+    Attributes: options, the keys ``method.*`` that it reads, while every other one stays null; needs, the required
+    options; widths, the widths of its model: ``all`` of ``width.multipliers``, ``full``, ``one``, or ``none`` (early
+    exits, skimming); routed, True if hardness assigns the training samples to widths.
     """
 
     options: tuple[str, ...]
@@ -23,8 +23,9 @@ class MethodFacts:
 
 @dataclass(frozen=True)
 class StopFacts:
-    """The range of a stop rule's threshold, its default, and whether the rule serves a regression. The threshold of
-    patience is a count."""
+    """The range and default of a stop rule's threshold. The threshold of patience is a count.
+
+    Attributes: low; high; default; for_regression, True if the rule also works for a regression."""
 
     low: float
     high: float

@@ -1,7 +1,7 @@
-"""The epoch plan: which samples every optimizer step holds, and which rank runs them (SHARCS, arXiv 2310.12126).
+"""The epoch plan, which assigns samples to optimizer steps and ranks (SHARCS, arXiv 2310.12126).
 
-A plan is a pure function of (memberships, token lengths, seed, epoch, config). It lists the epoch's optimizer steps;
-a step has slots, a slot holds at most one batch of one rung, and the number of processes only assigns slots to ranks.
+A plan is a pure function of (memberships, token lengths, seed, epoch, config). It lists the epoch's optimizer steps.
+A step has slots, and a slot holds at most one batch of one rung. The number of processes only assigns slots to ranks.
 A plan stores one flat array of sample indices per bucket, never a list of batches.
 
 Legend: `S` samples, `W` rungs, `K` batches of a bucket. A *bucket* is the training samples of a rung.
@@ -20,18 +20,18 @@ import numpy as np
 
 FILLS = ("repeat", "none")
 
-# Sorting by length inside this many batches: wide enough to group, narrow enough that batches differ between epochs.
+# Samples are sorted by length within so many batches, enough to group them and few enough to vary batches by epoch.
 _MEGA_BATCHES = 50
 
 
 @dataclass(frozen=True)
 class PlanConfig:
-    """How an epoch is cut into steps.
+    """The settings that divide an epoch into steps.
 
     `batch_size`: samples per slot and step, over all processes. `batches_per_step`: slots of a step, at least
-    `num_rungs` (0: `num_rungs`). `fill`: "repeat" small buckets towards the largest, each sample at most `repeat_cap`
-    times, or "none". `min_steps`: repeat (beyond the cap) until the epoch has so many steps; for one rung only.
-    Raises `ValueError` naming the key.
+    `num_rungs`; 0 stands for `num_rungs`. `fill`: "repeat" repeats small buckets up to the size of the largest, each
+    sample at most `repeat_cap` times; "none" repeats nothing. `min_steps`: least steps of an epoch, reached by
+    repeating beyond the cap; for one rung only. Raise `ValueError` naming the key of an invalid value.
     """
 
     batch_size: int
@@ -58,11 +58,11 @@ class PlanConfig:
 
 @dataclass(frozen=True, eq=False)
 class PlannedBatch:
-    """One batch of a step, or one rank's shard of it.
+    """A batch of a step, or one rank's shard of it.
 
-    `indices`: the samples, int [n], on this rank (a shard may be empty). `count`: samples of the whole batch over all
-    ranks, above 0. `num_batches`: batches that the step holds over all ranks. `shard`: this rank's place among those
-    that share the slot.
+    `indices`: the samples on this rank, int [n]; a shard may be empty. `count`: samples of the whole batch over all
+    ranks, above 0. `num_batches`: batches of the step over all ranks. `shard`: index of this rank among the ranks that
+    share the slot.
     """
 
     slot: int
@@ -77,8 +77,8 @@ class PlannedBatch:
 class Bucket:
     """The samples of a rung, repeated, grouped by length and cut into batches.
 
-    `slots`: the step's slots that belong to it. `order`: sample indices [n], int32 or int64. `begins`: [K], where each
-    batch starts in `order`, in the order in which they are run. Batch b runs in step b // len(slots).
+    `slots`: the slots of every step that belong to the bucket. `order`: sample indices [n], int32 or int64. `begins`:
+    start of each batch in `order`, [K], in running order. Batch b runs in step b // len(slots).
     """
 
     rung: int
@@ -92,7 +92,7 @@ class Bucket:
         return math.ceil(len(self.begins) / len(self.slots))
 
     def at(self, step: int) -> list[tuple[int, np.ndarray]]:
-        """(slot, sample indices) of each batch in a step; none once the bucket is exhausted."""
+        """Return (slot, sample indices) of each batch in a step, an empty list once the bucket is exhausted."""
         begins = self.begins[step * len(self.slots) : (step + 1) * len(self.slots)]
         return [(slot, self.order[b : b + self.batch_size]) for slot, b in zip(self.slots, begins, strict=False)]
 
@@ -105,10 +105,10 @@ class Bucket:
 
 @dataclass(frozen=True, eq=False)
 class EpochPlan:
-    """One epoch's optimizer steps, the same for every rank and every number of processes.
+    """The optimizer steps of an epoch, equal on every rank and for every number of processes.
 
-    `bucket_sizes`: distinct samples per rung, int64 [W]. `rungs`: the rung each sample was drawn for, int8 [S].
-    `memberships`: bool [S, W], what the router is taught, or None while everything runs on the top rung.
+    `bucket_sizes`: distinct samples per rung, int64 [W]. `rungs`: the rung drawn for each sample, int8 [S].
+    `memberships`: targets of the router, bool [S, W], or None while everything runs on the top rung.
     """
 
     epoch: int
@@ -120,17 +120,17 @@ class EpochPlan:
     batches_per_step: int
 
     def step(self, s: int) -> list[PlannedBatch]:
-        """The batches of a step by slot, whole; only the slots that hold something."""
+        """Return the whole batches of a step in order of slot, without empty slots."""
         assert 0 <= s < self.num_steps, f"step {s} of {self.num_steps}"
         held = [(slot, bucket.rung, found) for bucket in self.buckets for slot, found in bucket.at(s)]
         held.sort(key=lambda batch: batch[0])
         return [PlannedBatch(slot, rung, 0, found, len(found), len(held)) for slot, rung, found in held]
 
     def local(self, s: int, rank: int, world: int) -> list[PlannedBatch]:
-        """A rank's share of a step; together the ranks run exactly the step.
+        """Return a rank's share of a step. Together the ranks run exactly the step.
 
-        Fewer ranks than slots: a rank has a contiguous run of slots. More: `world / slots` ranks share a slot, and
-        shard j of them takes every so many-th sample from j on. Raises `ValueError` as `check_world` does.
+        With fewer ranks than slots, a rank has a contiguous run of slots. With more, `world / slots` ranks share a
+        slot, and shard j has the samples j, j + world / slots, ... Raise `ValueError` if `check_world` does.
         """
         check_world(world, self.batches_per_step)
         assert 0 <= rank < world, f"rank {rank} of {world}"
@@ -140,14 +140,14 @@ class EpochPlan:
         return [_shard(batch, shard, sharers) for batch in mine]
 
     def bucket_weights(self) -> np.ndarray:
-        """Each rung's samples per slot over the mean of that, float64 [W]: 1 for all where every slot holds as many."""
+        """Return each rung's samples per slot divided by the mean over slots, float64 [W]; equal slots give 1."""
         slots = np.ones(len(self.bucket_sizes))
         for bucket in self.buckets:
             slots[bucket.rung] = len(bucket.slots)
         return self.bucket_sizes / slots * self.batches_per_step / max(1, self.bucket_sizes.sum())
 
     def digest(self) -> str:
-        """A hash of everything the plan holds, to compare ranks and resumed runs."""
+        """Return a hash of the whole plan, to compare ranks and resumed runs."""
         arrays = [self.rungs] if self.memberships is None else [self.rungs, self.memberships]
         names: list[object] = [self.epoch, self.num_steps, self.batches_per_step, self.memberships is None]
         for bucket in self.buckets:
@@ -160,7 +160,7 @@ class EpochPlan:
         return state.hexdigest()
 
     def token_slots(self, lengths: np.ndarray) -> int:
-        """Token places the epoch computes, padding included: the sum over batches of samples times the longest.
+        """Return the tokens computed in the epoch with padding: the sum over batches of samples times longest length.
 
         `lengths`: tokens per sample, int [S].
         """
@@ -170,9 +170,9 @@ class EpochPlan:
 def make_plan(
     memberships: np.ndarray | None, lengths: np.ndarray, config: PlanConfig, *, seed: int, epoch: int
 ) -> EpochPlan:
-    """Plans an epoch. Pure: the same arguments give the same plan in any process, and are left as they were.
+    """Plan an epoch. The function is pure: equal arguments give equal plans in any process, and are not modified.
 
-    `memberships`: bool [S, W], at least one rung per sample, or None: everything on the top rung (the first epochs).
+    `memberships`: bool [S, W], at least one rung per sample, or None for all on the top rung (the first epochs).
     `lengths`: tokens per sample, int [S]. `seed` and `epoch`: at least 0. A member of several rungs is drawn for one.
     """
     rungs = _draw_rungs(memberships, len(lengths), config.num_rungs, np.random.default_rng([seed, epoch, 0]))
@@ -190,7 +190,7 @@ def make_plan(
 
 
 def check_world(world: int, batches_per_step: int) -> None:
-    """Raises `ValueError` naming `trainer.devices` unless `world` divides the step's slots or is a multiple of them."""
+    """Raise `ValueError` naming `trainer.devices` unless `world` divides the number of slots or is a multiple of it."""
     if world < 1 or (batches_per_step % world and world % batches_per_step):
         divisors = [str(size) for size in range(1, batches_per_step + 1) if batches_per_step % size == 0]
         raise ValueError(
@@ -208,7 +208,7 @@ def _draw_rungs(
     assert memberships.dtype == np.bool_, f"memberships are {memberships.dtype}, not bool"
     counts = memberships.sum(axis=1, dtype=np.int8)
     assert counts.all(), "a sample is a member of no rung"
-    # Rung by rung instead of one [S, W] table of ranks: a tenth of the memory at ten million samples.
+    # A loop over rungs needs a tenth of the memory of one [S, W] table of ranks at ten million samples.
     chosen = (generator.random(samples, dtype=np.float32) * counts).astype(np.int8)
     rungs, passed = np.zeros(samples, dtype=np.int8), np.zeros(samples, dtype=np.int8)
     for rung in range(num_rungs):
@@ -225,7 +225,7 @@ def _assign_slots(sizes: Sequence[int], config: PlanConfig) -> list[tuple[int, .
 
 
 def _targets(sizes: Sequence[int], slots: Sequence[tuple[int, ...]], config: PlanConfig) -> list[int]:
-    """Samples of each bucket after repeating: the longest bucket's samples per slot, or as far as the cap lets it."""
+    """Return the samples of each bucket after repeating it to the longest bucket's samples per slot, or to its cap."""
     held = [(size, len(own)) for size, own in zip(sizes, slots, strict=True)]
     if config.fill == "none":
         return [_at_least(size, width * config.batch_size, config.min_steps) for size, width in held]
@@ -252,15 +252,15 @@ def _order(
 
 
 def _repeat(samples: np.ndarray, target: int, generator: np.random.Generator) -> np.ndarray:
-    """Whole shuffled copies, then the beginning of another: nobody is ahead of another by more than one."""
+    """Return whole shuffled copies and a part of one more, so that counts of samples differ by at most one."""
     copies = [generator.permutation(samples) for _ in range(math.ceil(target / len(samples)))]
     return np.concatenate(copies)[:target]
 
 
 def _group_by_length(order: np.ndarray, lengths: np.ndarray, copy: int, mega: int) -> None:
-    """Sorts by length inside each mega-batch, in place, but never across two copies of the bucket.
+    """Sort by length within each mega-batch, in place, but never across two copies of the bucket.
 
-    Sorted together, a small bucket's copies of one sample would all land in the same batch.
+    Sorting across copies would put all copies of a sample of a small bucket into one batch.
     """
     total = len(order)
     edges = np.unique(np.concatenate([np.arange(0, total, copy), np.arange(0, total, mega), [total]]))

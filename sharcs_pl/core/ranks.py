@@ -1,4 +1,4 @@
-"""What the processes of a run tell each other beside gradients. torch is imported where it is used."""
+"""Communication between the processes of a run other than gradients. torch is imported inside functions."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ T = TypeVar("T")
 
 
 def all_ranks(value: T) -> list[T]:
-    """Every process's value in the order of ranks, on every process; alone, just this one's.
+    """Return the values of all processes in the order of ranks; a single process gets a list of its own value.
 
-    A collective: every process must call it, at the same point. Tensors should lie on the CPU.
+    This is a collective, so every process must call it at the same point. Tensors should lie on the CPU.
     """
     import torch.distributed as dist
 
@@ -22,7 +22,7 @@ def all_ranks(value: T) -> list[T]:
 
 
 def this_rank() -> int:
-    """The place of this process in `all_ranks`."""
+    """Return the rank of this process, 0 without distributed training."""
     import torch.distributed as dist
 
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0

@@ -1,4 +1,4 @@
-"""The terminal, for texts that hold names from anywhere."""
+"""A console for texts that contain untrusted names."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from sharcs_pl.core.text import printable
 
 
 class Screen(Console):
-    """A rich console on which every text is only a text, in cells and titles of tables too: a bracket opens no markup,
-    ``:name:`` draws no emoji, nothing is highlighted, and control characters are written out."""
+    """A rich console that prints every text literally, also in cells and titles of tables.
+
+    It interprets no markup and no ``:emoji:``, highlights nothing, and prints control characters escaped."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **options)

@@ -1,4 +1,4 @@
-"""The ladder and the cost of token skimming: a rung is a threshold on a token's probability to be kept.
+"""The ladder and the cost of token skimming. Each rung is a threshold on a token's probability to be kept.
 
 Legend: `B` batch, `L` tokens, `D` hidden, `K` layers, `W` thresholds.
 """
@@ -14,12 +14,12 @@ from sharcs_pl.core.flops import EncoderShape, embedding_macs, full_layer_macs, 
 from sharcs_pl.core.ladder import Rung
 
 THRESHOLDS = (0.95, 0.8, 0.5, 0.2, 0.0)  # the last keeps every token
-TRAINED = 2  # 0.5: what training decides by
+TRAINED = 2  # the rung of 0.5, the threshold of training
 
 
 @dataclass(frozen=True)
 class SkimLadder:
-    """Thresholds from the one that keeps the fewest tokens to 0, which keeps all."""
+    """Decreasing thresholds, from the one that keeps the fewest tokens to 0, which keeps all."""
 
     thresholds: tuple[float, ...] = THRESHOLDS
     kind: ClassVar[str] = "threshold"
@@ -30,15 +30,15 @@ class SkimLadder:
 
     @property
     def top(self) -> int:
-        """Every token kept."""
+        """The index of the threshold that keeps every token."""
         return len(self.thresholds) - 1
 
     def rungs(self) -> list[Rung]:
-        """The names of all thresholds."""
+        """Return the names of all thresholds."""
         return [Rung(f"keep_{x:g}", f"tokens kept from {x:g}", f"at threshold {x:g}", keep=x) for x in self.thresholds]
 
     def labels(self) -> list[str]:
-        """Texts such as "keep_0.5", for tables and files."""
+        """Return the labels of all thresholds, such as "keep_0.5", for tables and files."""
         return [rung.label for rung in self.rungs()]
 
 
@@ -52,21 +52,22 @@ class SkimCost:
     has_router: bool = False
 
     def macs(self, lengths: np.ndarray, kept: np.ndarray) -> np.ndarray:
-        """MACs of a pass, int64 [B]: `lengths` tokens [B] come in, `kept` [B, K] run in each layer. Every layer's
-        predictor (D -> units -> 1) reads the tokens that the layer below ran on."""
+        """Return the MACs of a pass, int64 [B]. `lengths`: input tokens [B]. `kept`: tokens in each layer [B, K].
+
+        Every layer's predictor (D -> units -> 1) reads the tokens of the layer below."""
         entering = np.concatenate([np.asarray(lengths)[:, None], kept[:, :-1]], axis=1).sum(1)
         predictors = predictor_macs(self.shape, entering, self.predictor_size)
         layers = sum(full_layer_macs(self.shape, column) for column in kept.T)
         return embedding_macs(self.shape, lengths) + predictors + layers + head_macs(self.shape, self.shape.hidden_size)
 
     def rung_macs(self, lengths: np.ndarray) -> np.ndarray:
-        """The most that a pass at each threshold can cost, int64 [B, W]: nothing skipped."""
+        """Return the highest possible MACs at each threshold, with no token skipped, int64 [B, W]."""
         kept = np.repeat(np.asarray(lengths)[:, None], self.shape.num_layers, axis=1)
         return np.repeat(self.macs(lengths, kept)[:, None], len(self.ladder), axis=1)
 
     def dense_macs(self, lengths: np.ndarray) -> np.ndarray:
-        """MACs of the stock model, int64 [B]."""
+        """Return the MACs of the stock model, int64 [B]."""
         return stock_macs(self.shape, lengths)
 
     def tried_macs(self, lengths: np.ndarray) -> None:
-        """None: there is no cascade over thresholds."""
+        """Return None, since there is no cascade over thresholds."""

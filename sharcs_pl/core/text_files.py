@@ -1,4 +1,4 @@
-"""What separates the cells of a text file and which encoding it is in, as keys of a command say it."""
+"""Delimiters and encodings of text files, as the keys of a command give them."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from difflib import get_close_matches
 from encodings.aliases import aliases
 
 DELIMITER_NAMES = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
-"""What a shell does not let through as it is has a name."""
+"""Names for delimiters that a shell would interpret."""
 
 _NO_CHARSETS = {"idna", "punycode", "unicode-escape", "raw-unicode-escape"}  # Python's own ways of spelling characters
 
 
 def delimiter_of(key: str, value: str) -> str:
-    """The character that a value names; ``ValueError`` naming ``key`` where it can separate no cells.
+    """Return the character that a value names. Raise ``ValueError`` naming ``key`` if it cannot separate cells.
 
-    A letter or a digit is refused: it is what a shell leaves of ``\\t``.
+    Letters and digits are refused, because a shell turns ``\\t`` into a letter.
     """
     found = {**DELIMITER_NAMES, "\\t": "\t"}.get(value.lower(), value)
     if len(found) != 1 or found.isalnum() or found in '"\r\n':
@@ -26,12 +26,12 @@ def delimiter_of(key: str, value: str) -> str:
 
 
 def delimiter_name(character: str) -> str:
-    """The value of a key that stands for this character."""
+    """Return the value of a key that stands for a character."""
     return next((name for name, each in DELIMITER_NAMES.items() if each == character), character)
 
 
 def encoding_of(key: str, name: str) -> str:
-    """Python's name of an encoding of texts; ``ValueError`` naming ``key`` and the closest ones where there is none."""
+    """Return Python's name of a text encoding. Raise ``ValueError`` naming ``key`` and close names if it is unknown."""
     found = _charset(name)
     if found is None:
         known = sorted({*aliases, *aliases.values()})
@@ -46,7 +46,7 @@ def encoding_of(key: str, name: str) -> str:
 def _charset(name: str) -> str | None:
     try:
         found = codecs.lookup(name).name
-        "".encode(name)  # what is no encoding of texts refuses to
+        "".encode(name)  # raises for a codec that does not encode text
     except (LookupError, ValueError):
         return None
     return None if found in _NO_CHARSETS else found

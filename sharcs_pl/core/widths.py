@@ -1,7 +1,7 @@
 """The ladder of widths: exact fractions of an encoder's sizes (SHARCS, arXiv 2310.12126).
 
-A width 0 < r <= 1 exists only in yaml and inside `WidthLadder`; everywhere else a *rung* is an index into the
-ladder, narrow first. Fractions are exact, so that `r * size` is either whole or refused, never rounded.
+A width 0 < r <= 1 exists only in yaml and inside `WidthLadder`. Everywhere else a *rung* is an index into the ladder,
+narrow first. Fractions are exact, so that `r * size` is either whole or refused, never rounded.
 
 Legend: `D` hidden, `N` heads, `F` feed-forward.
 """
@@ -22,13 +22,13 @@ CUTS = ("full", "heads_ffn")
 
 _MOST_LISTED = 16
 
-# Far above any hidden size's useful denominator, far below what two doubles could confuse.
+# Far above the useful denominators of any hidden size, and low enough that no two fractions share a double.
 _MAX_DENOMINATOR = 10_000
 
 
 @dataclass(frozen=True)
 class WidthLadder:
-    """Widths in increasing order; the last one is 1, the full width, but where there is one width alone.
+    """Widths in increasing order. The last one is 1, the full width, except in a ladder of a single width.
 
     `widths`: exact fractions of the encoder's sizes, without unit.
     """
@@ -49,10 +49,10 @@ class WidthLadder:
 
     @classmethod
     def parse(cls, multipliers: Sequence[float | int | str | Fraction]) -> WidthLadder:
-        """Reads widths such as `[0.25, "1/3", 1]`.
+        """Parse widths such as `[0.25, "1/3", 1]`.
 
-        A float is read as the decimal it prints as, or as the fraction it is nearest to (`1 / 3`).
-        Raises `ValueError` naming `width.multipliers` when one is no number, or they do not increase up to 1.
+        A float is read as the decimal that it prints as, or as the nearest simple fraction if it equals it (`1 / 3`).
+        Raise `ValueError` naming `width.multipliers` if one is no number, or if they do not increase up to 1.
         """
         if isinstance(multipliers, str) or not isinstance(multipliers, Sequence):
             raise KeyFault("width.multipliers", f": {multipliers!r} is not a list, such as [0.25, 1]")
@@ -72,9 +72,9 @@ class WidthLadder:
         return range(self.top)
 
     def size(self, rung: int, full: int) -> int:
-        """`r * full` of a rung, for a full size of any kind.
+        """Return the size `r * full` of a rung, for a full size of any kind.
 
-        Raises `ValueError` when that is not whole or below 1 (`check` says so earlier, and lists what fits).
+        Raise `ValueError` if it is not whole or below 1. `check` raises earlier and lists the widths that fit.
         """
         assert 0 <= rung < len(self.widths), f"rung {rung} of a ladder of {len(self.widths)}"
         size = self.widths[rung] * full
@@ -85,10 +85,10 @@ class WidthLadder:
         return int(size)
 
     def check(self, *, hidden_size: int, num_heads: int, intermediate_size: int, reduction: str = "slice") -> None:
-        """Refuses widths that cut a head, a hidden dim or a feed-forward neuron in two.
+        """Raise `ValueError` if a width cuts a head, a hidden dim or a feed-forward neuron in two.
 
         `reduction="learned"` pools groups of D / D_i neighbouring dims, so it also needs whole inverses.
-        Raises `ValueError` naming `width.multipliers` and the widths that fit, or `width.reduction`.
+        The error names `width.multipliers` and the widths that fit, or `width.reduction`.
         """
         if reduction not in REDUCTIONS:
             raise ValueError(f"width.reduction: {reduction!r} is none of {', '.join(REDUCTIONS)}")
@@ -99,18 +99,18 @@ class WidthLadder:
             raise KeyFault("width.multipliers", f": {'; '.join(faults)}. Widths that fit this encoder: {fitting}")
 
     def rungs(self) -> list[Rung]:
-        """The names of all rungs."""
+        """Return the names of all rungs."""
         return [_rung(width) for width in self.widths]
 
     def labels(self) -> list[str]:
-        """Texts such as "0.25", "1/3" and "1", for tables and configs; `parse` reads them back exactly."""
+        """Return labels such as "0.25", "1/3" and "1" for tables and configs, which `parse` reads back exactly."""
         return [_label(width) for width in self.widths]
 
 
 def check_split(split_layer: int, num_layers: int) -> None:
-    """Raises `ValueError` naming `width.split_layer` unless 1 <= split_layer < num_layers.
+    """Raise `ValueError` naming `width.split_layer` unless 1 <= split_layer < num_layers.
 
-    The split layer is the number of full-width layers: the router needs one below it, the narrow tail one above it.
+    The split layer is the number of full-width layers. The router needs one below it and the narrow tail one above it.
     """
     if not 1 <= split_layer < num_layers:
         fits = f"1 to {num_layers - 1}" if num_layers > 1 else "none: the encoder needs at least 2 layers"
@@ -147,7 +147,7 @@ def _faults(width: Fraction, sizes: dict[str, int], reduction: str) -> list[str]
 
 
 def _fitting(parts: int, reduction: str) -> str:
-    """The widths that fit: p/q in lowest terms leaves every size whole exactly when q divides them all."""
+    """Describe the widths that fit. p/q in lowest terms leaves every size whole exactly if q divides all of them."""
     if parts > _MOST_LISTED:
         return f"1/q where q divides {parts}" if reduction == "learned" else f"every multiple of 1/{parts}"
     widths = [Fraction(part, parts) for part in range(1, parts + 1)]

@@ -1,7 +1,7 @@
-"""What the commands wrote into a folder that may also hold files of the user's: a list of names, kept there.
+"""A list of the files that commands wrote into a folder, kept there to tell them from the user's own files.
 
-A name is listed before it is written, so that a command that is killed knows its own again. A file that is there and
-not in the list is the user's: it is neither replaced nor removed.
+A name is listed before its file is written, so that the list is complete even if the command is killed. A file that is
+not in the list belongs to the user and is neither replaced nor removed.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ LIST = ".sharcs.json"
 
 @dataclass(frozen=True)
 class Written:
-    """The names, relative to `folder`, that commands wrote there; `file` keeps them. `known`: more of them, told by
-    something else than the list."""
+    """The names of the files that commands wrote into `folder`, relative to it.
+
+    `file`: the file that keeps the list. `known`: further names from another source than the list."""
 
     folder: Path
     file: Path
@@ -27,11 +28,11 @@ class Written:
 
     @classmethod
     def into(cls, folder: Path) -> Written:
-        """That of a folder of results, which keeps its list as ``.sharcs.json``."""
+        """Return the list of a results folder, which it keeps as ``.sharcs.json``."""
         return cls(folder, folder / LIST)
 
     def names(self) -> set[str]:
-        """The listed names; none without a list. ``ValueError`` for a damaged one."""
+        """Return the listed names, an empty set without a list. Raise ``ValueError`` if the list is damaged."""
         if not self.file.is_file():
             return set()
         try:
@@ -42,14 +43,14 @@ class Written:
         return names
 
     def add(self, names: Iterable[str]) -> None:
-        """List names that are written from now on."""
+        """Add names to the list before their files are written."""
         known = self.names()
         if (found := known | set(names)) != known:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             write_text(self.file, json.dumps({"files": sorted(found)}, indent=1) + "\n")
 
     def strange(self, names: Iterable[str]) -> Path | None:
-        """The first of the names that is taken by what no command wrote, if any."""
+        """Return the first existing path among the names that no command wrote, or None."""
         known = self.names() | self.known
         for name in names:
             path = self.folder / name
@@ -60,7 +61,7 @@ class Written:
         return None
 
     def check(self, names: Iterable[str], key: str = "output") -> None:
-        """``ValueError`` when one of the names is the user's; ``key`` is what chooses another folder."""
+        """Raise ``ValueError`` naming ``key``, which chooses the folder, if one of the names is a file of the user."""
         strange = self.strange(names)
         if strange is not None:
             raise ValueError(
@@ -69,7 +70,7 @@ class Written:
             )
 
     def claim(self, names: Iterable[str], key: str = "output") -> None:
-        """Check and list the names: what follows may write them."""
+        """Check the names and list them, so that their files may be written."""
         names = list(names)
         self.check(names, key)
         self.add(names)
@@ -80,6 +81,6 @@ def _leads_out(name: str) -> bool:
 
 
 def _in_the_way(folder: Path, path: Path) -> Path | None:
-    """What is no folder and stands where one above the path should be."""
+    """Return what exists in place of a parent folder of the path without being a folder, or None."""
     above = [step for step in path.parents if step != folder and step.is_relative_to(folder)]
     return next((step for step in above if (step.exists() or step.is_symlink()) and not step.is_dir()), None)
