@@ -20,8 +20,7 @@ from sharcs_pl.runs.loading import warn_of_seen
 
 @dataclass(frozen=True)
 class Prepared:
-    """A source with the data it is evaluated on; no model is loaded yet. `seen` counts the texts that it was trained
-    on."""
+    """A source with the texts it is evaluated on, before its model is loaded; `seen` of them were trained on."""
 
     name: str
     source: Source
@@ -97,8 +96,7 @@ def check_audited(config: RunConfig) -> None:
 
 
 def prepare(path: str, source: Source, config: EvaluateConfig, split: str | None = None) -> Prepared:
-    """Read the texts of ``split``, by default of the config's. Raise ``ValueError`` naming what is missing or
-    damaged."""
+    """Read the texts of ``split``, by default the config's. Raise ``ValueError`` naming what is missing or damaged."""
     run_config = config.applied_to(source.config)
     splits = splits_of(run_config, config.split) if split is None else [split]
     try:
