@@ -36,7 +36,7 @@ OF_THE_SWEEP = ("hydra.sweep", "hydra/sweeper", "hydra.launcher", "hydra/launche
 
 
 class SharcsLauncher(BasicLauncher):
-    """Runs one job after the other; one of several processes as a command of its own."""
+    """Runs one job after the other, each of several processes as a command of its own."""
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from sharcs_pl.launch.cluster import one_process
@@ -66,7 +66,7 @@ class SharcsLauncher(BasicLauncher):
 
 
 def job_folder(job: DictConfig) -> Path:
-    """Where Hydra's launchers put this job."""
+    """Return the folder where Hydra's launchers put this job."""
     before = HydraConfig.instance().cfg
     HydraConfig.instance().set_config(job)  # the name may ask for hydra's own keys
     try:
@@ -76,7 +76,7 @@ def job_folder(job: DictConfig) -> Path:
 
 
 def command(job: DictConfig, overrides: Sequence[str], folder: Path) -> list[str]:
-    """The command line of this job alone, which Lightning may start again for its other processes."""
+    """Return the command line of this job alone, which Lightning may start again for its other processes."""
     name, sources = job.hydra.job.config_name, job.hydra.runtime.config_sources
     flags = ["--config-name", name] if name != "train" else []
     flags += [word for source in sources if source.provider == "command-line" for word in ("--config-dir", source.path)]
@@ -85,7 +85,7 @@ def command(job: DictConfig, overrides: Sequence[str], folder: Path) -> list[str
 
 
 def run_command(words: Sequence[str]) -> int:
-    """The command's exit code; ``SystemExit`` when this process was told to end, once the command has."""
+    """Return the command's exit code. Raise ``SystemExit`` when this process was told to end, once it has ended."""
     with subprocess.Popen(words) as process, passed_on(process) as told:
         while True:
             try:
@@ -100,7 +100,7 @@ def run_command(words: Sequence[str]) -> int:
 
 @contextmanager
 def passed_on(process: "subprocess.Popen[bytes]") -> Iterator[list[int]]:
-    """SIGTERM and the signals of a cluster go to the process; the list holds what came."""
+    """Pass SIGTERM and the signals of a cluster on to the process; the list holds the signals that came."""
     told: list[int] = []
 
     def handle(number: int, frame: Any) -> None:
@@ -119,7 +119,7 @@ def passed_on(process: "subprocess.Popen[bytes]") -> Iterator[list[int]]:
 
 
 def job_return(overrides: list[str], job: DictConfig, folder: Path, code: int) -> JobReturn:
-    """What Hydra's sweepers read: the routed metric from ``metrics.json``, or an error."""
+    """Return what Hydra's sweepers read: the routed metric from ``metrics.json``, or an error."""
     done = JobReturn(overrides=overrides, cfg=job, working_dir=str(Path.cwd()))
     done.status = JobStatus.COMPLETED if code == 0 else JobStatus.FAILED
     if code == 0:
@@ -132,5 +132,5 @@ def job_return(overrides: list[str], job: DictConfig, folder: Path, code: int) -
 
 
 def routed_value(folder: Path) -> float:
-    """The result of the run in this directory."""
+    """Return the result of the run in this directory."""
     return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["routed"]["value"]

@@ -27,7 +27,7 @@ from sharcs_pl.runs.directory import check_recipe, run_config
 
 @dataclass
 class SharcsSweeperConf:
-    """Hydra's ``basic`` sweeper, with the same options."""
+    """Hydra's ``basic`` sweeper, with its options unchanged."""
 
     _target_: str = "hydra_plugins.sharcs_sweeper.SharcsSweeper"
     max_batch_size: int | None = None
@@ -63,7 +63,7 @@ class SharcsSweeper(BasicSweeper):
         return [job for batch in self.split_arguments(overrides, None) for job in batch]
 
     def _fault(self, job: Sequence[str]) -> str | None:
-        """Why a job cannot run, as far as its config tells."""
+        """Return why a job cannot run, as far as its config tells, else None."""
         assert self.config is not None
         try:
             check_recipe(job)
@@ -93,7 +93,7 @@ class SharcsSweeper(BasicSweeper):
         return returns
 
     def _look(self, job: Sequence[str], number: int) -> JobReturn:
-        """What a job left in its directory, where the launcher knows of none because one of them was lost."""
+        """Return the result that a job left in its directory, where one lost job cost the launcher's results."""
         config = self._compose(job)
         with open_dict(config):
             config.hydra.job.id = config.hydra.job.num = number
@@ -113,12 +113,12 @@ class SharcsSweeper(BasicSweeper):
 
 
 def is_lost_job(error: Exception) -> bool:
-    """Whether submitit says that a job was cancelled, killed, or ended without a result; told by name, not imported."""
+    """Return True if submitit says that a job was cancelled, killed or left no result; told by name, not imported."""
     return type(error).__module__.startswith("submitit.")
 
 
 def finish(returns: Sequence[JobReturn], left_out: int) -> None:
-    """Print the result of each job, one line each; exit code 2 when a job was bad, 1 when one broke."""
+    """Print the result of each job, one line each; exit with code 2 when a job was bad, 1 when one broke."""
     errors = [error for done in returns if (error := failure(done)) is not None]
     print(f"\n{len(returns) - len(errors)} of {len(returns) + left_out} jobs ended well", file=sys.stderr)
     for done in returns:
@@ -130,13 +130,13 @@ def finish(returns: Sequence[JobReturn], left_out: int) -> None:
 
 
 def failure(done: JobReturn) -> Exception | None:
-    """The exception a job ended with."""
+    """Return the exception a job ended with, if any."""
     value: Any = done._return_value if done.status is JobStatus.FAILED else None
     return value if isinstance(value, Exception) else None
 
 
 def outcome(done: JobReturn) -> str:
-    """A job's value, or what went wrong."""
+    """Return a job's value, or what went wrong."""
     error = failure(done)
     if error is None:
         return f"{done.return_value:.4f}"

@@ -1,4 +1,4 @@
-"""SHARCS on Lightning and Hydra: encoders that choose, per sample, how wide to run.
+"""SHARCS on Lightning and Hydra, for encoders that choose how wide to run for each sample.
 
 Importing the package loads neither torch nor transformers; the names below are loaded when first used.
 """

@@ -1,4 +1,4 @@
-"""``sharcs <command> …``: the same as ``python -m sharcs_pl.<command> …``."""
+"""Entry point of ``sharcs <command> …``, which runs ``python -m sharcs_pl.<command> …``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COMMANDS = {
 
 
 def main() -> None:
-    """Become the command. The process is replaced, not called into: Hydra reads the overrides from ``sys.argv``, and
+    """Replace this process by the command's. It is not called, since Hydra reads the overrides from ``sys.argv`` and
     Lightning relaunches its ranks from it."""
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
         print("usage: sharcs <command> [key=value …]\n\ncommands:")

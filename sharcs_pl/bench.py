@@ -19,13 +19,13 @@ FILES = ("bench.json", "table.txt", "speedup.png")
 
 
 def main() -> None:
-    """Run the command: one line and exit code 2 for a mistake."""
+    """Run the command; a mistake is one line on stderr and exit code 2."""
     with user_errors(BenchConfig):
         run(read_command("bench", BenchConfig, sys.argv[1:]))
 
 
 def run(config: BenchConfig) -> dict[str, Any]:
-    """Measure, print and write; returns what ``bench.json`` holds."""
+    """Measure, print and write; return the contents of ``bench.json``."""
     prepared = check(config)
     if config.output is not None:
         Written.into(Path(config.output).expanduser()).claim(FILES)
@@ -35,7 +35,7 @@ def run(config: BenchConfig) -> dict[str, Any]:
 
 
 def check(config: BenchConfig) -> list[Prepared]:
-    """What can be wrong, before any model is built; the texts of ``run`` and ``dense``."""
+    """Check the config before any model is built; return the texts of ``run`` and ``dense``."""
     if config.onnx and not (find_spec("onnx") and find_spec("onnxruntime") and find_spec("onnxscript")):
         raise ValueError("onnx=true needs the extra: pip install 'sharcs-pl[onnx]'")
     if config.run is None:

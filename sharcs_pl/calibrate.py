@@ -25,15 +25,15 @@ _MOST_SEEN = 0.02  # of the texts of a promise; official dev sets share up to 1.
 
 
 def main() -> None:
-    """The command: one line and exit code 2 for a mistake, or for a promise that the texts do not support."""
+    """Run the command; a mistake, or a promise that the texts do not support, is one line on stderr and exit code 2."""
     with user_errors(CalibrateConfig):
         run(read_command("calibrate", CalibrateConfig, sys.argv[1:]))
 
 
 def run(config: CalibrateConfig) -> dict[str, Any]:
-    """Choose a point, print it beside the model's others and keep it; returns what is kept.
+    """Choose a point, print it beside the model's others and keep it; return what is kept.
 
-    ``ValueError`` where it is out of reach or cannot be promised: then nothing is kept.
+    Raise ``ValueError`` where the point is out of reach or cannot be promised; then nothing is kept.
     """
     source = open_source(config.run)
     folder = model_folder(config, source)
@@ -48,8 +48,8 @@ def run(config: CalibrateConfig) -> dict[str, Any]:
 
 
 def model_folder(config: CalibrateConfig, source: Source) -> Path:
-    """The folder whose ``config.json`` takes the point; ``ValueError`` where there is none, or nothing is routed, or
-    the point is there already."""
+    """Return the folder whose ``config.json`` takes the point. Raise ``ValueError`` where there is none, where nothing
+    is routed, or where the model has the point already."""
     folder = source.weights
     if not Path(config.run).expanduser().exists():
         raise ValueError(
@@ -73,8 +73,8 @@ def model_folder(config: CalibrateConfig, source: Source) -> Path:
 
 
 def check_figure(config: CalibrateConfig, source: Source) -> tuple[Path, Written]:
-    """The folder of the figure, and the list of what was written there; ``ValueError`` when a file of the user's is
-    where the figure would go."""
+    """Return the folder of the figure and the list of what was written there. Raise ``ValueError`` when a file of the
+    user's is where the figure would go."""
     folder, listed, trusted = results_list(source.home, config.output, "calibration")
     listed = replace(listed, known=frozenset([f"{config.point}.png"])) if trusted else listed
     listed.check([f"{config.point}.png"])
@@ -82,14 +82,14 @@ def check_figure(config: CalibrateConfig, source: Source) -> tuple[Path, Written
 
 
 def prepare_texts(config: CalibrateConfig, source: Source) -> Prepared:
-    """The texts to calibrate on, to be answered in float32."""
+    """Return the texts to calibrate on, to be answered in float32."""
     prepared = prepare(config.run, source, config.evaluation(), split_of(config, source.config))
     trainer = replace(prepared.config.trainer, precision="32-true")
     return replace(prepared, config=replace(prepared.config, trainer=trainer))
 
 
 def check_promise(config: CalibrateConfig, prepared: Prepared, num_rungs: int) -> None:
-    """``ValueError`` where ``max_drop`` can be refused before any text was answered."""
+    """Raise ``ValueError`` where ``max_drop`` can be refused before any text is answered."""
     if config.max_drop is None:
         return
     if prepared.task.labels is None:
@@ -109,7 +109,7 @@ def check_promise(config: CalibrateConfig, prepared: Prepared, num_rungs: int) -
 
 
 def warn_of_choice(config: CalibrateConfig, prepared: Prepared) -> None:
-    """Say where texts chose the epoch too: they flatter the model that they chose."""
+    """Warn where texts chose the epoch too, since they flatter the model that they chose."""
     count = chose_epoch(config, prepared)
     if not count:
         return

@@ -12,7 +12,7 @@ from sharcs_pl.pipeline.sections import typed
 
 
 def main() -> None:
-    """Run the command: one line and exit code 2 for a mistake, 1 for a run that diverged, 128 + signal for a signal."""
+    """Run the command. The exit code is 2 for a mistake, 1 for a run that diverged, 128 + signal for a signal."""
     with user_errors(RunConfig):
         check_extra()
         try:
@@ -27,7 +27,7 @@ def main() -> None:
 
 
 def check_extra() -> None:
-    """``ValueError`` unless the package is there that Lightning reads command lines with."""
+    """Raise ``ValueError`` unless the packages that Lightning reads command lines with are installed."""
     if any(importlib.util.find_spec(name) is None for name in ("jsonargparse", "docstring_parser")):
         raise ValueError("this command needs a package that is not installed: pip install 'sharcs-pl[cli]'")
 

@@ -13,13 +13,13 @@ from sharcs_pl.runs.trained import open_source
 
 
 def main() -> None:
-    """Run the command: one line and exit code 2 for a mistake."""
+    """Run the command; a mistake is one line on stderr and exit code 2."""
     with user_errors(EvaluateConfig):
         run(read_command("evaluate", EvaluateConfig, sys.argv[1:]))
 
 
 def run(config: EvaluateConfig) -> dict[str, Any] | None:
-    """Evaluate, print and write; returns what ``metrics.json`` holds, or None where the labels are hidden."""
+    """Evaluate, print and write; return the contents of ``metrics.json``, or None where the labels are hidden."""
     sources = [(path, open_source(path)) for path in (config.run, config.compare) if path is not None]
     one, *others = (prepare(path, source, config) for path, source in sources)
     other = others[0] if others else None

@@ -35,8 +35,8 @@ PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 @dataclass(frozen=True)
 class Found:
-    """What ``run=`` names, before it is loaded. `ladder`: None where it makes no difference; `tokenizer`: its folder,
-    None where it is not known."""
+    """The model that ``run=`` names, before it is loaded. `ladder` is None where it makes no difference; `tokenizer` is
+    the tokenizer's folder, or None where it is not known."""
 
     source: Source
     ladder: WidthLadder | None
@@ -44,13 +44,13 @@ class Found:
 
 
 def main() -> None:
-    """The command: one line and exit code 2 for a mistake."""
+    """Run the command; a mistake is one line on stderr and exit code 2."""
     with user_errors(ExportConfig):
         run(read_command("export", ExportConfig, sys.argv[1:]))
 
 
 def run(config: ExportConfig) -> Exported:
-    """Check, load, write, compare with the model, print how to run it."""
+    """Check, load, write, compare with the model, and print how to run the file."""
     if config.format == "transformers":
         return export_stock(config)
     if config.format == "onnx":
@@ -74,7 +74,7 @@ def run(config: ExportConfig) -> Exported:
 
 
 def export_stock(config: ExportConfig) -> Exported:
-    """The widest sub-network as a folder that stock transformers reads, with tokenizer and card."""
+    """Write the widest sub-network as a folder that stock transformers reads, with tokenizer and card."""
     source = open_source(config.run, record_needed=False)
     check_stock(config, saved_settings(source.weights))
     folder = check_output_folder(config.output, EXPORTED, config.overwrite, [EXPORTED])
@@ -100,7 +100,7 @@ def export_stock(config: ExportConfig) -> Exported:
 
 
 def check_stock(config: ExportConfig, settings: dict[str, Any]) -> None:
-    """``ValueError`` where no stock class says what is asked for."""
+    """Raise ``ValueError`` where no stock class can express the model or the options."""
     if settings.get("model_type") not in OURS:
         raise ValueError(f"run={config.run} is no model of this project, but one of {settings.get('model_type')!r}")
     why = obstacle(settings)
@@ -119,7 +119,7 @@ def check_stock(config: ExportConfig, settings: dict[str, Any]) -> None:
 
 
 def contents(source: Source, settings: dict[str, Any]) -> Contents:
-    """What a card can say of a model, wherever it lies."""
+    """Return the contents of the card of a model from any source."""
     from sharcs_pl.runs.card_contents import METRICS, Contents
 
     beside = [place / METRICS for place in (source.weights, source.home) if (place / METRICS).is_file()]
@@ -128,7 +128,7 @@ def contents(source: Source, settings: dict[str, Any]) -> Contents:
 
 
 def check_packages(opset: int | None) -> None:
-    """``ValueError`` when the extra is not installed, or its ONNX is older than the opset asked for."""
+    """Raise ``ValueError`` when the extra is not installed, or its ONNX is older than the opset asked for."""
     missing = [name for name in PACKAGES if find_spec(name) is None]
     if missing:
         raise ValueError(f"format=onnx needs {', '.join(missing)}: pip install 'sharcs-pl[onnx]'")
@@ -141,7 +141,8 @@ def check_packages(opset: int | None) -> None:
 
 
 def find(run: str) -> Found:
-    """What ``run=`` names; ``ValueError`` when it is not a model of this project, or damaged. Nothing is loaded yet."""
+    """Find the model that ``run=`` names without loading it. Raise ``ValueError`` when it is damaged or not of this
+    project."""
     source = open_source(run, record_needed=False)
     saved = model_settings(source)
     _check_architecture(run, saved["encoder"]["model_type"])
@@ -157,7 +158,7 @@ def _check_architecture(run: str, model_type: str) -> None:
 
 
 def rung_of(text: str, ladder: WidthLadder) -> int:
-    """The rung that ``rung=`` names by index or width; ``ValueError`` listing the ladder."""
+    """Return the rung that ``rung=`` names by index or width. Raise ``ValueError`` listing the ladder otherwise."""
     index = re.fullmatch(r"[0-9]{1,9}", text)
     width = re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9}|/[1-9][0-9]{0,8})", text)
     if index and int(text) <= ladder.top:
@@ -169,7 +170,7 @@ def rung_of(text: str, ladder: WidthLadder) -> int:
 
 
 def output_path(config: ExportConfig) -> Path:
-    """Where the file goes; ``ValueError`` when it cannot be written there."""
+    """Return the path of the file. Raise ``ValueError`` when it cannot be written there."""
     path = Path(config.output).expanduser()
     if path.is_dir():
         raise ValueError(f"output={config.output} is a folder; give a file in it")
@@ -185,7 +186,7 @@ def output_path(config: ExportConfig) -> Path:
 
 
 def present(config: ExportConfig, found: Found, done: Exported) -> None:
-    """What was written, and a script that runs it."""
+    """Print what was written, and a script that runs it."""
     ratio = done.file_bytes / done.parameter_bytes
     print(
         f"{shown(done.path.absolute())}: {done.file_bytes / 1e6:.1f} MB, {ratio:.3f} of its parameters' bytes\n"
@@ -195,7 +196,7 @@ def present(config: ExportConfig, found: Found, done: Exported) -> None:
 
 
 def snippet(format: str, tokenizer: Path | None, done: Exported) -> str:
-    """A Python script that answers two texts with the file, or with the folder."""
+    """Return a Python script that answers two texts with the file, or with the folder."""
     if format == "transformers":
         return _STOCK.replace("FOLDER", repr(str(done.path.absolute())))
     onnx = format == "onnx"

@@ -46,7 +46,7 @@ _OPTIONS = ("mode", "batch_size", "max_wait_ms", "precision", "compile", "device
 
 
 class Stopped(BaseException):
-    """The process was asked to end, by Ctrl-C or SIGTERM."""
+    """A request to end the process, by Ctrl-C or SIGTERM."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -55,8 +55,8 @@ class Stopped(BaseException):
 
 @dataclass(frozen=True)
 class Prepared:
-    """A prediction whose inputs are checked; no model is loaded yet. `output`: None for stdout. `total`: rows of the
-    input, None for a pipe. `fingerprint`: all that the answers depend on."""
+    """A prediction whose inputs are checked and whose model is not loaded yet. `output` is None for stdout; `total` is
+    the number of input rows, None for a pipe; `fingerprint` holds all that the answers depend on."""
 
     source: Source
     layout: Layout
@@ -68,8 +68,8 @@ class Prepared:
 
 
 def main() -> None:
-    """The command: one line and exit code 2 for a mistake, 130 and 143 for Ctrl-C and SIGTERM, 141 for a reader of
-    stdout that has gone."""
+    """Run the command. The exit code is 2 for a mistake (one line on stderr), 130 for Ctrl-C, 143 for SIGTERM, and 141
+    when the reader of stdout has gone."""
     with user_errors(PredictConfig):
         try:
             run(read_command("predict", PredictConfig, sys.argv[1:]))
@@ -79,8 +79,8 @@ def main() -> None:
 
 
 def run(config: PredictConfig) -> Summary:
-    """Read, answer, write; returns what the table on stderr shows. ``ValueError`` before a model is loaded for all that
-    can be known by then; ``SystemExit`` when the process is told to stop."""
+    """Read, answer and write; return what the table on stderr shows. Raise ``ValueError`` before a model is loaded for
+    all that can be known by then, and ``SystemExit`` when the process is told to stop."""
     with stop_signals(), ExitStack() as held:
         journal = None
         try:
@@ -125,7 +125,7 @@ def prepare(config: PredictConfig) -> Prepared:
 
 
 def make_layout(config: PredictConfig, source: Source, path: Path | None) -> Layout:
-    """Where the texts are: the run's own columns where none are named, the quotes of its own files."""
+    """Return the layout of the input, by default with the run's own columns and the quotes of its own files."""
     task = source.config.task
     known = None if task.is_own else get_task(task.name)
     theirs = tuple(task.text_columns) if known is None else known.text_columns
@@ -164,7 +164,7 @@ def _fingerprint(config: PredictConfig, layout: Layout, max_length: int) -> dict
 
 
 def load(prepared: Prepared, config: PredictConfig) -> RoutedPredictor:
-    """The model behind its tokenizer."""
+    """Load the model and its tokenizer."""
     import torch
     from transformers.utils.logging import disable_progress_bar
 
@@ -189,7 +189,7 @@ def load(prepared: Prepared, config: PredictConfig) -> RoutedPredictor:
 
 
 def open_journal(prepared: Prepared, config: PredictConfig) -> Journal:
-    """A new one, or with ``resume=true`` the one that is there."""
+    """Open a new journal, or with ``resume=true`` the existing one."""
     assert prepared.output is not None
     path = journal_path(prepared.output)
     if config.resume:
@@ -198,7 +198,7 @@ def open_journal(prepared: Prepared, config: PredictConfig) -> Journal:
 
 
 def answer(prepared: Prepared, predictor: RoutedPredictor, journal: Journal | None, config: PredictConfig) -> Summary:
-    """Every row to the journal, and from there to the output; or straight to stdout."""
+    """Answer every row into the journal and from there into the output, or straight to stdout."""
     from sharcs_pl.inference.tally import Tally, progress
 
     tally = Tally(predictor.cost, predictor.max_length)
@@ -222,8 +222,8 @@ def answer(prepared: Prepared, predictor: RoutedPredictor, journal: Journal | No
 def records(
     prepared: Prepared, predictor: RoutedPredictor, columns: Columns, config: PredictConfig, done: int
 ) -> Iterator[Record]:
-    """What becomes of each row after the first ``done``; ``ValueError`` at one that is rejected, or has no finite
-    answer, unless they are skipped."""
+    """Yield the record of each row after the first ``done``. Raise ``ValueError`` at a row that is rejected or has no
+    finite answer, unless such rows are skipped."""
     wait = None if config.max_wait_ms is None else config.max_wait_ms / 1000
 
     def predict(texts: Iterator[Any]) -> Any:
@@ -252,7 +252,7 @@ def _to_stdout(record: Record) -> None:
 
 @contextmanager
 def stop_signals() -> Iterator[None]:
-    """Within it Ctrl-C and SIGTERM raise ``Stopped``; only the main thread can ask for that."""
+    """Raise ``Stopped`` on Ctrl-C and SIGTERM inside the block; only the main thread can ask for that."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -269,7 +269,7 @@ def stop_signals() -> Iterator[None]:
 
 
 def _how_to_go_on(journal: Journal | None, config: PredictConfig) -> str:
-    """What is said of an interruption; a pipe's rows are gone, so what was answered of them is removed."""
+    """Return the message of an interruption. The rows of a pipe are gone, so its journal is removed."""
     if journal is None:
         return "interrupted"
     if config.input == PIPE:
@@ -279,7 +279,7 @@ def _how_to_go_on(journal: Journal | None, config: PredictConfig) -> str:
 
 
 def present(prepared: Prepared, summary: Summary) -> None:
-    """The table on stderr, and where the answers are."""
+    """Print the table on stderr, and where the answers are."""
     from sharcs_pl.core.screen import Screen
     from sharcs_pl.inference.tally import summary_table
 

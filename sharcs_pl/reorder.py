@@ -1,4 +1,4 @@
-"""Important heads and neurons first: ``sharcs reorder run=runs/mrpc-dense output=encoders/mrpc``."""
+"""Put important heads and neurons first: ``sharcs reorder run=runs/mrpc-dense output=encoders/mrpc``."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from sharcs_pl.runs.reordering_inputs import FILE, OWN, find
 
 
 def main() -> None:
-    """Run the command: one line and exit code 2 for a mistake."""
+    """Run the command; a mistake is one line on stderr and exit code 2."""
     with user_errors(ReorderConfig):
         run(read_command("reorder", ReorderConfig, sys.argv[1:]))
 
 
 def run(config: ReorderConfig) -> dict[str, Any]:
-    """Measure, reorder, check, save and print; returns what ``reorder.json`` holds."""
+    """Measure, reorder, check, save and print; return the contents of ``reorder.json``."""
     output = check_output_folder(config.output, FILE, config.overwrite, OWN)
     found = find(config)
     quiet()

@@ -24,13 +24,13 @@ FILES = (PAGE, "report.md", "report.tex", "summary.csv", "points.csv", FIGURES)
 
 
 def main() -> None:
-    """The command: one line and exit code 2 for a mistake."""
+    """Run the command; a mistake is one line on stderr and exit code 2."""
     with user_errors(ReportConfig):
         run(read_command("report", ReportConfig, sys.argv[1:]))
 
 
 def run(config: ReportConfig) -> list[Comparison]:
-    """Read, compare, draw, write and print; returns a section per task."""
+    """Read, compare, draw, write and print; return a section per task."""
     folder = check_output(config.output)
     found = read_runs(config)
     check_tasks(config, [run for _, run in found])
@@ -42,7 +42,7 @@ def run(config: ReportConfig) -> list[Comparison]:
 
 
 def check_output(output: str) -> Path:
-    """The folder to write; ``ValueError`` when it holds what no report writes."""
+    """Return the folder to write. Raise ``ValueError`` when it holds files that no report writes."""
     folder = Path(output).expanduser()
     check_writable(folder, "output")
     if folder.is_dir() and {path.name for path in folder.iterdir()} - {*FILES, LIST}:
@@ -52,7 +52,7 @@ def check_output(output: str) -> Path:
 
 
 def listed_in(folder: Path) -> Written:
-    """The list of what reports wrote there; one of an older version, which kept none, is told by its whole set."""
+    """Return the list of what reports wrote there; older versions kept none and are told by their full set of files."""
     listed = Written.into(folder)
     older = not listed.file.exists() and all((folder / name).exists() for name in FILES)
     return (
@@ -63,7 +63,7 @@ def listed_in(folder: Path) -> Written:
 
 
 def read_runs(config: ReportConfig) -> list[tuple[str | None, RunResult]]:
-    """Every run once, with the name given for its entry; ``ValueError`` names what cannot be read."""
+    """Return every run once, with the name given for its entry. Raise ``ValueError`` naming one that cannot be read."""
     from sharcs_pl.analysis.comparison.runs import find_runs, read_run
 
     names: Sequence[str | None] = config.names or [None] * len(config.runs)
@@ -77,7 +77,7 @@ def read_runs(config: ReportConfig) -> list[tuple[str | None, RunResult]]:
 
 
 def check_tasks(config: ReportConfig, runs: Sequence[RunResult]) -> None:
-    """With ``only_task=`` every run must be of it."""
+    """Raise ``ValueError`` for a run of another task than ``only_task=``."""
     for run in runs:
         if config.only_task is not None and run.task != config.only_task:
             raise ValueError(
@@ -86,7 +86,7 @@ def check_tasks(config: ReportConfig, runs: Sequence[RunResult]) -> None:
 
 
 def check_figures() -> None:
-    """The figures are what a report is for."""
+    """Raise ``ValueError`` without matplotlib, since figures are what a report is for."""
     from sharcs_pl.analysis.figures.style import have_matplotlib
 
     if not have_matplotlib():
@@ -94,7 +94,7 @@ def check_figures() -> None:
 
 
 def compare(config: ReportConfig, found: Sequence[tuple[str | None, RunResult]]) -> list[Comparison]:
-    """A comparison per task, in the order in which the tasks come."""
+    """Return a comparison per task, in the order in which the tasks come."""
     from sharcs_pl.analysis.comparison.methods import compare_methods, group_runs
 
     tasks = list(dict.fromkeys(run.task for _, run in found))
@@ -103,7 +103,7 @@ def compare(config: ReportConfig, found: Sequence[tuple[str | None, RunResult]])
 
 
 def write(config: ReportConfig, folder: Path, comparisons: Sequence[Comparison]) -> None:
-    """The page, the tables and the figures, each whole."""
+    """Write the page, the tables and the figures, each whole."""
     from sharcs_pl.analysis.comparison.figures import draw_comparison, figure_names, looks_of
     from sharcs_pl.analysis.comparison.page import page
     from sharcs_pl.analysis.comparison.tables import latex, markdown, points_csv, summary_csv
@@ -121,7 +121,7 @@ def write(config: ReportConfig, folder: Path, comparisons: Sequence[Comparison])
 
 
 def present(comparisons: Sequence[Comparison], folder: Path) -> None:
-    """A short table per task, and where the rest is."""
+    """Print a short table per task, and where the rest is."""
     from rich.table import Table
 
     from sharcs_pl.analysis.comparison.tables import different_texts, summary

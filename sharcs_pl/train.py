@@ -29,7 +29,7 @@ ConfigStore.instance().store(name="run_schema", node=RunConfig)
 
 
 def main() -> None:
-    """Run the command: one line and exit code 2 for a mistake, 128 + signal for a signal."""
+    """Run the command. The exit code is 2 for a mistake (one line on stderr) and 128 + signal for a signal."""
     Plugins.instance().register(OwnConf)
     sys.argv[1:] = quote_texts(sys.argv[1:], RunConfig)  # before Hydra reads them, and Lightning hands them on
     with user_errors(RunConfig), hydra_raises():
@@ -40,7 +40,7 @@ def main() -> None:
 
 @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")
 def run_job(cfg: DictConfig) -> float:
-    """Hydra's entry, also of each job of a sweep; returns the routed metric, so that a sweeper can optimise it."""
+    """Run one job, alone or in a sweep; return the routed metric, so that a sweeper can optimise it."""
     hydra_cfg = DictConfig(HydraConfig.get())
     run_dir = Path(hydra_cfg.runtime.output_dir)
     # A sweep collects the exceptions of its jobs and goes on; alone, the process ends here.
@@ -65,7 +65,7 @@ def run_job(cfg: DictConfig) -> float:
 
 
 def resume_command(hydra_cfg: DictConfig, run_dir: Path) -> str:
-    """The command that goes on with the run."""
+    """Return the command that goes on with the run."""
     overrides = [o for o in typed(hydra_cfg) if not o.startswith(("ckpt_path=", "overwrite="))]
     words = [*overrides, f"hydra.run.dir={shown(run_dir)}", "ckpt_path=last"]
     return f"python -m sharcs_pl.train {shlex.join(words)}"

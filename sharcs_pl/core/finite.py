@@ -10,6 +10,17 @@ from typing import Any
 from sharcs_pl.core.files import write_text
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file; ``ValueError`` naming the file when it holds none."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} holds no JSON object")
+    return found
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write plain types as a JSON file, atomically.
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import codecs
+import csv
+from collections.abc import Sequence
 from difflib import get_close_matches
 from encodings.aliases import aliases
+from typing import TextIO
 
 DELIMITER_NAMES = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
 """Names for delimiters that a shell would interpret."""
@@ -50,3 +53,20 @@ def _charset(name: str) -> str | None:
     except (LookupError, ValueError):
         return None
     return None if found in _NO_CHARSETS else found
+
+
+class CellWriter:
+    """Rows of a CSV or TSV file whose texts come back unchanged.
+
+    The csv module does not quote a lone carriage return, at which readers would end the row; a row that has one is
+    quoted whole.
+    """
+
+    def __init__(self, file: TextIO, delimiter: str) -> None:
+        self._plain = csv.writer(file, delimiter=delimiter, lineterminator="\n")
+        self._quoting = csv.writer(file, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
+
+    def write(self, cells: Sequence[object]) -> None:
+        """Write one row."""
+        lone = any(isinstance(cell, str) and "\r" in cell for cell in cells)
+        (self._quoting if lone else self._plain).writerow(cells)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sharcs_pl.core.files import whole_file
 from sharcs_pl.core.finite import without_nan
+from sharcs_pl.core.text_files import CellWriter
 from sharcs_pl.inference.journal import Journal, Record, journal_path
 from sharcs_pl.inference.rows import InputRow
 
@@ -172,14 +172,10 @@ def _write_jsonl(path: Path, journal: Journal, columns: Columns) -> None:
 
 def _write_delimited(path: Path, journal: Journal, columns: Columns, delimiter: str) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
-        # The csv module does not quote a lone carriage return, at which readers would end the row.
-        quoting = csv.writer(file, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
-        writer.writerow(columns.header)
+        writer = CellWriter(file, delimiter)
+        writer.write(columns.header)
         for record in _answers(journal):
-            cells = [cell(value) for value in columns.values(record)]
-            chosen = quoting if any("\r" in text for text in cells) else writer
-            chosen.writerow(cells)
+            writer.write([cell(value) for value in columns.values(record)])
 
 
 def _write_parquet(path: Path, journal: Journal, columns: Columns) -> None:

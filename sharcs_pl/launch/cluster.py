@@ -1,6 +1,6 @@
-"""What SLURM, torchrun and submitit say of this process, read before torch is imported.
+"""The environment that SLURM, torchrun and submitit set for this process, read before torch is imported.
 
-A program that starts all processes of a run at once must start as many as the config asks for; a job that SLURM
+A program that starts all processes of a run at once must start as many as the config asks for. A job that SLURM
 requeues must find the directory it had.
 """
 
@@ -20,8 +20,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from sharcs_pl.config import RunConfig
 from sharcs_pl.config.errors import explain, is_user_error
+from sharcs_pl.launch.slurm import slurm_job
 
-INTERACTIVE = ("bash", "interactive")  # names of jobs in which Lightning does not look for SLURM's tasks
 SUBMITIT = "hydra_plugins.hydra_submitit_launcher"
 
 
@@ -35,34 +35,27 @@ class Started:
 
 
 def started(env: Mapping[str, str] = os.environ) -> Started | None:
-    """Who has started all processes of this run; None where Lightning starts the others itself."""
+    """Return the program that has started all processes of this run; None where Lightning starts the others itself."""
     if "TORCHELASTIC_RUN_ID" in env:
         return Started("torchrun", int(env["LOCAL_WORLD_SIZE"]), int(env.get("GROUP_WORLD_SIZE", 1)))
     if "SUBMITIT_LOCAL_NTASKS" in env:
         return Started("hydra.launcher.tasks_per_node", int(env["SUBMITIT_LOCAL_NTASKS"]), 1)
-    if "SLURM_NTASKS" in env and _slurm_job(env):
+    if "SLURM_NTASKS" in env and slurm_job(env):
         nodes = int(env.get("SLURM_STEP_NUM_NODES") or env.get("SLURM_NNODES") or 1)
         return Started("srun", int(env["SLURM_NTASKS"]) // nodes, nodes)
     return None
 
 
-def _slurm_job(env: Mapping[str, str]) -> str | None:
-    """Id of the SLURM job that runs this process in its script or by ``srun``; None where someone types commands."""
-    if "SLURM_PROCID" not in env or env.get("SLURM_JOB_NAME") in INTERACTIVE:
-        return None
-    return env["SLURM_JOB_ID"]
-
-
 def stamp(env: Mapping[str, str] = os.environ) -> str:
-    """A name for a new run directory: the time, or the job (and step) where a requeued job must find it again."""
-    job = _slurm_job(env)
-    if job is None:
+    """Return a name for a new run directory: the time, or the job (and step), so that a requeued job finds it again."""
+    if slurm_job(env) is None:
         return datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    job = env["SLURM_JOB_ID"]
     return f"slurm-{job}.{env['SLURM_STEP_ID']}" if "SLURM_STEP_ID" in env else f"slurm-{job}"
 
 
 def processes(devices: Any) -> int:
-    """Tasks a launcher must start on a node for ``trainer.devices``."""
+    """Return the number of tasks a launcher must start on a node for ``trainer.devices``."""
     if isinstance(devices, list | tuple) or OmegaConf.is_list(devices):
         return len(devices)
     if str(devices) in ("auto", "-1"):
@@ -71,7 +64,7 @@ def processes(devices: Any) -> int:
 
 
 def gpus(accelerator: str, devices: Any) -> int | None:
-    """GPUs to ask for on a node; none unless the config asks for them by name."""
+    """Return the number of GPUs to ask for on a node; None unless the config asks for them by name."""
     return processes(devices) if accelerator in ("gpu", "cuda") else None
 
 
@@ -86,13 +79,13 @@ register_resolvers()
 
 
 def one_process(config: RunConfig) -> bool:
-    """Whether the run is surely one process."""
+    """Return True if the run is certainly one process."""
     trainer = config.trainer
     return str(trainer.devices) not in ("auto", "-1") and processes(trainer.devices) * trainer.num_nodes == 1
 
 
 def check_started(config: RunConfig, sweeping: bool = False, env: Mapping[str, str] = os.environ) -> None:
-    """``ValueError`` unless the processes that were started are those the config asks for."""
+    """Raise ``ValueError`` unless the processes that were started are those the config asks for."""
     found, trainer = started(env), config.trainer
     if found is None:
         _check_alone(config, sweeping, env)
@@ -136,7 +129,7 @@ def _count(per_node: int, nodes: int) -> str:
 
 
 def check_sweep(config: DictConfig, env: Mapping[str, str] = os.environ) -> None:
-    """``ValueError`` for a sweep that would run once in each of several processes, or that its launcher cannot run."""
+    """Raise ``ValueError`` for a sweep that would run once in every process, or that its launcher cannot run."""
     found = started(env)
     if found is not None and found.per_node * found.nodes > 1:
         raise ValueError(f"{found.by} would run the whole sweep in every process; start it once: sharcs train -m …")
@@ -147,7 +140,7 @@ def check_sweep(config: DictConfig, env: Mapping[str, str] = os.environ) -> None
 
 
 def is_installed(name: str) -> bool:
-    """Whether the module can be imported; its parents are, itself is not."""
+    """Return True if the module can be imported. This imports its parents, but not the module itself."""
     try:
         return find_spec(name) is not None
     except ModuleNotFoundError:
@@ -155,7 +148,7 @@ def is_installed(name: str) -> bool:
 
 
 def check_tasks(launcher: DictConfig, devices: Any, num_nodes: int) -> None:
-    """``ValueError`` when a launcher that starts the tasks of every job starts others than this job needs."""
+    """Raise ``ValueError`` when a launcher that starts the tasks of every job starts others than this job needs."""
     if "tasks_per_node" not in launcher:
         return
     asked, given = (processes(devices), num_nodes), (launcher.tasks_per_node, launcher.nodes)
@@ -168,7 +161,7 @@ def check_tasks(launcher: DictConfig, devices: Any, num_nodes: int) -> None:
 
 
 def join_submitit(env: MutableMapping[str, str] = os.environ) -> None:
-    """Tell torch and Lightning what submitit tells the tasks that it starts on this machine."""
+    """Pass submitit's variables for a task on this machine on to torch and Lightning."""
     if int(env.get("SUBMITIT_LOCAL_NTASKS", 1)) == 1:
         return
     env["RANK"] = env["LOCAL_RANK"] = env["SUBMITIT_LOCAL_GLOBALID"]
@@ -180,7 +173,7 @@ def join_submitit(env: MutableMapping[str, str] = os.environ) -> None:
 
 @contextmanager
 def readable_elsewhere(env: Mapping[str, str] = os.environ) -> Iterator[None]:
-    """Within a job of a sweep: an error that the sweep's own process can read, its traceback in the job's log.
+    """Make an error in a job of a sweep readable for the sweep's own process; its traceback goes to the job's log.
 
     A process other than the first ends with exit code 1 instead: nobody asks for its result, and the others must not
     wait for it.
@@ -199,7 +192,7 @@ def readable_elsewhere(env: Mapping[str, str] = os.environ) -> Iterator[None]:
 
 
 def can_be_pickled(error: Exception) -> bool:
-    """Whether the error comes out of another process as it went in."""
+    """Return True if the error comes out of another process as it went in."""
     try:
         return type(pickle.loads(pickle.dumps(error))) is type(error)  # noqa: S301
     except Exception:  # noqa: BLE001  (whatever a foreign class does)

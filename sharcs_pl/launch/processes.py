@@ -1,7 +1,7 @@
-"""Which process of a run this is, and what the first one decides for all.
+"""The rank of this process in its run, and decisions that the first process makes for all.
 
 A run is started by its user (Lightning then starts the other processes of the node), or all at once by torchrun or
-srun. Known before torch is imported: only the first process may touch the run directory.
+srun. The rank is known before torch is imported, since only the first process may touch the run directory.
 """
 
 from __future__ import annotations
@@ -20,30 +20,31 @@ _RANKS = ("LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
 
 
 def is_main(env: Mapping[str, str] = os.environ) -> bool:
-    """Whether this is the first process of its run, by what torchrun (`RANK`), srun or Lightning set."""
+    """Return True in the first process of a run, by the variables of torchrun (`RANK`), srun or Lightning."""
     if "RANK" in env:
         return int(env["RANK"]) == 0
     return all(int(env.get(name, 0)) == 0 for name in _RANKS)
 
 
 class Refused(SystemExit):
-    """The first process refused to run, and has said why."""
+    """The exit of a process whose run was refused by the first process, which has said why."""
 
 
 def is_alone(env: Mapping[str, str] = os.environ) -> bool:
-    """Whether no launcher has started several processes at once: a mistake can then be told before torch is here."""
+    """Return True unless a launcher has started several processes at once; mistakes can then be told before torch
+    loads."""
     return not {"RANK", "LOCAL_RANK"} & set(env) and int(env.get("SLURM_NTASKS", 1)) == 1
 
 
 def is_lost_peer(error: RuntimeError) -> bool:
-    """Whether a collective failed because another process of the run is gone, or did not come in time."""
+    """Return True if a collective failed because another process of the run is gone, or did not come in time."""
     return any(sign in str(error) for sign in _LOST)
 
 
 def decided_by_main(trainer: L.Trainer, decide: Callable[[], Any]) -> Any:
-    """What `decide` returns in the first process, in every process; plain types only.
+    """Call `decide` in the first process and return its result, of plain types, in every process.
 
-    When it raises there, the error is raised there and the other processes leave with exit code 2, saying nothing.
+    An error is raised in the first process alone; the others then leave with exit code 2, saying nothing.
     """
     if trainer.world_size == 1:
         return decide()

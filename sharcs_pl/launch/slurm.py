@@ -1,4 +1,4 @@
-"""What SLURM says about the job that this process belongs to, and about others."""
+"""The state of SLURM jobs, of this process's own and of others."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 # The names of jobs that srun --pty and salloc start.
-_INTERACTIVE = ("bash", "interactive")
+INTERACTIVE = ("bash", "interactive")
 _ENDED = (
     "COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE",
 )  # fmt: skip
@@ -19,15 +19,15 @@ _SECONDS = 30.0  # for scontrol to answer
 
 @dataclass(frozen=True)
 class SlurmJob:
-    """A batch job. `id`: as ``scontrol`` takes it, the same after a requeue; `restarts`: how often it was requeued."""
+    """A batch job. `id` is the name that ``scontrol`` takes, unchanged by a requeue; `restarts` counts the requeues."""
 
     id: str
     restarts: int = 0
 
 
 def slurm_job(environ: Mapping[str, str]) -> SlurmJob | None:
-    """The job that the variables tell of; None outside SLURM and in an interactive job, which cannot be requeued."""
-    if "SLURM_JOB_ID" not in environ or environ.get("SLURM_JOB_NAME") in _INTERACTIVE:
+    """Return the job in the variables; None outside SLURM and in an interactive job, which cannot be requeued."""
+    if not {"SLURM_JOB_ID", "SLURM_PROCID"} <= set(environ) or environ.get("SLURM_JOB_NAME") in INTERACTIVE:
         return None
     array, task = environ.get("SLURM_ARRAY_JOB_ID"), environ.get("SLURM_ARRAY_TASK_ID")
     job = f"{array}_{task}" if array and task else environ["SLURM_JOB_ID"]
@@ -35,7 +35,7 @@ def slurm_job(environ: Mapping[str, str]) -> SlurmJob | None:
 
 
 def is_over(job: SlurmJob, cluster: str | None) -> bool | None:
-    """Whether SLURM says that this start of the job has ended; None where it cannot be asked, or knows other jobs."""
+    """Return True if SLURM says that this start of the job has ended; None where SLURM cannot tell."""
     if cluster is None or cluster != (os.environ.get(CLUSTER) or _cluster_name()):
         return None
     code, told = _scontrol("-o", "show", "job", job.id)
@@ -56,7 +56,7 @@ def _cluster_name() -> str | None:
 
 
 def _scontrol(*words: str) -> tuple[int | None, str]:
-    """Its exit code, None where it cannot be run, and what it says."""
+    """Return the output of scontrol after its exit code, which is None where it cannot be run."""
     try:
         done = subprocess.run(
             ["scontrol", *words],

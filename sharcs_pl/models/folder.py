@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from sharcs_pl.core.finite import read_json
 from sharcs_pl.core.text import check_plain_name
 from sharcs_pl.models.legacy import check_legacy, is_legacy
 
@@ -35,17 +36,6 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"encoder.pretrained={folder} has no config.json; give a folder written by save_pretrained")
     return read_json(path)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file; ``ValueError`` naming the file when it holds none."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} holds no JSON object")
-    return found
 
 
 def check_folder(folder: Path) -> int:

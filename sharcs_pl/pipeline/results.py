@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from sharcs_pl.core.finite import write_json
 from sharcs_pl.core.ladder import Ladder
 from sharcs_pl.core.screen import Screen
 from sharcs_pl.core.text import printable
+from sharcs_pl.core.text_files import CellWriter
 from sharcs_pl.data.own import imbalance_note
 from sharcs_pl.data.seen import FILE as SEEN
 from sharcs_pl.data.tasks import Examples, TaskSpec
@@ -161,17 +161,13 @@ def write_predictions(path: Path, predictions: Predictions, cost: Cost, task: Ta
     macs = predictions.rung_macs(cost)
     names = [f"text_{name}" if name in PREDICTION_COLUMNS else name for name in task.text_columns]
     with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
-        # The csv module does not quote a lone carriage return, at which readers would end the row.
-        quoting = csv.writer(file, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_ALL)
-        writer.writerow([*PREDICTION_COLUMNS, *names])
+        writer = CellWriter(file, "\t")
+        writer.write([*PREDICTION_COLUMNS, *names])
         rows = zip(
             predictions.uids.tolist(), _answers(predictions, task.labels), predictions.rungs.tolist(), strict=True
         )
         for (uid, answer, rung), spent in zip(rows, macs, strict=True):
-            texts = examples.texts[uid]
-            chosen = quoting if any("\r" in text for text in texts) else writer
-            chosen.writerow([uid, *answer, rung, int(spent[rung]), *texts])
+            writer.write([uid, *answer, rung, int(spent[rung]), *examples.texts[uid]])
 
 
 def _answers(predictions: Predictions, labels: tuple[str, ...] | None) -> Sequence[list[str]]:

@@ -52,18 +52,18 @@ print(classify(["one text", "another"], batch_size=32))
 
 
 def write_card(folder: Path) -> None:
-    """Write the folder's ``README.md``, whole, in place of an old one; ``ValueError`` as `Contents.of`."""
+    """Write the folder's ``README.md``, whole, in place of an old one. Raise ``ValueError`` as `Contents.of` does."""
     write_text(folder / CARD, card(Contents.of(folder)))
 
 
 def is_own_card(folder: Path) -> bool:
-    """Whether the folder's ``README.md`` is as `write_card` would leave it, or is not there."""
+    """Return True if the folder has no ``README.md``, or the one that `write_card` would write."""
     path = folder / CARD
     return not path.exists() or path.read_text(encoding="utf-8", errors="replace") == card(Contents.of(folder))
 
 
 def card(found: Contents) -> str:
-    """Front matter for the Hugging Face hub, then what it is, how good, how to use it and where it ends."""
+    """Return the card: front matter for the Hugging Face hub, the model, its results, its use and its limits."""
     sections = [
         _front_matter(found),
         _introduction(found),
@@ -185,7 +185,7 @@ def _points(found: Contents) -> str:
 
 
 def _point_cells(found: Contents, point: dict[str, Any]) -> list[str]:
-    """What calibration kept of a point; the rule of training has a probability, or none."""
+    """Return the table cells of a point, as calibration kept it; the rule of training has a probability, or none."""
     probability = found.config.get("router_threshold")
     trained = "the likeliest rung" if probability is None else f"probability {probability:g}"
     thresholds = ", ".join(f"{float(value):.4g}" for value in point.get("thresholds", ())) or trained
@@ -196,7 +196,7 @@ def _point_cells(found: Contents, point: dict[str, Any]) -> list[str]:
 
 
 def _risk(point: dict[str, Any]) -> str:
-    """The bound of a point's risk with all that it rests on, and whether it holds."""
+    """Return the bound of a point's risk with all that it rests on, and whether it holds."""
     bound = point.get("risk_bound")
     if bound is None:
         return ""
@@ -269,5 +269,5 @@ def _number(value: float | None, form: str = ".3f") -> str:
 
 
 def _yaml(text: str) -> str:
-    """A string of the front matter, in one line; JSON's strings are YAML's."""
+    """A string of the front matter in one line; JSON strings are valid YAML."""
     return json.dumps(one_line(text), ensure_ascii=False)

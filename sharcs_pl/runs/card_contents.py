@@ -1,4 +1,4 @@
-"""What a model card can say: the contents of a saved model's folder."""
+"""The contents of a saved model's folder that a model card is made from."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 @dataclass(frozen=True)
 class Contents:
-    """What lies in the folder: ``config.json``; the run's record and its metrics, empty where they are not there.
-    ``stock``: it is a checkpoint of stock transformers, whose ``config`` is that of a model of one width."""
+    """The contents of the folder: ``config.json``, the run's record and its metrics, the last two empty where they are
+    missing. ``stock`` marks a checkpoint of stock transformers, whose ``config`` describes a model of one width."""
 
     config: dict[str, Any]
     record: dict[str, Any]
@@ -34,7 +34,7 @@ class Contents:
 
     @classmethod
     def of(cls, folder: Path) -> Contents:
-        """Read the folder; ``ValueError`` where it holds no routed model or a file is no JSON."""
+        """Read the folder. Raise ``ValueError`` where it holds no routed model or a file is no JSON."""
         if not (folder / "config.json").is_file():
             raise ValueError(f"{folder} has no config.json; give a saved model's folder")
         config = read_settings(folder, stock_too=(folder / FILE).is_file())
@@ -44,7 +44,7 @@ class Contents:
         return cls(config, record, metrics, read_json(folder / "config.json") != config)
 
     def widest(self) -> Contents:
-        """Of the stock checkpoint that `sharcs export format=transformers` makes of it."""
+        """The contents of the stock checkpoint that `sharcs export format=transformers` makes of the model."""
         config = of_stock(self.config["encoder"]) | {"id2label": self.config.get("id2label", {})}
         metrics = self.metrics
         if metrics:
@@ -59,56 +59,56 @@ class Contents:
 
     @property
     def exits(self) -> list[int]:
-        """The layers after which a text may stop, where it may."""
+        """The layers after which a text may stop; empty for a model without early exits."""
         return [int(layer) for layer in self.config.get("exits", [])]
 
     @property
     def widths(self) -> list[str]:
-        """The ladder, narrow first."""
+        """The widths of the ladder, narrow first."""
         return WidthLadder.parse(self.config.get("widths", ["1"])).labels()
 
     @property
     def split_layer(self) -> int:
-        """Full-width layers before the others."""
+        """The number of full-width layers before the others."""
         return int(self.config["split_layer"])
 
     @property
     def skims(self) -> bool:
-        """Whether tokens are skipped, and nothing else is chosen."""
+        """True if tokens are skipped, and nothing else is chosen."""
         return "predictor_size" in self.config
 
     @property
     def routed(self) -> bool:
-        """Whether there is a router."""
+        """True if the model has a router."""
         return len(self.widths) > 1 and self.config.get("router_hidden_size", 1) > 0
 
     @property
     def ladder(self) -> Ladder:
-        """The ladder that the results are of."""
+        """The ladder that the results are for."""
         if self.skims:
             return SkimLadder()
         return ExitLadder(tuple(self.exits)) if self.exits else WidthLadder.parse(self.widths)
 
     @property
     def sizes(self) -> EncoderSizes:
-        """Full sizes of the encoder."""
+        """The full sizes of the encoder."""
         return encoder_sizes(self.config["encoder"])
 
     @property
     def labels(self) -> list[str] | None:
-        """Class names in the order of the logits; None for a regression."""
+        """The class names in the order of the logits; None for a regression."""
         names = self.config.get("id2label", {})
         return None if len(names) == 1 else [str(names[key]) for key in sorted(names, key=int)]
 
     @property
     def metric(self) -> str:
-        """The metric of the results; f1 with the class that it is about."""
+        """The name of the metric of the results; f1 with the class that it is about."""
         name = self.metrics["metric"]
         return metric_name(name, self.labels[1] if self.labels and len(self.labels) == 2 else None)
 
     @property
     def base_model(self) -> str | None:
-        """The hub id that training started from, None where it was a folder or a random encoder."""
+        """The hub id that training started from; None where it was a folder or a random encoder."""
         name = self.record.get("encoder", {}).get("pretrained")
         is_id = isinstance(name, str) and _HUB_ID.fullmatch(name) and local_folder(name) is None
         return name if is_id else None

@@ -1,4 +1,4 @@
-"""The run directory: whose it is, decided before anything in it is touched."""
+"""The run directory, and to which run it belongs: decided before anything in it is touched."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from sharcs_pl.runs.lock import check_free
 
 
 class RunState(Enum):
-    """What a training run does with its directory."""
+    """The actions that a training run can take on its directory."""
 
     FRESH = "fresh"
     RESUME = "resume"
@@ -38,7 +38,7 @@ class RunState(Enum):
 
 
 def run_config(cfg: DictConfig) -> RunConfig:
-    """The checked dataclasses of a composed config; a key or value that does not fit raises an error naming it."""
+    """Return the checked dataclasses of a composed config. Raise an error naming a key or value that does not fit."""
     plain = cfg.copy()
     with open_dict(plain):
         plain.pop("hydra", None)
@@ -48,11 +48,11 @@ def run_config(cfg: DictConfig) -> RunConfig:
 
 
 def decide(config: RunConfig, directory: Path, job: SlurmJob | None = None) -> RunState:
-    """What to do with ``directory``; ``ValueError`` when it holds a run that this one may not touch, when another
-    process trains there, or when it holds files of no run that this one would write over.
+    """Decide what to do with ``directory``. Raise ``ValueError`` when it holds a run that this one may not touch, when
+    another process trains there, or when it holds files of no run that this one would write over.
 
     A SLURM job that was requeued goes on with the run that it has begun there, whatever ``ckpt_path`` and ``overwrite``
-    say: they were meant for its first start.
+    say, since they were meant for its first start.
     """
     if config.ckpt_path not in (None, "last") and not Path(config.ckpt_path).expanduser().is_file():
         raise ValueError(f"ckpt_path={config.ckpt_path} does not exist; give a checkpoint file, or ckpt_path=last")
@@ -90,14 +90,14 @@ def _another(directory: Path, what: str, differences: list[str]) -> ValueError:
 
 
 def check_same_data(directory: Path, facts: Facts) -> None:
-    """``ValueError`` where the run there was begun with other texts, labels, encoder or teacher."""
+    """Raise ``ValueError`` where the run there was begun with other texts, labels, encoder or teacher."""
     differences = data_differences(read_json(directory / MARKER).get("facts"), facts)
     if differences:
         raise _another(directory, "input", differences)
 
 
 def _check_kept(config: RunConfig, directory: Path) -> None:
-    """What the new run starts from must not be removed with the old one."""
+    """Raise ``ValueError`` where removing the old run would remove what the new one starts from."""
     task, removed = config.task, {path.resolve() for path in (*own_files(directory), directory / MARKER)}
     folders = {path.parent for path in removed}
     files = {"ckpt_path": config.ckpt_path, "task.train": task.train, "task.dev": task.dev, "task.test": task.test}
@@ -119,7 +119,7 @@ def _removes(key: str, value: Any) -> ValueError:
 
 
 def check_writable(directory: Path, key: str = "hydra.run.dir") -> None:
-    """``ValueError`` naming ``key`` unless the directory can be made or written into."""
+    """Raise ``ValueError`` naming ``key`` unless the directory can be made or written into."""
     above = next(path for path in (directory, *directory.absolute().parents) if path.exists())
     if not above.is_dir():
         raise ValueError(f"{key}={directory}: {above} is a file; give a folder")
@@ -138,8 +138,8 @@ def claim(
 ) -> RunState:
     """Make the directory this run's own: clear a replaced run, write the marker and the rest of ``.hydra/``.
 
-    ``record``: the config for whoever evaluates the run; ``facts``: fingerprints of what it reads. Whoever may meet
-    another process there holds the lock.
+    ``record`` is the config for whoever evaluates the run; ``facts`` are fingerprints of what it reads. The caller must
+    hold the lock where another process may use the directory.
     """
     state = decide(config, directory, job)
     if state is RunState.RESUME and facts is not None:
@@ -160,7 +160,8 @@ def claim(
 
 
 def drop_empty(directory: Path) -> None:
-    """Remove a directory that Hydra made for a run that wrote nothing, and empty ones above it up to here."""
+    """Remove a directory that Hydra made for a run that wrote nothing, and empty ones above it up to the current
+    one."""
     here = Path.cwd()
     for path in (directory, *directory.parents):
         if path == here or (not path.is_relative_to(here) and path != directory):
@@ -171,13 +172,13 @@ def drop_empty(directory: Path) -> None:
 
 
 class CheckRun(Callback):
-    """Hydra callback: refuse a bad config or a directory that cannot be written to before Hydra makes it."""
+    """Hydra callback that refuses a bad config, or a directory that cannot be written to, before Hydra makes it."""
 
     _checked: ClassVar[RunConfig | None] = None
 
     @classmethod
     def taken(cls) -> RunConfig | None:
-        """The checked config of this run, once; None in a job of a sweep, which no callback has checked."""
+        """Return the checked config of this run, once; None in a job of a sweep, which no callback has checked."""
         found, cls._checked = cls._checked, None
         return found
 
@@ -200,13 +201,13 @@ class CheckRun(Callback):
 
 
 def typed(hydra: DictConfig) -> list[str]:
-    """The overrides as they were typed: an interpolation in one is not for here."""
+    """Return the overrides as they were typed, with interpolations left unresolved."""
     found: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)
     return found
 
 
 def check_recipe(overrides: Sequence[str]) -> None:
-    """A recipe asked for by name must be there: Hydra leaves out an optional one that it does not find."""
+    """Raise ``ValueError`` for an unknown recipe; Hydra leaves out an optional one that it does not find."""
     folders = [folder / "recipe" for folder in (conf_dir(), Path("conf"))]
     known = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
     for name in (text.removeprefix("recipe=") for text in overrides if text.startswith("recipe=")):

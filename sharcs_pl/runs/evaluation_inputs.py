@@ -20,8 +20,7 @@ from sharcs_pl.runs.trained import Source
 
 @dataclass(frozen=True)
 class Prepared:
-    """A source with the data it is evaluated on; no model is loaded yet. `seen`: how many of the texts that count were
-    trained on."""
+    """A source with the texts it is evaluated on, before its model is loaded; `seen` of them were trained on."""
 
     name: str
     source: Source
@@ -32,7 +31,7 @@ class Prepared:
 
 
 def results_of(prepared: Prepared, config: EvaluateConfig) -> tuple[Path, Written, list[str]]:
-    """The folder of the results, the list of what was written there, and the names to write."""
+    """Return the folder of the results, the list of what was written there, and the names to write."""
     folder, listed, trusted = results_list(prepared.source.home, config.output, f"evaluation/{config.split}")
     names = ["metrics.json", "curve.csv", *predictions_names(prepared.task), *(f"figures/{name}" for name in FIGURES)]
     names += ["comparison.json"] if config.compare else []
@@ -42,7 +41,7 @@ def results_of(prepared: Prepared, config: EvaluateConfig) -> tuple[Path, Writte
 
 
 def submission_of(prepared: Prepared, config: EvaluateConfig) -> tuple[Path, Written, list[str]] | None:
-    """The same of GLUE's submission; None where there is none."""
+    """Return folder, list and names as `results_of` does, for GLUE's submission; None where there is none."""
     if config.split != "test" or prepared.task.name not in GLUE:
         return None
     folder, listed, _ = results_list(prepared.source.home, config.submission, "submission")
@@ -54,7 +53,7 @@ def submission_of(prepared: Prepared, config: EvaluateConfig) -> tuple[Path, Wri
 
 
 def check_results(prepared: Prepared, config: EvaluateConfig) -> None:
-    """``ValueError`` when a file of the user's is where a result would go."""
+    """Raise ``ValueError`` when a file of the user's is where a result would go."""
     _, listed, names = results_of(prepared, config)
     listed.check(names)
     submission = submission_of(prepared, config)
@@ -63,12 +62,12 @@ def check_results(prepared: Prepared, config: EvaluateConfig) -> None:
 
 
 def predictions_names(task: TaskSpec) -> list[str]:
-    """The predictions of each split, that of the first without its name."""
+    """Return the names of the files of predictions; the first split's name is left out of its file's."""
     return ["predictions.tsv", *(f"predictions_{split}.tsv" for split in task.validation[1:])]
 
 
 def check_comparable(one: Prepared, other: Prepared) -> None:
-    """``ValueError`` unless both are evaluated on the same texts with the same labels, which alone can be paired."""
+    """Raise ``ValueError`` unless both are evaluated on the same texts with the same labels, as pairing needs."""
     if other.task.metric != one.task.metric:
         raise ValueError(f"compare={other.name} was trained on task={other.task.name}, run= on {one.task.name}")
     if other.task.labels != one.task.labels:
@@ -91,14 +90,13 @@ def check_comparable(one: Prepared, other: Prepared) -> None:
 
 
 def check_audited(config: RunConfig) -> None:
-    """``ValueError`` where the formula alone does not tell the cost."""
+    """Raise ``ValueError`` where the formula alone does not tell the cost."""
     if config.method.widths == "none" or config.method.skim_weight is not None:
         raise ValueError("cost.audit=true counts ladders of widths that run on every token, no exits or skipped tokens")
 
 
 def prepare(path: str, source: Source, config: EvaluateConfig, split: str | None = None) -> Prepared:
-    """Read the texts of ``split``, by default those the config asks for; ``ValueError`` names what is missing or
-    damaged."""
+    """Read the texts of ``split``, by default the config's. Raise ``ValueError`` naming what is missing or damaged."""
     run_config = config.applied_to(source.config)
     splits = splits_of(run_config, config.split) if split is None else [split]
     try:
@@ -111,7 +109,7 @@ def prepare(path: str, source: Source, config: EvaluateConfig, split: str | None
 
 
 def _asking_for_data(path: str, fault: str) -> str:
-    """What is said of data that is not there: moved, or, of a model or a checkpoint alone, never told."""
+    """Return the message for missing data. It has moved, or a lone model or checkpoint never recorded its place."""
     moved = re.match(r"(task\.\w+)=.*there is no such file", fault)
     if moved:
         return f"{fault}; give {moved.group(1)}=<where it is now>"
@@ -120,7 +118,7 @@ def _asking_for_data(path: str, fault: str) -> str:
 
 
 def splits_of(config: RunConfig, split: str) -> list[str | None]:
-    """The names of the splits of that kind; MNLI has two of each, and a diagnostic set where its file is there."""
+    """Return the names of the splits of that kind. MNLI has two of each, and a diagnostic set where its file exists."""
     if split == "validation":
         return [None]
     if config.task.is_own or config.task.name not in GLUE:

@@ -1,4 +1,4 @@
-"""The files of a run directory: which names a run writes, which of them it wrote, and whose the others are."""
+"""The files of a run directory: which names a run writes, which of them it wrote, and which are the user's."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ _BEFORE_THE_MARKER = ("run.lock", "run.json.part")  # what a start leaves that i
 
 
 def written(directory: Path) -> Written:
-    """The list of what the run wrote."""
+    """Return the list of what the run wrote."""
     return Written(directory, directory / LISTED)
 
 
 def check_no_strangers(directory: Path, config: RunConfig) -> None:
-    """``ValueError`` naming the first thing that this run would write over, in a directory that holds no run."""
+    """Raise ``ValueError`` naming the first file that this run would write over, in a directory that holds no run."""
     folder = directory / ".hydra"
     inside = sorted(folder.iterdir()) if folder.is_dir() else []
     found = [path for path in inside if not path.name.startswith(_BEFORE_THE_MARKER)]
@@ -70,7 +70,7 @@ def check_no_strangers(directory: Path, config: RunConfig) -> None:
 
 
 def check_no_collisions(directory: Path) -> None:
-    """``ValueError`` naming the first file beside a run's own that a run of the same names would write over."""
+    """Raise ``ValueError`` naming the first file beside a run's own that a run of the same names would write over."""
     known = {str(path.relative_to(directory)) for path in own_files(directory)}
     model = directory / "model"
     names = [*_FIXED, *(f"model/{path.name}" for pattern in _MODEL for path in model.glob(pattern))]
@@ -87,7 +87,7 @@ def _taken(directory: Path, path: Path, whose: str) -> ValueError:
 
 
 def own_files(directory: Path) -> list[Path]:
-    """The files there that the run and the commands about it wrote; the marker and the lock are not among them."""
+    """Return the files there that the run and the commands about it wrote, without the marker and the lock."""
     listed = written(directory).names()
     patterns = sorted(listed) or [*_FIXED, *(f"model/{pattern}" for pattern in _MODEL)]
     found = [path for pattern in patterns for path in _matching(directory, pattern, literal=bool(listed))]
@@ -109,7 +109,7 @@ def _without_list(path: Path) -> bool:
 
 
 def _logged(directory: Path) -> Iterator[Path]:
-    """Files of the loggers, told by the run's id from those of other runs in the same folder."""
+    """Yield the files of the loggers. The run's id tells them from files of other runs in the same folder."""
     yield from (directory / "tensorboard").glob("events.out.tfevents.*")
     yield directory / "tensorboard" / "hparams.yaml"
     for name, runs in (("wandb", "*run-*-{}"), ("mlruns", "*/{}")):
@@ -123,8 +123,8 @@ def _logged(directory: Path) -> Iterator[Path]:
 
 
 def clear(directory: Path) -> None:
-    """Remove what the run wrote, and nothing else; the marker goes last, so that a clearing that is cut short is gone
-    on with."""
+    """Remove what the run wrote, and nothing else. The marker goes last, so that an interrupted call can be
+    repeated."""
     for path in own_files(directory):
         path.unlink(missing_ok=True)
     for name in (LISTED, MARKER):
@@ -134,7 +134,7 @@ def clear(directory: Path) -> None:
 
 
 def _remove_empty(folder: Path) -> None:
-    """Remove the folder and those in it, as far as there is nothing in them."""
+    """Remove the folder and those in it, as far as they are empty."""
     if folder.is_symlink() or not folder.is_dir():
         return
     for inner in folder.iterdir():
@@ -144,20 +144,20 @@ def _remove_empty(folder: Path) -> None:
 
 
 def list_run(directory: Path) -> None:
-    """List what the run writes, before it writes it; of an older run that kept no list, what is there of it."""
+    """List what the run writes, before it writes it; for an older run that kept no list, what exists of its files."""
     listed = written(directory)
     before = [] if listed.names() else [str(path.relative_to(directory)) for path in own_files(directory)]
     listed.add([*_FIXED, *before])
 
 
 def model_names(folder: Path) -> list[str]:
-    """The files of a saved model that lie in a folder, by the names that transformers and this project give them."""
+    """Return the files of a saved model in a folder, by the names that transformers and this project give them."""
     return [path.name for pattern in _MODEL for path in folder.glob(pattern)]
 
 
 def results_list(home: Path, output: str | None, default: str) -> tuple[Path, Written, bool]:
-    """Where a command about a run puts its results, the list of what it wrote there, and whether all that is there is
-    taken for the command's: in a run directory, from a version that kept no list."""
+    """Return the folder of a command's results, the list of what it wrote there, and whether every file there is taken
+    to be the command's, as in a run directory of a version that kept no list."""
     folder = Path(output).expanduser() if output else home / default
     listed, above = Written.into(folder), folder.absolute().parents
     own = default.split("/")[0]  # a folder of that name in a run directory is the run's, or there would be no run

@@ -1,4 +1,4 @@
-"""Whether a run directory's run is this one: by its config key by key, and by the contents of what it read.
+"""Comparison of a run with the one in a run directory, by config key and by the contents of what each read.
 
 A path may be spelled otherwise, or lead to a copy; a key that a newer version brought has its default in an older run.
 """
@@ -50,9 +50,9 @@ Facts = dict[str, Any]
 
 
 def read_facts(config: RunConfig, inputs: Inputs) -> tuple[Facts, np.ndarray]:
-    """Fingerprints of all that a run reads, for its marker, and the hashes of its training texts.
+    """Return fingerprints of all that a run reads, for its marker, and the hashes of its training texts.
 
-    A hub id has no fingerprint: its name tells the contents.
+    A hub id has no fingerprint, since its name tells the contents.
     """
     hashes = {split: hash_texts(examples.texts) for split, examples in inputs.examples.items()}
     data = {
@@ -80,7 +80,7 @@ def _short(content: bytes) -> str:
 
 
 def _folder_digest(folder: Path) -> str:
-    """Of a model's config, tokenizer and weights, wherever the folder lies."""
+    """Return a digest of a model's config, tokenizer and weights, which does not depend on the folder's place."""
     names = sorted({"config.json", "tokenizer_config.json", *TOKENIZER_FILES, *SENTENCEPIECE_FILES})
     files = [folder / name for name in names] + weight_files(folder)
     digest = hashlib.sha256()
@@ -91,8 +91,8 @@ def _folder_digest(folder: Path) -> str:
 
 
 def config_differences(marker: Mapping[str, Any], config: RunConfig) -> list[str] | None:
-    """Each key that differs, such as ``trainer.max_epochs: 6 there, 8 here``; none for the same run. None: the marker
-    keeps no config, and another digest.
+    """Return each key that differs, such as ``trainer.max_epochs: 6 there, 8 here``; the list is empty for the same
+    run. Return None for a marker that keeps no config and has another digest.
 
     Paths whose contents have a fingerprint are left to ``data_differences``.
     """
@@ -118,7 +118,7 @@ def config_differences(marker: Mapping[str, Any], config: RunConfig) -> list[str
 
 
 def data_differences(held: Mapping[str, Any] | None, facts: Facts) -> list[str]:
-    """Each thing read whose contents are others than those that the run was begun with."""
+    """Return each input whose contents differ from those that the run was begun with."""
     found = []
     for name, now in facts.items():
         before = (held or {}).get(name)
@@ -139,7 +139,7 @@ def _split_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Ite
 
 
 def listed(differences: list[str]) -> str:
-    """A few of them, for one line."""
+    """A few of the differences, in one line."""
     more = len(differences) - _MOST_SHOWN
     return "; ".join(differences[:_MOST_SHOWN]) + (f"; and {more} more" if more > 0 else "")
 
@@ -153,7 +153,7 @@ def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
 
 
 def _same_place(one: Any, other: Any) -> bool:
-    """Whether two spellings lead to the same file or folder, or to files of the same contents."""
+    """Return True if two spellings lead to the same file or folder, or to files of the same contents."""
     if not isinstance(one, str) or not isinstance(other, str):
         return False
     first, second = (Path(name).expanduser() for name in (one, other))

@@ -1,6 +1,6 @@
-"""What a run reads before anything heavy is imported: its task, its texts, and whether its encoder can serve.
+"""The inputs of a run, read before anything heavy is imported: task, texts and encoder files.
 
-Loads no torch, so that a mistake in the data or a folder answers within a second.
+The module loads no torch, so that a mistake in the data or a folder is reported within a second.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ class Inputs:
 
 
 def read_inputs(config: RunConfig, run_dir: Path, resumes: bool = False) -> Inputs:
-    """Read and check all that a training run starts from; ``ValueError`` names the key, file or line at fault.
+    """Read and check all that a training run starts from. Raise ``ValueError`` naming the key, file or line at fault.
 
-    ``resumes``: whether ``run_dir`` holds this run, to be gone on with.
+    With ``resumes``, ``run_dir`` holds this run, which is to be gone on with.
     """
     check_reader(config)
     encoder = locate(config.encoder.pretrained) if config.encoder.pretrained else None
@@ -82,7 +82,7 @@ def read_inputs(config: RunConfig, run_dir: Path, resumes: bool = False) -> Inpu
 
 
 def check_limits(config: RunConfig, examples: dict[str, Examples]) -> None:
-    """``ValueError`` where a share of the batches is none of them, in an epoch of as few steps as there can be."""
+    """Raise ``ValueError`` where a limit given as a share of the batches leaves none in the shortest possible epoch."""
     trainer, devices = config.trainer, config.trainer.devices
     known = len(devices) if isinstance(devices, list) else devices if isinstance(devices, int) and devices > 0 else 1
     world = known * trainer.num_nodes
@@ -98,7 +98,7 @@ def check_limits(config: RunConfig, examples: dict[str, Examples]) -> None:
 
 
 def read_task(config: TaskConfig, splits: Sequence[str | None], seed: int) -> tuple[TaskSpec, dict[str, Examples]]:
-    """The task and its splits; None among ``splits`` stands for all that evaluate the task. ``seed`` draws
+    """Read the task and its splits; None among ``splits`` stands for all that evaluate the task. ``seed`` draws
     ``task.max_train_samples``."""
     if config.is_own:
         wanted = ["validation" if split is None else split for split in splits]
@@ -129,7 +129,7 @@ def _limited(config: TaskConfig, examples: dict[str, Examples], seed: int) -> di
 
 
 def own_source(config: TaskConfig) -> OwnSource:
-    """The keys of ``task`` that describe a user's own data."""
+    """Return the keys of ``task`` that describe a user's own data."""
     assert config.label is not None
     return OwnSource(
         train=config.train,
@@ -153,7 +153,7 @@ def own_source(config: TaskConfig) -> OwnSource:
 
 
 def check_reader(config: RunConfig) -> None:
-    """The task must be known; an encoder from scratch knows the embedded one's words only."""
+    """Raise ``ValueError`` unless the task is known; an encoder from scratch knows the embedded task's words only."""
     if not config.task.is_own:
         get_task(config.task.name)
     if config.encoder.pretrained is None and config.task.name != GRADED.name:
@@ -164,7 +164,7 @@ def check_reader(config: RunConfig) -> None:
 
 
 def check_sizes(config: RunConfig, encoder: EncoderFiles) -> None:
-    """The split layer, the widths and the longest input must fit the encoder."""
+    """Raise ``ValueError`` unless the split layer, the widths and the longest input fit the encoder."""
     sizes = encoder.sizes
     config.check_fits(
         num_layers=sizes.layers, hidden_size=sizes.hidden, num_heads=sizes.heads, intermediate_size=sizes.ffn
@@ -180,7 +180,7 @@ def check_sizes(config: RunConfig, encoder: EncoderFiles) -> None:
 
 
 def check_ladder(config: RunConfig, ladder: dict[str, Any]) -> None:
-    """A model of several widths goes on with the same ones only: each has norms of its own."""
+    """Raise ``ValueError`` where a model of several widths would go on with others, since each has norms of its own."""
     wanted = {
         "width.multipliers": (config.width.multipliers, ladder["widths"]),
         "width.split_layer": (config.width.split_layer, ladder["split_layer"]),
@@ -195,7 +195,7 @@ def check_ladder(config: RunConfig, ladder: dict[str, Any]) -> None:
 
 
 def check_disk(config: RunConfig, encoder: EncoderFiles, run_dir: Path) -> None:
-    """Refuse to start a run whose checkpoints will not fit on the disk."""
+    """Raise ``ValueError`` for a run whose checkpoints will not fit on the disk."""
     copies = _COPIES_ALWAYS + sum(n for name, n in _COPIES.items() if getattr(config.checkpoint, name))
     need, free = copies * encoder.weight_bytes, shutil.disk_usage(existing_parent(run_dir)).free
     if free < need:
@@ -206,14 +206,14 @@ def check_disk(config: RunConfig, encoder: EncoderFiles, run_dir: Path) -> None:
 
 
 def existing_parent(path: Path) -> Path:
-    """The nearest folder above ``path`` that is there."""
+    """Return the nearest existing folder above ``path``."""
     return next(folder for folder in (path, *path.absolute().parents) if folder.is_dir())
 
 
 def find_checkpoint(config: RunConfig, run_dir: Path, resumes: bool) -> Path | None:
-    """The checkpoint to go on from: the run's own last one if it has got that far, or the one named; None: afresh.
+    """Return the checkpoint to go on from: the run's own last one if it exists, or the one named; None to begin afresh.
 
-    ``ValueError`` when it is damaged; for a run's own only when the one before it is damaged too.
+    Raise ``ValueError`` when it is damaged; for a run's own only when the one before it is damaged too.
     """
     own = last_whole(run_dir / "checkpoints" / "last.ckpt") if resumes else None
     if own is not None or config.ckpt_path in (None, "last"):
@@ -224,7 +224,7 @@ def find_checkpoint(config: RunConfig, run_dir: Path, resumes: bool) -> Path | N
 
 
 def last_whole(last: Path) -> Path | None:
-    """``last``, or with a warning the one before it when ``last`` is damaged or lost; None where neither exists."""
+    """Return ``last``, or with a warning the one before it when ``last`` is damaged or lost; None without either."""
     faults = []
     for path in (last, previous(last)):
         if not path.exists():

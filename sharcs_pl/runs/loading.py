@@ -1,4 +1,4 @@
-"""The weights and the tokenizer of a trained model, and which texts it was trained on."""
+"""The weights and the tokenizer of a trained model, and the texts it was trained on."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def load_model(source: Source) -> SharcsForSequenceClassification:
-    """The model with its weights, as the training run left it; ``ValueError`` where they are not all finite."""
+    """Load the model with its weights, as training left it. Raise ``ValueError`` where they are not all finite."""
     from sharcs_pl.models.pretrained import check_finite
     from sharcs_pl.models.saved import load_own, model_from_settings
 
@@ -42,14 +42,14 @@ def load_model(source: Source) -> SharcsForSequenceClassification:
 
 
 def trained_on(source: Source, examples: Examples) -> int:
-    """How many of the texts the model was trained on; 0 where that was not kept."""
+    """Return the number of texts that the model was trained on; 0 where its training texts were not kept."""
     beside, own = source.weights / SEEN, source.home / SEEN_TEXTS
     path = beside if beside.is_file() else own
     return count_seen(load_seen(path), examples.texts) if path.is_file() else 0
 
 
 def warn_of_seen(source: Source, examples: dict[str, Examples]) -> int:
-    """Warn of labelled texts that the model was trained on; returns their number in the first split."""
+    """Warn of labelled texts that the model was trained on; return their number in the first split."""
     counts = []
     for split, found in examples.items():
         counts.append(trained_on(source, found) if (found.labels != UNKNOWN_LABEL).any() else 0)
@@ -62,8 +62,8 @@ def warn_of_seen(source: Source, examples: dict[str, Examples]) -> int:
 
 
 def load_tokenizer(source: Source) -> PreTrainedTokenizerFast:
-    """The saved tokenizer; for a checkpoint that of its run's model, else the encoder's own. ``ValueError`` where the
-    model lacks embeddings for it."""
+    """Load the saved tokenizer. A checkpoint has the one of its run's saved model, else the encoder's own. Raise
+    ``ValueError`` where the model lacks embeddings for it."""
     from transformers import AutoTokenizer
 
     from sharcs_pl.data.synthetic import word_tokenizer
@@ -90,7 +90,7 @@ def _tokenizer_place(pretrained: str) -> str:
 
 
 def _embeddings(source: Source) -> int | None:
-    """How many tokens the model's encoder knows, where its config tells."""
+    """Return the number of tokens that the model's encoder knows; None where its config does not tell."""
     if source.weights.is_dir():
         return num_embeddings(read_json(source.weights / "config.json"))
     return num_embeddings(read_checkpoint(source.weights)[CHECKPOINT_KEY]["model"])

@@ -1,9 +1,9 @@
-"""A lock file that says who holds it: one process at a time, on this machine or another that shares the folder.
+"""A lock file that names its holder: one process at a time, on this machine or another that shares the folder.
 
-Made with ``O_CREAT | O_EXCL``, which is atomic on local disks and on NFS. Not ``flock``, and so not the package
-``filelock``: many cluster file systems lack it or keep it to one node, forked workers inherit it, and it tells neither
-who holds it nor since when. Its price is a file that stays after ``kill -9``, so the process is named exactly enough to
-know that it is gone.
+It is made with ``O_CREAT | O_EXCL``, which is atomic on local disks and on NFS. ``flock``, and so the package
+``filelock``, would not do: many cluster file systems lack it or keep it to one node, forked workers inherit it, and it
+tells neither who holds it nor since when. The price is a file that stays after ``kill -9``, so the process is named
+exactly enough to know that it is gone.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _DEAD_STATES = "ZX"  # of /proc: a zombie trains no more
 class Holder:
     """A process, named so that no other is taken for it: a pid comes again, a pid with its start does not.
 
-    `machine` tells this start of this machine and, within it, this container's processes from others; `job`: the SLURM
-    job that the process belongs to, `restarts` how often that was requeued; `token` is this lock's own.
+    `machine` tells this start of this machine and, within it, this container's processes from others. `job` is the
+    SLURM job that the process belongs to, and `restarts` how often that was requeued. `token` is this lock's own.
     """
 
     host: str
@@ -47,7 +47,7 @@ class Holder:
 
     @classmethod
     def here(cls, job: SlurmJob | None = None) -> Holder:
-        """This process, now."""
+        """Return the holder that names this process."""
         now = datetime.now().astimezone().isoformat(" ", "seconds")
         own, token = _start_of(os.getpid()) or "", uuid.uuid4().hex
         found = cls(socket.gethostname(), os.getpid(), own, _machine(), now, token)
@@ -56,7 +56,7 @@ class Holder:
         return cls(**asdict(found) | {"job": job.id, "restarts": job.restarts, "cluster": os.environ.get(CLUSTER)})
 
     def is_gone(self, asking: Holder) -> bool | None:
-        """Whether the process is over; None where that cannot be known from where `asking` runs."""
+        """Return True if the process is over; None where that cannot be known from where `asking` runs."""
         same = _same_machine(self, asking)
         if same is not None:
             return not (same and _lives(self.pid, self.started))
@@ -81,7 +81,8 @@ class RunLock:
         self._made: list[Path] = []
 
     def take(self) -> None:
-        """Hold it from now on; ``ValueError`` while another process does. Of several that try at once one succeeds."""
+        """Take the lock; of several that try at once one succeeds. Raise ``ValueError`` while another process holds
+        it."""
         assert self._mine is None
         self._made = [folder for folder in self.path.parents if not folder.exists()]
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -94,7 +95,7 @@ class RunLock:
                 self._remove_made()
 
     def release(self) -> None:
-        """Give it back; nothing where it was not taken."""
+        """Give the lock back; do nothing where it was not taken."""
         if self._mine is None:
             return
         if _read(self.path) == self._mine:
@@ -117,7 +118,7 @@ class RunLock:
 
 
 def check_free(path: Path, job: SlurmJob | None = None) -> None:
-    """``ValueError`` naming the process that holds the lock at ``path``, unless that is this one or it is over."""
+    """Raise ``ValueError`` naming the process that holds the lock at ``path``, unless it is this one or has ended."""
     held = _read(path)
     if held is None:
         return
@@ -183,7 +184,7 @@ def _line(holder: Holder) -> bytes:
 
 
 def _read(path: Path) -> Holder | None:
-    """Who holds the lock; None where there is none."""
+    """Return the holder of the lock; None where there is no lock."""
     for _ in range(_READS):
         try:
             found = _parse(path.read_text(encoding="utf-8", errors="replace"))
@@ -206,8 +207,8 @@ def _parse(text: str) -> Holder | None:
 
 
 def _same_machine(held: Holder, asking: Holder) -> bool | None:
-    """True: its process can be looked up here. False: it was this machine, which was started anew since. None: another
-    machine, or another container, whose process ids mean nothing here."""
+    """Return True if the holder's process can be looked up here, and False if it ran on this machine before a restart.
+    Return None for another machine or container, whose process ids mean nothing here."""
     one, other = held.machine, asking.machine
     if not one.get("boot"):
         return True if held.host == asking.host and one == other else None
@@ -237,7 +238,7 @@ def _lives(pid: int, started: str) -> bool:
 
 
 def _start_of(pid: int) -> str | None:
-    """When the process started, in the system's own words; "" for one that has ended, None where it is not told."""
+    """Return the start time of the process, in the system's own words; "" for one that has ended, None if unknown."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -246,6 +247,6 @@ def _start_of(pid: int) -> str | None:
 
 
 def _start_by_ps(pid: int) -> str | None:
-    """The same on a system without /proc, such as macOS."""
+    """Return the time at which the process started, on a system without /proc such as macOS."""
     done = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
     return done.stdout.strip() or None

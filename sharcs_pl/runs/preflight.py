@@ -1,4 +1,4 @@
-"""What a training run finds out before torch is imported: its inputs, and what to do with its directory."""
+"""The checks of a training run before torch is imported: its inputs, and what to do with its directory."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from sharcs_pl.runs.inputs import Inputs, read_inputs
 
 @dataclass(frozen=True)
 class Preflight:
-    """A checked run. `job`: the SLURM job it belongs to; `resumes`: whether the directory's run is gone on with, and
-    `decided` whether that is sure already. `facts` and `seen`, which identify the contents of the inputs and the
-    training texts, are known to the first process alone."""
+    """A checked run. `job` is the SLURM job it belongs to. `resumes` tells if the directory's run is gone on with, and
+    `decided` if that is final. `facts` and `seen`, which identify the contents of the inputs and the training texts,
+    are known to the first process alone."""
 
     inputs: Inputs
     job: SlurmJob | None
@@ -34,7 +34,8 @@ class Preflight:
 
 
 def preflight(config: RunConfig, run_dir: Path) -> Preflight:
-    """Read and check everything a training run starts from; ``ValueError`` names the key, file or line at fault."""
+    """Read and check all that a training run starts from. Raise ``ValueError`` naming the key, file or line at
+    fault."""
     job, alone = slurm_job(os.environ), is_alone()
     resumes = alone and decide(config, run_dir, job) is RunState.RESUME
     inputs = read_inputs(config, run_dir, resumes)

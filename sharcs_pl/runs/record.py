@@ -1,4 +1,4 @@
-"""What a run leaves for those who come after: its config with nothing left to find out, as plain JSON types.
+"""The record of a run: its config with nothing left to find out, as plain JSON types.
 
 The run directory keeps all of it, for this machine. The saved model's folder and every checkpoint, which are given
 away, keep what their readers need (`travelling`): names and numbers, no place of this machine and no logger, whose
@@ -23,7 +23,7 @@ CHECKPOINT_KEY = "sharcs"
 
 
 def make_record(config: RunConfig, task: TaskSpec) -> dict[str, Any]:
-    """The config with absolute paths, and with the classes or the score's range that were found in own data."""
+    """Return the config with absolute paths, and with the classes or the score's range that were found in own data."""
     given = config.task
     paths = {key: absolute(getattr(given, key)) for key in ("data_dir", "train", "dev", "calibration", "test")}
     if given.hub:
@@ -62,8 +62,8 @@ _FROM_THE_HUB = ("hub", "hub_config", "train", "dev", "calibration", "test")
 
 
 def travelling(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The record without what is of this machine: files and folders, but for the last part of an encoder's, a teacher's
-    and a matched run's, which says that there was one."""
+    """Return the record without what belongs to this machine. Files and folders are left out, but for the last part of
+    the paths of an encoder, a teacher and a matched run, which says that there was one."""
     groups = {name: record[name] if isinstance(record.get(name), Mapping) else {} for name in _GROUPS}
     found = {
         "task": _kept(groups["task"], _OF_TASK) | _data(groups["task"]),
@@ -78,7 +78,7 @@ def _kept(group: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
 
 
 def _data(task: Mapping[str, Any]) -> dict[str, Any]:
-    """Splits of a dataset on the hub; of files the shares for validation and calibration alone."""
+    """Keep the splits of a dataset on the hub; of files, keep the shares for validation and calibration alone."""
     hub = task.get("hub")
     if isinstance(hub, str) and local_folder(hub) is None:
         return _kept(task, _FROM_THE_HUB)
@@ -86,7 +86,7 @@ def _data(task: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _places(group: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    """A hub id or a package as it is; of a folder its name, written so that no hub id can be meant."""
+    """Keep a hub id or a package as it is; of a folder keep the name, written so that it cannot be read as a hub id."""
     return {name: _nameplate(value, name == "pretrained") for name, value in _kept(group, names).items()}
 
 
@@ -96,12 +96,12 @@ def _nameplate(place: Any, hub_too: bool) -> Any:
 
 
 def absolute(path: Any) -> Any:
-    """A path as seen from anywhere; None and a share of the training file as they are."""
+    """Make a path absolute; return None and a share of the training file unchanged."""
     return str(Path(path).expanduser().absolute()) if isinstance(path, str) else path
 
 
 def read_record(record: dict[str, Any]) -> RunConfig:
-    """The config back, every text as it is; keys that this version does not know raise ``ValueError``."""
+    """Read the config back, every text as it is. Keys that this version does not know raise ``ValueError``."""
     task = record.get("task")
     if isinstance(task, dict):
         # Once the split was drawn with the run's seed, and a range did not say whether it was given or found.

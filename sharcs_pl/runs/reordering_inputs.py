@@ -1,4 +1,4 @@
-"""What ``sharcs reorder`` reads: the texts, and the run or the encoder, checked before a model is loaded."""
+"""The inputs of ``sharcs reorder``, checked before a model is loaded: the texts, and the run or the encoder."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ OWN = ("importance.parquet", "importance.png", FILE)  # beside the checkpoint
 
 @dataclass(frozen=True)
 class Found:
-    """All that is read before a model is loaded. `source` is None without ``run=``; `encoder` is the checkpoint that is
-    measured without it, and the one that is saved with ``weights=pretrained``."""
+    """Everything that is read before a model is loaded. `source` is None without ``run=``; `encoder` is the checkpoint
+    that is measured without it, and the one that is saved with ``weights=pretrained``."""
 
     config: RunConfig
     task: TaskSpec
@@ -30,7 +30,7 @@ class Found:
 
 
 def find(config: ReorderConfig) -> Found:
-    """The texts, and the run or the encoder; ``ValueError`` names what is missing. Nothing is loaded yet."""
+    """Find the texts, and the run or the encoder, without loading them. Raise ``ValueError`` naming what is missing."""
     source = open_source(config.run) if config.run is not None else None
     run_config = config.run_config() if source is None else config.applied_to(source.config)
     encoder = starting_point(config, run_config)
@@ -48,7 +48,7 @@ def find(config: ReorderConfig) -> Found:
 
 
 def starting_point(config: ReorderConfig, run_config: RunConfig) -> EncoderFiles | None:
-    """The pretrained checkpoint, where one is measured or saved."""
+    """Return the pretrained checkpoint, where one is measured or saved, else None."""
     pretrained = run_config.encoder.pretrained
     if config.run is not None and config.weights == "trained":
         return None
@@ -58,7 +58,7 @@ def starting_point(config: ReorderConfig, run_config: RunConfig) -> EncoderFiles
 
 
 def check_run(run_config: RunConfig, source: Source) -> None:
-    """The widths of the report must fit the run's encoder."""
+    """Raise ``ValueError`` unless the widths of the report fit the run's encoder."""
     sizes = encoder_sizes({"max_position_embeddings": 1, **model_settings(source)["encoder"]})
     run_config.width.check_fits(
         num_layers=sizes.layers, hidden_size=sizes.hidden, num_heads=sizes.heads, intermediate_size=sizes.ffn

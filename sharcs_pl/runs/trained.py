@@ -36,8 +36,8 @@ _HUB_FILES = ("*.json", "*.safetensors", "*.txt", "*.model")
 
 @dataclass(frozen=True)
 class Source:
-    """`weights`: the folder or checkpoint they lie in; `home`: the folder that results of an evaluation go beside.
-    `recorded`: the config is a run's own, not made up from the model."""
+    """A trained model that is not loaded yet. `weights` is the folder or checkpoint of its weights; results of an
+    evaluation go beside `home`. `recorded` tells if the config is a run's own, not made up from the model."""
 
     weights: Path
     home: Path
@@ -46,7 +46,7 @@ class Source:
 
 
 def open_source(path: str, record_needed: bool = True) -> Source:
-    """What ``run=`` names. ``ValueError`` when it is none of those, or damaged; no model is loaded yet.
+    """Open the model that ``run=`` names without loading it. Raise ``ValueError`` when it is none, or damaged.
 
     Without ``record_needed`` a model's folder may lack the record of its run. Its ``config`` then is made up from the
     model: own data with the text column ``text``, and the longest input that tokenizer and encoder take.
@@ -90,7 +90,7 @@ def _model_folder(place: Path, home: Path, record_needed: bool) -> Source:
 
 
 def _assumed(place: Path) -> RunConfig:
-    """What is known of a run that left no record."""
+    """Return the config that can be assumed of a run without a record."""
     settings = _settings(place)
     try:
         longest = encoder_sizes(settings["encoder"]).max_tokens
@@ -103,7 +103,7 @@ def _assumed(place: Path) -> RunConfig:
 
 
 def _from_hub(name: str) -> Path:
-    """The folder of a model on the hub: brought up to date where the hub answers, else as it was cached."""
+    """Return the folder of a model on the hub, brought up to date where the hub answers, else as it was cached."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -126,7 +126,7 @@ def _checkpoint(place: Path) -> Source:
 
 
 def _with_places(record: Any, run: Path) -> Any:
-    """The record as the run directory around keeps it, with its files' places, where it is this record's."""
+    """Return the run directory's copy of the record, which has the places of its files, where it is the same record."""
     marker = run / MARKER
     whole = read_json(marker).get("config") if isinstance(record, dict) and marker.is_file() else None
     return whole if isinstance(whole, dict) and travelling(whole) == travelling(record) else record
@@ -152,7 +152,7 @@ def _config(record: Any, place: Path) -> RunConfig:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A run's checkpoint, its tensors mapped from the file; nothing in it is executed."""
+    """Read a run's checkpoint, its tensors mapped from the file; nothing in it is executed."""
     import pickle
 
     import torch
@@ -167,7 +167,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def model_settings(source: Source) -> dict[str, Any]:
-    """The model's own config as it is stored. ``ValueError`` when it is no model of this project."""
+    """Return the model's own config as it is stored. Raise ``ValueError`` when it is no model of this project."""
     if source.weights.is_dir():
         return _settings(source.weights)
     found = saved_settings(source.weights)
@@ -176,7 +176,7 @@ def model_settings(source: Source) -> dict[str, Any]:
 
 
 def saved_settings(weights: Path) -> dict[str, Any]:
-    """The config of any model that a run left: a stock checkpoint, with the record of its run, is one of one width."""
+    """Return the config of any model that a run left; a stock checkpoint with its run's record has one width."""
     if weights.is_dir():
         return read_settings(weights, stock_too=(weights / FILE).is_file())
     return read_checkpoint(weights)[CHECKPOINT_KEY]["model"]
@@ -192,7 +192,7 @@ def _settings(folder: Path) -> dict[str, Any]:
 
 
 def check_served(settings: dict[str, Any], place: Path) -> None:
-    """``ValueError`` unless it is a model of widths that runs on all tokens."""
+    """Raise ``ValueError`` unless it is a model of widths that runs on all tokens."""
     skims = bool(settings.get("skim"))
     if skims or settings.get("model_type") in OURS[1:]:
         has = "skips tokens on the way" if skims else "has no widths but exits or skipped tokens"
@@ -202,7 +202,8 @@ def check_served(settings: dict[str, Any], place: Path) -> None:
 
 
 def thresholds_of(settings: dict[str, Any], point: str | None) -> Any:
-    """What ``point=`` routes by, as stored; None for the rule of training. ``ValueError`` lists the points there."""
+    """Return the stored thresholds of ``point=``; None for the rule of training. Raise ``ValueError`` for an unknown
+    one."""
     points = settings.get("operating_points") or {}
     name = point or settings.get("operating_point") or TRAINED
     if name == TRAINED:
@@ -213,7 +214,7 @@ def thresholds_of(settings: dict[str, Any], point: str | None) -> Any:
 
 
 def model_digest(source: Source, settings: dict[str, Any]) -> str:
-    """Hash of weights, tokenizer and config, but for the operating points, which come and go."""
+    """Return a hash of weights, tokenizer and config. Operating points are left out, since they come and go."""
     kept = {key: value for key, value in settings.items() if key not in ("operating_points", "operating_point")}
     digest = hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode())
     weights = source.weights

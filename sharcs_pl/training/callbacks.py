@@ -22,7 +22,7 @@ from sharcs_pl.training.schedule import epoch_fraction, linear_warmup_decay
 
 
 def datamodule_of(trainer: L.Trainer) -> SharcsDataModule:
-    """The trainer's datamodule, which keeps the history."""
+    """Return the trainer's datamodule, which keeps the history."""
     found = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
     assert isinstance(found, SharcsDataModule)
     return found
@@ -91,7 +91,7 @@ class RankAgreement(Callback):
 
 
 def check_agreement(name: str, digest: str) -> None:
-    """``RuntimeError`` listing the ranks' digests unless they are the same; a collective."""
+    """Raise ``RuntimeError`` listing the ranks' digests unless all are equal; a collective operation."""
     found = all_ranks(digest)
     if len(set(found)) > 1:
         listed = ", ".join(f"rank {rank}: {text}" for rank, text in enumerate(found))
@@ -101,8 +101,8 @@ def check_agreement(name: str, digest: str) -> None:
 class CurveFiles(Callback):
     """Writes ``metrics.csv`` (one row per epoch) and ``plan.csv`` (bucket sizes and steps per epoch).
 
-    A logger gets the same, the bucket sizes as ``plan/width_…``. The running sum of every rank's loss is checkpointed,
-    so that a run resumed in mid-epoch writes what a whole one would.
+    A logger gets both, the bucket sizes as ``plan/width_…``. The running sum of every rank's loss is checkpointed, so
+    that a run resumed in mid-epoch writes what a whole one would.
     """
 
     def __init__(self, folder: Path, widths: Iterable[str]) -> None:
@@ -163,7 +163,7 @@ class SharcsProgressBar(RichProgressBar):
 
 
 def current_plan(trainer: L.Trainer) -> EpochPlan:
-    """The plan of the loader in use."""
+    """Return the plan of the loader in use."""
     loader = trainer.train_dataloader
     assert loader is not None
     return loader.plan
@@ -183,7 +183,7 @@ def append_row(path: Path, row: dict[str, Any]) -> None:
 
 
 def append_epoch(path: Path, rows: pa.Table, epoch: int) -> None:
-    """Add one epoch's rows to a parquet file, as ``append_row`` does for csv."""
+    """Add one epoch's rows to a parquet file, replacing rows as ``append_row`` does."""
     if path.exists():
         old = pq.read_table(path)
         rows = pa.concat_tables([old.filter(old["epoch"].to_numpy() < epoch), rows])

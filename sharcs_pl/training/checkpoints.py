@@ -1,4 +1,4 @@
-"""Checkpoints: written beside their place and renamed, saved by all processes together; the last and the best one."""
+"""Checkpoints, the last and the best, written beside their place and renamed, and saved by all processes together."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _FAILED = 2  # the exit code of the processes that do not write, when the one th
 
 class DurableCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint beside its place, forces it to the disk and renames it. The ``last.ckpt`` before it is kept
-    as ``last.prev.ckpt``: at any moment one of the two is whole.
+    as ``last.prev.ckpt``, so that at any moment one of the two is whole.
 
-    A disk that is full, or any other ``OSError``, names the checkpoint and leaves the older ones and no part of the new
-    one. A damaged file is not loaded: ``ValueError``.
+    A full disk, or any other ``OSError``, is reported with the checkpoint's name; the older ones stay, and no part of
+    the new one is left. A damaged file raises ``ValueError`` when it is loaded.
     """
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ class DurableCheckpointIO(TorchCheckpointIO):
 
 
 def explain_failure(path: Path, error: OSError | RuntimeError) -> Exception:
-    """What to raise when ``path`` could not be written; an error that is not of the system comes back as it is."""
+    """Return the error to raise when ``path`` could not be written; any but the system's come back unchanged."""
     # torch raises an error of its own while it handles the system's.
     cause = error if isinstance(error, OSError) else error.__context__
     if not isinstance(cause, OSError):
@@ -89,25 +89,25 @@ def save_together(trainer: L.Trainer, path: Path) -> None:
 
 
 def can_go_on(trainer: L.Trainer, batch_idx: int) -> bool:
-    """Whether a checkpoint at this batch's end can be gone on from exactly.
+    """Return True if a run can go on exactly from a checkpoint at this batch's end.
 
-    Not between accumulated batches, whose gradients it lacks; and not at an epoch's last step, which Lightning takes
-    for a finished epoch: validation and the closing of the history would be left out.
+    It cannot between accumulated batches, whose gradients the checkpoint lacks. Nor can it at an epoch's last step,
+    which Lightning takes for a finished epoch: validation and the closing of the history would be left out.
     """
     return (batch_idx + 1) % trainer.accumulate_grad_batches == 0 and not trainer.is_last_batch
 
 
 def epoch_is_whole(trainer: L.Trainer) -> bool:
-    """Whether the epoch whose end is called had all its steps. One that ``max_steps``, ``max_time`` or a callback ends
-    in its middle goes on when the run is resumed: nothing of it is closed, ranked or saved as an epoch's end."""
+    """Return True if the epoch that ends had all its steps. One that ``max_steps``, ``max_time`` or a callback ends in
+    its middle goes on when the run is resumed: nothing of it is closed, ranked or saved as an epoch's end."""
     return trainer.is_last_batch
 
 
 class LastCheckpoint(Checkpoint):
-    """Keeps ``last.ckpt``: at the end of every n-th epoch and, if asked, every so many steps or minutes.
+    """Keeps ``last.ckpt``, saved at the end of every n-th epoch and, if asked, every so many steps or minutes.
 
-    What falls due at an epoch's last step is saved at the epoch's end. Among the callbacks it stands behind the history
-    and ``BestCheckpoint``, whose state it saves.
+    A save that falls due at an epoch's last step is made at the epoch's end. Among the callbacks this one stands behind
+    the history and ``BestCheckpoint``, whose state it saves.
 
     Attributes: saved_now: whether it saved in the hook that is under way.
     """
@@ -163,7 +163,7 @@ class LastCheckpoint(Checkpoint):
 
 
 class BestCheckpoint(Checkpoint):
-    """Keeps ``best.ckpt`` by the routed metric, counted from ``first_epoch`` on: before it nothing is routed.
+    """Keeps ``best.ckpt`` by the routed metric, from ``first_epoch`` on, before which nothing is routed.
 
     With ``max_macs_fraction`` only epochs count whose routing costs at most that fraction of dense. The earliest of
     equally good epochs is kept.

@@ -48,19 +48,19 @@ class StopAtDivergence(Callback):
 
 
 def place(trainer: L.Trainer, batch_idx: int) -> str:
-    """Where in training, at which learning rate, and what to try."""
+    """Return the position in training, the learning rate, and what to try."""
     rate = max(group["lr"] for group in trainer.optimizers[0].param_groups)
     where = f"epoch {trainer.current_epoch}, step {batch_idx} (step {trainer.global_step} of the run)"
     return f"{where} at a learning rate of {rate:.3g}{remedy(trainer)}"
 
 
 def remedy(trainer: L.Trainer) -> str:
-    """What may help."""
+    """Return the advice for a diverged run, as the end of a message."""
     half = ", or trainer.precision=bf16-mixed instead of half precision" if str(trainer.precision)[:2] == "16" else ""
     return f"; try a smaller optim.lr{half}"
 
 
 def all_finite(tensors: Any) -> bool:
-    """Whether no tensor of floats holds NaN or infinity; each device is waited for once."""
+    """Return True if no floating-point tensor holds NaN or infinity; each device is waited for once."""
     found = [x.isfinite().all() for x in tensors if x.is_floating_point()]
     return bool(torch.stack(found).all()) if found else True

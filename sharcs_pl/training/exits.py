@@ -1,4 +1,4 @@
-"""What early exits learn: one function per paper, from every exit's losses to their sum over the batch.
+"""Objectives of early exits, one function per paper, from every exit's losses to their sum over the batch.
 
 Sums of exits are divided by the sum of their weights, so that the learning rate means what it means for one exit; Adam
 does not see the difference. Legend: `B` batch, `E` exits, `C` labels.
@@ -24,7 +24,7 @@ from sharcs_pl.training.rules import Idle, Losses, Progress, StepContents
 @dataclass(frozen=True)
 class ExitBatch:
     """A batch at every exit: `losses` [E], each a sum over samples; `logits` [B, E, C]; `certainty` [B, E] or None;
-    `labels` [B]; `layers`: how deep each exit is."""
+    `labels` [B]; and `layers`, the depth of each exit."""
 
     losses: Tensor
     logits: Tensor
@@ -37,18 +37,18 @@ Objective = Callable[[ExitBatch, Progress], Tensor]
 
 
 def weighted(losses: Tensor, weights: Tensor) -> Tensor:
-    """The mean of `losses` [E] by `weights` [E]."""
+    """Return the mean of `losses` [E] weighted by `weights` [E]."""
     return (losses * weights.to(losses)).sum() / weights.sum()
 
 
 def equal(batch: ExitBatch, progress: Progress) -> Tensor:
-    """BranchyNet (Teerapittayanon et al., ICPR 2016, arXiv 1709.01686, equation 1): every exit, weighed alike."""
+    """Weigh every exit alike, as BranchyNet (Teerapittayanon et al., ICPR 2016, arXiv 1709.01686, equation 1)."""
     return batch.losses.mean() + certainty_loss(batch)
 
 
 def ramped(batch: ExitBatch, progress: Progress) -> Tensor:
-    """Shallow-Deep Networks (Kaya et al., ICML 2019, arXiv 1810.07052, section 4.1): the last exit counts 1, one before
-    it rises over the epochs from 0.01 to its share of the cost, here of the layers."""
+    """Weigh the last exit by 1 and each one before it by a weight that rises over the epochs from 0.01 to its share of
+    the cost, here of the layers (Shallow-Deep Networks, Kaya et al., ICML 2019, arXiv 1810.07052, section 4.1)."""
     share = torch.tensor([layer / batch.layers[-1] for layer in batch.layers])
     weights = 0.01 + (share - 0.01) * progress.epoch / progress.max_epochs
     weights[-1] = 1.0
@@ -56,19 +56,19 @@ def ramped(batch: ExitBatch, progress: Progress) -> Tensor:
 
 
 def by_depth(batch: ExitBatch, progress: Progress) -> Tensor:
-    """PABEE (Zhou et al., NeurIPS 2020, arXiv 2006.04152, equation 3): the j-th exit weighs j."""
+    """Weigh the j-th exit by j, as PABEE (Zhou et al., NeurIPS 2020, arXiv 2006.04152, equation 3)."""
     return weighted(batch.losses, torch.arange(1, len(batch.losses) + 1)) + certainty_loss(batch)
 
 
 def two_stage(batch: ExitBatch, progress: Progress) -> Tensor:
-    """DeeBERT (Xin et al., ACL 2020, arXiv 2004.12993, section 3.2): the encoder by its last exit, then the others on
-    the encoder as it is."""
+    """Train the encoder by its last exit, then the other exits on the frozen encoder (DeeBERT, Xin et al., ACL 2020,
+    arXiv 2004.12993, section 3.2)."""
     return batch.losses[-1] if progress.first_stage else _others(batch.losses) + certainty_loss(batch)
 
 
 def self_distilled(batch: ExitBatch, progress: Progress) -> Tensor:
-    """FastBERT (Liu et al., ACL 2020, arXiv 2004.02178, section 3.4): the encoder by its last exit, then the others
-    learn what that says, without labels: by KL(student || teacher), in regression by squared error."""
+    """Train the encoder by its last exit, then the other exits on its answers, without labels: by KL(student ||
+    teacher), in regression by squared error (FastBERT, Liu et al., ACL 2020, arXiv 2004.02178, section 3.4)."""
     if progress.first_stage:
         return batch.losses[-1]
     student, teacher = batch.logits[:, :-1].float(), batch.logits[:, -1:].detach().float()
@@ -83,13 +83,13 @@ def self_distilled(batch: ExitBatch, progress: Progress) -> Tensor:
 
 
 def alternating(batch: ExitBatch, progress: Progress) -> Tensor:
-    """BERxiT (Xin et al., EACL 2021, section 3.2): steps of the last exit alone alternate with steps of all."""
+    """Alternate steps of the last exit alone with steps of all exits (BERxiT, Xin et al., EACL 2021, section 3.2)."""
     return batch.losses[-1] if progress.step % 2 == 0 else batch.losses.mean() + certainty_loss(batch)
 
 
 def certainty_loss(batch: ExitBatch) -> Tensor:
-    """By squared error, whether an exit is right, or 1 - tanh |error| in regression (BERxiT, section 3.3); 0 where no
-    certainty is learned."""
+    """Return the squared error of each certainty to its target: 1 for a right answer, else 0, or 1 - tanh |error| in
+    regression (BERxiT, section 3.3). The loss is 0 where no certainty is learned."""
     if batch.certainty is None or len(batch.losses) == 1:
         return batch.losses.new_zeros(())
     answers, labels = batch.logits[:, :-1].detach().float(), batch.labels[:, None]
@@ -101,12 +101,12 @@ def certainty_loss(batch: ExitBatch) -> Tensor:
 
 
 def _others(losses: Tensor) -> Tensor:
-    """The mean of all exits but the last; nothing where there are no others."""
+    """Return the mean of all exits but the last; 0 where there are no others."""
     return losses[:-1].mean() if len(losses) > 1 else losses.sum() * 0
 
 
 def exit_losses(objective: Objective) -> Losses:
-    """The objective as the losses of a batch; in a second stage the exits send no gradient to the encoder."""
+    """Return the losses of a batch under an objective; in a second stage the exits send no gradient to the encoder."""
 
     def losses(model: Any, batch: MicroBatch, config: ObjectiveConfig, progress: Progress) -> BatchLosses:
         detach = progress.stage_epochs > 0
@@ -121,8 +121,8 @@ def exit_losses(objective: Objective) -> Losses:
 
 
 def exits_idle(objective: Objective) -> Idle:
-    """The parameters that a step does not train: the encoder in a second stage, the exits before the last in a first
-    and in BERxiT's steps of the last one alone."""
+    """Return the function that lists the parameters a step does not train: the encoder in a second stage, and the exits
+    before the last in a first stage and in BERxiT's steps of the last one alone."""
 
     def idle(model: Any, step: StepContents, config: ObjectiveConfig, progress: Progress) -> list[nn.Parameter]:
         if progress.stage_epochs and not progress.first_stage:

@@ -1,4 +1,4 @@
-"""Fit a fresh head on a frozen encoder: without one, a loss says nothing about the encoder's parts."""
+"""Fitting of a fresh head on a frozen encoder; without a head, a loss says nothing about the encoder's parts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sharcs_pl.models.router import task_loss
 
 def fit_head(stock: Any, table: TokenTable, steps: int, lr: float, batch_size: int, seed: int) -> float:
     """Train the head's parameters for `steps` AdamW steps on batches of `table` drawn with the seed, the learning rate
-    falling linearly to 0, without dropout; returns the mean loss of the last ten steps (nan without steps)."""
+    falling linearly to 0, without dropout. Return the mean loss of the last ten steps (nan without steps)."""
     prefixes = get_family(stock.config.model_type).head_prefixes
     head = {name: parameter for name, parameter in stock.named_parameters() if name.startswith(prefixes)}
     losses: list[float] = []
@@ -41,7 +41,7 @@ def _loss(stock: Any, batch: dict[str, Tensor]) -> Tensor:
 
 
 def _batches(table: TokenTable, steps: int, batch_size: int, seed: int) -> Iterator[dict[str, Tensor]]:
-    """Batches from one shuffle after another."""
+    """Yield batches from one shuffle after another."""
     rng, queue = np.random.default_rng(seed), np.empty(0, dtype=np.int64)
     for _ in range(steps):
         if len(queue) < min(batch_size, len(table)):
@@ -52,7 +52,7 @@ def _batches(table: TokenTable, steps: int, batch_size: int, seed: int) -> Itera
 
 @contextmanager
 def _only(stock: Any, names: set[str]) -> Iterator[None]:
-    """Inside the block gradients reach the named parameters alone."""
+    """Let gradients reach the named parameters alone inside the block."""
     before = {name: parameter.requires_grad for name, parameter in stock.named_parameters()}
     for name, parameter in stock.named_parameters():
         parameter.requires_grad_(name in names)

@@ -1,4 +1,4 @@
-"""Signals end a run at a step's end, with a checkpoint from which it goes on exactly; under SLURM it is requeued."""
+"""Signals that end a run at a step's end, with a checkpoint to go on from exactly; under SLURM it is requeued."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class GracefulStop(Checkpoint):
             self._save_in_mid_epoch(trainer)
 
     def _save_in_mid_epoch(self, trainer: L.Trainer) -> None:
-        """Lightning ends training after this step."""
+        """Save a checkpoint where Lightning ends training after this step, in mid-epoch."""
         self.cut_short = True
         if not saved_now(trainer):
             save_together(trainer, self.path)
@@ -145,14 +145,14 @@ class GracefulStop(Checkpoint):
         raise Interrupted(number)
 
     def _agreed(self, trainer: L.Trainer) -> signal.Signals | None:
-        """The strongest signal that any process has got."""
+        """Return the strongest signal that any process has got."""
         if not trainer.strategy.reduce_boolean_decision(self.asked > 0, all=False):
             return None
         asked = [trainer.strategy.reduce_boolean_decision(self.asked == i + 1, all=False) for i in range(len(SIGNALS))]
         return [number for number, any_asked in zip(SIGNALS, asked, strict=True) if any_asked][-1]
 
     def _hand_on(self, number: int) -> None:
-        """In the first process: have the job requeued, where this signal asks for it and somebody can."""
+        """Have the job requeued by the first process, where this signal asks for it and somebody can."""
         if number not in REQUEUEING:
             return
         found = self._found.get(number)
@@ -166,19 +166,19 @@ class GracefulStop(Checkpoint):
 
 
 def may_stop(trainer: L.Trainer) -> bool:
-    """Whether Lightning follows ``should_stop`` in the middle of this epoch."""
+    """Return True if Lightning follows ``should_stop`` in the middle of this epoch."""
     epochs, steps = trainer.min_epochs or 0, trainer.min_steps or 0
     return trainer.current_epoch >= epochs and trainer.global_step >= steps
 
 
 def saved_now(trainer: L.Trainer) -> bool:
-    """Whether ``last.ckpt`` holds this very moment."""
+    """Return True if ``last.ckpt`` holds the present step."""
     callbacks = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
     return any(isinstance(callback, LastCheckpoint) and callback.saved_now for callback in callbacks)
 
 
 def requeue(job: SlurmJob) -> bool:
-    """Ask SLURM to start the job again; False, and a line on stderr, when it does not."""
+    """Ask SLURM to start the job again; return False, with a line on stderr, when it does not."""
     command = ["scontrol", "requeue", job.id]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
@@ -191,8 +191,8 @@ def requeue(job: SlurmJob) -> bool:
 
 
 def leave_terminal() -> None:
-    """Send what is printed from now on nowhere, where it would go to a terminal: that is gone, and writing to it an
-    error which would end the run before it has saved."""
+    """Discard further output where it would go to a terminal, which is gone: writing to it is an error that would end
+    the run before it has saved."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in filter(_is_terminal, (1, 2)):
         os.dup2(nowhere, stream)
@@ -200,7 +200,7 @@ def leave_terminal() -> None:
 
 
 def _is_terminal(stream: int) -> bool:
-    """Whether it is one, or was: of a terminal that is gone isatty says no."""
+    """Return True if the stream is a terminal, or was one: isatty denies a terminal that is gone."""
     try:
         os.ttyname(stream)
     except OSError as error:
@@ -210,6 +210,6 @@ def _is_terminal(stream: int) -> bool:
 
 @rank_zero_only
 def tell(text: str) -> None:
-    """Write to stderr from a signal handler: print may have been what the signal interrupted."""
+    """Write to stderr from a signal handler, without print, which may be what the signal interrupted."""
     with suppress(OSError):
         os.write(2, text.encode())

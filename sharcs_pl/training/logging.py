@@ -1,6 +1,6 @@
-"""Loggers: the curves of ``metrics.csv`` and ``plan.csv``, the results and the figures in the tool the user prefers.
+"""Loggers, which put the curves of ``metrics.csv`` and ``plan.csv``, the results and the figures in the user's tool.
 
-One row of ``LOGGERS`` per tool. Their packages are extras, imported only when a run opens them; what a tool keeps on
+``LOGGERS`` has one row per tool. Their packages are extras, imported only when a run opens them; what a tool keeps on
 disk lies in the run directory.
 """
 
@@ -25,7 +25,7 @@ RUN_ID = "run_id.txt"  # in the tool's folder: under this name a resumed run goe
 
 @dataclass(frozen=True)
 class LoggerSettings:
-    """Which logger, and where it sends its data: ``conf/logger`` has the meaning of each."""
+    """The choice of a logger, and where it sends its data; ``conf/logger`` explains each field."""
 
     name: str
     project: str = "sharcs"
@@ -35,11 +35,11 @@ class LoggerSettings:
 
 @dataclass(frozen=True)
 class LoggerKind:
-    """One tool.
+    """The functions of one tool.
 
     Attributes: open(settings, run directory, first step, hyper-parameters) starts a run or goes on with it;
     log_results(logger, hyper-parameters, values, step); log_figure(logger, name, png, step); close(logger, status),
-    ``success`` or ``failed``.
+    with the status ``success`` or ``failed``.
     """
 
     open: Callable[[LoggerSettings, Path, int, dict[str, Any]], Logger]
@@ -49,7 +49,7 @@ class LoggerKind:
 
 
 def run_name(run_dir: Path) -> str:
-    """What a tool calls the run: the last two folders, such as ``mrpc-minilm-sharcs/2026-01-31_09-30-00``."""
+    """Return the run's name for a tool: its last two folders, such as ``mrpc-minilm-sharcs/2026-01-31_09-30-00``."""
     return "/".join(run_dir.resolve().parts[-2:])
 
 
@@ -107,7 +107,7 @@ def _open_mlflow(settings: LoggerSettings, run_dir: Path, step: int, hparams: di
 
 @contextmanager
 def _telling_the_user(name: str, kind: type[Exception], hint: str = "") -> Iterator[None]:
-    """No account, no server, no such store: what the tool says of it, in one line that names the key."""
+    """Turn a tool's error, such as a missing account, server or store, into one line that names the key."""
     try:
         yield
     except kind as error:
@@ -116,8 +116,8 @@ def _telling_the_user(name: str, kind: type[Exception], hint: str = "") -> Itera
 
 @contextmanager
 def _local_mlflow(local: bool) -> Iterator[None]:
-    """MLflow asks for consent to keep runs in plain files, and exports the store it uses to the environment, where a
-    second run in this process would find the first one's."""
+    """Give MLflow the consent to keep runs in plain files that it asks for, and undo its export of the store to the
+    environment, where a second run in this process would find the first one's."""
     key = "MLFLOW_TRACKING_URI"
     before = os.environ.get(key)
     if local:
@@ -132,7 +132,7 @@ def _local_mlflow(local: bool) -> Iterator[None]:
 
 
 def _ensure_experiment(uri: str, name: str) -> None:
-    """Lightning would make the experiment too, with a warning."""
+    """Make the experiment, which Lightning would do with a warning."""
     from mlflow.tracking import MlflowClient  # pyright: ignore[reportMissingImports]
 
     client = MlflowClient(uri)
@@ -189,8 +189,8 @@ class RunLogger(Callback):
     for the results. Curves end with training: what is evaluated afterwards is no epoch.
 
     Args:
-        settings: of the logger; its name is a key of ``LOGGERS``.
-        run_dir: where its files go.
+        settings: the settings of the logger, whose name is a key of ``LOGGERS``.
+        run_dir: the folder of its files.
         hparams: the run's config as plain types.
     """
 
@@ -202,7 +202,7 @@ class RunLogger(Callback):
         self.logger: Logger | None = None
 
     def open(self, step: int) -> Logger:
-        """The logger, its run started on the first call; ``step`` is the first that it will see."""
+        """Return the logger, its run started on the first call; ``step`` is the first that it will see."""
         if self.logger is None:
             self.logger = self.kind.open(self.settings, self.run_dir, step, self.hparams)
         return self.logger
@@ -234,15 +234,15 @@ class RunLogger(Callback):
 
 
 def log_results(trainer: L.Trainer, metrics: Mapping[str, Any], figures: Sequence[Path]) -> None:
-    """Give what ``metrics.json`` holds, and the figures, to the run's logger, if it has one. For the first process."""
+    """Give the contents of ``metrics.json``, and the figures, to the run's logger, if any. For the first process."""
     for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
         if isinstance(callback, RunLogger):
             callback.finish(metrics, figures, trainer.global_step)
 
 
 def final_values(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """The end table as ``final/…``: the metric routed, at each rung, at random and by the oracle, and what routing
-    costs; what a run does not have is left out."""
+    """Return the end table as ``final/…``: the metric routed, at each rung, at random and by the oracle, and the cost
+    of routing. Values that a run lacks are left out."""
     split = next(iter(metrics["all_metrics"].values()))
     values = {_final(name): row[metrics["metric"]] for name, row in split.items()}
     values |= {
@@ -258,5 +258,5 @@ def final_values(metrics: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _final(name: str) -> str:
-    """``routed`` and ``width 1/3`` as ``final/routed`` and ``final/rung_1_3``, as the curves write them."""
+    """Return ``routed`` and ``width 1/3`` as ``final/routed`` and ``final/rung_1_3``, the names that the curves use."""
     return "final/" + name.replace("width ", "rung_").replace("/", "_")

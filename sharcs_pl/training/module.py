@@ -1,4 +1,4 @@
-"""The LightningModule: one plan step in, one objective out."""
+"""The LightningModule, which turns one plan step into one objective."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from sharcs_pl.training.rules import Progress, StepContents, TrainingRule
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """AdamW: peak ``lr``, its factor ``new_lr_scale`` for the parts surgery adds, decay of tensors of >= 2 dims."""
+    """AdamW's peak ``lr``, its factor ``new_lr_scale`` for parts added by surgery, decay of tensors of >= 2 dims."""
 
     lr: float = 2e-5
     weight_decay: float = 0.01
@@ -34,12 +34,12 @@ class OptimizerSettings:
 
 
 def derive_seed(*parts: int) -> int:
-    """A seed that depends on every one of ``parts``; the same on every platform."""
+    """Return a seed that depends on every one of ``parts`` and is equal on every platform."""
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def anchor(parameters: list[nn.Parameter]) -> Tensor:
-    """Zero that depends on ``parameters``: under DDP a parameter no rank used this step would stop the next one."""
+    """Return a zero that depends on ``parameters``; under DDP a parameter no rank used would stop the next step."""
     return 0.0 * torch.stack([p.sum() for p in parameters]).sum() if parameters else torch.zeros(())
 
 
@@ -106,13 +106,13 @@ class SharcsModule(L.LightningModule):
         return self.rule.idle(self.model, StepContents(rungs, step.routed), self.objective, progress)
 
     def _note_idle(self, step: StepBatch) -> None:
-        """Keep what none of the steps accumulated so far has trained, on any process."""
+        """Keep the parameters that none of the steps accumulated so far has trained, on any process."""
         idle = {id(parameter): parameter for parameter in self._idle(step, step.rungs)}
         known = self._untrained
         self._untrained = idle if known is None else {key: p for key, p in idle.items() if key in known}
 
     def _anchor(self, step: StepBatch, batches: Sequence[MicroBatch]) -> Tensor:
-        """Zero that depends on every parameter that this process leaves out: the next step of DDP would fail."""
+        """Return a zero that depends on every parameter left out by this process; else DDP's next step would fail."""
         if self.trainer.world_size == 1:
             return torch.zeros((), device=self.device)
         if not batches:
@@ -127,7 +127,7 @@ class SharcsModule(L.LightningModule):
         self._untrained = None
 
     def _share(self, losses: BatchLosses, batch: MicroBatch) -> Tensor:
-        """This batch's part of the step's objective; ranks are averaged by DDP, hence the factor of world size."""
+        """Return this batch's part of the step's objective; DDP averages over ranks, hence the factor of world size."""
         config = self.objective
         total = losses.task + config.router_weight * losses.router + config.distill_weight * losses.distill
         weight = batch.bucket_weight if config.weight_by_bucket else 1.0
@@ -204,7 +204,7 @@ class SharcsModule(L.LightningModule):
             self.log(name, value, prog_bar=name == "val/routed")
 
     def validation_metrics(self) -> dict[str, float]:
-        """The task's first metric on its first validation split: routed and at every fixed rung."""
+        """Return the task's first metric on its first validation split, routed and at every fixed rung."""
         found = self.predictions[self.task.validation[0]]
         metric, labels = self.task.metrics[0], found.labels
         values = {"val/routed": compute_metric(metric, found.routed_logits(), labels)}

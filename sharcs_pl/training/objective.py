@@ -1,4 +1,4 @@
-"""What one batch of a step adds to the objective: task, router and distillation loss (design legend: B, W, C)."""
+"""The objective of one batch of a step: task, router and distillation loss (design legend: B, W, C)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ObjectiveConfig:
         rung_weights: weight of each rung's batch, [W].
         weight_by_bucket: multiply by the bucket's size over the mean bucket size.
         distill_weight: weight of learning the top rung's logits, 0 for none.
-        temperature: softmax temperature of that.
+        temperature: softmax temperature of the distillation.
         skim_weight: weight of the share of tokens that run, where tokens are skimmed.
     """
 
@@ -43,7 +43,7 @@ class ObjectiveConfig:
 
 @dataclass(frozen=True)
 class BatchLosses:
-    """Losses of one batch: sums over its samples (scalars, except ``scores`` [B])."""
+    """The losses of one batch, as sums over its samples (scalars, except ``scores`` [B])."""
 
     task: Tensor
     router: Tensor
@@ -52,8 +52,8 @@ class BatchLosses:
 
 
 def distill_losses(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """KL(teacher || student) per sample [B] at ``temperature``, times its square (Hinton et al. 2015); one output
-    column means regression and gives the squared difference. The teacher [B, C] gets no gradient."""
+    """Return KL(teacher || student) per sample [B] at ``temperature``, times its square (Hinton et al. 2015). One
+    output column means regression and gives the squared difference. The teacher [B, C] gets no gradient."""
     teacher = teacher.detach()
     if student.shape[-1] == 1:
         return at_least_float32(student - teacher).squeeze(-1).square()
@@ -76,8 +76,8 @@ def batch_losses(model: SharcsForSequenceClassification, batch: MicroBatch, conf
 
 
 def share_of_tokens(counts: Tensor, num_layers: int) -> Tensor:
-    """Share of a sample's tokens that run [B], the mean over all layers (Transkimmer, arXiv 2205.07324, equation 6), of
-    ``counts`` as in ``TrunkState``: those of the tail count once for each of its layers."""
+    """Return the share of each sample's tokens that run [B], averaged over layers (Transkimmer, arXiv 2205.07324,
+    equation 6). In ``counts``, as in ``TrunkState``, the tail's tokens count once for each of its layers."""
     came, trunk, tail = counts[:, 0], counts[:, 1:-1], counts[:, -1]
     ran = trunk.sum(1) + (num_layers - trunk.shape[1]) * tail
     return ran / (num_layers * came.clamp(min=1))
@@ -96,7 +96,7 @@ def _router_loss(state: TrunkState, batch: MicroBatch, config: ObjectiveConfig, 
 def _distill_loss(
     model: SharcsForSequenceClassification, state: TrunkState, logits: Tensor, rung: int, config: ObjectiveConfig
 ) -> Tensor:
-    """Every narrow rung against the top one on this batch, the mean over narrow rungs; only the tails are run again."""
+    """Return the loss of every narrow rung against the top one, averaged over narrow rungs; only tails run again."""
     top = model.ladder.top
     if rung == top:
         teacher = logits

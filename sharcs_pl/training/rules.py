@@ -1,5 +1,5 @@
-"""What a method adds to a training step: the losses of a batch, and which parameters it does not train (design legend:
-B, W, C)."""
+"""Training rules: the losses that a method adds to a step, and the parameters it does not train (design legend: B, W,
+C)."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from sharcs_pl.training.objective import BatchLosses, ObjectiveConfig, batch_los
 
 @dataclass(frozen=True)
 class Progress:
-    """Where training is: the epoch and the step in it, counted from 0, of ``max_epochs`` epochs; the first
-    ``stage_epochs`` are the first of two stages."""
+    """A position in training: the epoch and the step in it, counted from 0, of ``max_epochs`` epochs, of which the
+    first ``stage_epochs`` are the first of two stages."""
 
     epoch: int = 0
     step: int = 0
@@ -25,7 +25,7 @@ class Progress:
 
     @property
     def first_stage(self) -> bool:
-        """Whether the first of two stages lasts."""
+        """True during the first of two stages."""
         return self.epoch < self.stage_epochs
 
 
@@ -35,8 +35,8 @@ Losses = Callable[[Any, MicroBatch, ObjectiveConfig, Progress], BatchLosses]
 
 @dataclass(frozen=True)
 class StepContents:
-    """What an optimizer step, or one process's part of it, trains: `rungs` with a batch, none in a part without one;
-    `routed`: whether samples have memberships for the router to learn."""
+    """The contents of an optimizer step, or of one process's part of it: the `rungs` that have a batch, none in a part
+    without one, and `routed`, which tells if samples have memberships for the router to learn."""
 
     rungs: frozenset[int]
     routed: bool
@@ -47,24 +47,24 @@ Idle = Callable[[Any, StepContents, ObjectiveConfig, Progress], list[nn.Paramete
 
 
 def none_idle(model: Any, step: StepContents, config: ObjectiveConfig, progress: Progress) -> list[nn.Parameter]:
-    """No parameter: every batch trains all of them."""
+    """Return no parameter, since every batch trains all of them."""
     return []
 
 
 def routed_idle(model: Any, step: StepContents, config: ObjectiveConfig, progress: Progress) -> list[nn.Parameter]:
-    """The tails of widths without a batch, and the router while it has nothing to learn. Where narrow widths learn from
-    the full one, every batch trains them all."""
+    """Return the tails of widths without a batch, and the router while it has nothing to learn. Where narrow widths
+    learn from the full one, every batch trains them all."""
     students = model.ladder.narrow if config.distill_weight else ()
     return model.idle_parameters({*step.rungs, *students}, step.routed or config.warmup_loss)
 
 
 def every_width_idle(model: Any, step: StepContents, config: ObjectiveConfig, progress: Progress) -> list[nn.Parameter]:
-    """What no width uses: every batch trains all widths, and no router."""
+    """Return the parameters that no width uses and the router; every batch trains all widths."""
     return model.idle_parameters(range(len(model.ladder)), False)
 
 
 def routed_losses(model: Any, batch: MicroBatch, config: ObjectiveConfig, progress: Progress) -> BatchLosses:
-    """SHARCS: the batch on its own rung, and the router, weighed as the rung is."""
+    """Return the losses of SHARCS: the batch on its own rung, and the router, weighed as the rung is."""
     found = batch_losses(model, batch, config)
     if config.rung_weights is None:
         return found
@@ -74,7 +74,7 @@ def routed_losses(model: Any, batch: MicroBatch, config: ObjectiveConfig, progre
 
 @dataclass(frozen=True)
 class TrainingRule:
-    """``losses`` of a batch; ``idle`` parameters of a step, which its update leaves as they are."""
+    """The ``losses`` of a batch, and the ``idle`` parameters of a step, which its update leaves as they are."""
 
     losses: Losses = routed_losses
     idle: Idle = routed_idle

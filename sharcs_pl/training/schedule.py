@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def epoch_fraction(epoch: int, step: int, steps_in_epoch: int, max_epochs: int) -> float:
-    """Share of the training done before ``step`` of ``epoch``, in [0, 1]; epochs count alike however long they are.
+    """Return the share of the training done before ``step`` of ``epoch``, in [0, 1]; all epochs count alike.
 
     Epochs of a routed run differ in length, so a count of steps cannot tell how much is left.
     """
@@ -12,7 +12,7 @@ def epoch_fraction(epoch: int, step: int, steps_in_epoch: int, max_epochs: int) 
 
 
 def linear_warmup_decay(fraction: float, warmup_fraction: float) -> float:
-    """Factor on the peak learning rate: 0 to 1 over the warm-up, then back to 0 at the end.
+    """Return the factor on the peak learning rate, which rises from 0 to 1 over the warm-up and falls to 0 at the end.
 
     Args:
         fraction: share of the training done, in [0, 1].

@@ -1,4 +1,4 @@
-"""What token skimming learns: the task, and to keep few tokens (Transkimmer, arXiv 2205.07324, section 3.4)."""
+"""The objective of token skimming: the task, and to keep few tokens (Transkimmer, arXiv 2205.07324, section 3.4)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sharcs_pl.training.rules import Progress
 
 
 def skim_losses(model: Any, batch: MicroBatch, config: ObjectiveConfig, progress: Progress) -> BatchLosses:
-    """The task loss, plus ``skim_weight`` times the share of tokens that ran, the mean over layers (equation 6)."""
+    """Return the task loss plus ``skim_weight`` times the share of tokens run, averaged over layers (equation 6)."""
     logits, shares = model.soft(**batch.inputs)
     task = task_loss(logits, batch.labels, logits.shape[-1], reduction="none") + config.skim_weight * shares
     scores = sample_scores(logits.detach(), batch.labels, config.score, config.label_range)

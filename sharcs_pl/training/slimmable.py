@@ -1,4 +1,4 @@
-"""Every width on every batch, and lessons from a teacher (design legend: B, W, C).
+"""Training of every width on every batch, with or without a teacher (design legend: B, W, C).
 
 Slimmable Neural Networks (Yu et al., ICLR 2019, arXiv 1812.08928) add up the losses of all widths on each batch;
 DynaBERT (Hou et al., NeurIPS 2020, arXiv 2004.04037, section 2.2) teaches the widths of a transformer by a fine-tuned
@@ -27,7 +27,7 @@ class Teacher:
 
     @torch.no_grad()
     def __call__(self, inputs: dict[str, Tensor]) -> Tensor:
-        """Logits [B, C] of a batch, on the batch's device."""
+        """Return the logits [B, C] of a batch, on the batch's device."""
         device = inputs["input_ids"].device
         if self.model.device != device:
             self.model.to(device)
@@ -35,8 +35,8 @@ class Teacher:
 
 
 def slimmable_losses(teacher: Teacher | None) -> Losses:
-    """The mean over all widths of their losses on the batch. With a teacher every width learns its logits too; else,
-    where ``distill_weight`` is not 0, each narrow width learns those of the top one."""
+    """Return the mean over all widths of their losses on the batch. With a teacher every width learns its logits too;
+    else, where ``distill_weight`` is not 0, each narrow width learns the top one's logits."""
 
     def losses(model: Any, batch: MicroBatch, config: ObjectiveConfig, progress: Progress) -> BatchLosses:
         state = model.trunk(**batch.inputs)

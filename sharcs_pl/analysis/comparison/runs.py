@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sharcs_pl.core.finite import read_json
 from sharcs_pl.core.text import check_plain_name, one_line
 from sharcs_pl.data.delimited import cells_of_any_size
 from sharcs_pl.data.spec import METRICS_BY_KIND, metric_name
@@ -120,9 +121,9 @@ def _below(place: Path) -> list[Path]:
 
 def read_run(path: Path) -> RunResult:
     """All that a report needs of a run; ``ValueError`` names the file that does not fit."""
-    metrics = _json(path / RESULTS)
+    metrics = read_json(path / RESULTS)
     marker = path / MARKER
-    config = (_json(marker) if marker.is_file() else {}).get("config") or {}
+    config = (read_json(marker) if marker.is_file() else {}).get("config") or {}
     _check_names(f"{path / RESULTS}: ", metrics)
     try:
         return _result(path, metrics, config)
@@ -166,7 +167,7 @@ def _result(path: Path, metrics: Mapping[str, Any], config: Mapping[str, Any]) -
         classes=tuple(classes) if classes else None,
         positive=str(classes[1]) if classes else _text(metrics.get("positive")),
         settings=_flat(config),
-        timings=[dict(row) for file in sorted(path.glob("**/bench.json")) for row in _json(file).get("rows", [])],
+        timings=[dict(row) for file in sorted(path.glob("**/bench.json")) for row in read_json(file).get("rows", [])],
     )
 
 
@@ -217,16 +218,6 @@ def read_answers(path: Path) -> Answers | None:
         return None
     uids, labels, predictions = zip(*rows, strict=True)
     return Answers(uids, labels, predictions, digest.hexdigest())
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} holds no JSON object")
-    return found
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
