@@ -4,13 +4,15 @@ import pytest
 
 from sharcs_pl.launch.slurm import SlurmJob, slurm_job
 
-BATCH = {"SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "train"}
+SHELL = {"SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "train"}  # of salloc --job-name=train
+BATCH = SHELL | {"SLURM_PROCID": "0"}
 
 
 @pytest.mark.parametrize(
     ("variables", "job"),
     [
         ({}, None),
+        (SHELL, None),
         (BATCH, SlurmJob("7")),
         (BATCH | {"SLURM_RESTART_COUNT": "2"}, SlurmJob("7", 2)),
         (BATCH | {"SLURM_JOB_NAME": "interactive"}, None),

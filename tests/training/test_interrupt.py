@@ -90,7 +90,13 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     tool.write_text(f'#!/bin/sh\necho "$@" >> {asked}\n')
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tool.parent}:{os.environ['PATH']}")
-    for name, value in (("JOB_ID", "6"), ("ARRAY_JOB_ID", "5"), ("ARRAY_TASK_ID", "3"), ("JOB_NAME", "train")):
+    for name, value in (
+        ("JOB_ID", "6"),
+        ("PROCID", "0"),
+        ("ARRAY_JOB_ID", "5"),
+        ("ARRAY_TASK_ID", "3"),
+        ("JOB_NAME", "train"),
+    ):
         monkeypatch.setenv(f"SLURM_{name}", value)
     return asked
 
@@ -138,7 +144,7 @@ def test_a_signal_in_a_step_saves_at_its_end_and_the_run_goes_on_exactly(
     tmp_path: Path, whole: Path, capfd: pytest.CaptureFixture[str], number: signal.Signals
 ) -> None:
     before = signal.getsignal(number)
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(Interrupted) as left:
         run_with(tmp_path, at("on_train_batch_start", 1, lambda: send(number), step=4), "checkpoint.every_n_steps=null")
     assert left.value.code == 128 + number
     assert signal.getsignal(number) == before
@@ -202,7 +208,7 @@ def test_a_stop_before_the_least_that_was_asked_for_is_no_stop(least: str) -> No
 def test_a_slurm_job_is_requeued_and_goes_on_unasked(
     tmp_path: Path, whole: Path, job: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(SystemExit) as left:  # in validation: it waits for the epoch's end
+    with pytest.raises(Interrupted) as left:  # in validation: it waits for the epoch's end
         run_with(tmp_path / "run", at("on_validation_start", 1, lambda: send(signal.SIGUSR1)))
     assert left.value.code == 138
     assert job.read_text() == "requeue 5_3\n"
@@ -213,7 +219,7 @@ def test_a_slurm_job_is_requeued_and_goes_on_unasked(
 
 
 def test_sigterm_does_not_requeue_since_scancel_sends_it_too(tmp_path: Path, job: Path) -> None:
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(Interrupted) as left:
         run_with(tmp_path / "run", at("on_train_batch_start", 0, lambda: send(signal.SIGTERM), step=1))
     assert left.value.code == 143
     assert checkpoint(tmp_path / "run")["global_step"] == 2
@@ -236,7 +242,7 @@ def test_the_handler_that_was_there_requeues_instead(
 
     before = signal.signal(signal.SIGUSR2, submitit)
     try:
-        with pytest.raises(SystemExit) as left:
+        with pytest.raises(Interrupted) as left:
             run_with(tmp_path / "run", at(hook, epoch, lambda: send(signal.SIGUSR2), step))
         assert signal.getsignal(signal.SIGUSR2) is submitit
     finally:
@@ -247,7 +253,7 @@ def test_the_handler_that_was_there_requeues_instead(
 
 
 def test_before_the_first_step_there_is_nothing_to_save(tmp_path: Path, job: Path) -> None:
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(Interrupted) as left:
         run_with(tmp_path / "run", at("on_fit_start", 0, lambda: send(signal.SIGUSR1)))
     assert left.value.code == 138
     assert job.read_text() == "requeue 5_3\n"
@@ -263,7 +269,7 @@ class InFinalEvaluation(Callback):
 
 
 def test_in_the_final_evaluation_the_next_start_evaluates_again(tmp_path: Path, whole: Path) -> None:
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(Interrupted) as left:
         run_with(tmp_path, InFinalEvaluation())
     assert left.value.code == 143
     assert not (tmp_path / "metrics.json").exists()
@@ -272,7 +278,7 @@ def test_in_the_final_evaluation_the_next_start_evaluates_again(tmp_path: Path, 
 
 
 def test_one_after_the_last_checkpoint_stops_before_the_evaluation(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(Interrupted) as left:
         run_with(tmp_path, at("on_train_end", 3, lambda: send(signal.SIGTERM)))
     assert left.value.code == 143
     assert not (tmp_path / "metrics.json").exists()
