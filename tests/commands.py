@@ -1,8 +1,9 @@
 """Commands in processes of their own, with the imports paid once: a server that has them forks for every line.
 
-Two servers, each started when it is first asked, one of each per test process. The ``light`` one holds what every
-command imports before torch, and no torch: a line that imports it does so in its own process, where a stub on its
-``PYTHONPATH`` can tell. The ``loaded`` one holds torch, lightning and transformers, for lines that train or answer.
+Three kinds of servers, each started when it is first asked, one of each per test process. The ``light`` one holds what
+every command imports before torch, and no torch: a line that imports it does so in its own process, where a stub on its
+``PYTHONPATH`` can tell. The ``loaded`` one holds torch, lightning and transformers, for lines that train or answer. The
+``stock`` one holds torch and transformers and nothing of this project, for scripts of people who do not know it.
 
 A forked process takes the working directory, the environment, the words and the open files of its line, runs the
 command as ``python -m`` does (a module named ``__main__``, run from its file) and leaves through the interpreter's own
@@ -27,10 +28,11 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = ("train", "evaluate", "predict", "calibrate", "export", "cli", "bench", "reorder", "report")
+Kind = Literal["light", "loaded", "stock"]
 _servers: dict[str, _Server] = {}
 
 
@@ -41,20 +43,27 @@ def run_line(
     env: Mapping[str, str] | None = None,
     given: bytes = b"",
     timeout: float = 120,
-    loaded: bool = False,
+    kind: Kind = "light",
 ) -> subprocess.CompletedProcess[str]:
-    """``python -m *words`` in a fork of the server: what ``subprocess.run(…, capture_output=True, text=True)`` gives.
+    """``python -m *words``, or ``python *words`` where the first is ``-c``, in a fork of the server of this kind: what
+    ``subprocess.run(…, capture_output=True, text=True)`` gives.
 
     Its standard input is a file that holds ``given``.
     """
-    kind = "loaded" if loaded else "light"
+    from tests.painting import brush  # here, as servers hold no matplotlib that a line has not asked for
+
     if kind not in _servers:
         _servers[kind] = _Server(kind)
     with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         stdin.write(given)
         stdin.seek(0)
         code = _servers[kind].ask(
-            {"words": list(words), "cwd": str(cwd), "env": dict(os.environ if env is None else env)},
+            {
+                "words": list(words),
+                "cwd": str(cwd),
+                "env": dict(os.environ if env is None else env),
+                "painting": kind != "loaded" or brush.painting,
+            },
             [stdin, out, err],
             timeout,
         )
@@ -113,8 +122,12 @@ def serve(kind: str, number: int) -> None:
     """Fork for every line that comes in through this socket, until it closes."""
     if kind == "light":
         _import_commands()
-    else:
+    elif kind == "loaded":
         importlib.import_module("tests.preloaded")
+    else:
+        importlib.import_module("torch")
+        for name in ("BertForSequenceClassification", "AutoTokenizer"):
+            getattr(importlib.import_module("transformers"), name)
     gc.collect()
     gc.freeze()
     channel = socket.socket(fileno=number)
@@ -151,7 +164,7 @@ class _NoTorch:
 
 
 def _import_commands() -> None:
-    """What the commands import; they themselves are run from their files. One that imports torch is left to its line."""
+    """What the commands import; they themselves are run from their files, one that imports torch by its line alone."""
     finder: Any = _NoTorch()
     sys.meta_path.insert(0, finder)
     before = set(sys.modules)
@@ -166,14 +179,24 @@ def _import_commands() -> None:
     for name in {f"sharcs_pl.{name}" for name in COMMANDS} - before:
         sys.modules.pop(name, None)
     assert "torch" not in sys.modules
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.core.plugins import Plugins
+    _compose_once()
 
-    Plugins.instance()
-    OverridesParser.create().parse_overrides(["a.b=1", "+a=[[0,1.5],[a,b]]", "~a", "a='x y'", "a={b:null}", "a=1,2"])
+
+def _compose_once() -> None:
+    """So that parsers, type hints and the list of plugins are known to every fork."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.config_store import ConfigStore
+
+    from sharcs_pl.config import RunConfig, conf_dir
+
+    ConfigStore.instance().store(name="run_schema", node=RunConfig)
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        compose("train", overrides=["width.bounds=[[0.5,1],[a,b]]", "task.name='x y'", "+optim.x={b:null}"])
 
 
 def _become(line: Mapping[str, Any], files: Sequence[int]) -> None:
+    if not line["painting"]:
+        importlib.import_module("tests.painting").brush.painting = False
     for number, file in enumerate(files):
         os.dup2(file, number)
         os.close(file)
@@ -185,4 +208,8 @@ def _become(line: Mapping[str, Any], files: Sequence[int]) -> None:
     sys.path[:] = [line["cwd"], *given, *installed]
     module, *words = line["words"]
     sys.argv = [module, *words]
+    if module == "-c":
+        code, *sys.argv[1:] = words
+        exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})
+        return
     runpy.run_module(module, run_name="__main__", alter_sys=True)

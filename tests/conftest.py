@@ -8,7 +8,6 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported: a test th
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -29,51 +28,21 @@ from sharcs_pl.pipeline.console import quiet
 from sharcs_pl.pipeline.fit import Composed, train
 from sharcs_pl.runs.directory import run_config
 from sharcs_pl.runs.preflight import preflight
+from tests.painting import brush
 
 settings.register_profile("quiet", deadline=None)  # a shared machine is slow at random
 settings.load_profile("quiet")
-
-PIXEL = bytes.fromhex(
-    "89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b55"
-    "0000000a49444154789c63f80f0001010100b138f6140000000049454e44ae426082"
-)
-"""A whole PNG of one white pixel."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--paint", action="store_true", help="paint the figures of every test, not of those marked so")
 
 
-class _Brush:
-    """Figures are built by every run and evaluation, but painted for the tests of ``analysis/`` and those marked
-    ``painted`` alone: painting five takes longer than a tiny run. The others get a file of one pixel."""
-
-    painting = True
-
-    def install(self) -> None:
-        from matplotlib.figure import Figure
-
-        paint = Figure.savefig
-
-        def savefig(figure: Figure, path: Any, **options: Any) -> None:
-            if self.painting:
-                paint(figure, path, **options)
-            else:
-                Path(path).write_bytes(PIXEL)
-
-        Figure.savefig = savefig
-
-
-_brush = _Brush()
-if find_spec("matplotlib") is not None:
-    _brush.install()
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """Also what fixtures of a module or session draw is painted, or not, as the test says that asks for them first."""
     marked = item.get_closest_marker("painted") or "analysis" in item.path.parts
-    _brush.painting = bool(item.config.getoption("--paint") or marked)
+    brush.painting = bool(item.config.getoption("--paint") or marked)
     return (yield)
 
 

@@ -93,9 +93,7 @@ class Place:
             done = run_line(words, cwd=self.path, env=env, timeout=60)
         return Answer(done.returncode, done.stdout, done.stderr)
 
-    def refuse(
-        self, line: str, *pieces: str, command: str = "train", start: bool = False, **environment: str
-    ) -> None:
+    def refuse(self, line: str, *pieces: str, command: str = "train", start: bool = False, **environment: str) -> None:
         """The line must end in one clear error that holds the pieces, and leave everything as it was."""
         before = self.files()
         answer = self.type(line, command, start=start, **environment)
