@@ -31,7 +31,6 @@ from sharcs_pl.inference.graph import Product, RoutedGraph
 from sharcs_pl.models.configuration import NEVER
 from sharcs_pl.models.families import FAMILIES
 from sharcs_pl.models.routed import SharcsForSequenceClassification
-from tests.commands import run_line
 from tests.conftest import tiny_bert
 from tests.inference.conftest import spread_router
 from tests.models.conftest import Stock
@@ -162,7 +161,7 @@ def test_a_program_loads_where_this_package_is_not_installed(
         "assert json.loads(extra['sharcs.json'])['max_length'] == 16\n"
         "torch.save(program(**torch.load('inputs.pt')), 'outputs.pt')\n"
     )
-    done = run_line(["-c", code], cwd=tmp_path, kind="stock")
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     logits, rungs, _ = torch.load(tmp_path / "outputs.pt")
     with torch.no_grad():
