@@ -7,6 +7,7 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported: a test that needs the hub must fail at once
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,23 @@ from sharcs_pl.pipeline.console import quiet
 from sharcs_pl.pipeline.fit import Composed, train
 from sharcs_pl.runs.directory import run_config
 from sharcs_pl.runs.preflight import preflight
+from tests.painting import brush
 
 settings.register_profile("quiet", deadline=None)  # a shared machine is slow at random
 settings.load_profile("quiet")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--paint", action="store_true", help="paint the figures of every test, not of those marked so")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Also what fixtures of a module or session draw is painted, or not, as the test says that asks for them first."""
+    marked = item.get_closest_marker("painted") or "analysis" in item.path.parts
+    brush.painting = bool(item.config.getoption("--paint") or marked)
+    return (yield)
+
 
 TINY = (
     "task.train_size=48",

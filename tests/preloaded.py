@@ -1,4 +1,4 @@
-"""What the server of `tests.processes` imports before it forks; nothing here may start a thread."""
+"""What the servers of `tests.processes` and `tests.commands` import before they fork; none may start a thread."""
 
 import lightning  # noqa: F401
 import torch  # noqa: F401
@@ -6,4 +6,8 @@ import transformers  # noqa: F401
 from transformers import BertForSequenceClassification  # noqa: F401
 
 import sharcs_pl.pipeline.build
-import sharcs_pl.pipeline.results  # noqa: F401
+import sharcs_pl.pipeline.results
+import sharcs_pl.pipeline.validate  # noqa: F401
+from tests.conftest import TINY, compose_config
+
+compose_config(*TINY)  # parsers and plugins, too

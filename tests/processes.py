@@ -10,6 +10,8 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
+from tests.painting import brush
+
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["tests.preloaded"])
 
@@ -24,7 +26,7 @@ def run_ranks(world: int, work: Callable[..., Any], *args: Any) -> list[Any]:
     port = str(free_port())
     pipes = [_CONTEXT.Pipe(duplex=False) for _ in range(world)]
     ranks = [
-        _CONTEXT.Process(target=_rank, args=(rank, world, port, send, work, args))
+        _CONTEXT.Process(target=_rank, args=(rank, world, port, send, brush.painting, work, args))
         for rank, (_, send) in enumerate(pipes)
     ]
     for process, (_, send) in zip(ranks, pipes, strict=True):
@@ -50,8 +52,15 @@ def free_port() -> int:
 
 
 def _rank(
-    rank: int, world: int, port: str, answer: Connection, work: Callable[..., Any], args: tuple[Any, ...]
+    rank: int,
+    world: int,
+    port: str,
+    answer: Connection,
+    painting: bool,
+    work: Callable[..., Any],
+    args: tuple[Any, ...],
 ) -> None:
+    brush.painting = painting
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": "test"}
     import torch

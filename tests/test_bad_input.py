@@ -21,6 +21,7 @@ from safetensors.numpy import save_file
 from hydra_plugins.sharcs_sweeper import finish
 from sharcs_pl.config.command_line import BAD_INPUT
 from sharcs_pl.config.errors import LONGEST_MESSAGE
+from tests.commands import run_line
 from tests.conftest import TINY
 
 OWN = "task=own task.train=a.csv task.dev=b.csv task.text=review task.label=stars encoder=custom encoder.pretrained=enc"
@@ -80,17 +81,22 @@ class Place:
         found = sorted(self.path.rglob("*"))
         return {str(path.relative_to(self.path)): path.read_bytes() if path.is_file() else b"" for path in found}
 
-    def type(self, line: str, command: str = "train", **environment: str) -> Answer:
-        words = [sys.executable, "-m", f"sharcs_pl.{command}", *line.split(" ")]
-        done = subprocess.run(
-            words, cwd=self.path, env=self.environment | environment, capture_output=True, text=True, timeout=60
-        )
+    def type(self, line: str, command: str = "train", *, start: bool = False, **environment: str) -> Answer:
+        """What the line answers, in a fork of the server of `tests.commands`, or with ``start`` in a new Python."""
+        words = [f"sharcs_pl.{command}", *line.split(" ")]
+        env = self.environment | environment
+        if start:
+            done = subprocess.run(
+                [sys.executable, "-m", *words], cwd=self.path, env=env, capture_output=True, text=True, timeout=60
+            )
+        else:
+            done = run_line(words, cwd=self.path, env=env, timeout=60)
         return Answer(done.returncode, done.stdout, done.stderr)
 
-    def refuse(self, line: str, *pieces: str, command: str = "train", **environment: str) -> None:
+    def refuse(self, line: str, *pieces: str, command: str = "train", start: bool = False, **environment: str) -> None:
         """The line must end in one clear error that holds the pieces, and leave everything as it was."""
         before = self.files()
-        answer = self.type(line, command, **environment)
+        answer = self.type(line, command, start=start, **environment)
         assert answer.code == 2, answer
         assert answer.out == ""
         assert answer.err.startswith("error: "), answer.err
@@ -105,6 +111,41 @@ class Place:
 def place(tmp_path: Path) -> Place:
     (tmp_path / "work").mkdir()
     return Place(tmp_path / "work")
+
+
+STARTED = [
+    ("train", "optim.lrr=1", "did you mean optim.lr?"),
+    ("train", "task=mrpc encoder=bert", "HF_HUB_OFFLINE"),
+    ("train", OWN.replace("a.csv", "gone.csv"), "no such file"),
+    ("train", "-m recipe=nope width.split_layer=9 hydra.sweep.dir=sweep", "recipe=nope is unknown"),
+    ("evaluate", "run=enc", "enc has no run.json"),
+    ("predict", "run=enc input=b.csv output=out.csv", "run=enc is no model of this project"),
+    ("calibrate", "run=gone budget=0.5", "run=gone does not exist"),
+    ("export", "run=enc output=out.pt2 format=torch", "run=enc is no model of this project"),
+    ("bench", "batch_size=4", "batch_size"),
+    ("reorder", "encoder=nope output=out", "encoder=nope"),
+    ("report", "runs=[gone]", "gone"),
+]
+
+
+@pytest.mark.parametrize(("command", "line", "piece"), STARTED, ids=[f"{row[0]}-{i}" for i, row in enumerate(STARTED)])
+def test_a_python_started_for_the_line_answers_as_the_fork_does(
+    place: Place, command: str, line: str, piece: str
+) -> None:
+    """A real start of each command (and of three more trainings), which the forks of all other rows are held to."""
+    place.refuse(line, piece, command=command, start=True)
+    started, forked = (place.type(line, command, start=start) for start in (True, False))
+    assert started == forked
+
+
+def test_a_fork_that_imports_torch_is_found_out_and_the_next_one_is_not(place: Place) -> None:
+    place.write("reads_torch.py", "import torch\n")
+    done = run_line(["reads_torch"], cwd=place.path, env=place.environment)
+    assert (done.returncode, done.stderr) == (1, "torch\n")
+    assert place.mark.exists()
+    place.mark.unlink()
+    (place.path / "reads_torch.py").unlink()
+    place.refuse("optim.lrr=1", "optim.lrr")
 
 
 @pytest.mark.parametrize(
@@ -389,14 +430,14 @@ def test_a_full_disk_is_found_before_anything_is_written(place: Place) -> None:
     (place.path.parent / "stub" / "sitecustomize.py").write_text(
         f"{patch}shutil.disk_usage = lambda path: U(9, 9, 100)\n"
     )
-    place.refuse(f"{OWN} hydra.run.dir=out", "hydra.run.dir=", "out: 0 MB are free", "make room")
+    place.refuse(f"{OWN} hydra.run.dir=out", "hydra.run.dir=", "out: 0 MB are free", "make room", start=True)
 
 
 def test_the_bad_jobs_of_a_sweep_are_named_and_the_others_run(place: Place) -> None:
     stub = Path(place.environment["PYTHONPATH"].split(os.pathsep)[0])
     (stub / "torch.py").unlink()
     line = f"-m ckpt_path=null,gone.ckpt width.split_layer=1,9 hydra.sweep.dir=sweep {' '.join(TINY)} seed=3"
-    answer = place.type(line)
+    answer = place.type(line, start=True)
     errors = [line for line in answer.err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 2
     assert all("job ckpt_path=" in line and "width.split_layer=9" in line for line in errors)

@@ -17,6 +17,7 @@ from sharcs_pl.config.export import ExportConfig
 from sharcs_pl.core.widths import WidthLadder
 from sharcs_pl.data.synthetic import word_tokenizer
 from sharcs_pl.models.routed import SharcsForSequenceClassification
+from tests.commands import run_line
 from tests.conftest import TINY, tiny_bert, train_run
 from tests.test_bad_input import Place, place  # noqa: F401  (fixture)
 
@@ -48,14 +49,18 @@ def script(printed: str) -> str:
 @pytest.mark.parametrize("format", ["onnx", "torch"])
 def test_the_printed_script_runs_the_file(saved: Path, tmp_path: Path, format: str) -> None:
     pytest.importorskip("onnxruntime")
-    words = [sys.executable, "-m", "sharcs_pl", "export", f"run={saved}", f"format={format}", "output=file"]
-    done = subprocess.run([*words, *["rung=0.25"] * (format == "onnx")], cwd=tmp_path, capture_output=True, text=True)
+    words = ["export", f"run={saved}", f"format={format}", "output=file", *["rung=0.25"] * (format == "onnx")]
+    if format == "onnx":
+        line = [sys.executable, "-m", "sharcs_pl", *words]
+        done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True)
+    else:
+        done = run_line([f"sharcs_pl.{words[0]}", *words[1:]], cwd=tmp_path, kind="loaded")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert "of its parameters' bytes" in done.stdout
     assert {path.name for path in tmp_path.iterdir()} == {"file", "model"}
     code = script(done.stdout) + "\nprint(json.dumps(logits.tolist()))\n"
-    ran = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    ran = run_line(["-c", code], cwd=tmp_path, kind="stock")
     assert ran.returncode == 0, ran.stderr
     model = SharcsForSequenceClassification.from_pretrained(saved).eval()
     texts = word_tokenizer()(["one text", "another"], padding=True, return_tensors="pt")

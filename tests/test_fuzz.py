@@ -102,7 +102,7 @@ def many(examples: int) -> settings:
     )
 
 
-@pytest.mark.parametrize("examples", [30, SLOW])
+@pytest.mark.parametrize("examples", [8, SLOW])
 def test_config_values(place: Place, examples: int) -> None:
     @many(examples)
     @given(OVERRIDES)
@@ -129,7 +129,7 @@ INSERTS = st.one_of(st.binary(max_size=6), st.just(b'"'), st.just(b"\n"))
 EDITS = st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 12), INSERTS), min_size=1, max_size=4)
 
 
-@pytest.mark.parametrize("examples", [30, SLOW])
+@pytest.mark.parametrize("examples", [8, SLOW])
 def test_data_files(place: Place, examples: int) -> None:
     rows = [(f"text {i}", "good" if i % 2 else "bad") for i in range(8)]
 
@@ -146,7 +146,7 @@ def test_data_files(place: Place, examples: int) -> None:
     run()
 
 
-@pytest.mark.parametrize("examples", [30, SLOW])
+@pytest.mark.parametrize("examples", [8, SLOW])
 def test_encoder_folders(place: Place, examples: int) -> None:
     whole = {name: (place.path / "enc" / name).read_bytes() for name in ("config.json", "model.safetensors")}
 

@@ -18,6 +18,7 @@ from sharcs_pl.config import EvaluateConfig
 from sharcs_pl.core.errors import DataWarning
 from sharcs_pl.data.synthetic import graded_examples
 from sharcs_pl.evaluate import run as evaluate
+from tests.commands import run_line
 from tests.conftest import TINY, compose_config, train_run
 from tests.data.formats import NASTY, SUFFIXES, write_rows
 
@@ -144,14 +145,13 @@ def test_a_saved_task_is_found_by_its_name(
     assert compose_config("task=own", "encoder=minilm").trainer.max_epochs == 6
     assert (tmp_path / "conf/recipe/pairs_minilm.yaml").exists()  # what task=own gets with that encoder
     assert json.loads((tmp_path / "one/model/config.json").read_text())["id2label"] == {"0": "0", "1": "1"}
-    words = [sys.executable, "-m", "sharcs_pl.train", *OPTIONS, "task=pairs", "encoder=custom", "task.max_length=24"]
-    done = subprocess.run(
-        [*words, f"encoder.pretrained={encoder}", "hydra.run.dir=two"], cwd=tmp_path, capture_output=True, text=True
-    )
+    words = ["sharcs_pl.train", *OPTIONS, "task=pairs", "encoder=custom", "task.max_length=24"]
+    done = run_line([*words, f"encoder.pretrained={encoder}", "hydra.run.dir=two"], cwd=tmp_path, kind="loaded")
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "two/metrics.json").read_text()) == first
 
 
+@pytest.mark.painted
 def test_a_dollar_in_the_data_is_a_dollar(
     tmp_path: Path, encoder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -169,10 +169,8 @@ def test_a_dollar_in_the_data_is_a_dollar(
     metrics = fit(tmp_path / "run", *typed, "task.save_as=dollars", f"encoder.pretrained={encoder}")
     saved = Path("conf/task/dollars.yaml").read_text()
     assert "hunter2" not in saved
-    words = [sys.executable, "-m", "sharcs_pl.train", *OPTIONS, "task=dollars", "encoder=custom", "task.max_length=24"]
-    done = subprocess.run(
-        [*words, f"encoder.pretrained={encoder}", "hydra.run.dir=two"], capture_output=True, text=True
-    )
+    words = ["sharcs_pl.train", *OPTIONS, "task=dollars", "encoder=custom", "task.max_length=24"]
+    done = run_line([*words, f"encoder.pretrained={encoder}", "hydra.run.dir=two"], cwd=tmp_path, kind="loaded")
     assert done.returncode == 0, done.stderr
     again = json.loads(Path("two/metrics.json").read_text())
     assert {key: again[key] for key in ("routed", "rungs")} == {key: metrics[key] for key in ("routed", "rungs")}

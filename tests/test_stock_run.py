@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +25,7 @@ from sharcs_pl.predict import run as predict
 from sharcs_pl.runs.directory import run_config
 from sharcs_pl.runs.loading import load_model
 from sharcs_pl.runs.trained import open_source
+from tests.commands import run_line
 from tests.conftest import TINY, compose_config, tiny_bert, train_run
 from tests.test_bad_input import RECORD, Place, place  # noqa: F401  (a fixture)
 
@@ -56,8 +55,7 @@ def made(schema: type, **values: Any) -> Any:
 
 
 def as_strangers_read(folder: Path) -> tuple[torch.Tensor, dict[str, str], str, int]:
-    words = [sys.executable, "-c", READ, str(folder), json.dumps(TEXTS)]
-    done = subprocess.run(words, capture_output=True, text=True)
+    done = run_line(["-c", READ, str(folder), json.dumps(TEXTS)], cwd=folder, kind="stock")
     assert done.returncode == 0, done.stderr
     logits, *about = json.loads(done.stdout)
     return torch.tensor(logits), *about

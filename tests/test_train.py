@@ -21,6 +21,7 @@ from sharcs_pl import SharcsForSequenceClassification
 from sharcs_pl.core.errors import DataWarning
 from sharcs_pl.pipeline import build
 from sharcs_pl.train import main
+from tests.commands import Kind, run_line
 from tests.conftest import TINY, train_run
 
 
@@ -208,9 +209,12 @@ def test_resuming_before_the_first_checkpoint_starts_afresh(tmp_path: Path) -> N
     assert_same_weights(tmp_path / "whole", tmp_path / "cut")
 
 
-def command(*overrides: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+def command(*overrides: str, cwd: Path, kind: Kind | None = None) -> subprocess.CompletedProcess[str]:
+    """The command in a new Python, or in a fork of a server of `tests.commands`."""
     root = str(Path(__file__).resolve().parent.parent)
     environment = os.environ | {"PYTHONPATH": root}
+    if kind is not None:
+        return run_line(["sharcs_pl.train", *overrides], cwd=cwd, env=environment, timeout=300, kind=kind)
     line = [sys.executable, "-m", "sharcs_pl.train", *overrides]
     return subprocess.run(line, capture_output=True, text=True, cwd=cwd, env=environment, timeout=300)
 
@@ -221,7 +225,7 @@ def test_the_command_works_from_another_folder_and_refuses_a_taken_run_directory
     assert "routed" in done.stdout
     assert "Tip" not in done.stdout + done.stderr
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    again = command(*TINY, "hydra.run.dir=run", "seed=2", cwd=tmp_path)
+    again = command(*TINY, "hydra.run.dir=run", "seed=2", cwd=tmp_path, kind="light")
     assert again.returncode == 2
     assert "another config" in again.stderr
     assert "Traceback" not in again.stderr
@@ -232,7 +236,7 @@ def test_the_command_works_from_another_folder_and_refuses_a_taken_run_directory
     "override", ["width.multipliers=[0.3,1]", "task=mrpc", "hardness.window=9", "ckpt_path=nowhere"]
 )
 def test_a_bad_config_ends_in_one_line_and_no_directory(tmp_path: Path, override: str) -> None:
-    done = command(*TINY, "hydra.run.dir=run", override, cwd=tmp_path)
+    done = command(*TINY, "hydra.run.dir=run", override, cwd=tmp_path, kind="light")
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert done.stderr.count("error:") == 1
@@ -264,7 +268,9 @@ def test_a_second_start_is_refused_while_the_first_trains(tmp_path: Path, overri
     class StartAgain(Callback):
         def on_train_epoch_start(self, trainer: Any, *args: Any) -> None:
             if trainer.current_epoch == 1:
-                answers.append(command(*TINY, f"hydra.run.dir={tmp_path / 'run'}", override, cwd=tmp_path))
+                answers.append(
+                    command(*TINY, f"hydra.run.dir={tmp_path / 'run'}", override, cwd=tmp_path, kind="light")
+                )
                 with pytest.raises(ValueError, match=f"is in use: process {os.getpid()} on"):  # as from a thread
                     run(tmp_path / "run", override)
 

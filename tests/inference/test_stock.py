@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from sharcs_pl.models.exits import ExitsForSequenceClassification
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.models.saved import load_own, save_model
 from sharcs_pl.models.stock_form import is_stock, obstacle
+from tests.commands import run_line
 from tests.models.surgery import surgery
 
 READ = """
@@ -59,7 +58,7 @@ def test_every_backbone_gives_the_logits_of_full_width_without_this_package(
             wanted[name] = widest(model, inputs)
             assert load_file(folder / "model.safetensors").keys() == model.encoder.state_dict().keys()
             assert str(tmp_path) not in (folder / "config.json").read_text()
-    done = subprocess.run([sys.executable, "-c", READ, str(tmp_path)], capture_output=True, text=True)
+    done = run_line(["-c", READ, str(tmp_path)], cwd=tmp_path, kind="stock")
     assert done.returncode == 0, done.stderr
     assert len(wanted) == 18
     for name, logits in wanted.items():

@@ -22,6 +22,7 @@ from sharcs_pl.data import parquet
 from sharcs_pl.inference import writers
 from sharcs_pl.inference.predictor import Prediction, RoutedPredictor
 from sharcs_pl.models.routed import SharcsForSequenceClassification
+from tests.commands import run_line
 from tests.data.formats import write_rows
 from tests.predict.conftest import command, lines, names, predict, saved, texts_of, write_texts
 from tests.test_bad_input import RECORD, Place, place  # noqa: F401  (a fixture)
@@ -180,10 +181,10 @@ def test_pipes(model: Path, tmp_path: Path) -> None:
 def test_a_bad_row_of_a_pipe_ends_it_after_what_came_before(model: Path, tmp_path: Path) -> None:
     given = b'{"text": "good"}\n{"text": "bad"}\n{"text": 3}\n{"text": "very"}\n'
     for output in ("-", "out.csv"):
-        words = command(model, "input=-", f"output={output}")
-        done = subprocess.run(words, input=given, capture_output=True, cwd=tmp_path, timeout=120)
+        words = ["sharcs_pl.predict", f"run={model}", "input=-", f"output={output}"]
+        done = run_line(words, given=given, cwd=tmp_path, kind="loaded")
         assert done.returncode == 2
-        assert done.stderr == b"error: stdin, line 3: 'text' is 3, not a text\n"
+        assert done.stderr == "error: stdin, line 3: 'text' is 3, not a text\n"
         assert [json.loads(line)["row"] for line in done.stdout.splitlines()] == ([1, 2] if output == "-" else [])
     assert names(tmp_path) == []
 
