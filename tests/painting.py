@@ -32,7 +32,7 @@ class Brush:
             else:
                 Path(path).write_bytes(PIXEL)
 
-        Figure.savefig = savefig
+        Figure.savefig = savefig  # pyright: ignore[reportAttributeAccessIssue]
 
 
 brush = Brush()

@@ -9,6 +9,7 @@ from omegaconf import MISSING
 
 from sharcs_pl.config.checks import in_range, one_of
 from sharcs_pl.config.texts import PATH
+from sharcs_pl.core.hardness import SCORES
 from sharcs_pl.core.widths import WidthLadder, check_split
 
 
@@ -44,11 +45,6 @@ class EncoderConfig:
             one_of("encoder.attn_implementation", self.attn_implementation, ("sdpa", "eager"))
         for name in ("hidden_size", "num_layers", "num_heads", "intermediate_size"):
             in_range(f"encoder.{name}", getattr(self, name), 1)
-
-
-SCORES = ("confidence", "entropy")
-# Of two widths. With two classes an entropy of 0.5 nats is a largest probability of 0.8; no entropy reaches 100 nats.
-BOUNDS = {"confidence": [[0.8, 1.0], [0.0, 0.8]], "entropy": [[0.0, 0.5], [0.5, 100.0]]}
 
 
 def checked_bounds(key: str, pairs: list[Any]) -> list[list[float]]:
@@ -143,7 +139,9 @@ class HardnessConfig:
 
     score: str = "confidence"
     """``confidence`` of the true class or ``entropy`` in nats; regression always scores closeness to the target."""
-    bounds: dict[str, Any] = field(default_factory=lambda: {name: [*pairs] for name, pairs in BOUNDS.items()})
+    bounds: dict[str, Any] = field(
+        default_factory=lambda: {name: [[*pair] for pair in row.bounds] for name, row in SCORES.items()}
+    )
     """The bounds where ``width.bounds`` gives none, by score, as there: easy samples have a high confidence and a low
     entropy."""
     window: int = 2
@@ -158,9 +156,9 @@ class HardnessConfig:
     """Weigh each rung's batch by its bucket's share of the samples times the number of rungs."""
 
     def __post_init__(self) -> None:
-        one_of("hardness.score", self.score, SCORES)
+        one_of("hardness.score", self.score, tuple(SCORES))
         for name, pairs in self.bounds.items():
-            one_of("hardness.bounds", name, SCORES)
+            one_of("hardness.bounds", name, tuple(SCORES))
             if not isinstance(pairs, list):
                 raise ValueError(f"hardness.bounds.{name}={pairs} must be a list of [lo, hi], one per width")
             self.bounds[name] = checked_bounds(f"hardness.bounds.{name}", pairs)

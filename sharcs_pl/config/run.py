@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -14,6 +13,7 @@ from sharcs_pl.config.model import DistillConfig, EncoderConfig, HardnessConfig,
 from sharcs_pl.config.task import TaskConfig
 from sharcs_pl.config.texts import PATH
 from sharcs_pl.config.training import CheckpointConfig, LoggerConfig, OptimConfig, TrainerConfig
+from sharcs_pl.core.hardness import SCORES, Score
 
 
 @dataclass
@@ -97,6 +97,10 @@ class RunConfig:
             )
         self._check_bounds()
 
+    @property
+    def _score(self) -> Score:
+        return SCORES[self.hardness.score]
+
     def _choose_bounds(self) -> None:
         """Take the score's bounds where none are given. A method without a router needs none."""
         found = self.hardness.bounds.get(self.hardness.score)
@@ -105,11 +109,11 @@ class RunConfig:
         if self.width.bounds is None and self.method.routed:
             raise ValueError(
                 f"width.bounds is missing: give one [lo, hi] of the {self.hardness.score} for each of the "
-                f"{len(self.width.multipliers)} widths, such as {_EXAMPLES[self.hardness.score]} for two"
+                f"{len(self.width.multipliers)} widths, such as {self._score.example} for two"
             )
 
     def _check_bounds(self) -> None:
-        high = 1.0 if self.hardness.score == "confidence" else math.inf
+        high = self._score.high
         for low_i, high_i in self.width.bounds or ():
             if not 0 <= low_i <= high_i <= high:
                 limit = "[0, 1]" if high == 1.0 else "[0, inf)"
@@ -119,14 +123,15 @@ class RunConfig:
 
     def check_reachable(self, num_labels: int) -> None:
         """``ValueError`` where no score of so many classes lies in a width's bounds: that width would never train."""
-        if not self.method.routed or self.hardness.score != "entropy":
+        if not self.method.routed:
             return
-        most = math.log(num_labels)
+        score, most = self._score, self._score.most(num_labels)
         for (low, high), width in zip(self.width.bounds or (), self.width.multipliers, strict=True):
             if low > most:
                 raise ValueError(
-                    f"width.bounds has [{low}, {high}] for width {width}: the entropy of {num_labels} classes is at "
-                    f"most {most:.2f} nats, and easy samples have the low ones; try {_EXAMPLES['entropy']}"
+                    f"width.bounds has [{low}, {high}] for width {width}: the {self.hardness.score} of {num_labels} "
+                    f"classes is at most {most:.2f}{score.unit}, and easy samples have the "
+                    f"{'high' if score.easy_is_high else 'low'} ones; try {score.example}"
                 )
 
     @property
@@ -134,9 +139,9 @@ class RunConfig:
         """Whether the narrowest width's bounds do not lie on the hard side of the full width's."""
         bounds = self.width.bounds or [[0.0, 1.0]]
         (low, high), (top_low, top_high) = bounds[0], bounds[-1]
-        if self.hardness.score == "entropy":
-            return low <= top_low or high <= top_high
-        return low >= top_low or high >= top_high
+        if self._score.easy_is_high:
+            return low >= top_low or high >= top_high
+        return low <= top_low or high <= top_high
 
     @property
     def first_routed_epoch(self) -> int:
@@ -181,7 +186,6 @@ class RunConfig:
         return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-_EXAMPLES = {"confidence": "[[0.8,1],[0,0.8]]", "entropy": "[[0,0.5],[0.5,100]]"}
 DISPLAY_KEYS = ("enable_progress_bar", "enable_model_summary", "log_every_n_steps", "profiler", "max_time", "max_steps")
 # Of the task: null is what runs were that did not know the key.
 LATER_KEYS = ("calibration", "positive", "delimiter", "encoding")

@@ -9,7 +9,8 @@ Legend: `B` batch, `C` classes, `W` rungs, `S` samples, `R` samples recorded so 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -17,15 +18,54 @@ import numpy as np
 if TYPE_CHECKING:
     from torch import Tensor
 
-SCORES = ("confidence", "entropy")
-
 _NOT_SEEN = np.iinfo(np.int32).max
+
+
+@dataclass(frozen=True)
+class Score:
+    """A kind of hardness score.
+
+    Attributes: of, the scores [B] of class probabilities [B, C] and labels [B]; high, the largest score of any number of
+    classes; most, the largest of a given number of classes; unit, a word for messages; easy_is_high, True where easy
+    samples have the high scores; bounds, the default [lo, hi] of each of two widths, narrow first; for_regression, True
+    where the score is defined without classes.
+    """
+
+    of: Callable[[Tensor, Tensor], Tensor]
+    high: float
+    most: Callable[[int], float]
+    easy_is_high: bool
+    bounds: tuple[tuple[float, float], ...]
+    unit: str = ""
+    for_regression: bool = False
+
+    @property
+    def example(self) -> str:
+        """The default bounds as they are typed."""
+        return f"[{','.join(f'[{low:g},{high:g}]' for low, high in self.bounds)}]"
+
+
+def _confidence(probabilities: Tensor, labels: Tensor) -> Tensor:
+    return probabilities.gather(-1, labels.long().unsqueeze(-1)).squeeze(-1)
+
+
+def _entropy(probabilities: Tensor, labels: Tensor) -> Tensor:
+    import torch
+
+    return torch.special.entr(probabilities).sum(dim=-1)
+
+
+SCORES = {
+    "confidence": Score(_confidence, 1.0, lambda classes: 1.0, True, ((0.8, 1.0), (0.0, 0.8)), for_regression=True),
+    # With two classes an entropy of 0.5 nats is a largest probability of 0.8. No entropy reaches 100 nats.
+    "entropy": Score(_entropy, math.inf, math.log, False, ((0.0, 0.5), (0.5, 100.0)), unit=" nats"),
+}
 
 
 def score_range(kind: str, regression: bool) -> tuple[float, float]:
     """Return the lowest and highest possible score. Raise `ValueError` naming `hardness.score` for an unknown kind."""
     _check_kind(kind)
-    return (0.0, math.inf) if kind == "entropy" and not regression else (0.0, 1.0)
+    return 0.0, 1.0 if regression else SCORES[kind].high
 
 
 def sample_scores(logits: Tensor, labels: Tensor, kind: str, label_range: float | None = None) -> Tensor:
@@ -35,17 +75,12 @@ def sample_scores(logits: Tensor, labels: Tensor, kind: str, label_range: float 
     of the predicted distribution in nats. With `label_range` (regression, `logits` [B, 1]) the score is
     1 - min(1, |prediction - label| / label_range) for every kind. Raise `ValueError` naming `hardness.score`.
     """
-    import torch
-
     _check_kind(kind)
     logits = logits.detach().float()
     if label_range is not None:
         assert label_range > 0, f"label range {label_range}"
         return 1 - ((logits.squeeze(-1) - labels.float()).abs() / label_range).clamp(max=1)
-    probabilities = logits.softmax(dim=-1)
-    if kind == "entropy":
-        return torch.special.entr(probabilities).sum(dim=-1)
-    return probabilities.gather(-1, labels.long().unsqueeze(-1)).squeeze(-1)
+    return SCORES[kind].of(logits.softmax(dim=-1), labels)
 
 
 class Recorded(NamedTuple):

@@ -16,6 +16,7 @@ from typing import Any
 from sharcs_pl.config import RunConfig, TaskConfig
 from sharcs_pl.core.errors import DataWarning
 from sharcs_pl.core.files import previous
+from sharcs_pl.core.hardness import SCORES
 from sharcs_pl.data.few import few_rows_note
 from sharcs_pl.data.files import check_file
 from sharcs_pl.data.own import OwnSource, load_own, take_share
@@ -62,8 +63,9 @@ def read_inputs(config: RunConfig, run_dir: Path, resumes: bool = False) -> Inpu
     config.method.check_classes(task.name, task.num_labels)
     if config.method.teacher is not None:
         check_teacher(config.method.teacher, task.labels)
-    if task.labels is None and config.hardness.score == "entropy":
-        raise ValueError(f"hardness.score=entropy needs classes, task={task.name} is a regression; use confidence")
+    if task.labels is None and not SCORES[config.hardness.score].for_regression:
+        score = config.hardness.score
+        raise ValueError(f"hardness.score={score} needs classes, task={task.name} is a regression; use confidence")
     if task.labels is not None:
         config.check_reachable(task.num_labels)
     if config.method.routed and not config.easy_first:

@@ -29,6 +29,7 @@ from sharcs_pl.analysis.figures.style import (
     rung_style,
     width_names,
 )
+from sharcs_pl.core.hardness import SCORES
 from sharcs_pl.evaluation.predictions import Predictions
 from sharcs_pl.evaluation.report import Report
 
@@ -167,7 +168,7 @@ def draw_scores(run: FigureInputs, path: Path) -> Path:
     shown = spread(np.unique(epoch).tolist(), PANELS)
     columns = len(shown) if len(shown) < 3 else min((3, 4), key=lambda number: -len(shown) % number)
     rows = -(-len(shown) // columns)
-    high = float(np.nanmax(score, initial=0.1)) if run.score == "entropy" else 1.0
+    high = float(np.nanmax(score, initial=0.1)) if SCORES[run.score].high > 1 else 1.0
     kind = run.score if run.labels is not None else "closeness to the label"
     with canvas(path, (WIDTH, 1.2 + (1.3 + 1.1 * _strips(run)) * rows)) as figure:
         panels = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
