@@ -139,9 +139,7 @@ class HardnessConfig:
 
     score: str = "confidence"
     """``confidence`` of the true class or ``entropy`` in nats; regression always scores closeness to the target."""
-    bounds: dict[str, Any] = field(
-        default_factory=lambda: {name: [[*pair] for pair in row.bounds] for name, row in SCORES.items()}
-    )
+    bounds: dict[str, Any] = field(default_factory=lambda: {name: row.pairs for name, row in SCORES.items()})
     """The bounds where ``width.bounds`` gives none, by score, as there: easy samples have a high confidence and a low
     entropy."""
     window: int = 2

@@ -25,8 +25,8 @@ _NOT_SEEN = np.iinfo(np.int32).max
 class Score:
     """A kind of hardness score.
 
-    Attributes: of, the scores [B] of class probabilities [B, C] and labels [B]; high, the largest score of any number of
-    classes; most, the largest of a given number of classes; unit, a word for messages; easy_is_high, True where easy
+    Attributes: of, the scores [B] of class probabilities [B, C] and labels [B]; high, the largest score of any number
+    of classes; most, the largest of a given number of classes; unit, a word for messages; easy_is_high, True where easy
     samples have the high scores; bounds, the default [lo, hi] of each of two widths, narrow first; for_regression, True
     where the score is defined without classes.
     """
@@ -38,6 +38,11 @@ class Score:
     bounds: tuple[tuple[float, float], ...]
     unit: str = ""
     for_regression: bool = False
+
+    @property
+    def pairs(self) -> list[list[float]]:
+        """The default bounds as a config holds them."""
+        return [[*pair] for pair in self.bounds]
 
     @property
     def example(self) -> str:
