@@ -51,10 +51,12 @@ class StepTimer(Callback):
 
 def one(path: Path, steps: int, overrides: list[str]) -> None:
     """One run, in as many processes as the overrides ask for; Lightning starts this command again for the others."""
-    from train_step import build_run, config_of, quiet, read_inputs
+    from train_step import build_run, config_of, read_inputs
+
+    from sharcs_pl.pipeline.console import silence_libraries
 
     config = config_of([*FIXED, f"trainer.max_steps={steps}", *overrides])
-    quiet()
+    silence_libraries()
     with tempfile.TemporaryDirectory() as folder:
         run = build_run(config, read_inputs(config, Path(folder)), Path(folder), [StepTimer(path)])
         run.trainer.fit(run.module, datamodule=run.datamodule)

@@ -23,16 +23,16 @@ from rich.console import Console
 from steps import machine, named
 from torch import Tensor
 
-from sharcs_pl.analysis.benchmark.latency import Contender, batch_pass, race
+from sharcs_pl.analysis.benchmark.latency import Variant, batch_pass, race
 from sharcs_pl.analysis.benchmark.speed import row, speed_table
-from sharcs_pl.analysis.benchmark.variants import Lineup, Workload, make_workload
+from sharcs_pl.analysis.benchmark.variants import VariantFactory, Workload, make_workload
 from sharcs_pl.config.evaluate import EvaluateConfig
 from sharcs_pl.evaluation.metrics import compute_metric
 from sharcs_pl.inference.engine import Batch
 from sharcs_pl.models.saved import load_saved
 from sharcs_pl.models.skim import SkimForSequenceClassification
 from sharcs_pl.pipeline.build import build_table
-from sharcs_pl.pipeline.console import quiet
+from sharcs_pl.pipeline.console import silence_libraries
 from sharcs_pl.runs.evaluation_inputs import prepare
 from sharcs_pl.runs.loading import load_tokenizer
 from sharcs_pl.runs.trained import open_source
@@ -59,7 +59,7 @@ def inputs(batch: Batch) -> dict[str, Tensor]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def contender(model: Any, workload: Workload, metric: str, threshold: float) -> Contender:
+def variant(model: Any, workload: Workload, metric: str, threshold: float) -> Variant:
     """The model at a threshold; its multiply-adds from the layers or tokens that each text really ran."""
     logits = torch.empty(len(workload), model.shape.num_labels)
     macs = np.empty(len(workload))
@@ -72,7 +72,7 @@ def contender(model: Any, workload: Workload, metric: str, threshold: float) -> 
             else:
                 macs[batch.index] = model.cost.rung_macs(lengths)[np.arange(len(lengths)), out.exits.numpy()]
     assert workload.labels is not None
-    return Contender(
+    return Variant(
         f"threshold {threshold:.3g}",
         lambda: batch_pass(
             workload.batches, lambda batch: model(**inputs(batch), threshold=threshold).logits, model.device
@@ -90,10 +90,10 @@ def measure(run: Path, args: argparse.Namespace, console: Console) -> list[dict[
     model.encoder.set_attn_implementation("sdpa")
     table = build_table(found.config, found.examples[found.task.validation[0]], load_tokenizer(source))
     workload = make_workload(table, args.batch_size, "given", labelled=True)
-    contenders = [Lineup(model, workload, None).stock(model.encoder)]
-    contenders += [contender(model, workload, found.task.metric, value) for value in thresholds(run, model)]
+    variants = [VariantFactory(model, workload, None).stock(model.encoder)]
+    variants += [variant(model, workload, found.task.metric, value) for value in thresholds(run, model)]
     with torch.inference_mode():
-        timed = race(contenders, len(workload), args.rounds, 1, args.seed)
+        timed = race(variants, len(workload), args.rounds, 1, args.seed)
     console.print(speed_table(timed, workload, found.task.metric))
     return [row(each, workload) for each in timed]
 
@@ -107,7 +107,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1, help="of the order within a round")
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results/exits"))
     args = parser.parse_args()
-    quiet()
+    silence_libraries()
     args.results.mkdir(parents=True, exist_ok=True)
     command = named(shlex.join(["python", *sys.argv]), {"RUNS": args.runs.parent})
     for method in args.methods:

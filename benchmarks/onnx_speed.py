@@ -2,7 +2,7 @@
 
 Run: ``python benchmarks/onnx_speed.py``
 Random weights of MiniLM's shape (6 layers, hidden 384, 12 heads, feed-forward 1536), one file, one session; only the
-operating point differs. The contenders take turns in an order drawn anew each round, so that a drift of the machine's
+operating point differs. The variants take turns in an order drawn anew each round, so that a drift of the machine's
 speed hits all alike. With ``--split 3`` half the layers are the trunk and the MACs themselves promise only 1.86 x.
 """
 
@@ -53,15 +53,15 @@ def points(model: SharcsForSequenceClassification) -> dict[str, np.ndarray]:
 
 
 def measure(
-    session: Any, inputs: dict[str, np.ndarray], contenders: dict[str, np.ndarray], rounds: int, order: random.Random
+    session: Any, inputs: dict[str, np.ndarray], variants: dict[str, np.ndarray], rounds: int, order: random.Random
 ) -> dict[str, list[float]]:
-    """Seconds of each contender in each round."""
-    found: dict[str, list[float]] = {name: [] for name in contenders}
-    for thresholds in contenders.values():
+    """Seconds of each variant in each round."""
+    found: dict[str, list[float]] = {name: [] for name in variants}
+    for thresholds in variants.values():
         session.run(None, inputs | {"thresholds": thresholds})
     for _ in range(rounds):
-        for name in order.sample(list(contenders), len(contenders)):
-            feeds = inputs | {"thresholds": contenders[name]}
+        for name in order.sample(list(variants), len(variants)):
+            feeds = inputs | {"thresholds": variants[name]}
             began = time.perf_counter()
             session.run(None, feeds)
             found[name].append(time.perf_counter() - began)

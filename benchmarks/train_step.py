@@ -26,7 +26,7 @@ from torch import nn
 from sharcs_pl.config import RunConfig, conf_dir
 from sharcs_pl.data.sampler import PlanLoader
 from sharcs_pl.pipeline.build import Run, build_run
-from sharcs_pl.pipeline.console import quiet
+from sharcs_pl.pipeline.console import silence_libraries
 from sharcs_pl.runs.directory import run_config
 from sharcs_pl.runs.inputs import read_inputs
 from sharcs_pl.training.module import derive_seed
@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("--out", default="benchmarks/results/train_step/results.json")
     args, overrides = parser.parse_known_args()
     config = config_of(overrides)
-    quiet()
+    silence_libraries()
     slots = padding(config)
     bare(config, 5)
     rows = []

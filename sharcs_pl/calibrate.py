@@ -16,7 +16,7 @@ from sharcs_pl.config.calibrate import CalibrateConfig
 from sharcs_pl.config.command_line import read_command, user_errors
 from sharcs_pl.core.written import Written
 from sharcs_pl.models.folder import read_json
-from sharcs_pl.pipeline.console import quiet
+from sharcs_pl.pipeline.console import silence_libraries
 from sharcs_pl.runs.evaluation_inputs import Prepared, prepare
 from sharcs_pl.runs.files import results_list
 from sharcs_pl.runs.trained import Source, check_served, open_source
@@ -41,7 +41,7 @@ def run(config: CalibrateConfig) -> dict[str, Any]:
     prepared = prepare_texts(config, source)
     check_promise(config, prepared, len(read_json(folder / "config.json")["widths"]))
     warn_of_choice(config, prepared)
-    quiet()
+    silence_libraries()
     from sharcs_pl.pipeline.calibration import set_point
 
     return set_point(config, prepared, folder, figure)

@@ -7,7 +7,7 @@ from typing import Any
 
 from sharcs_pl.config.command_line import read_command, user_errors
 from sharcs_pl.config.evaluate import EvaluateConfig
-from sharcs_pl.pipeline.console import quiet
+from sharcs_pl.pipeline.console import silence_libraries
 from sharcs_pl.runs.evaluation_inputs import check_audited, check_comparable, check_results, prepare
 from sharcs_pl.runs.trained import open_source
 
@@ -28,7 +28,7 @@ def run(config: EvaluateConfig) -> dict[str, Any] | None:
     if config.cost.audit:
         check_audited(one.config)
     check_results(one, config)
-    quiet()
+    silence_libraries()
     from sharcs_pl.pipeline.validate import audit_costs, compare_with, evaluate_model, present
 
     done = evaluate_model(one)

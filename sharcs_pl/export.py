@@ -20,9 +20,9 @@ from sharcs_pl.core.widths import WidthLadder
 from sharcs_pl.models.architectures import OURS, check_written_out, encoder_sizes
 from sharcs_pl.models.folder import read_json, weight_files
 from sharcs_pl.models.stock_form import NARROW, obstacle
-from sharcs_pl.pipeline.console import quiet, shown
+from sharcs_pl.pipeline.console import shown, silence_libraries
 from sharcs_pl.runs.loading import load_model, load_tokenizer
-from sharcs_pl.runs.outputs import check_output_folder, whole_output
+from sharcs_pl.runs.outputs import atomic_output, check_output_folder
 from sharcs_pl.runs.trained import Source, model_settings, open_source, saved_settings
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def run(config: ExportConfig) -> Exported:
     assert found.ladder is not None
     rung = None if config.rung is None else rung_of(config.rung, found.ladder)
     path = output_path(config)
-    quiet()
+    silence_libraries()
     from sharcs_pl.inference.export import export_onnx, export_torch
 
     model, longest = load_model(found.source).float(), found.source.config.task.max_length
@@ -78,14 +78,14 @@ def export_stock(config: ExportConfig) -> Exported:
     source = open_source(config.run, record_needed=False)
     check_stock(config, saved_settings(source.weights))
     folder = check_output_folder(config.output, EXPORTED, config.overwrite, [EXPORTED])
-    quiet()
+    silence_libraries()
     from sharcs_pl.inference.export import Exported
     from sharcs_pl.inference.stock import names, save_stock
     from sharcs_pl.runs.card import CARD, card
 
     model, tokenizer = load_model(source), load_tokenizer(source)
     longest = encoder_sizes(model.config.encoder).max_tokens
-    with whole_output(folder, [EXPORTED]) as part:
+    with atomic_output(folder, [EXPORTED]) as part:
         difference = save_stock(model, part)
         tokenizer.model_max_length = min(source.config.task.max_length, longest)
         tokenizer.save_pretrained(part)

@@ -24,12 +24,12 @@ from sharcs_pl.inference.rows import (
     InputRow,
     Layout,
     Rejected,
-    answered,
-    begun,
+    answer_rows,
+    check_first_row,
     check_input,
     check_layout,
+    count_rows,
     read_inputs,
-    survey,
 )
 from sharcs_pl.inference.writers import Columns, check_output, finish, json_line
 from sharcs_pl.models.architectures import encoder_sizes
@@ -38,7 +38,7 @@ from sharcs_pl.runs.trained import Source, model_digest, model_settings, open_so
 
 if TYPE_CHECKING:
     from sharcs_pl.inference.predictor import RoutedPredictor
-    from sharcs_pl.inference.tally import Summary
+    from sharcs_pl.inference.summary import Summary
 
 SEGMENT = 128  # batches that are answered together, and again where a prediction goes on
 BROKEN_PIPE = 141  # 128 + SIGPIPE, as shells count
@@ -119,8 +119,8 @@ def prepare(config: PredictConfig) -> Prepared:
     if config.resume and output is not None and journal_path(output).exists():
         check_fingerprint(journal_path(output), fingerprint)
     skip = config.on_error == "skip"
-    total = None if path is None else survey(layout, skip)
-    rows = begun(read_inputs(layout), skip) if path is None else read_inputs(layout)
+    total = None if path is None else count_rows(layout, skip)
+    rows = check_first_row(read_inputs(layout), skip) if path is None else read_inputs(layout)
     return Prepared(source, layout, rows, output, total, max_length, fingerprint)
 
 
@@ -199,21 +199,21 @@ def open_journal(prepared: Prepared, config: PredictConfig) -> Journal:
 
 def answer(prepared: Prepared, predictor: RoutedPredictor, journal: Journal | None, config: PredictConfig) -> Summary:
     """Answer every row into the journal and from there into the output, or straight to stdout."""
-    from sharcs_pl.inference.tally import Tally, progress
+    from sharcs_pl.inference.summary import RunningSummary, progress
 
-    tally = Tally(predictor.cost, predictor.max_length)
+    running = RunningSummary(predictor.cost, predictor.max_length)
     columns = Columns(prepared.layout.keep, predictor.labels or (), tuple(predictor.widths), config.explain)
     for record in journal.records() if journal and journal.rows else ():
-        tally.add(record)
-    tally.start()
+        running.add(record)
+    running.start()
     done = journal.rows if journal else 0
     add = _to_stdout if journal is None else journal.add
     with progress(prepared.total, done) as advance:
         for record in records(prepared, predictor, columns, config, done):
             add(record)
-            tally.add(record)
+            running.add(record)
             advance()
-    summary = tally.summary()
+    summary = running.summary()
     if journal is not None and prepared.output is not None:
         finish(journal, prepared.output, columns)
     return summary
@@ -231,7 +231,7 @@ def records(
 
     skip = config.on_error == "skip"
     rows = islice(prepared.rows, done, None)
-    for row, prediction in answered(rows, predict, SEGMENT * config.batch_size, skip):
+    for row, prediction in answer_rows(rows, predict, SEGMENT * config.batch_size, skip):
         if isinstance(row, InputRow) and prediction is not None:
             yield columns.record(row, prediction)
             continue
@@ -281,7 +281,7 @@ def _how_to_go_on(journal: Journal | None, config: PredictConfig) -> str:
 def present(prepared: Prepared, summary: Summary) -> None:
     """Print the table on stderr, and where the answers are."""
     from sharcs_pl.core.screen import Screen
-    from sharcs_pl.inference.tally import summary_table
+    from sharcs_pl.inference.summary import summary_table
 
     console = Screen(stderr=True)
     console.print(summary_table(prepared.layout.name, summary))

@@ -7,7 +7,7 @@ from typing import Any
 
 from sharcs_pl.config.command_line import read_command, user_errors
 from sharcs_pl.config.reorder import ReorderConfig
-from sharcs_pl.pipeline.console import quiet
+from sharcs_pl.pipeline.console import silence_libraries
 from sharcs_pl.runs.outputs import check_output_folder
 from sharcs_pl.runs.reordering_inputs import FILE, OWN, find
 
@@ -22,7 +22,7 @@ def run(config: ReorderConfig) -> dict[str, Any]:
     """Measure, reorder, check, save and print; return the contents of ``reorder.json``."""
     output = check_output_folder(config.output, FILE, config.overwrite, OWN)
     found = find(config)
-    quiet()
+    silence_libraries()
     from sharcs_pl.pipeline.reordering import reorder_encoder
 
     return reorder_encoder(config, found, output)

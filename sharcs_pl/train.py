@@ -19,9 +19,9 @@ from sharcs_pl.config.command_line import hydra_raises, user_errors
 from sharcs_pl.config.compose import OwnConf
 from sharcs_pl.config.overrides import quote_texts
 from sharcs_pl.core.errors import DataWarning, Interrupted
-from sharcs_pl.launch.cluster import check_started, join_submitit, readable_elsewhere
-from sharcs_pl.launch.processes import is_main
-from sharcs_pl.pipeline.console import quiet, shown
+from sharcs_pl.launch.cluster import check_started, join_submitit, picklable_errors
+from sharcs_pl.launch.processes import is_rank_zero
+from sharcs_pl.pipeline.console import shown, silence_libraries
 from sharcs_pl.runs.directory import CheckRun, drop_empty, run_config, typed
 from sharcs_pl.runs.preflight import preflight
 
@@ -33,7 +33,7 @@ def main() -> None:
     Plugins.instance().register(OwnConf)
     sys.argv[1:] = quote_texts(sys.argv[1:], RunConfig)  # before Hydra reads them, and Lightning hands them on
     with user_errors(RunConfig), hydra_raises():
-        if not is_main():  # what the data is like is said once
+        if not is_rank_zero():  # what the data is like is said once
             warnings.simplefilter("ignore", DataWarning)
         run_job()
 
@@ -47,13 +47,13 @@ def run_job(cfg: DictConfig) -> float:
     sweeping = hydra_cfg.mode == RunMode.MULTIRUN
     join_submitit()
     try:
-        with readable_elsewhere() if sweeping else user_errors(RunConfig):
+        with picklable_errors() if sweeping else user_errors(RunConfig):
             config = CheckRun.taken()
             if config is None:  # a job of a sweep
                 config = run_config(cfg)
                 check_started(config, sweeping)
             ready = preflight(config, run_dir)
-            quiet()
+            silence_libraries()
             from sharcs_pl.pipeline.fit import Composed, train
 
             composed = Composed(cfg, hydra_cfg, lambda: resume_command(hydra_cfg, run_dir))

@@ -24,7 +24,7 @@ from sharcs_pl.config import RunConfig, conf_dir
 from sharcs_pl.data.synthetic import word_tokenizer
 from sharcs_pl.data.table import TokenTable
 from sharcs_pl.models.routed import SharcsForSequenceClassification
-from sharcs_pl.pipeline.console import quiet
+from sharcs_pl.pipeline.console import silence_libraries
 from sharcs_pl.pipeline.fit import Composed, train
 from sharcs_pl.runs.directory import run_config
 from sharcs_pl.runs.preflight import preflight
@@ -80,7 +80,7 @@ def train_run(directory: Path, *overrides: str) -> dict[str, Any]:
     cfg = compose_config(*overrides)
     config = run_config(cfg)
     ready = preflight(config, directory)
-    quiet()
+    silence_libraries()
     return train(config, ready, directory, Composed(cfg))
 
 

@@ -19,7 +19,7 @@ from sharcs_pl.launch.cluster import (
     check_tasks,
     join_submitit,
     one_process,
-    readable_elsewhere,
+    picklable_errors,
     stamp,
     started,
 )
@@ -173,12 +173,12 @@ def test_submitits_tasks_on_this_machine_meet() -> None:
 
 
 def test_an_error_of_a_job_can_be_read_in_another_process() -> None:
-    with pytest.raises(ValueError, match="cannot read 'a b'") as caught, readable_elsewhere({}):
+    with pytest.raises(ValueError, match="cannot read 'a b'") as caught, picklable_errors({}):
         raise OverrideParseException("a b", "no")  # does not survive pickle
     assert can_be_pickled(caught.value)
-    with pytest.raises(KeyError), readable_elsewhere({}):
+    with pytest.raises(KeyError), picklable_errors({}):
         raise KeyError("as it is")
-    with pytest.raises(Diverged, match="the loss is nan") as diverged, readable_elsewhere({}):
+    with pytest.raises(Diverged, match="the loss is nan") as diverged, picklable_errors({}):
         raise Diverged("the loss is nan")
     assert can_be_pickled(diverged.value)
 
@@ -197,6 +197,6 @@ def test_a_diverged_job_is_named_and_is_no_mistake(capsys: pytest.CaptureFixture
 
 @pytest.mark.parametrize("env", [{"RANK": "1"}, {"SLURM_PROCID": "1"}])
 def test_a_process_other_than_the_first_ends_with_its_error(env: dict[str, str]) -> None:
-    with pytest.raises(SystemExit) as left, readable_elsewhere(env):
+    with pytest.raises(SystemExit) as left, picklable_errors(env):
         raise KeyError("gone")
     assert left.value.code == 1

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sharcs_pl.launch.processes import DECISION, decided_by_main, is_alone, is_lost_peer, is_main
+from sharcs_pl.launch.processes import DECISION, broadcast_from_rank_zero, is_lost_peer, is_rank_zero, is_single_process
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ from sharcs_pl.launch.processes import DECISION, decided_by_main, is_alone, is_l
     ],
 )
 def test_the_first_process_is_known_from_what_its_launcher_sets(env: dict[str, str], main: bool) -> None:
-    assert is_main(env) is main
+    assert is_rank_zero(env) is main
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_the_first_process_is_known_from_what_its_launcher_sets(env: dict[str, s
     [({}, True), ({"SLURM_NTASKS": "1"}, True), ({"SLURM_NTASKS": "2"}, False), ({"RANK": "0"}, False)],
 )
 def test_a_process_that_others_wait_for_is_not_alone(env: dict[str, str], alone: bool) -> None:
-    assert is_alone(env) is alone
+    assert is_single_process(env) is alone
 
 
 def trainer(*, external: bool, first: bool = True, world: int = 2, heard: Any = ()) -> Any:
@@ -60,34 +60,34 @@ def fails() -> None:
 
 def test_alone_nothing_is_told() -> None:
     one = trainer(external=False, world=1)
-    assert decided_by_main(one, lambda: "here") == "here"
+    assert broadcast_from_rank_zero(one, lambda: "here") == "here"
     assert one.strategy.said == []
 
 
 def test_processes_that_are_started_later_find_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(DECISION, json.dumps("stale"))
-    assert decided_by_main(trainer(external=False), lambda: ["here", None]) == ["here", None]
+    assert broadcast_from_rank_zero(trainer(external=False), lambda: ["here", None]) == ["here", None]
     monkeypatch.setenv("LOCAL_RANK", "1")
-    assert decided_by_main(trainer(external=True, first=False), fails) == ["here", None]
+    assert broadcast_from_rank_zero(trainer(external=True, first=False), fails) == ["here", None]
     assert json.loads(os.environ[DECISION]) == ["here", None]
 
 
 def test_processes_that_run_already_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(DECISION, raising=False)
     first = trainer(external=True)
-    assert decided_by_main(first, lambda: "here") == "here"
+    assert broadcast_from_rank_zero(first, lambda: "here") == "here"
     assert first.strategy.said == ["set up", ["here"]]
-    assert decided_by_main(trainer(external=True, first=False, heard=["here"]), fails) == "here"
+    assert broadcast_from_rank_zero(trainer(external=True, first=False, heard=["here"]), fails) == "here"
 
 
 def test_a_refusal_is_raised_in_the_first_process_and_ends_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(DECISION, raising=False)
     first = trainer(external=True)
     with pytest.raises(ValueError, match="taken"):
-        decided_by_main(first, fails)
+        broadcast_from_rank_zero(first, fails)
     assert first.strategy.said[-1] == []
     with pytest.raises(SystemExit) as left:
-        decided_by_main(trainer(external=True, first=False), fails)
+        broadcast_from_rank_zero(trainer(external=True, first=False), fails)
     assert left.value.code == 2
 
 

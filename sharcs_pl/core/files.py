@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 @contextmanager
-def whole_file(path: Path, suffix: str = ".part") -> Iterator[Path]:
+def atomic_file(path: Path, suffix: str = ".part") -> Iterator[Path]:
     """Yield a temporary path, ``path`` with a suffix, to write a file to.
 
     It is renamed to ``path`` when the block succeeds and removed when the block raises."""
@@ -23,7 +23,7 @@ def whole_file(path: Path, suffix: str = ".part") -> Iterator[Path]:
 
 
 @contextmanager
-def whole_folder(path: Path, owned: Collection[str] | None = None) -> Iterator[Path]:
+def atomic_folder(path: Path, owned: Collection[str] | None = None) -> Iterator[Path]:
     """Yield a temporary folder, which replaces the folder ``path`` when the block succeeds.
 
     With ``owned``, only these names are replaced in an existing folder and its other files stay. ``config.json`` is
@@ -75,5 +75,5 @@ def sync_folder(folder: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file in UTF-8, atomically."""
-    with whole_file(path) as part:
+    with atomic_file(path) as part:
         part.write_text(text, encoding="utf-8")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sharcs_pl.core.files import whole_file
+from sharcs_pl.core.files import atomic_file
 
 FILE = "train_texts.npy"
 _BYTES = 8  # two different texts of a million meet with a chance of 1 in 10^7
@@ -30,7 +30,7 @@ def _digest(texts: tuple[str, ...]) -> bytes:
 
 def save_seen(path: Path, hashes: np.ndarray) -> None:
     """Write the hashes of the training texts, sorted and each once."""
-    with whole_file(path) as part, part.open("wb") as file:
+    with atomic_file(path) as part, part.open("wb") as file:
         np.save(file, np.unique(hashes), allow_pickle=False)
 
 

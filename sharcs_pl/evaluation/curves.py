@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sharcs_pl.core.files import whole_file
+from sharcs_pl.core.files import atomic_file
 from sharcs_pl.evaluation.metrics import compute_metric
 from sharcs_pl.evaluation.predictions import Predictions
 from sharcs_pl.models.sweeps import cascade
@@ -98,7 +98,7 @@ class Curves:
 
 def write_curve(path: Path, rows: list[CurveRow]) -> None:
     """The rows as a csv file, whole; a missing threshold is left empty."""
-    with whole_file(path) as part, part.open("w", newline="") as file:
+    with atomic_file(path) as part, part.open("w", newline="") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(CurveRow)])
         writer.writeheader()
         writer.writerows(asdict(row) for row in rows)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from sharcs_pl.core.errors import DataWarning
-from sharcs_pl.core.files import whole_file
+from sharcs_pl.core.files import atomic_file
 from sharcs_pl.data.leaderboard import HEADER, SUBMISSION_NAMES, ZIP_NAME
 from sharcs_pl.data.tasks import TaskSpec
 
@@ -79,7 +79,7 @@ def write_submission(folder: Path, task: TaskSpec, split: str, logits: Tensor, u
     answers = row.answers(task, logits[uids.argsort()])
     lines = [HEADER, *(f"{index}\t{answer}" for index, answer in enumerate(answers))]
     folder.mkdir(parents=True, exist_ok=True)
-    with whole_file(folder / row.name) as part:
+    with atomic_file(folder / row.name) as part:
         part.write_bytes("\n".join([*lines, ""]).encode())
     return folder / row.name
 
@@ -94,7 +94,7 @@ def zip_submission(folder: Path) -> tuple[Path, list[str]]:
     found = sorted(name for name in names if (folder / name).is_file())
     if not found:
         raise ValueError(f"{folder} holds no file for the leaderboard; expected {', '.join(names)}")
-    with whole_file(folder / ZIP_NAME) as part, zipfile.ZipFile(part, "w") as archive:
+    with atomic_file(folder / ZIP_NAME) as part, zipfile.ZipFile(part, "w") as archive:
         for name in found:
             archive.writestr(_entry(name), (folder / name).read_bytes(), zipfile.ZIP_DEFLATED)
     return folder / ZIP_NAME, [name for name in names if name not in found]

@@ -13,7 +13,7 @@ import torch
 from sharcs_pl.data.spec import Examples
 from sharcs_pl.data.table import TokenTable, tokenize
 from sharcs_pl.inference.engine import Answers, Batch, Engine
-from sharcs_pl.inference.feed import windows
+from sharcs_pl.inference.read_ahead import windows
 from sharcs_pl.models.architectures import encoder_sizes
 from sharcs_pl.models.pretrained import check_finite
 from sharcs_pl.models.routed import SharcsForSequenceClassification

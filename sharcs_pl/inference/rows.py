@@ -108,7 +108,7 @@ def read_inputs(layout: Layout) -> Iterator[InputRow | Rejected]:
         raise ValueError(f"{layout.name}: no rows")
 
 
-def survey(layout: Layout, skip: bool) -> int:
+def count_rows(layout: Layout, skip: bool) -> int:
     """The number of rows of a file, which is read once for it. `ValueError` for the first row that cannot be used, with
     `skip` only where none can."""
     first, usable, number = None, 0, 0
@@ -125,8 +125,8 @@ def survey(layout: Layout, skip: bool) -> int:
     return number
 
 
-def begun(rows: Iterator[InputRow | Rejected], skip: bool) -> Iterator[InputRow | Rejected]:
-    """The same rows, read up to the first that can be used: what `survey` checks, as far as a pipe allows."""
+def check_first_row(rows: Iterator[InputRow | Rejected], skip: bool) -> Iterator[InputRow | Rejected]:
+    """The same rows, read up to the first that can be used: what `count_rows` checks, as far as a pipe allows."""
     head: list[InputRow | Rejected] = []
     for row in islice(rows, _NAMED):
         head.append(row)
@@ -137,7 +137,7 @@ def begun(rows: Iterator[InputRow | Rejected], skip: bool) -> Iterator[InputRow 
     raise ValueError(str(head[0]))
 
 
-def answered(
+def answer_rows(
     rows: Iterator[InputRow | Rejected],
     predict: Callable[[Iterator[Text]], Iterable[Prediction | None]],
     segment: int,

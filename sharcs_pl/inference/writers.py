@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sharcs_pl.core.files import whole_file
+from sharcs_pl.core.files import atomic_file
 from sharcs_pl.core.finite import without_nan
 from sharcs_pl.core.text_files import CellWriter
 from sharcs_pl.inference.journal import Journal, Record, journal_path
@@ -123,11 +123,11 @@ def check_output(value: str, source: Path | None, overwrite: bool) -> Path:
 
 def finish(journal: Journal, output: Path, columns: Columns) -> None:
     """The output and the list of rejected rows, each whole, from a complete journal, which is then removed."""
-    with whole_file(output, ".new") as part:  # .part is the journal's
+    with atomic_file(output, ".new") as part:  # .part is the journal's
         WRITERS[output.suffix.lower()](part, journal, columns)
         rejected = rejected_path(output)
         if any(isinstance(record, list) for record in journal.records()):
-            with whole_file(rejected, ".new") as listed:
+            with atomic_file(rejected, ".new") as listed:
                 _write_lines(listed, map(_rejection, _rejections(journal)))
         else:
             rejected.unlink(missing_ok=True)

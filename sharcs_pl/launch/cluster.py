@@ -172,7 +172,7 @@ def join_submitit(env: MutableMapping[str, str] = os.environ) -> None:
 
 
 @contextmanager
-def readable_elsewhere(env: Mapping[str, str] = os.environ) -> Iterator[None]:
+def picklable_errors(env: Mapping[str, str] = os.environ) -> Iterator[None]:
     """Make an error in a job of a sweep readable for the sweep's own process; its traceback goes to the job's log.
 
     A process other than the first ends with exit code 1 instead: nobody asks for its result, and the others must not

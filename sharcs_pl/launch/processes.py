@@ -19,7 +19,7 @@ _LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe",
 _RANKS = ("LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
 
 
-def is_main(env: Mapping[str, str] = os.environ) -> bool:
+def is_rank_zero(env: Mapping[str, str] = os.environ) -> bool:
     """Return True in the first process of a run, by the variables of torchrun (`RANK`), srun or Lightning."""
     if "RANK" in env:
         return int(env["RANK"]) == 0
@@ -30,7 +30,7 @@ class Refused(SystemExit):
     """The exit of a process whose run was refused by the first process, which has said why."""
 
 
-def is_alone(env: Mapping[str, str] = os.environ) -> bool:
+def is_single_process(env: Mapping[str, str] = os.environ) -> bool:
     """Return True unless a launcher has started several processes at once; mistakes can then be told before torch
     loads."""
     return not {"RANK", "LOCAL_RANK"} & set(env) and int(env.get("SLURM_NTASKS", 1)) == 1
@@ -41,7 +41,7 @@ def is_lost_peer(error: RuntimeError) -> bool:
     return any(sign in str(error) for sign in _LOST)
 
 
-def decided_by_main(trainer: L.Trainer, decide: Callable[[], Any]) -> Any:
+def broadcast_from_rank_zero(trainer: L.Trainer, decide: Callable[[], Any]) -> Any:
     """Call `decide` in the first process and return its result, of plain types, in every process.
 
     An error is raised in the first process alone; the others then leave with exit code 2, saying nothing.
@@ -53,7 +53,7 @@ def decided_by_main(trainer: L.Trainer, decide: Callable[[], Any]) -> Any:
         found = decide()  # the others do not exist yet: they are born with the answer
         os.environ[DECISION] = json.dumps(found)
         return found
-    if not is_main() and DECISION in os.environ:
+    if not is_rank_zero() and DECISION in os.environ:
         return json.loads(os.environ[DECISION])
     strategy.setup_environment()  # as fit would; a second call changes nothing
     return _broadcast(strategy, decide)

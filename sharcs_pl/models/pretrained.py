@@ -74,10 +74,10 @@ def load_checkpoint(
             )
     except (pickle.UnpicklingError, OSError) as error:
         raise ValueError(f"encoder.pretrained: {source!r} cannot be read as weights alone: {error}") from error
-    drawn = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
-    _check_complete(family, source, drawn)
+    reinitialized = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
+    _check_complete(family, source, reinitialized)
     check_finite(model, f"encoder.pretrained={source}")
-    return model.eval(), drawn
+    return model.eval(), reinitialized
 
 
 def _from_object(source: PreTrainedModel, num_labels: int | None, dropout: float | None) -> PreTrainedModel:

@@ -22,9 +22,9 @@ from rich.progress import track
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 
-from sharcs_pl.analysis.benchmark.latency import Contender, Timed, race
+from sharcs_pl.analysis.benchmark.latency import Timed, Variant, race
 from sharcs_pl.analysis.benchmark.speed import draw_speedups, row, speed_table
-from sharcs_pl.analysis.benchmark.variants import Lineup, Metric, make_workload
+from sharcs_pl.analysis.benchmark.variants import Metric, VariantFactory, make_workload
 from sharcs_pl.config.bench import SIZES, BenchConfig
 from sharcs_pl.core.files import write_text
 from sharcs_pl.core.finite import write_json
@@ -37,7 +37,7 @@ from sharcs_pl.inference.export import export_onnx, onnx_answer
 from sharcs_pl.models.configuration import NEVER
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.pipeline.build import build_table
-from sharcs_pl.pipeline.console import quiet
+from sharcs_pl.pipeline.console import silence_libraries
 from sharcs_pl.runs.evaluation_inputs import Prepared
 from sharcs_pl.runs.loading import load_model, load_tokenizer
 
@@ -48,16 +48,16 @@ def measure_speed(config: BenchConfig, prepared: list[Prepared]) -> dict[str, An
     """Measure, print and write; returns what ``bench.json`` holds."""
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    subject = trained(config, *prepared) if prepared else untrained(config)
+    target = trained(config, *prepared) if prepared else untrained(config)
     console = Screen(record=True, width=None if sys.stdout.isatty() else 150)
     found: dict[str, Any] = {"command": command(), "machine": machine(config), "rows": []}
     console.print(found["command"], soft_wrap=True)
     told = ", ".join(f"{key} {value}" for key, value in found["machine"].items())
-    console.print(f"{told}; {subject.name}")
-    for lineup, contenders in rounds(config, subject):
-        timed = compete(config, lineup, contenders)
-        found["rows"] += [row(each, lineup.workload) for each in timed]
-        console.print(speed_table(timed, lineup.workload, subject.metric_name))
+    console.print(f"{told}; {target.name}")
+    for factory, variants in rounds(config, target):
+        timed = compete(config, factory, variants)
+        found["rows"] += [row(each, factory.workload) for each in timed]
+        console.print(speed_table(timed, factory.workload, target.metric_name))
     if config.output is not None:
         write(Path(config.output).expanduser(), found, console.export_text())
         console.print(f"results in {config.output}", soft_wrap=True)
@@ -65,7 +65,7 @@ def measure_speed(config: BenchConfig, prepared: list[Prepared]) -> dict[str, An
 
 
 @dataclass(frozen=True)
-class Subject:
+class BenchmarkTarget:
     """What is measured: a routed model, the stock one beside it, and tokenised samples."""
 
     name: str
@@ -76,10 +76,10 @@ class Subject:
     metric_name: str | None
 
 
-def trained(config: BenchConfig, one: Prepared, dense: Prepared | None = None) -> Subject:
+def trained(config: BenchConfig, one: Prepared, dense: Prepared | None = None) -> BenchmarkTarget:
     """A trained model on a seeded draw of its validation texts."""
 
-    quiet()
+    silence_libraries()
     model = load_model(one.source)
     examples = one.examples[one.task.validation[0]]
     table = build_table(one.config, examples, load_tokenizer(one.source))
@@ -89,11 +89,11 @@ def trained(config: BenchConfig, one: Prepared, dense: Prepared | None = None) -
     chosen = table.subset(rows)
     mean = chosen.lengths.mean()
     name = f"{one.task.name}, {len(chosen)} {one.task.validation[0]} texts of {mean:.1f} tokens on average"
-    subject = Subject(name, model, stock, chosen, lambda x, y: compute_metric(metric, x, y), shown)
-    return on_device(config, subject)
+    target = BenchmarkTarget(name, model, stock, chosen, lambda x, y: compute_metric(metric, x, y), shown)
+    return on_device(config, target)
 
 
-def untrained(config: BenchConfig) -> Subject:
+def untrained(config: BenchConfig) -> BenchmarkTarget:
     """Random weights and ids of a named shape: time does not depend on what they are."""
 
     torch.manual_seed(config.seed)
@@ -114,69 +114,69 @@ def untrained(config: BenchConfig) -> Subject:
     name = (
         f"{config.shape}, random weights, {count} samples of {config.length} tokens, split {config.width.split_layer}"
     )
-    return on_device(config, Subject(name, model, model.encoder, table, None, None))
+    return on_device(config, BenchmarkTarget(name, model, model.encoder, table, None, None))
 
 
-def on_device(config: BenchConfig, subject: Subject) -> Subject:
-    """Every contender in the same precision, on the same device, with the same attention kernel."""
+def on_device(config: BenchConfig, target: BenchmarkTarget) -> BenchmarkTarget:
+    """Every variant in the same precision, on the same device, with the same attention kernel."""
 
     if config.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("device=cuda: no CUDA device is available; use device=cpu")
     dtype = getattr(torch, config.precision)
-    if subject.stock._supports_sdpa:
-        subject.stock.set_attn_implementation("sdpa")  # the engine's; a run may have been trained with another
-    for part in (subject.model, subject.stock):
+    if target.stock._supports_sdpa:
+        target.stock.set_attn_implementation("sdpa")  # the engine's; a run may have been trained with another
+    for part in (target.model, target.stock):
         part.eval().to(device=config.device, dtype=dtype)  # pyright: ignore[reportCallIssue]
-    return subject
+    return target
 
 
-def rounds(config: BenchConfig, subject: Subject) -> Iterator[tuple[Lineup, list[Contender]]]:
-    """The contenders of each batch size and order, the stock model first."""
+def rounds(config: BenchConfig, target: BenchmarkTarget) -> Iterator[tuple[VariantFactory, list[Variant]]]:
+    """The variants of each batch size and order, the stock model first."""
 
     # Without packing first: padding as the stock model has it.
     ways: dict[str, dict[str, Any]] = {"": {"pack_above": 1.0}}
-    if len(set(subject.table.lengths)) > 1:
+    if len(set(target.table.lengths)) > 1:
         ways[", packed"] = {}
     if config.shared_slices:
         ways[", shared slices"] = {"pack_above": 1.0, "pack_narrow": False}
     if config.compile:
         ways[", compiled"] = {"compile": True}
-    engines = {suffix: Engine(subject.model, precision=config.precision, **way) for suffix, way in ways.items()}
-    with graph(config, subject) as exported:
+    engines = {suffix: Engine(target.model, precision=config.precision, **way) for suffix, way in ways.items()}
+    with graph(config, target) as exported:
         for size in config.batch_sizes:
             for order in config.order:
-                workload = make_workload(subject.table, size, order, subject.metric is not None)
-                lineup = Lineup(subject.model, workload, subject.metric)
-                contenders = [lineup.stock(subject.stock)]
+                workload = make_workload(target.table, size, order, target.metric is not None)
+                factory = VariantFactory(target.model, workload, target.metric)
+                variants = [factory.stock(target.stock)]
                 for suffix, engine in engines.items():
-                    contenders += list(engine_rows(config, lineup, engine, suffix))
-                contenders += list(graph_rows(config, lineup, exported))
-                yield lineup, contenders
+                    variants += list(engine_rows(config, factory, engine, suffix))
+                variants += list(graph_rows(config, factory, exported))
+                yield factory, variants
 
 
-def engine_rows(config: BenchConfig, lineup: Lineup, engine: Engine, suffix: str) -> Iterator[Contender]:
+def engine_rows(config: BenchConfig, factory: VariantFactory, engine: Engine, suffix: str) -> Iterator[Variant]:
     """All full, all narrow, and routed: at given shares, or by the model's own router."""
 
-    ladder, size = lineup.model.ladder, len(lineup.workload)
+    ladder, size = factory.model.ladder, len(factory.workload)
     for rung, label in enumerate(ladder.labels()):
-        yield lineup.batched(f"all width {label}{suffix}", engine, torch.full((size,), rung))
+        yield factory.batched(f"all width {label}{suffix}", engine, torch.full((size,), rung))
     if len(ladder) == 1:
         return
     ways: list[tuple[str, Engine, Tensor | None]] = []
     if config.run is None:
         for share in config.shares:
-            ways.append((f"{share:.0%} narrow{suffix}", engine, lineup.dealt(share, config.seed)))
+            ways.append((f"{share:.0%} narrow{suffix}", engine, factory.dealt(share, config.seed)))
     else:
         ways += [(f"routed, {point}{suffix}", engine.at(point), None) for point in config.point]
     for name, own, rungs in ways:
         if "batch" in config.modes:
-            yield lineup.batched(name, own, rungs)
-        if "stream" in config.modes and lineup.workload.batch_size > 1:
-            yield lineup.streamed(name, own, rungs)
+            yield factory.batched(name, own, rungs)
+        if "stream" in config.modes and factory.workload.batch_size > 1:
+            yield factory.streamed(name, own, rungs)
 
 
 @contextmanager
-def graph(config: BenchConfig, subject: Subject) -> Iterator[Any]:
+def graph(config: BenchConfig, target: BenchmarkTarget) -> Iterator[Any]:
     """The exported graph as a function, None unless it is asked for."""
     if not config.onnx:
         yield None
@@ -184,33 +184,33 @@ def graph(config: BenchConfig, subject: Subject) -> Iterator[Any]:
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
-        export_onnx(subject.model, path)
+        export_onnx(target.model, path)
         yield onnx_answer(path)
 
 
-def graph_rows(config: BenchConfig, lineup: Lineup, exported: Any) -> Iterator[Contender]:
+def graph_rows(config: BenchConfig, factory: VariantFactory, exported: Any) -> Iterator[Variant]:
     """The exported graph at full width, at the narrowest, and routed."""
 
-    top = lineup.model.ladder.top
+    top = factory.model.ladder.top
     if exported is None or top == 0:
         return
-    yield lineup.graph("ONNX, all full", exported, torch.full((top,), NEVER))
-    yield lineup.graph("ONNX, all narrow", exported, torch.full((top,), -NEVER))
+    yield factory.graph("ONNX, all full", exported, torch.full((top,), NEVER))
+    yield factory.graph("ONNX, all narrow", exported, torch.full((top,), -NEVER))
     if config.run is not None:
         for point in config.point:
-            thresholds = lineup.model.config.thresholds(point)
+            thresholds = factory.model.config.thresholds(point)
             given = torch.full((top,), math.nan) if thresholds is None else torch.tensor(thresholds)
-            yield lineup.graph(f"ONNX, routed, {point}", exported, given)
+            yield factory.graph(f"ONNX, routed, {point}", exported, given)
 
 
-def compete(config: BenchConfig, lineup: Lineup, contenders: list[Contender]) -> list[Timed]:
+def compete(config: BenchConfig, factory: VariantFactory, variants: list[Variant]) -> list[Timed]:
     """The rounds of one batch size, with a bar on stderr."""
 
     console = Screen(stderr=True)
-    label = f"batch size {lineup.workload.batch_size}, {lineup.workload.order} order"
-    total = (config.warmup + config.repeats) * len(contenders)
+    label = f"batch size {factory.workload.batch_size}, {factory.workload.order} order"
+    total = (config.warmup + config.repeats) * len(variants)
     bar = iter(track(range(total), label, console=console, disable=not console.is_terminal, transient=True))
-    return race(contenders, len(lineup.workload), config.repeats, config.warmup, config.seed, lambda: next(bar, None))
+    return race(variants, len(factory.workload), config.repeats, config.warmup, config.seed, lambda: next(bar, None))
 
 
 def command() -> str:

@@ -13,7 +13,7 @@ def shown(path: Path) -> str:
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
-def quiet() -> None:
+def silence_libraries() -> None:
     """Keep off the screen what a user cannot act on: greetings, tips and shard counters of the libraries."""
     import logging
 

@@ -17,7 +17,7 @@ from sharcs_pl.config.command_line import FAILED
 from sharcs_pl.core.errors import Diverged, Interrupted
 from sharcs_pl.core.files import previous
 from sharcs_pl.data.seen import save_seen
-from sharcs_pl.launch.processes import decided_by_main, is_lost_peer, is_main
+from sharcs_pl.launch.processes import broadcast_from_rank_zero, is_lost_peer, is_rank_zero
 from sharcs_pl.pipeline.build import Run, build_run
 from sharcs_pl.pipeline.console import shown
 from sharcs_pl.pipeline.results import finish, headline
@@ -65,9 +65,9 @@ def train(
             return claim_directory(config, ready, run_dir, composed, run)
 
         # torchrun and srun give every process a directory of its own name: the first one's is the run's.
-        directory, ckpt_path = decided_by_main(run.trainer, take)
+        directory, ckpt_path = broadcast_from_rank_zero(run.trainer, take)
         run.trainer.fit(run.module, datamodule=run.datamodule, ckpt_path=ckpt_path)
-        if stop.cut_short and is_main():
+        if stop.cut_short and is_rank_zero():
             where = f"in the middle of epoch {run.datamodule.history.num_epochs}"
             tell(f"a limit or a callback ended training {where}{how_to_go_on(last, composed)}\n")
         return finish(config, run, Path(directory) if run.trainer.world_size > 1 else run_dir)
@@ -95,11 +95,11 @@ def ends_told(last: Path, composed: Composed) -> Iterator[None]:
     try:
         yield
     except Interrupted as stopped:
-        if is_main():
+        if is_rank_zero():
             tell(f"{outcome(stopped, last, composed)}\n")
         raise
     except Diverged as error:
-        if not is_main():  # the first process has said it
+        if not is_rank_zero():  # the first process has said it
             raise SystemExit(FAILED) from error
         raise Diverged(f"{error}; {after_divergence(last)}") from error
     except RuntimeError as error:

@@ -27,7 +27,7 @@ from sharcs_pl.data.spec import UNKNOWN_LABEL
 from sharcs_pl.data.tasks import GRADED
 from sharcs_pl.launch.cluster import check_started, stamp
 from sharcs_pl.pipeline.build import Run, build_run, build_trainer
-from sharcs_pl.pipeline.console import quiet, shown
+from sharcs_pl.pipeline.console import shown, silence_libraries
 from sharcs_pl.pipeline.fit import Composed, train
 from sharcs_pl.pipeline.sections import SUBCOMMANDS, base_config, from_sections, groups, place, to_sections
 from sharcs_pl.pipeline.validate import evaluate_model, present
@@ -140,7 +140,7 @@ class SharcsCLI(LightningCLI):
         known = asdict(self.run_config.trainer)
         self.trainer_arguments = {key: value for key, value in values["trainer"].items() if key not in known}
         if self.subcommand is None:
-            quiet()
+            silence_libraries()
             decide(self.run_config, self.run_dir)
             self.build(self.run_config, read_inputs(self.run_config, self.run_dir), self.run_dir)
 
@@ -167,7 +167,7 @@ class SharcsCLI(LightningCLI):
         self.callbacks.append(save)
         check_started(config)
         ready = preflight(config, self.run_dir)
-        quiet()
+        silence_libraries()
         composed = Composed(DictConfig(literal(asdict(config))), resume=self.resume_command)
         train(config, ready, self.run_dir, composed, self.build)
 
@@ -196,7 +196,7 @@ class SharcsCLI(LightningCLI):
         first = prepared.examples[prepared.task.validation[0]]
         if labels_needed and (first.labels == UNKNOWN_LABEL).all():
             raise ValueError(f"the labels of this test split of task={prepared.task.name} are not known; use predict")
-        quiet()
+        silence_libraries()
         folder = Path(self.root) if self.root else prepared.source.home
         self.trainer = build_trainer(prepared.config, folder, self.callbacks, self.trainer_arguments)
         options = EvaluateConfig(run=prepared.name, split=split, output=str(folder / "evaluation" / split))

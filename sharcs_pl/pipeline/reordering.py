@@ -31,7 +31,7 @@ from sharcs_pl.pipeline.build import build_table, build_tokenizer
 from sharcs_pl.pipeline.console import shown
 from sharcs_pl.runs.inputs import Inputs
 from sharcs_pl.runs.loading import load_model, load_tokenizer
-from sharcs_pl.runs.outputs import whole_output
+from sharcs_pl.runs.outputs import atomic_output
 from sharcs_pl.runs.reordering_inputs import FILE, OWN, Found
 from sharcs_pl.training.head import fit_head
 
@@ -40,11 +40,11 @@ TOLERANCE = 1e-4  # of the largest logit, in single precision; a head in a wrong
 
 @dataclass(frozen=True)
 class Loaded:
-    """The stock model whose parts are measured; `drawn` names parameters of the head that the checkpoint lacks."""
+    """The stock model whose parts are measured; `reinitialized` names the parameters that its checkpoint lacks."""
 
     stock: Any
     tokenizer: PreTrainedTokenizerFast
-    drawn: set[str]
+    reinitialized: set[str]
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,9 @@ def load(config: ReorderConfig, found: Found) -> Loaded:
         return Loaded(encoder.float().to(config.device), load_tokenizer(found.source), set())
     assert found.encoder is not None
     loaded: Any
-    loaded, drawn = load_checkpoint(found.encoder.source, found.task.num_labels)
+    loaded, reinitialized = load_checkpoint(found.encoder.source, found.task.num_labels)
     tokenizer = build_tokenizer(Inputs(found.task, found.examples, found.encoder))
-    return Loaded(loaded.to(config.device), tokenizer, drawn)
+    return Loaded(loaded.to(config.device), tokenizer, reinitialized)
 
 
 def tables(config: ReorderConfig, found: Found, tokenizer: PreTrainedTokenizerFast) -> tuple[TokenTable, TokenTable]:
@@ -111,7 +111,7 @@ def prepare_head(config: ReorderConfig, loaded: Loaded, measured: TokenTable) ->
 
     prefixes = get_family(loaded.stock.config.model_type).head_prefixes
     kept = {k: v.detach().clone() for k, v in loaded.stock.state_dict().items() if k.startswith(prefixes)}
-    if loaded.drawn:
+    if loaded.reinitialized:
         fit_head(loaded.stock, measured, config.head_steps, config.head_lr, config.batch_size, config.seed)
     return kept
 
@@ -148,7 +148,7 @@ def describe(
     """What ``reorder.json`` holds."""
 
     metric, widths = found.task.metric, config.width.multipliers
-    head = "fitted" if loaded.drawn else "the run's" if found.source else "the checkpoint's"
+    head = "fitted" if loaded.reinitialized else "the run's" if found.source else "the checkpoint's"
     both = {"before": outcome.before, "after": outcome.after}
     narrow = [
         {"width": width, "cut": cut, **{when: score(logits, metric, (cut, rung)) for when, logits in both.items()}}
@@ -190,7 +190,7 @@ def save(
 
     stock, missing = final_weights(config, found, loaded, outcome)
     weights = {name: value for name, value in stock.state_dict().items() if name not in missing}
-    with whole_output(output, OWN) as folder:
+    with atomic_output(output, OWN) as folder:
         stock.save_pretrained(folder, state_dict=weights)
         loaded.tokenizer.save_pretrained(folder)
         write_importance(folder / "importance.parquet", outcome.importance, outcome.order)
@@ -202,12 +202,12 @@ def final_weights(config: ReorderConfig, found: Found, loaded: Loaded, outcome: 
     """The model to save and the names of what its checkpoint lacks: a head that was drawn here is not kept."""
 
     if found.source is None:
-        return loaded.stock, loaded.drawn
+        return loaded.stock, loaded.reinitialized
     if config.weights == "pretrained":
         assert found.encoder is not None
-        stock, drawn = load_checkpoint(found.encoder.source, found.task.num_labels)
+        stock, reinitialized = load_checkpoint(found.encoder.source, found.task.num_labels)
         reorder(stock, outcome.order)
-        return stock, drawn
+        return stock, reinitialized
     if found.task.labels is not None:
         loaded.stock.config.id2label = dict(enumerate(found.task.labels))
         loaded.stock.config.label2id = {label: i for i, label in enumerate(found.task.labels)}

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from sharcs_pl.analysis.figures.plots import FigureInputs, draw_run
 from sharcs_pl.config import RunConfig
-from sharcs_pl.core.files import files_below, whole_file, whole_folder, write_text
+from sharcs_pl.core.files import atomic_file, atomic_folder, files_below, write_text
 from sharcs_pl.core.finite import write_json
 from sharcs_pl.core.ladder import Ladder
 from sharcs_pl.core.screen import Screen
@@ -120,7 +120,7 @@ def write_results(config: RunConfig, run: Run, run_dir: Path, report: Report, me
     write_curve(run_dir / "curve.csv", curves.rows(config.seed))
     listed = written(run_dir)
     owned = [name.removeprefix("model/") for name in listed.names() if name.startswith("model/")]
-    with whole_folder(run_dir / "model", owned) as folder:
+    with atomic_folder(run_dir / "model", owned) as folder:
         save_model(module.model, folder)
         run.tokenizer.model_max_length = config.task.max_length  # where transformers truncates, if asked to
         run.tokenizer.save_pretrained(folder)
@@ -160,7 +160,7 @@ def write_predictions(path: Path, predictions: Predictions, cost: Cost, task: Ta
     """
     macs = predictions.rung_macs(cost)
     names = [f"text_{name}" if name in PREDICTION_COLUMNS else name for name in task.text_columns]
-    with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+    with atomic_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = CellWriter(file, "\t")
         writer.write([*PREDICTION_COLUMNS, *names])
         rows = zip(

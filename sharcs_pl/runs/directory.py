@@ -19,7 +19,7 @@ from sharcs_pl.config.command_line import user_errors
 from sharcs_pl.config.plain import run_from_plain
 from sharcs_pl.core.files import write_text
 from sharcs_pl.launch.cluster import check_started, check_sweep
-from sharcs_pl.launch.processes import is_alone, is_main
+from sharcs_pl.launch.processes import is_rank_zero, is_single_process
 from sharcs_pl.launch.slurm import SlurmJob
 from sharcs_pl.models.folder import read_json
 from sharcs_pl.models.locate import local_folder
@@ -188,9 +188,9 @@ class CheckRun(Callback):
             check_recipe(typed(config.hydra))
             checked = run_config(config)
             check_started(checked)
-            if is_alone():
+            if is_single_process():
                 check_writable(Path(config.hydra.run.dir))
-            if not is_main():  # the first process decides, and tells which directory; none of its own is made here
+            if not is_rank_zero():  # the first process decides, and tells which directory; none of its own is made here
                 with read_write(config.hydra.run):
                     config.hydra.run.dir = "."
             CheckRun._checked = checked

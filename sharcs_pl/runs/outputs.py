@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from sharcs_pl.core.files import files_below, whole_folder
+from sharcs_pl.core.files import atomic_folder, files_below
 from sharcs_pl.core.written import LIST, Written
 from sharcs_pl.runs.directory import check_writable
 from sharcs_pl.runs.files import model_names
@@ -33,12 +33,12 @@ def check_output_folder(output: str, mark: str, overwrite: bool, more: Collectio
 
 
 @contextmanager
-def whole_output(folder: Path, more: Collection[str]) -> Iterator[Path]:
+def atomic_output(folder: Path, more: Collection[str]) -> Iterator[Path]:
     """A folder to write a model and ``more`` into; it replaces what an earlier output wrote when the block ends well,
     and other files there stay."""
     listed = Written.into(folder)
     owned = listed.names() or {*model_names(folder), *more}
-    with whole_folder(folder, [*owned, LIST]) as part:
+    with atomic_folder(folder, [*owned, LIST]) as part:
         yield part
         names = files_below(part)
         replace(listed, known=frozenset(owned)).check(names)

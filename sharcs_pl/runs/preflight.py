@@ -12,7 +12,7 @@ import numpy as np
 from sharcs_pl.config import RunConfig, conf_dir
 from sharcs_pl.core.files import write_text
 from sharcs_pl.data.own import save_task
-from sharcs_pl.launch.processes import is_alone, is_main
+from sharcs_pl.launch.processes import is_rank_zero, is_single_process
 from sharcs_pl.launch.slurm import SlurmJob, slurm_job
 from sharcs_pl.runs.directory import RunState, check_same_data, decide
 from sharcs_pl.runs.identity import Facts, read_facts
@@ -36,13 +36,13 @@ class Preflight:
 def preflight(config: RunConfig, run_dir: Path) -> Preflight:
     """Read and check all that a training run starts from. Raise ``ValueError`` naming the key, file or line at
     fault."""
-    job, alone = slurm_job(os.environ), is_alone()
+    job, alone = slurm_job(os.environ), is_single_process()
     resumes = alone and decide(config, run_dir, job) is RunState.RESUME
     inputs = read_inputs(config, run_dir, resumes)
-    facts, seen = read_facts(config, inputs) if is_main() else (None, None)
+    facts, seen = read_facts(config, inputs) if is_rank_zero() else (None, None)
     if resumes and facts is not None:
         check_same_data(run_dir, facts)
-    if config.task.save_as and is_main():
+    if config.task.save_as and is_rank_zero():
         keep_task(config, Path("conf"))
     return Preflight(inputs, job, resumes, alone, facts, seen)
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 
-from sharcs_pl.core.files import whole_file
+from sharcs_pl.core.files import atomic_file
 from sharcs_pl.core.plan import EpochPlan
 from sharcs_pl.core.ranks import all_ranks, this_rank
 from sharcs_pl.data.datamodule import SharcsDataModule
@@ -176,7 +176,7 @@ def append_row(path: Path, row: dict[str, Any]) -> None:
         with path.open(newline="") as file:
             rows = [old for old in csv.DictReader(file) if int(old["epoch"]) < row["epoch"]]
     rows.append(row)
-    with whole_file(path) as part, part.open("w", newline="") as file:
+    with atomic_file(path) as part, part.open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(dict.fromkeys(name for r in rows for name in r)))
         writer.writeheader()
         writer.writerows(rows)
@@ -187,5 +187,5 @@ def append_epoch(path: Path, rows: pa.Table, epoch: int) -> None:
     if path.exists():
         old = pq.read_table(path)
         rows = pa.concat_tables([old.filter(old["epoch"].to_numpy() < epoch), rows])
-    with whole_file(path) as part:
+    with atomic_file(path) as part:
         pq.write_table(rows, part)

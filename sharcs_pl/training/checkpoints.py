@@ -13,7 +13,7 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
-from sharcs_pl.core.files import previous, sync_folder, whole_file
+from sharcs_pl.core.files import atomic_file, previous, sync_folder
 from sharcs_pl.models.folder import check_zip
 
 LAST = "last.ckpt"
@@ -43,7 +43,7 @@ class DurableCheckpointIO(TorchCheckpointIO):
             raise explain_failure(path, error) from error
 
     def _write(self, checkpoint: dict[str, Any], path: Path) -> None:
-        with whole_file(path) as part:
+        with atomic_file(path) as part:
             with part.open("wb") as file:
                 torch.save(checkpoint, file)
                 file.flush()

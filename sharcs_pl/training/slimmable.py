@@ -44,12 +44,12 @@ def slimmable_losses(teacher: Teacher | None) -> Losses:
         weights = config.rung_weights or (1.0,) * len(logits)
         each = [task_loss(x, batch.labels, x.shape[-1], reduction="none").sum() for x in logits]
         task = torch.stack([weight * loss for weight, loss in zip(weights, each, strict=True)]).mean()
-        taught = logits if teacher else logits[:-1]
+        students = logits if teacher else logits[:-1]
         distill = task.new_zeros(())
-        if config.distill_weight and taught:
-            lesson = teacher(batch.inputs) if teacher else logits[-1]
-            lessons = [distill_losses(student, lesson, config.temperature).sum() for student in taught]
-            distill = torch.stack(lessons).mean()
+        if config.distill_weight and students:
+            teacher_logits = teacher(batch.inputs) if teacher else logits[-1]
+            losses = [distill_losses(student, teacher_logits, config.temperature).sum() for student in students]
+            distill = torch.stack(losses).mean()
         scores = sample_scores(logits[-1].detach(), batch.labels, config.score, config.label_range)
         return BatchLosses(task, task.new_zeros(()), distill, scores)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from sharcs_pl.analysis.benchmark.variants import Lineup, Workload, make_workload
+from sharcs_pl.analysis.benchmark.variants import VariantFactory, Workload, make_workload
 from sharcs_pl.data.table import TokenTable
 from sharcs_pl.inference.engine import Engine
 from sharcs_pl.models.routed import SharcsForSequenceClassification
@@ -33,8 +33,10 @@ def accuracy(logits: torch.Tensor, labels: torch.Tensor) -> float:
     return (logits.argmax(-1) == labels).double().mean().item()
 
 
-def lineup(model: SharcsForSequenceClassification, table: TokenTable, size: int, order: str = "given") -> Lineup:
-    return Lineup(model, make_workload(table, size, order, labelled=True), accuracy)
+def factory(
+    model: SharcsForSequenceClassification, table: TokenTable, size: int, order: str = "given"
+) -> VariantFactory:
+    return VariantFactory(model, make_workload(table, size, order, labelled=True), accuracy)
 
 
 def test_a_sorted_workload_has_the_same_samples_and_less_padding(table: TokenTable) -> None:
@@ -54,7 +56,7 @@ def test_a_sorted_workload_has_the_same_samples_and_less_padding(table: TokenTab
 def test_values_and_macs_are_those_of_what_ran(
     model: SharcsForSequenceClassification, table: TokenTable, order: str
 ) -> None:
-    made, engine = lineup(model, table, 3, order), Engine(model)
+    made, engine = factory(model, table, 3, order), Engine(model)
     rungs = torch.tensor([0, 1, 2, 0, 2, 2, 1, 0])
     mask = (torch.arange(9) < torch.from_numpy(LENGTHS)[:, None]).long()
     ids = table.collate(range(8))["input_ids"]
@@ -62,10 +64,10 @@ def test_values_and_macs_are_those_of_what_ran(
         expected = accuracy(model(ids, mask, rungs=rungs).logits, torch.from_numpy(table.labels))
         stock = accuracy(model.encoder(ids, mask).logits, torch.from_numpy(table.labels))
     spent = model.cost.rung_macs(LENGTHS)[np.arange(8), rungs.numpy()].sum() / model.cost.dense_macs(LENGTHS).sum()
-    for contender in (made.batched("batch", engine, rungs), made.streamed("stream", engine, rungs)):
-        assert contender.value == expected
-        assert contender.macs_fraction == pytest.approx(spent)
-        assert contender.run().seconds > 0
+    for variant in (made.batched("batch", engine, rungs), made.streamed("stream", engine, rungs)):
+        assert variant.value == expected
+        assert variant.macs_fraction == pytest.approx(spent)
+        assert variant.run().seconds > 0
     assert (made.stock(model.encoder).value, made.stock(model.encoder).macs_fraction) == (stock, 1.0)
     assert len(made.streamed("stream", engine, rungs).run().latencies) == 8
     assert len(made.batched("batch", engine, rungs).run().latencies) == 3
@@ -75,7 +77,7 @@ def test_values_and_macs_are_those_of_what_ran(
 def test_a_share_is_dealt_evenly(
     model: SharcsForSequenceClassification, table: TokenTable, size: int, share: float
 ) -> None:
-    made = lineup(model, table, size)
+    made = factory(model, table, size)
     rungs = made.dealt(share, 1)
     assert set(rungs.tolist()) <= {0, 2}
     assert int((rungs == 0).sum()) == round(share * 8)

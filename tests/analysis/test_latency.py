@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from sharcs_pl.analysis.benchmark import latency
-from sharcs_pl.analysis.benchmark.latency import Contender, Pass, Timed, batch_pass, race, stream_pass
+from sharcs_pl.analysis.benchmark.latency import Pass, Timed, Variant, batch_pass, race, stream_pass
 from sharcs_pl.inference.engine import Engine
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from tests.inference.conftest import folder  # noqa: F401  (fixture)
 from tests.inference.test_engine import batch
 
 
-def contender(name: str, log: list[str], seconds: list[float], macs: float = 1.0) -> Contender:
+def variant(name: str, log: list[str], seconds: list[float], macs: float = 1.0) -> Variant:
     left = iter(seconds)
 
     def run() -> Pass:
@@ -24,13 +24,13 @@ def contender(name: str, log: list[str], seconds: list[float], macs: float = 1.0
         spent = next(left)
         return Pass(spent, np.array([spent / 2, spent / 2]))
 
-    return Contender(name, run, macs)
+    return Variant(name, run, macs)
 
 
 def test_contenders_take_turns_and_only_ratios_within_a_round_count() -> None:
     log: list[str] = []
-    stock = contender("stock", log, [9.0, 1.0, 2.0, 4.0])
-    ours = contender("ours", log, [1.0, 0.5, 1.0, 1.0], macs=0.4)
+    stock = variant("stock", log, [9.0, 1.0, 2.0, 4.0])
+    ours = variant("ours", log, [1.0, 0.5, 1.0, 1.0], macs=0.4)
     one, other = race([stock, ours], samples=10, repeats=3, warmup=1, seed=0)
     assert sorted(log[:2]) == sorted(log[2:4]) == sorted(log[4:6]) == ["ours", "stock"]
     assert one.seconds == [1.0, 2.0, 4.0]  # without the warm-up
@@ -44,7 +44,7 @@ def test_contenders_take_turns_and_only_ratios_within_a_round_count() -> None:
 def test_the_order_is_drawn_anew_and_by_the_seed() -> None:
     def orders(seed: int) -> list[str]:
         log: list[str] = []
-        race([contender(name, log, [1.0] * 8) for name in "abc"], 1, 8, 0, seed)
+        race([variant(name, log, [1.0] * 8) for name in "abc"], 1, 8, 0, seed)
         return log
 
     assert orders(1) == orders(1) != orders(2)
@@ -53,7 +53,7 @@ def test_the_order_is_drawn_anew_and_by_the_seed() -> None:
 
 
 def test_efficiency_of_the_reference_is_one() -> None:
-    timed = Timed(Contender("stock", lambda: Pass(1, np.zeros(1)), 1.0), 4, [1.0], np.zeros(1), [1.0])
+    timed = Timed(Variant("stock", lambda: Pass(1, np.zeros(1)), 1.0), 4, [1.0], np.zeros(1), [1.0])
     assert (timed.efficiency, timed.spread) == (1.0, (1.0, 1.0))
 
 

@@ -20,12 +20,12 @@ from sharcs_pl.inference.rows import (
     InputRow,
     Layout,
     Rejected,
-    answered,
-    begun,
+    answer_rows,
+    check_first_row,
     check_input,
     check_layout,
+    count_rows,
     read_inputs,
-    survey,
 )
 from tests.data.formats import NASTY, write_rows
 from tests.data.test_files import DELIMITED_FAULTS, HEAD, JSONL_FAULTS
@@ -215,26 +215,26 @@ def test_texts_and_kept_columns_come_unchanged_and_in_the_order_asked(suffix: st
 
 def test_a_survey_counts_and_refuses(tmp_path: Path) -> None:
     path = write(tmp_path, "a.jsonl", '{"text": "a"}\n\n{"text": 1}\n{"text": "b"}\n')
-    assert survey(layout(path), skip=True) == 3
+    assert count_rows(layout(path), skip=True) == 3
     with pytest.raises(ValueError, match=r"^a\.jsonl, line 3: 'text' is 1, not a text$"):
-        survey(layout(path), skip=False)
+        count_rows(layout(path), skip=False)
     with pytest.raises(
         ValueError, match=r"^a\.jsonl: none of its 3 rows can be used; a.jsonl, line 1: no column 'txt' \(did"
     ):
-        survey(layout(path, "txt"), skip=True)
+        count_rows(layout(path, "txt"), skip=True)
     with pytest.raises(ValueError, match=r"^a\.jsonl: no rows$"):
-        survey(layout(write(tmp_path, "a.jsonl", "\n\n")), skip=True)
+        count_rows(layout(write(tmp_path, "a.jsonl", "\n\n")), skip=True)
 
 
 def test_a_pipe_is_read_to_its_first_row_that_serves() -> None:
     good, bad = InputRow(2, ("a",), ()), Rejected(1, "stdin, line 1", "is bad")
     taken = iter([bad, good, good, bad])
-    rows = begun(taken, skip=True)
+    rows = check_first_row(taken, skip=True)
     assert list(taken) == [good, bad]
     assert list(rows) == [bad, good]
     for skip, given in ((False, [bad, good]), (True, [bad] * 3), (True, (bad for _ in count()))):
         with pytest.raises(ValueError, match="stdin, line 1: is bad"):
-            begun(iter(given), skip)
+            check_first_row(iter(given), skip)
 
 
 def lagging(delay: int, seen: list[list[Any]]) -> Callable[[Iterator[Any]], Iterator[Prediction]]:
@@ -266,7 +266,7 @@ def mixed(size: int) -> list[InputRow | Rejected]:
 @pytest.mark.parametrize("size", [7, 8, 9, 21])
 def test_every_row_gets_its_own_answer_in_order(delay: int, size: int) -> None:
     rows, seen = mixed(size), []
-    found = list(answered(iter(rows), lagging(delay, seen), 8, skip=True))
+    found = list(answer_rows(iter(rows), lagging(delay, seen), 8, skip=True))
     assert [row for row, _ in found] == rows
     for row, answer in found:
         assert (answer.label if answer else None) == (row.texts[0] if isinstance(row, InputRow) else None)
@@ -276,7 +276,7 @@ def test_every_row_gets_its_own_answer_in_order(delay: int, size: int) -> None:
 
 def test_what_comes_before_a_fatal_row_is_answered_and_nothing_after_it_read() -> None:
     rows = iter([InputRow(1, ("a",), ()), InputRow(2, ("b",), ()), Rejected(3, "f", "bad"), InputRow(4, ("c",), ())])
-    found = list(answered(rows, lagging(9, []), 8, skip=False))
+    found = list(answer_rows(rows, lagging(9, []), 8, skip=False))
     assert [(row.number, answer and answer.label) for row, answer in found] == [(1, "a"), (2, "b"), (3, None)]
     assert [row.number for row in rows] == [4]
 
@@ -290,7 +290,7 @@ def test_no_more_than_a_segment_is_read_ahead() -> None:
             yield InputRow(read_so_far, ("a",), ())
 
     for number, _ in enumerate(
-        answered(rows(), lambda texts: [prediction(str(text)) for text in texts], 16, skip=True), 1
+        answer_rows(rows(), lambda texts: [prediction(str(text)) for text in texts], 16, skip=True), 1
     ):
         assert read_so_far <= number + 16
         if number == 100:

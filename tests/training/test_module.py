@@ -13,7 +13,7 @@ from lightning.pytorch.plugins import MixedPrecision
 from sharcs_pl.core.plan import EpochPlan, PlanConfig, make_plan
 from sharcs_pl.data.sampler import PlanLoader, StepBatch, StepDataset, eval_loader
 from sharcs_pl.data.tasks import GLUE
-from sharcs_pl.pipeline.console import quiet
+from sharcs_pl.pipeline.console import silence_libraries
 from sharcs_pl.training.module import OptimizerSettings, SharcsModule, derive_seed
 from sharcs_pl.training.objective import ObjectiveConfig, batch_losses
 from tests.conftest import random_table, tiny_model
@@ -163,7 +163,7 @@ class ScaledOnly(MixedPrecision):
 @pytest.mark.parametrize("clip", [0.05, None])
 def test_half_precision_clips_and_updates_by_unscaled_gradients(clip: float | None) -> None:
     """The norm that is clipped is the one without a scale of 2**16."""
-    quiet()
+    silence_libraries()
     seen: dict[str, Any] = {}
 
     def update(precision: Any) -> dict[str, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""Time, measured side by side: contenders take turns round by round, and only ratios within a round are compared."""
+"""Time, measured side by side: variants take turns round by round, and only ratios within a round are compared."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Pass:
 
 
 @dataclass(frozen=True)
-class Contender:
+class Variant:
     """`run` takes a whole workload. `macs_fraction`: its multiply-adds over those of the stock model at the same
     texts; `value`: the task's metric where labels are known."""
 
@@ -41,9 +41,9 @@ class Contender:
 
 @dataclass(frozen=True)
 class Timed:
-    """What a contender took over all rounds, and its speed beside the first contender's in the same round."""
+    """What a variant took over all rounds, and its speed beside the first contender's in the same round."""
 
-    contender: Contender
+    variant: Variant
     samples: int
     seconds: list[float]
     latencies: np.ndarray
@@ -62,17 +62,17 @@ class Timed:
     @property
     def promised(self) -> float:
         """The speed-up that multiply-adds promise."""
-        return 1 / self.contender.macs_fraction
+        return 1 / self.variant.macs_fraction
 
     @property
     def efficiency(self) -> float:
         """Measured speed-up over the promised one."""
-        return self.speedup * self.contender.macs_fraction
+        return self.speedup * self.variant.macs_fraction
 
     @property
     def spread(self) -> tuple[float, float]:
         """The middle half of the rounds' efficiencies."""
-        low, high = np.quantile(self.speedups, (0.25, 0.75)) * self.contender.macs_fraction
+        low, high = np.quantile(self.speedups, (0.25, 0.75)) * self.variant.macs_fraction
         return float(low), float(high)
 
     def percentile(self, percent: float) -> float:
@@ -81,34 +81,34 @@ class Timed:
 
 
 def race(
-    contenders: Sequence[Contender],
+    variants: Sequence[Variant],
     samples: int,
     repeats: int,
     warmup: int,
     seed: int,
     tick: Callable[[], object] = lambda: None,
 ) -> list[Timed]:
-    """Every contender once a round, in an order drawn anew for each; the first one is what speed-ups refer to. `tick`
+    """Every variant once a round, in an order drawn anew for each; the first one is what speed-ups refer to. `tick`
     is called after each pass."""
-    order, draws = list(range(len(contenders))), random.Random(seed)
-    rounds: list[list[Pass]] = [[] for _ in contenders]
+    order, draws = list(range(len(variants))), random.Random(seed)
+    rounds: list[list[Pass]] = [[] for _ in variants]
     for number in range(warmup + repeats):
         draws.shuffle(order)
         for index in order:
-            done = contenders[index].run()
+            done = variants[index].run()
             tick()
             if number >= warmup:
                 rounds[index].append(done)
     seconds = [[done.seconds for done in each] for each in rounds]
     return [
         Timed(
-            contender,
+            variant,
             samples,
             own,
             np.concatenate([done.latencies for done in each]),
             [reference / spent for reference, spent in zip(seconds[0], own, strict=True)],
         )
-        for contender, each, own in zip(contenders, rounds, seconds, strict=True)
+        for variant, each, own in zip(variants, rounds, seconds, strict=True)
     ]
 
 

@@ -25,20 +25,20 @@ COLUMNS = (
 
 
 def row(timed: Timed, workload: Workload) -> dict[str, Any]:
-    """One contender as plain numbers, with every round's time."""
+    """One variant as plain numbers, with every round's time."""
     low, high = timed.spread
     return {
-        "contender": timed.contender.name,
+        "contender": timed.variant.name,
         "batch_size": workload.batch_size,
         "order": workload.order,
         "throughput": timed.throughput,
         "latency_ms": {f"p{percent}": 1000 * timed.percentile(percent) for percent in (50, 95, 99)},
-        "macs_fraction": timed.contender.macs_fraction,
+        "macs_fraction": timed.variant.macs_fraction,
         "mac_speedup": timed.promised,
         "speedup": timed.speedup,
         "efficiency": timed.efficiency,
         "efficiency_middle_half": [low, high],
-        "value": timed.contender.value,
+        "value": timed.variant.value,
         "seconds": timed.seconds,
     }
 
@@ -52,13 +52,13 @@ def speed_table(timed: list[Timed], workload: Workload, metric: str | None) -> T
     for name in (*COLUMNS, *([] if metric is None else [metric])):
         table.add_column(name, justify="right")
     for each in timed:
-        value = each.contender.value
+        value = each.variant.value
         low, high = each.spread
         table.add_row(
-            each.contender.name,
+            each.variant.name,
             f"{each.throughput:,.1f}",
             *(f"{1000 * each.percentile(percent):,.1f}" for percent in (50, 95, 99)),
-            f"{each.contender.macs_fraction:.3f}",
+            f"{each.variant.macs_fraction:.3f}",
             f"{each.promised:.2f}x",
             f"{each.speedup:.2f}x",
             f"{each.efficiency:.3f}",

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sharcs_pl.analysis.benchmark.latency import Call, Contender, Pass, batch_pass, stream_pass
+from sharcs_pl.analysis.benchmark.latency import Call, Pass, Variant, batch_pass, stream_pass
 from sharcs_pl.data.table import TokenTable
 from sharcs_pl.inference.engine import Answers, Batch, Engine
 from sharcs_pl.inference.graph import input_names
@@ -49,14 +49,14 @@ def make_workload(table: TokenTable, batch_size: int, order: str, labelled: bool
 
 
 @dataclass(frozen=True)
-class Lineup:
-    """Makes contenders for one workload; `metric` is asked where labels are known."""
+class VariantFactory:
+    """Makes variants for one workload; `metric` is asked where labels are known."""
 
     model: SharcsForSequenceClassification
     workload: Workload
     metric: Metric | None
 
-    def stock(self, stock: nn.Module, name: str = "stock transformers") -> Contender:
+    def stock(self, stock: nn.Module, name: str = "stock transformers") -> Variant:
         """The untouched class of transformers."""
         device = self.model.device
 
@@ -67,13 +67,13 @@ class Lineup:
 
         return self._called(name, call, torch.full((len(self.workload),), self.model.ladder.top), dense=True)
 
-    def batched(self, name: str, engine: Engine, rungs: Tensor | None = None) -> Contender:
+    def batched(self, name: str, engine: Engine, rungs: Tensor | None = None) -> Variant:
         """The engine, batch by batch; `rungs` [S] overrides the router."""
         found = [engine.answer(batch, _of(rungs, batch)) for batch in self.workload.batches]
         call: Call = lambda batch: engine.answer(batch, _of(rungs, batch)).logits  # noqa: E731
         return self._engine(name, lambda: batch_pass(self.workload.batches, call, engine.model.device), found)
 
-    def streamed(self, name: str, engine: Engine, rungs: Tensor | None = None) -> Contender:
+    def streamed(self, name: str, engine: Engine, rungs: Tensor | None = None) -> Variant:
         """The engine with a pool per rung."""
         batches = self.workload.batches
         given = None if rungs is None else [rungs[batch.index] for batch in batches]
@@ -81,7 +81,7 @@ class Lineup:
         _, found = stream_pass(batches, engine, size, given)
         return self._engine(f"{name}, stream", lambda: stream_pass(batches, engine, size, given)[0], found)
 
-    def graph(self, name: str, answer: Callable[[dict[str, Tensor]], tuple[Tensor, ...]], point: Tensor) -> Contender:
+    def graph(self, name: str, answer: Callable[[dict[str, Tensor]], tuple[Tensor, ...]], point: Tensor) -> Variant:
         """An exported graph at an operating point [W-1]."""
         typed = "token_type_ids" in input_names(self.model)
 
@@ -111,7 +111,7 @@ class Lineup:
             narrow += more
         return rungs
 
-    def _called(self, name: str, call: Call, rungs: Tensor, dense: bool = False) -> Contender:
+    def _called(self, name: str, call: Call, rungs: Tensor, dense: bool = False) -> Variant:
         batches, device = self.workload.batches, self.model.device
         with torch.inference_mode():
             logits = [call(batch) for batch in batches]
@@ -123,12 +123,12 @@ class Lineup:
         def run() -> Pass:
             return batch_pass(batches, call, device)
 
-        return Contender(name, run, 1.0 if dense else self._macs(rungs), self._value(name, found))
+        return Variant(name, run, 1.0 if dense else self._macs(rungs), self._value(name, found))
 
-    def _engine(self, name: str, run: Callable[[], Pass], found: Sequence[Answers]) -> Contender:
+    def _engine(self, name: str, run: Callable[[], Pass], found: Sequence[Answers]) -> Variant:
         order = torch.cat([each.index for each in found]).argsort()
         logits, rungs = (torch.cat([getattr(each, key) for each in found])[order] for key in ("logits", "rungs"))
-        return Contender(name, run, self._macs(rungs), self._value(name, logits))
+        return Variant(name, run, self._macs(rungs), self._value(name, logits))
 
     def _macs(self, rungs: Tensor) -> float:
         cost, lengths = self.model.cost, self.workload.lengths

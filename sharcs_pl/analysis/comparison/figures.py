@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sharcs_pl.analysis.comparison.methods import CONTROLS, Comparison, MeanPoint, Standing, frontier, mean_points
 from sharcs_pl.analysis.comparison.runs import OWN
 from sharcs_pl.analysis.figures.style import BLUE, DASHES, GREEN, GREY, ORANGE, PURPLE, SETTINGS, VERMILION
-from sharcs_pl.core.files import whole_file
+from sharcs_pl.core.files import atomic_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -76,7 +76,7 @@ def _saved(stem: Path, size: tuple[float, float], draw: Any) -> list[Path]:
         draw(figure)
         for kind in FORMATS:
             path = stem.with_name(f"{stem.name}.{kind}")
-            with whole_file(path) as part:
+            with atomic_file(path) as part:
                 figure.savefig(part, format=kind, metadata={"Date": None} if kind == "svg" else None)
             paths.append(path)
     return paths

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sharcs_pl.core.files import whole_file
+from sharcs_pl.core.files import atomic_file
 from sharcs_pl.evaluation.predictions import Predictions
 
 BINS = 10
@@ -170,7 +170,7 @@ def pick(
 def write_samples(path: Path, samples: Sequence[Sample]) -> None:
     """Tab-separated, every text in quotes: ``csv`` reads it back unchanged, tabs and line breaks included."""
     widths, columns = list(samples[0].right), ["text", "text_pair"][: len(samples[0].texts)]
-    with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+    with atomic_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
         writer.writerow(["uid", "p_narrowest", "width", "label", *(f"right_{width}" for width in widths), *columns])
         # Quoting only where it seems needed, csv overlooks a lone carriage return.

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sharcs_pl.core.files import whole_file
+from sharcs_pl.core.files import atomic_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,7 +55,7 @@ def canvas(path: Path, size: tuple[float, float], layout: Any = "constrained") -
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from", category=UserWarning)
         figure = Figure(figsize=size, layout=layout)
         yield figure
-        with whole_file(path) as part:
+        with atomic_file(path) as part:
             figure.savefig(part, format="png")
 
 

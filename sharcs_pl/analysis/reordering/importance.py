@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from sharcs_pl.analysis.figures.style import WIDTH, canvas, have_matplotlib
-from sharcs_pl.core.files import whole_file
+from sharcs_pl.core.files import atomic_file
 from sharcs_pl.models.families import get_family
 from sharcs_pl.models.order import Order, watching
 from sharcs_pl.models.router import task_loss
@@ -99,7 +99,7 @@ def write_importance(path: Path, importance: Importance, order: Order) -> None:
         _rows("head", importance.heads, order.heads),
         _rows("neuron", importance.neurons, order.neurons),
     ]
-    with whole_file(path) as part:
+    with atomic_file(path) as part:
         pq.write_table(pa.concat_tables(tables), part)
 
 

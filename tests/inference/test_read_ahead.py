@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sharcs_pl.inference.feed import windows
+from sharcs_pl.inference.read_ahead import windows
 
 
 @pytest.mark.parametrize("max_wait", [None, 30.0])

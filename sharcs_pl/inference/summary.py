@@ -32,7 +32,7 @@ class Summary:
     texts_per_second: float | None
 
 
-class Tally:
+class RunningSummary:
     """Counts finished rows. `cost`: what a rung costs at a length; `longest`: tokens at which texts are cut."""
 
     def __init__(self, cost: CostModel, longest: int) -> None:
