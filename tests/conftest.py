@@ -38,6 +38,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--paint", action="store_true", help="paint the figures of every test, not of those marked so")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Workers of pytest-xdist take neighbouring tests, so that few of them repeat what a module's tests share."""
+    if config.getoption("dist", None) == "load":  # its default under -n
+        config.option.dist = "worksteal"
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """Also what fixtures of a module or session draw is painted, or not, as the test says that asks for them first."""

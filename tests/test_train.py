@@ -59,6 +59,7 @@ def test_dropout_acts_in_training_and_not_in_validation(tmp_path: Path) -> None:
     assert any(not torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.painted
 def test_a_run_directory_holds_what_the_readme_names(tmp_path: Path) -> None:
     metrics = run(tmp_path)
     names = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
