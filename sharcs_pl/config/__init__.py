@@ -1,6 +1,6 @@
-"""One dataclass per group of ``conf/``; each checks itself, ``RunConfig`` checks them against each other.
+"""Dataclasses for the groups of ``conf/``. Each checks itself, and ``RunConfig`` checks them against each other.
 
-The string under a field is its help text. Nothing here imports torch, so that a wrong key answers at once.
+The string under a field is its help text. Nothing here imports torch, so that a wrong key is reported at once.
 """
 
 from sharcs_pl.config.bench import BenchConfig
@@ -15,7 +15,7 @@ from sharcs_pl.config.run import RunConfig
 from sharcs_pl.config.task import TaskConfig
 from sharcs_pl.config.training import LoggerConfig, check_logger
 
-# Of every command but train, which reads a RunConfig.
+# The commands other than train, which reads a RunConfig.
 COMMAND_SCHEMAS: dict[str, type] = {
     "evaluate": EvaluateConfig,
     "predict": PredictConfig,

@@ -12,7 +12,7 @@ from sharcs_pl.config.texts import PATH, TEXTS
 SHAPES = ("minilm", "roberta_base", "tiny")
 
 
-# Sizes of the encoders that a benchmark makes without a trained model.
+# Sizes of the encoders that a benchmark builds without a trained model.
 SIZES: dict[str, dict[str, int]] = {
     "minilm": {"hidden_size": 384, "num_layers": 6, "num_heads": 12, "intermediate_size": 1536},
     "roberta_base": {"hidden_size": 768, "num_layers": 12, "num_heads": 12, "intermediate_size": 3072},
@@ -22,48 +22,48 @@ SIZES: dict[str, dict[str, int]] = {
 
 @dataclass
 class BenchWidth:
-    """The ladder of a shape."""
+    """The ladder of an encoder without ``run``."""
 
     multipliers: list[Any] = field(default_factory=lambda: [0.25, 1.0])
-    """Without ``run``: the ladder."""
+    """Without ``run``: widths from narrow to full."""
     split_layer: int = 3
     """Without ``run``: full-width layers before the router."""
 
 
 @dataclass
 class BenchConfig:
-    """Measure how much faster routing is, beside what its multiply-adds promise."""
+    """Measure the speed-up of routing and compare it with the savings in multiply-adds."""
 
     run: str | None = field(default=None, metadata=PATH)
-    """A run directory or a saved model folder: its own router on its own validation texts. null: random weights."""
+    """Run directory or saved model folder, measured with its router on its validation texts; null: random weights."""
     dense: str | None = field(default=None, metadata=PATH)
-    """A run of ``method=dense`` to compare with; null: the stock model of ``run``'s encoder, at full width."""
+    """Run of ``method=dense`` to compare with; null: the stock model of ``run``'s encoder, at full width."""
     point: list[str] = field(default_factory=lambda: ["trained"], metadata=TEXTS)
-    """With ``run``: the operating points to measure."""
+    """Operating points to measure, with ``run`` only."""
     shape: str = "minilm"
     """Without ``run``: sizes of the encoder, ``minilm``, ``roberta_base`` or ``tiny``."""
     width: BenchWidth = field(default_factory=BenchWidth)
     shares: list[float] = field(default_factory=lambda: [0.75])
-    """Without ``run``: shares of the samples that are sent to the narrowest width, dealt at random."""
+    """Without ``run``: shares of the samples, drawn at random, that run at the narrowest width."""
     length: int = 128
     """Without ``run``: tokens of every sample."""
     batch_sizes: list[int] = field(default_factory=lambda: [1, 8, 32, 128])
     """Samples per batch."""
     samples: int = 256
-    """Samples per pass, at least one batch; of the validation texts a seeded draw."""
+    """Samples per pass, at least one batch, drawn with the seed from the validation texts."""
     order: list[str] = field(default_factory=lambda: ["given"])
-    """``given``: batches as the samples come, padded to their longest; ``sorted``: batched by length. Both contenders
-    get the same."""
+    """``given``: batches in the order of the samples, padded to the longest; ``sorted``: batches by length. All
+    variants get the same batches."""
     modes: list[str] = field(default_factory=lambda: ["batch", "stream"])
-    """``batch``: each batch is finished at once; ``stream``: narrow and wide groups are filled across batches."""
+    """``batch`` finishes each batch at once; ``stream`` fills narrow and wide groups across batches."""
     repeats: int = 11
-    """Rounds; in each every contender runs once, in an order drawn anew."""
+    """Rounds, in each of which every variant runs once, in a newly drawn order."""
     warmup: int = 2
-    """Rounds before those that count."""
+    """Unmeasured rounds at the start."""
     threads: int | None = None
-    """Threads of torch; null: as many as it takes by itself."""
+    """Threads of torch; null: torch's own default."""
     precision: str = "float32"
-    """``float32`` or ``bfloat16``, for all contenders."""
+    """``float32`` or ``bfloat16``, for all variants."""
     compile: bool = False
     """Also measure the engine under ``torch.compile``."""
     shared_slices: bool = False
@@ -73,7 +73,7 @@ class BenchConfig:
     device: str = "cpu"
     """``cpu`` or ``cuda``."""
     seed: int = 1
-    """Of the samples, the weights and the order of the contenders."""
+    """Seed of the samples, the weights and the order of the variants."""
     task: DataPaths = field(default_factory=DataPaths)
     output: str | None = field(default=None, metadata=PATH)
     """Folder for ``bench.json``, ``table.txt`` and ``speedup.png``; null: nothing is written."""

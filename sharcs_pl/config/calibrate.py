@@ -13,12 +13,12 @@ from sharcs_pl.config.texts import PATH, TEXT
 
 RESERVED = "trained"  # the operating point that training left
 DIALS = ("budget", "latency_ms", "max_drop")
-_MOST_OF_DENSE = 1.1  # the router, and a norm at the top rung, come on top of the dense model
+_MOST_OF_DENSE = 1.1  # above 1, because the router and a norm at the top rung add to the cost of the dense model
 
 
 @dataclass
 class CalibrationPaths(DataPaths):
-    """Where the data is now, if it is not where the run found it."""
+    """The paths of the data, if they have changed since the run."""
 
     dev: str | None = field(default=None, metadata=PATH)
     """Own data: file to calibrate on, in place of the run's own texts."""
@@ -28,36 +28,36 @@ class CalibrationPaths(DataPaths):
 
 @dataclass
 class CalibrateConfig:
-    """Set the budget of a trained model: choose the router's thresholds on labelled texts and keep them with it.
+    """Set the budget of a trained model by choosing the router's thresholds on labelled texts.
 
-    The texts must be new to the model: those of the run's ``task.calibration``, or a file of your own as ``task.dev``.
-    A run that kept none is set on its validation split, which chose the best epoch: a warning says so, and ``max_drop``
-    is then no promise. What is printed for a ``budget`` or ``latency_ms`` was measured on the texts that chose it,
-    unless ``holdout`` sets some aside.
+    The texts must be new to the model: the run's ``task.calibration``, or another file as ``task.dev``. A run without
+    calibration texts uses its validation split, which chose the best epoch. A warning then says that the bound of
+    ``max_drop`` is not guaranteed. The results printed for a ``budget`` or ``latency_ms`` were measured on the texts
+    that chose it, unless ``holdout`` sets some aside.
     """
 
     run: str = field(default=MISSING, metadata=PATH)
-    """A run directory, or a saved ``model/`` folder; the point is kept in its ``config.json``."""
+    """Run directory or saved ``model/`` folder, whose ``config.json`` keeps the operating point."""
     budget: float | None = None
-    """The dial: mean multiply-adds per text as a fraction of the dense model's, such as 0.6."""
+    """Target: mean multiply-adds per text as a fraction of the dense model's, such as 0.6."""
     latency_ms: float | None = None
-    """The dial: mean milliseconds per text, one at a time, on this machine as it is now."""
+    """Target: mean milliseconds per text, one text at a time, on this machine in its current state."""
     max_drop: float | None = None
-    """The dial: the cheapest thresholds whose risk P(full width right, routed wrong) is at most this. Bounds the drop
-    in accuracy, of classifiers only; other metrics are shown beside it and promised nothing."""
+    """Target: highest risk P(full width right, routed wrong) of the thresholds; the cheapest ones are chosen. It bounds
+    the drop in accuracy of classifiers only; other metrics are shown without a guarantee."""
     confidence: float = 0.95
-    """Of the promise of ``max_drop``, over the draw of the texts; and of the upper bounds in the table."""
+    """Confidence level of ``max_drop``, over the draw of the texts, and of the upper bounds in the table."""
     name: str | None = field(default=None, metadata=TEXT)
-    """The point's name; null: after the dial, such as ``budget_0.6``."""
+    """Name of the operating point; null: after the target, such as ``budget_0.6``."""
     default: bool = False
-    """Make it the point in use where none is named."""
+    """Use this operating point wherever none is named."""
     overwrite: bool = False
-    """Replace a point of the same name."""
+    """Replace an operating point of the same name."""
     holdout: float | None = None
-    """Share of the texts, such as 0.5, that is set aside: the rest chooses the point, these measure all of them. Null:
-    the texts that chose measure too, which flatters a metric chosen by more than one threshold."""
+    """Share of the texts, such as 0.5, set aside to measure the point that the rest chooses. Null measures on the texts
+    that chose, which is optimistic with more than one threshold."""
     seed: int = 1
-    """Draws the texts of ``holdout``, the halves of ``max_drop`` with three rungs or more, and the order of timings."""
+    """Seed of the texts of ``holdout``, the halves of ``max_drop`` with three or more rungs, and the timing order."""
     latency_repeats: int = 21
     """Timings of each rung at each length for ``latency_ms``."""
     task: CalibrationPaths = field(default_factory=CalibrationPaths)
@@ -100,7 +100,7 @@ class CalibrateConfig:
 
     @property
     def dial(self) -> dict[str, float]:
-        """What was asked for, by key."""
+        """The requested target by key, with the confidence of ``max_drop``."""
         asked = {key: getattr(self, key) for key in DIALS if getattr(self, key) is not None}
         return asked | ({"confidence": self.confidence} if self.max_drop is not None else {})
 
@@ -114,7 +114,7 @@ class CalibrateConfig:
         return f"budget_{self.budget:g}" if self.budget is not None else f"drop_{self.max_drop:g}"
 
     def evaluation(self) -> EvaluateConfig:
-        """How the texts are read and run."""
+        """Return the evaluation config that reads and runs the texts."""
         return EvaluateConfig(
             run=self.run, task=self.task, eval_batch_size=self.eval_batch_size, accelerator=self.accelerator
         )

@@ -1,4 +1,4 @@
-"""Where the yamls are, and the checks that several groups share."""
+"""The location of the yamls, and the checks that several groups share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sharcs_pl.core.text_files import delimiter_of, encoding_of
 
 
 def conf_dir() -> Path:
-    """The yaml folder: ``conf/`` beside the package in a checkout, inside the package in a wheel."""
+    """Return the yaml folder, ``conf/`` beside the package in a checkout and inside the package in a wheel."""
     package = Path(__file__).resolve().parent.parent
     inside = package / "conf"
     return inside if inside.is_dir() else package.parent / "conf"
@@ -30,8 +30,9 @@ def in_range(key: str, value: float, low: float, high: float = math.inf) -> None
 
 
 def check_text_files(prefix: str, config: Any) -> None:
-    """Raise ``ValueError`` naming the key unless ``quoting``, ``delimiter`` and ``encoding`` can serve where they are
-    set; afterwards they are one character, and Python's name of the encoding."""
+    """Check and normalise ``quoting``, ``delimiter`` (to one character) and ``encoding`` (to Python's name of it).
+
+    Raise ``ValueError`` naming the key of an unusable value."""
     if config.quoting is not None:
         one_of(f"{prefix}quoting", config.quoting, ("standard", "none"))
     if config.delimiter is not None:

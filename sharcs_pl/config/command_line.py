@@ -1,4 +1,4 @@
-"""A command from its words to its exit code."""
+"""The shared parts of commands: reading the overrides, reporting errors, and exit codes."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ _RAISE_ONLY = "SHARCS_ONE_LINE_ERRORS"  # the switch was set here, not by the us
 
 @contextmanager
 def user_errors(schema: type) -> Iterator[None]:
-    """Turn what the user can mend into one line on stderr and exit code 2, a diverged run into one and exit code 1, a
-    signal into exit code 128 + signal.
+    """Turn errors into exit codes: a user error into one line on stderr and 2, a diverged run into one line and 1, and
+    a signal into 128 + signal.
 
     ``HYDRA_FULL_ERROR=1`` in the environment shows the traceback instead. ``schema``: the dataclass of all keys.
     """
@@ -53,13 +53,13 @@ def user_errors(schema: type) -> Iterator[None]:
 
 
 def wants_traceback() -> bool:
-    """Whether the user set Hydra's switch for it."""
+    """Return True if the user set Hydra's switch for full tracebacks."""
     return os.environ.get(_FULL_ERROR) == "1" and _RAISE_ONLY not in os.environ
 
 
 @contextmanager
 def hydra_raises() -> Iterator[None]:
-    """Have Hydra raise its errors instead of printing them and leaving with exit code 1."""
+    """Make Hydra raise its errors instead of printing them and exiting with code 1."""
     added = {} if os.environ.get(_FULL_ERROR) == "1" else {_FULL_ERROR: "1", _RAISE_ONLY: "1"}
     os.environ.update(added)
     try:
@@ -70,7 +70,7 @@ def hydra_raises() -> Iterator[None]:
 
 
 def show_warning(message: Warning | str, category: type[Warning], *place: Any, **rest: Any) -> None:
-    """Our own warnings in our words; those of others as Python shows them."""
+    """Print a `DataWarning` as one line, and any other warning in Python's format."""
     if issubclass(category, DataWarning):
         print(f"warning: {printable(str(message))}", file=sys.stderr)
     else:
@@ -78,9 +78,9 @@ def show_warning(message: Warning | str, category: type[Warning], *place: Any, *
 
 
 def read_command(name: str, schema: type, arguments: Sequence[str]) -> Any:
-    """The checked config of a command that is no Hydra application, from its overrides.
+    """Return the checked config of a command that is not a Hydra application, from its overrides.
 
-    ``--help`` prints its keys, ``--cfg job`` the composed config; both leave with exit code 0.
+    ``--help`` prints its keys and ``--cfg job`` the composed config. Both exit with code 0.
     """
     flags = [text for text in arguments if text.startswith("-")]
     if flags in (["--help"], ["-h"]):
@@ -102,7 +102,7 @@ def read_command(name: str, schema: type, arguments: Sequence[str]) -> Any:
 
 
 def command_help(name: str, schema: type) -> str:
-    """Usage, and every key with its help text."""
+    """Return the usage line and every key with its help text."""
     rows = list(describe(schema))
     width = max(len(key) for key, _, _ in rows)
     lines = [f"{key:<{width}}  {text}" for key, _, text in rows]

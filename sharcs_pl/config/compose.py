@@ -1,4 +1,4 @@
-"""How the yamls of ``conf/`` are found."""
+"""The search path of Hydra for the yamls of ``conf/``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sharcs_pl.config.checks import conf_dir
 
 
 class OwnConf(SearchPathPlugin):
-    """Finds yamls of the user's own, such as ``conf/task/tickets.yaml``, in the folder the command is run in."""
+    """A plugin that adds the user's own yamls, such as ``conf/task/tickets.yaml`` in the working directory."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         folder = Path("conf").absolute()

@@ -1,4 +1,4 @@
-"""What a mistake is told: one line that names the key and what would fit."""
+"""Error messages for user errors, one line each, which name the key and the values that fit."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ USER_ERRORS = (ValueError, OSError, HydraException, OmegaConfBaseException)
 
 
 def is_user_error(error: Exception) -> bool:
-    """Whether the user can mend it; Lightning's and safetensors' own classes are told by name, not imported."""
+    """Return True for a user error. Classes of Lightning and safetensors are compared by name, without an import."""
     names = {"MisconfigurationException", "SafetensorError"}
     return isinstance(error, USER_ERRORS) or type(error).__name__ in names
 
 
 def explain(error: Exception, schema: type) -> str:
-    """The error in one line that fits a terminal."""
+    """Return the error message in one line that fits a terminal."""
     if isinstance(error, OverrideParseException):
         text = f"cannot read {error.override!r} as key=value; {_unreadable(str(error.override), schema)}"
     elif isinstance(error, MissingConfigException) and error.options:
@@ -42,7 +42,7 @@ def explain(error: Exception, schema: type) -> str:
 
 
 def shorten(text: str) -> str:
-    """One line of at most ``LONGEST_MESSAGE`` characters, its middle left out."""
+    """Return the text as one line of at most ``LONGEST_MESSAGE`` characters, with the middle left out if needed."""
     line = one_line(text)
     if len(line) <= LONGEST_MESSAGE:
         return line
@@ -51,7 +51,7 @@ def shorten(text: str) -> str:
 
 
 def suggest(key: str, schema: type) -> str:
-    """``; did you mean …?`` for a key that is almost one, or the keys beside it."""
+    """Return ``; did you mean …?`` with the key closest to an unknown one, or the keys of its group."""
     known = [key for key, _, _ in describe(schema)]
     same_leaf = [name for name in known if name.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
     groups = [] if "." in key else sorted({name.split(".")[0] for name in known})
@@ -64,7 +64,7 @@ def suggest(key: str, schema: type) -> str:
 
 
 def _unreadable(override: str, schema: type) -> str:
-    """What to type instead of an override that Hydra cannot parse."""
+    """Return advice for an override that Hydra cannot parse."""
     key, _, value = override.partition("=")
     if re.fullmatch(r"[\w./~-]+", override) and "run" in {known for known, _, _ in describe(schema)}:
         return f"did you mean run={override}?"
@@ -74,7 +74,7 @@ def _unreadable(override: str, schema: type) -> str:
 
 
 def _several(override: str, schema: type) -> str:
-    """What to type instead of values with commas between them, which Hydra takes for a sweep."""
+    """Return advice for an override with commas, which Hydra takes for a sweep."""
     key, _, value = override.partition("=")
     if takes_list(schema, key.lstrip("+")):
         return f"{override} is no list; did you mean '{key}=[{value}]'?"

@@ -13,12 +13,12 @@ from sharcs_pl.config.texts import PATH, TEXT
 
 @dataclass
 class DataPaths:
-    """Where the data is now, and how its files are written, if not as the run found it."""
+    """The paths and the format of the data, if they have changed since the run."""
 
     data_dir: str | None = field(default=None, metadata=PATH)
-    """Folder with a GLUE task's files."""
+    """Folder with the files of a GLUE task."""
     train: str | None = field(default=None, metadata=PATH)
-    """Own data: training file; needed only where the run split its dev set off."""
+    """Own data: training file; needed only if the run split its dev set off."""
     dev: str | None = field(default=None, metadata=PATH)
     """Own data: file to evaluate on."""
     test: str | None = field(default=None, metadata=PATH)
@@ -26,9 +26,9 @@ class DataPaths:
     quoting: str | None = None
     """Own data: ``standard`` quotes of CSV and TSV, or ``none``; null: as in the run."""
     delimiter: str | None = field(default=None, metadata=TEXT)
-    """Own data: what separates the cells of CSV and TSV, as in ``train``; null: as in the run."""
+    """Own data: delimiter of CSV and TSV, as in ``train``; null: as in the run."""
     encoding: str | None = field(default=None, metadata=TEXT)
-    """Own data: of text files without a byte-order mark; null: as in the run."""
+    """Own data: encoding of text files without a byte-order mark; null: as in the run."""
 
     def __post_init__(self) -> None:
         check_text_files("task.", self)
@@ -36,18 +36,18 @@ class DataPaths:
 
 @dataclass
 class EncoderPath:
-    """Where the encoder is now."""
+    """The path of the encoder, if it has changed since the run."""
 
     pretrained: str | None = field(default=None, metadata=PATH)
-    """Hub id or folder of the encoder's tokenizer; asked for only by a checkpoint that lies alone."""
+    """Hub id or folder of the encoder's tokenizer; needed only for a checkpoint outside of a run directory."""
 
 
 @dataclass
 class CostOptions:
-    """What is done about the cost."""
+    """Options of the cost."""
 
     audit: bool = False
-    """Count the multiply-adds of the real model with fvcore and print them beside the formula's."""
+    """Count the multiply-adds of the real model with fvcore and print them beside the closed-form values."""
 
 
 @dataclass
@@ -55,11 +55,11 @@ class EvaluateConfig:
     """Evaluate a finished run, or predict a test set with it."""
 
     run: str = field(default=MISSING, metadata=PATH)
-    """A run directory, a checkpoint, or a saved model folder."""
+    """Run directory, checkpoint, or saved model folder."""
     split: str = "validation"
-    """``validation``, or ``test``: predictions, and for GLUE the files that the leaderboard takes."""
+    """``validation``, or ``test``, which writes predictions and for GLUE the files for the leaderboard."""
     compare: str | None = field(default=None, metadata=PATH)
-    """A second run to set beside it, with a paired bootstrap of the difference."""
+    """Second run to compare with, by a paired bootstrap of the difference."""
     draws: int = 10_000
     """Resamples of the bootstrap."""
     cost: CostOptions = field(default_factory=CostOptions)
@@ -68,7 +68,7 @@ class EvaluateConfig:
     output: str | None = field(default=None, metadata=PATH)
     """Folder for the results; null: ``evaluation/<split>`` in the run directory, or beside a lone model."""
     submission: str | None = field(default=None, metadata=PATH)
-    """Folder for GLUE's submission files and their zip, for several runs; null: ``submission`` beside the above."""
+    """Folder for GLUE's submission files and zip, shared by several runs; null: ``submission`` beside ``output``."""
     eval_batch_size: int | None = None
     """Samples per batch; null: as in the run."""
     accelerator: str | None = None
@@ -87,7 +87,7 @@ class EvaluateConfig:
             raise ValueError("compare needs labels; use split=validation")
 
     def applied_to(self, run: RunConfig) -> RunConfig:
-        """The run's config with what this command replaces."""
+        """Return the run's config with the values that this command replaces."""
         paths = {name: value for name, value in vars(self.task).items() if value is not None}
         encoder = replace(run.encoder, pretrained=self.encoder.pretrained or run.encoder.pretrained)
         trainer = replace(run.trainer, accelerator=self.accelerator or run.trainer.accelerator, devices=1, num_nodes=1)

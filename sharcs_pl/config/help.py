@@ -1,4 +1,4 @@
-"""The help text of every config key: the string under its field. Feeds ``--help`` and the configuration reference."""
+"""The help text of every config key, the string under its field, for ``--help`` and the configuration reference."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 
 def describe(schema: type, prefix: str = "") -> Iterator[tuple[str, str, str]]:
-    """``(dotted key, default, help text)`` of every key of a config dataclass, groups opened."""
+    """Yield ``(dotted key, default, help text)`` of every key of a config dataclass and its groups."""
     texts = field_texts(schema)
     for field in fields(schema):
         factory: Any = field.default_factory
@@ -25,8 +25,8 @@ def describe(schema: type, prefix: str = "") -> Iterator[tuple[str, str, str]]:
 
 
 def takes_list(schema: type, key: str) -> bool:
-    """Whether a dotted key of a config dataclass may hold a list: its type says so, or its help text where it may hold
-    several types."""
+    """Return True if a dotted key of a config dataclass may hold a list, by its type, or by its help text if the type
+    is Any."""
     for field in fields(schema):
         factory: Any = field.default_factory
         if isinstance(factory, type) and is_dataclass(factory):
@@ -40,7 +40,7 @@ def takes_list(schema: type, key: str) -> bool:
 
 @cache
 def field_texts(schema: type) -> dict[str, str]:
-    """Help text by field name: the string literal that follows the field in the source."""
+    """Return the help texts by field name. A help text is the string literal after the field in the source."""
     body = ast.parse(textwrap.dedent(inspect.getsource(schema))).body[0]
     assert isinstance(body, ast.ClassDef)
     found = {}
@@ -52,7 +52,7 @@ def field_texts(schema: type) -> dict[str, str]:
 
 
 def show_default(value: Any) -> str:
-    """A default as yaml and the command line write it."""
+    """Return a default in the notation of yaml and the command line."""
     if value is None:
         return "null"
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""The group of the method: what is trained, and by which rule its cost is chosen afterwards."""
+"""The group ``method``: the training method, and the rule that sets its cost afterwards."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ EXIT_HEADS = ("stock", "linear")
 
 @dataclass
 class MethodConfig:
-    """What is trained."""
+    """The training method and its options."""
 
     name: str = MISSING
-    """Its row in the method table; docs/methods.md describes each."""
+    """Name of the method; docs/methods.md describes each."""
     match: str | None = field(default=None, metadata=PATH)
-    """Run directory of a sharcs run whose number of steps in each epoch is matched."""
+    """Run directory of a sharcs run; training matches its number of steps in each epoch."""
     width: Any = None
-    """``fixed``: its one width, a number or a fraction such as "1/3"."""
+    """``fixed``: the single width, a number or a fraction such as "1/3"."""
     cut: str | None = None
-    """``full`` (null) cuts hidden dims, heads and feed-forward neurons, ``heads_ffn`` the latter two (DynaBERT)."""
+    """``full`` (null) cuts hidden dims, heads and feed-forward neurons; ``heads_ffn`` the latter two (DynaBERT)."""
     teacher: str | None = field(default=None, metadata=PATH)
-    """Run directory or model folder whose logits are learned beside the labels, weighed by ``distill.weight``."""
+    """Run directory or model folder whose logits are distilled, weighted by ``distill.weight``."""
     exits: list[int] | None = None
-    """Layers after which a sample may stop, counted from 1, the last layer among them; null: all."""
+    """Layers after which a sample may stop, counted from 1, with the last layer; null: all."""
     exit_head: str | None = None
-    """``stock`` (null) gives every exit a head like the encoder's own, ``linear`` a linear layer alone."""
+    """``stock`` (null) gives every exit a head like the encoder's own; ``linear`` gives it a linear layer only."""
     rule: str | None = None
-    """When a sample stops: by ``confidence``, ``entropy``, ``uncertainty``, ``patience`` or a ``learned`` certainty."""
+    """Stop rule of a sample: ``confidence``, ``entropy``, ``uncertainty``, ``patience`` or a ``learned`` certainty."""
     threshold: float | None = None
-    """Where the rule stops by default; all thresholds are swept after training."""
+    """Default threshold of the rule; all thresholds are swept after training."""
     tolerance: float | None = None
-    """``patience`` in regression: two answers that differ by at most this agree."""
+    """``patience`` in regression: largest difference between two predictions that agree."""
     skim_weight: float | None = None
-    """``skim``, ``sharcs``: weight of the share of tokens that run, the mean over layers, beside the task loss; null
-    keeps all tokens of ``sharcs``."""
+    """``skim``, ``sharcs``: weight of the mean share of tokens kept per layer, added to the task loss; with null,
+    ``sharcs`` keeps all tokens."""
     stage_epochs: int | None = None
-    """Epochs that train the last exit alone before the others are trained on it; null: half of them."""
+    """Epochs that train only the last exit, before the other exits are trained; null: half of all epochs."""
 
     def __post_init__(self) -> None:
         one_of("method.name", self.name, (MISSING, *METHODS))
@@ -55,17 +55,17 @@ class MethodConfig:
 
     @property
     def facts(self) -> MethodFacts:
-        """The method's row in the table of what is fixed."""
+        """The fixed properties of the method."""
         return METHODS["sharcs" if self.name == MISSING else self.name]
 
     @property
     def routed(self) -> bool:
-        """Whether hardness deals the training samples to widths."""
+        """True if hardness assigns the training samples to widths."""
         return self.facts.routed
 
     @property
     def widths(self) -> str:
-        """Which widths the method's model has: ``all``, ``full``, ``one`` or ``none``."""
+        """The widths of the method's model: ``all``, ``full``, ``one`` or ``none``."""
         return self.facts.widths
 
     def _check_options(self) -> None:
@@ -107,12 +107,12 @@ class MethodConfig:
             in_range("method.tolerance", self.tolerance, 0)
 
     def check_layers(self, num_layers: int) -> None:
-        """``ValueError`` unless an encoder of so many layers has these exits."""
+        """Raise ``ValueError`` unless the exits end with the last layer of an encoder of ``num_layers``."""
         if self.exits is not None and self.exits[-1] != num_layers:
             raise ValueError(f"method.exits={self.exits} must end with {num_layers}, the encoder's last layer")
 
     def check_classes(self, task: str, num_labels: int) -> None:
-        """``ValueError`` unless the stop rule is one for a task of so many outputs; 1 is a regression."""
+        """Raise ``ValueError`` unless the stop rule fits a task with ``num_labels`` outputs; 1 is a regression."""
         if self.rule is None:
             return
         if num_labels == 1 and not STOP_RULES[self.rule].for_regression:

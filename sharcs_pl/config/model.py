@@ -1,4 +1,4 @@
-"""The groups of the model and of what a sample trains: encoder, width, router, hardness, distill."""
+"""The groups of the model and its objective: encoder, width, router, hardness, distill."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class EncoderConfig:
     """The stock transformers model that is fine-tuned."""
 
     name: str = MISSING
-    """A short name, for the run directory and the tables."""
+    """Short name, for the run directory and the tables."""
     pretrained: str | None = field(default=None, metadata=PATH)
     """Hub id, local folder, or ``pkg:<package>/<folder>`` inside an installed package; null starts from scratch."""
     dropout: float | None = None
@@ -26,7 +26,7 @@ class EncoderConfig:
     attn_implementation: str | None = None
     """transformers' attention kernel, ``sdpa`` or ``eager`` (faster in bf16 on CPUs); null: its default."""
     hidden_size: int = 128
-    """Hidden size of an encoder from scratch (``pretrained: null``); likewise the three below."""
+    """Hidden size of an encoder from scratch (``pretrained: null``)."""
     num_layers: int = 4
     """Layers of an encoder from scratch."""
     num_heads: int = 4
@@ -48,7 +48,7 @@ class EncoderConfig:
 
 
 def checked_bounds(key: str, pairs: list[Any]) -> list[list[float]]:
-    """The pairs ``[lo, hi]`` as floats. Raises ``ValueError`` naming ``key`` for anything else."""
+    """Return the pairs ``[lo, hi]`` as floats. Raise ``ValueError`` naming ``key`` for anything else."""
     return [_bound(key, pair) for pair in pairs]
 
 
@@ -61,13 +61,13 @@ def _bound(key: str, pair: Any) -> list[float]:
 
 @dataclass
 class WidthConfig:
-    """The ladder of widths and how a rung is cut (paper section 2.2)."""
+    """The ladder of widths and the cut to a rung (paper section 2.2)."""
 
     multipliers: list[Any] = field(default_factory=lambda: [0.25, 1.0])
     """Widths from narrow to full, numbers or fractions such as "1/3"; the last is 1."""
     bounds: list[Any] | None = None
-    """One ``[lo, hi]`` of the hardness score per width, both ends included; ranges may overlap (paper section 2.1).
-    Null: those that ``hardness.bounds`` has for the score."""
+    """Range ``[lo, hi]`` of the hardness score for each width, both ends included; ranges may overlap (paper section
+    2.1). Null takes the ranges of the score in ``hardness.bounds``."""
     split_layer: int = 1
     """Full-width layers before the router; the layers after it run at the chosen width."""
     reduction: str = "slice"
@@ -77,7 +77,7 @@ class WidthConfig:
     top_rung_norm: bool = False
     """Add a fresh norm after the split layer at full width too, as the reference does."""
     loss_weights: list[float] | None = None
-    """Weight of each rung's batch in the objective; null weighs all alike."""
+    """Weight of each rung's batch in the objective; null gives all the same weight."""
 
     def __post_init__(self) -> None:
         ladder = WidthLadder.parse(self.multipliers)
@@ -103,7 +103,7 @@ class WidthConfig:
         intermediate_size: int,
         widths: list[Any] | None = None,
     ) -> None:
-        """``ValueError`` unless these sizes can be split and cut to ``widths`` (None: the multipliers)."""
+        """Raise ``ValueError`` unless these sizes can be split and cut to ``widths`` (None: the multipliers)."""
         check_split(self.split_layer, num_layers)
         WidthLadder.parse(widths or self.multipliers).check(
             hidden_size=hidden_size,
@@ -120,11 +120,11 @@ class RouterConfig:
     hidden_size: int = 64
     """Hidden units of the router's two-layer perceptron."""
     loss_weight: float = 1.0
-    """Weight of the router's binary cross-entropy beside the task loss (paper equation 1)."""
+    """Weight of the router's binary cross-entropy, added to the task loss (paper equation 1)."""
     threshold: float | None = None
-    """Run a sample on the narrowest width whose membership probability reaches this; null: the likeliest (paper)."""
+    """Membership probability at which a sample runs on the narrowest such width; null: the likeliest width (paper)."""
     warmup_loss: bool = False
-    """Train the router during the window too, every sample labelled full width, as the reference does."""
+    """Also train the router during the window, with every sample labelled full width, as the reference does."""
 
     def __post_init__(self) -> None:
         in_range("router.hidden_size", self.hidden_size, 1)
@@ -135,23 +135,22 @@ class RouterConfig:
 
 @dataclass
 class HardnessConfig:
-    """How hard a training sample is, and which rung trains on it (paper section 2.1)."""
+    """The hardness of training samples and the rungs that train on them (paper section 2.1)."""
 
     score: str = "confidence"
     """``confidence`` of the true class or ``entropy`` in nats; regression always scores closeness to the target."""
     bounds: dict[str, Any] = field(default_factory=lambda: {name: row.pairs for name, row in SCORES.items()})
-    """The bounds where ``width.bounds`` gives none, by score, as there: easy samples have a high confidence and a low
-    entropy."""
+    """Bounds by score, used if ``width.bounds`` is null; easy samples have a high confidence and a low entropy."""
     window: int = 2
-    """Epochs whose scores must all lie in a rung's bounds; until they are over, all train at full width."""
+    """Number of last epochs whose scores must all lie in a rung's bounds; the first ones train all at full width."""
     warmup_epochs: int | None = None
-    """Epochs at full width before anything is routed, at least ``window``; null: as many as ``window`` (paper)."""
+    """Epochs at full width before routing starts, at least ``window``; null: as many as ``window`` (paper)."""
     fill: str = "repeat"
-    """``repeat`` small buckets towards the largest, or ``none``."""
+    """``repeat`` repeats small buckets up to the size of the largest; ``none`` repeats nothing."""
     repeat_cap: int = 4
-    """A sample is repeated at most this often in an epoch."""
+    """Largest number of times that a sample occurs in an epoch."""
     weight_by_bucket: bool = False
-    """Weigh each rung's batch by its bucket's share of the samples times the number of rungs."""
+    """Weight each rung's batch by its bucket's share of the samples times the number of rungs."""
 
     def __post_init__(self) -> None:
         one_of("hardness.score", self.score, tuple(SCORES))
@@ -169,14 +168,14 @@ class HardnessConfig:
 
 @dataclass
 class DistillConfig:
-    """Learning from the top rung beside the labels."""
+    """Distillation of the top rung into the narrow ones, in addition to the labels."""
 
     name: str = "none"
-    """``top``: on every batch each narrow rung also learns the top rung's logits (not in the paper); or ``none``."""
+    """``top``: each narrow rung also learns the top rung's logits on every batch (not in the paper); or ``none``."""
     weight: float = 1.0
-    """Weight of the distillation loss beside the task loss."""
+    """Weight of the distillation loss, added to the task loss."""
     temperature: float = 1.0
-    """Softmax temperature of both sides (Hinton et al. 2015); regression uses squared error instead."""
+    """Softmax temperature of teacher and student (Hinton et al. 2015); regression uses squared error instead."""
 
     def __post_init__(self) -> None:
         one_of("distill", self.name, ("none", "top"))

@@ -1,8 +1,8 @@
-"""Words of the command line that Hydra would take apart: paths, columns and labels with blanks, brackets or ``=``.
+"""Quoting of overrides, so that Hydra reads paths, columns and labels with blanks, brackets or ``=`` literally.
 
 Hydra's grammar gives meaning to most characters, and types to ``1``, ``true`` and ``null``. The value of a key that
-holds a text (`config.texts`) is quoted here, so that Hydra reads what was typed. What is quoted already, or read by
-Hydra as it stands, is left alone, so that words may come here twice.
+holds a text (`config.texts`) is quoted here. A value that is quoted already, or that Hydra reads literally, stays
+unchanged, so that quoting twice does no harm.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _UNREAD = object()
 
 
 def quote_texts(words: Sequence[str], schema: type) -> list[str]:
-    """The words, the values of text keys quoted where Hydra would read something else; a ``~`` of a path is expanded.
+    """Return the words, with values of text keys quoted if Hydra would change them, and with ``~`` in paths expanded.
 
     With ``-m`` a comma still separates the values of a sweep.
     """
@@ -57,12 +57,12 @@ def _value(value: str, how: Text) -> str:
     if value.startswith("[") and value.endswith("]"):
         parts = _split(value[1:-1])
         return f"[{','.join(_quoted(part.strip(), replace(how, null=False)) for part in parts)}]" if parts else value
-    # Two texts without brackets are a mistake, and told as one.
+    # Two texts without brackets stay unquoted, so that Hydra reports the error.
     return value if len(_split(value)) > 1 else _quoted(value, how)
 
 
 def _quoted(value: str, how: Text) -> str:
-    """One text as Hydra reads it unchanged."""
+    """Return a single text in a form that Hydra reads unchanged."""
     if not value or _is_quoted(value):
         return value
     if how.path:
@@ -78,7 +78,7 @@ def _quoted(value: str, how: Text) -> str:
 
 
 def quote(text: str) -> str:
-    """The text in quotes, as Hydra's grammar escapes it; ``${…}`` is an interpolation where it can be one."""
+    """Return the text in quotes, escaped for Hydra's grammar. A valid ``${…}`` stays an interpolation."""
     inner = re.sub(r'(\\*)"', r"\1\1\"", text)
     inner = re.sub(r"(\\+)$", r"\1\1", inner)
     return '"{}"'.format(inner if _interpolates(text) else inner.replace("${", "\\${"))
@@ -97,7 +97,7 @@ def _is_quoted(value: str) -> bool:
 
 
 def _read(value: str) -> Any:
-    """What Hydra reads; `_UNREAD` where it cannot, or takes it for the values of a sweep."""
+    """Return the value that Hydra reads, or `_UNREAD` if it fails or takes the text for the values of a sweep."""
     try:
         found = _parser().parse_override(f"key={value}")
     except HydraException:
@@ -111,12 +111,12 @@ def _parser() -> OverridesParser:
 
 
 def _split(text: str) -> list[str]:
-    """The parts between commas that stand in no quotes and no brackets."""
+    """Return the parts between the commas that are outside of quotes and brackets."""
     return [text[begin:end] for begin, end in _parts(text)] if text else []
 
 
 def _parts(text: str) -> Iterator[tuple[int, int]]:
-    """Where each part begins and ends. A quote opens where a part begins, and nothing opens that never closes."""
+    """Yield the start and end of each part. A quote opens only at the start of a part, and only if it closes."""
     begin, closing = 0, ""
     for at, letter in enumerate(text):
         if closing:
@@ -133,6 +133,6 @@ def _parts(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _closes(text: str, at: int, letter: str) -> str:
-    """What closes the quote or bracket at this place, if it does."""
+    """Return the character that closes the quote or bracket at this position, or "" if nothing does."""
     closing = letter if letter in _QUOTES else _CLOSING.get(letter, "")
     return closing if closing and closing in text[at + 1 :] else ""

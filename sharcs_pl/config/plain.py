@@ -1,4 +1,4 @@
-"""Configs from plain values, in which nothing is interpolated."""
+"""Configs from plain values, without interpolation."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from sharcs_pl.core.literal import literal
 
 
 def from_plain(schema: type, values: Mapping[str, Any]) -> Any:
-    """The checked dataclass of plain values, every text taken as it is; a key or value that does not fit raises an
-    error naming it."""
+    """Return the checked dataclass of plain values, with every text taken literally. A key or value that does not fit
+    raises an error naming it."""
     return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), literal(values)))
 
 
 def run_from_plain(values: Mapping[str, Any]) -> RunConfig:
-    """The same of a run. Its classes go past OmegaConf, which takes one called ``???`` for a value that is missing."""
+    """Return the checked run config of plain values. ``task.labels`` bypasses OmegaConf, which refuses ``???``."""
     task = values.get("task")
     labels = task.get("labels") if isinstance(task, Mapping) else None
     if not isinstance(task, Mapping) or not isinstance(labels, list):

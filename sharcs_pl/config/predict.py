@@ -15,39 +15,39 @@ PIPE = "-"
 
 @dataclass
 class PredictConfig:
-    """Answer the texts of a file or a pipe with a trained model."""
+    """Predict the texts of a file or a pipe with a trained model."""
 
     run: str = field(default=MISSING, metadata=PATH)
-    """A run directory, a checkpoint, a saved model folder, or a model's id on the Hugging Face hub."""
+    """Run directory, checkpoint, saved model folder, or the id of a model on the Hugging Face hub."""
     input: str = field(default=MISSING, metadata=PATH)
-    """File of the texts (.csv, .tsv, .jsonl, .ndjson, .json, .parquet, .xlsx, or .txt with a text per line; .gz, .bz2,
-    .xz or .zst behind a text's); ``-``: stdin."""
+    """File of the texts (.csv, .tsv, .jsonl, .ndjson, .json, .parquet, .xlsx, or .txt with a text per line; text files
+    also with .gz, .bz2, .xz or .zst); ``-``: stdin."""
     output: str = field(default=MISSING, metadata=PATH)
-    """File for the answers (.jsonl, .csv, .tsv, .parquet), whole or not there; ``-``: stdout, as JSONL."""
+    """File for the predictions (.jsonl, .csv, .tsv, .parquet), written atomically; ``-``: stdout, as JSONL."""
     format: str = "jsonl"
-    """What stdin holds: ``jsonl``, ``csv``, ``tsv`` or ``txt``."""
+    """Format of stdin: ``jsonl``, ``csv``, ``tsv`` or ``txt``."""
     text: Any = field(default=None, metadata=TEXTS)
-    """The text column, or a list of two; null: those of the run."""
+    """Text column, or a list of two; null: as in the run."""
     keep: Any = field(default=None, metadata=TEXTS)
-    """Column or list of columns of the input to carry along; one that is called as an output column gets ``input_``
-    before its name."""
+    """Column or list of columns of the input to copy to the output; ``input_`` is put before the name of an output
+    column."""
     quoting: str | None = None
-    """CSV and TSV: ``standard`` quotes, or ``none``: a quote is a plain character; null: as in the run's files."""
+    """CSV and TSV: ``standard`` quotes, or ``none``, where a quote is a plain character; null: as in the run."""
     delimiter: str | None = field(default=None, metadata=TEXT)
-    """CSV and TSV: what separates cells, ``comma``, ``semicolon``, ``tab``, ``pipe`` or a character; null finds it in
-    the header."""
+    """CSV and TSV: delimiter, ``comma``, ``semicolon``, ``tab``, ``pipe`` or a character; null finds it in the
+    header."""
     encoding: str | None = field(default=None, metadata=TEXT)
-    """Of a text without a byte-order mark, such as ``cp1252`` or ``latin-1``; null: UTF-8."""
+    """Encoding of a text file without a byte-order mark, such as ``cp1252`` or ``latin-1``; null: UTF-8."""
     explain: bool = False
     """Add the router's score of every rung."""
     point: str | None = field(default=None, metadata=TEXT)
-    """Operating point that routes; null: the one in use, ``trained``: the rule of training."""
+    """Operating point that routes; ``trained`` is the rule of training; null: the model's default point."""
     mode: str = "stream"
-    """``stream``: full groups per rung, filled across batches; ``batch``: as they come, sorted by length."""
+    """``stream`` fills a group per rung across batches; ``batch`` finishes each batch, sorted by length."""
     batch_size: int = 32
     """Texts per batch."""
     max_wait_ms: float | None = None
-    """Longest wait of a text for others to fill its batch (``stream`` only); null: no limit."""
+    """Longest time that a text waits for its batch to fill (``stream`` only); null: no limit."""
     max_length: int | None = None
     """Longest input in tokens, longer ones are truncated; null: as in training."""
     precision: str = "float32"
@@ -55,12 +55,12 @@ class PredictConfig:
     compile: bool = False
     """Compile trunk and rungs first, which takes minutes and pays off for long inputs."""
     on_error: str = "fatal"
-    """A row that cannot be read, or whose answer is NaN or infinite, ends the command (``fatal``; a file is checked
-    before it starts) or is collected in ``<output>.rejected.jsonl`` (``skip``)."""
+    """``fatal``: a row that cannot be read, or whose prediction is NaN or infinite, ends the command; a file is checked
+    first. ``skip``: such rows are collected in ``<output>.rejected.jsonl``."""
     resume: bool = False
-    """Go on where an interrupted run of the same command stopped."""
+    """Continue an interrupted run of the same command."""
     overwrite: bool = False
-    """Replace an output that is there."""
+    """Replace an existing output."""
     device: str = "cpu"
     """``cpu``, ``cuda`` or ``auto``."""
 
@@ -81,12 +81,12 @@ class PredictConfig:
 
     @property
     def text_columns(self) -> tuple[str, ...] | None:
-        """The text columns that were named."""
+        """The text columns, or None if none are named."""
         return None if self.text is None else _names(self.text)
 
     @property
     def kept_columns(self) -> tuple[str, ...]:
-        """The columns that are carried along."""
+        """The input columns that are copied to the output."""
         return () if self.keep is None else _names(self.keep)
 
     def _check_wait(self) -> None:

@@ -17,12 +17,12 @@ from sharcs_pl.core.widths import WidthLadder
 
 @dataclass
 class ReorderWidth:
-    """The cuts whose accuracy is reported; the order itself serves every width."""
+    """The widths in the report of accuracy. The order itself does not depend on them."""
 
     multipliers: list[Any] = field(default_factory=lambda: [0.25, 0.5, 1.0])
     """Widths at which the accuracy before and after is reported."""
     split_layer: int = 1
-    """Full-width layers below the cut ones in that report."""
+    """Full-width layers below the cut layers in the report."""
 
     def __post_init__(self) -> None:
         self.multipliers = WidthLadder.parse(self.multipliers).labels()
@@ -31,38 +31,38 @@ class ReorderWidth:
 
 @dataclass
 class ReorderConfig:
-    """Put an encoder's important heads and feed-forward neurons first, where narrow widths find them."""
+    """Reorder an encoder's heads and feed-forward neurons by importance, so that narrow widths keep the best ones."""
 
     run: str | None = field(default=None, metadata=PATH)
-    """A trained run (best one of ``method=dense``) whose fine-tuned encoder, head, task and texts are used. Null: the
-    encoder below, with a head that is fitted first where the checkpoint has none for this task."""
+    """Trained run, preferably of ``method=dense``, whose fine-tuned encoder, head, task and texts are used. Null takes
+    ``encoder``, and first fits a head if the checkpoint has none for this task."""
     weights: str = "trained"
-    """With ``run``, what is saved in the new order: ``trained``, its weights and head; ``pretrained``, those of the
-    checkpoint that it started from."""
+    """Weights to save in the new order with ``run``: ``trained``, its own weights and head; ``pretrained``, the
+    weights of the checkpoint that it started from."""
     task: TaskConfig = field(default_factory=TaskConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     split: str = "train"
-    """The texts that measure importance: ``train``, or ``dev`` as the reference does."""
+    """Split whose texts measure importance: ``train``, or ``dev`` as in the reference."""
     samples: int | None = 1024
-    """How many of them, drawn with the seed; null takes all."""
+    """Number of texts that measure importance, drawn with the seed; null takes all."""
     batch_size: int = 32
-    """Samples per batch; no result depends on it but that of fitting the head."""
+    """Samples per batch; it affects only the fitting of the head."""
     head_steps: int = 100
-    """Steps that fit a fresh head, the encoder frozen; the fitted head is not saved. 0 leaves it random."""
+    """Steps that fit a fresh head on the frozen encoder; 0 leaves it random. The fitted head is not saved."""
     head_lr: float = 1e-3
-    """AdamW's learning rate of these steps."""
+    """Learning rate of AdamW for fitting the head."""
     width: ReorderWidth = field(default_factory=ReorderWidth)
     eval_samples: int | None = 2000
-    """Validation texts at most for the report; null takes all."""
+    """Largest number of validation texts for the report; null takes all."""
     seed: int = 1
-    """Of the samples, the fresh head and its batches."""
+    """Seed of the samples, the fresh head and its batches."""
     device: str = "cpu"
     """``cpu`` or ``cuda``."""
     output: str = field(default=MISSING, metadata=PATH)
-    """The folder to write: a checkpoint for ``encoder.pretrained=``, ``importance.parquet``, ``importance.png`` and
-    ``reorder.json``."""
+    """Folder to write a checkpoint for ``encoder.pretrained=``, ``importance.parquet``, ``importance.png`` and
+    ``reorder.json`` to."""
     overwrite: bool = False
-    """Replace the outcome of an earlier reordering in ``output``."""
+    """Replace the results of an earlier reordering in ``output``."""
 
     def __post_init__(self) -> None:
         one_of("weights", self.weights, ("trained", "pretrained"))
@@ -82,13 +82,13 @@ class ReorderConfig:
             )
 
     def run_config(self) -> RunConfig:
-        """What a training run on this task from this encoder would be given."""
+        """Return the config of a training run on this task from this encoder."""
         bounds = [[0.0, 1.0]] * len(self.width.multipliers)
         width = WidthConfig(self.width.multipliers, bounds, self.width.split_layer)
         return RunConfig(task=self.task, encoder=self.encoder, width=width, seed=self.seed)
 
     def applied_to(self, run: RunConfig) -> RunConfig:
-        """The config of ``run``, with its texts where they are now and this command's widths."""
+        """Return the config of ``run`` with this command's data paths and widths."""
         keys = ("data_dir", "train", "dev", "delimiter", "encoding")
         paths = {key: getattr(self.task, key) for key in keys if getattr(self.task, key) is not None}
         return replace(run, task=replace(run.task, **paths), width=self.run_config().width)

@@ -12,23 +12,23 @@ from sharcs_pl.config.texts import PATH, PATHS, TEXT, TEXTS
 
 @dataclass
 class ReportConfig:
-    """Compare runs: accuracy against multiply-adds per task, with tables for papers and one page for a browser."""
+    """Compare the accuracy and multiply-adds of runs per task, in tables for papers and a page for a browser."""
 
     runs: list[str] = field(default=MISSING, metadata=PATHS)
-    """Run directories, folders that hold some, or patterns such as ``runs/mrpc-*``."""
+    """Run directories, folders of run directories, or patterns such as ``runs/mrpc-*``."""
     names: list[str] = field(default_factory=list, metadata=TEXTS)
-    """One name for each entry of ``runs``, whose runs are then seeds of one method; empty: named by method, and by the
-    keys in which runs of one method differ."""
+    """Names of the entries of ``runs``; the runs of an entry are then seeds of one method. If empty, runs are named by
+    method and by the keys in which runs of one method differ."""
     only_task: str | None = field(default=None, metadata=TEXT)
-    """Refuse runs of any other task; null: a section per task."""
+    """Single task of the report, which refuses runs of another one; null: a section per task."""
     unfinished: str = "refuse"
-    """Runs without results: ``refuse`` or ``skip`` them."""
+    """``refuse`` or ``skip`` runs without results."""
     budget: float = 0.5
     """Fraction of the dense model's multiply-adds at which methods are ranked."""
     draws: int = 10_000
     """Resamples of the paired bootstrap."""
     seed: int = 1
-    """Of the bootstrap."""
+    """Seed of the bootstrap."""
     title: str = field(default="Accuracy against compute", metadata=TEXT)
     """Heading of the page."""
     output: str = field(default="report", metadata=PATH)

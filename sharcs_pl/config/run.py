@@ -1,4 +1,4 @@
-"""The whole config of a training run, its groups checked against each other."""
+"""The config of a training run, with the checks between its groups."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sharcs_pl.core.hardness import SCORES, Score
 
 @dataclass
 class RunConfig:
-    """A whole training run, as ``conf/train.yaml`` composes it."""
+    """The config of a training run, as ``conf/train.yaml`` composes it."""
 
     task: TaskConfig = field(default_factory=TaskConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
@@ -38,9 +38,9 @@ class RunConfig:
     seed: int = 1
     """Seed of everything random."""
     ckpt_path: str | None = field(default=None, metadata=PATH)
-    """``last`` goes on where the run directory's run stopped; or the path of a checkpoint."""
+    """``last`` continues the run of the run directory; or the path of a checkpoint to continue from."""
     overwrite: bool = False
-    """Replace the run that the run directory holds."""
+    """Replace the run in the run directory."""
 
     def __post_init__(self) -> None:
         in_range("batch_size", self.batch_size, 1)
@@ -54,7 +54,7 @@ class RunConfig:
     def _check_encoder(self) -> None:
         encoder = self.encoder
         if encoder.pretrained is not None:
-            return  # its sizes are in a file that is read later
+            return  # the sizes are in a file that is read later
         if encoder.hidden_size % encoder.num_heads:
             raise ValueError(
                 f"encoder.hidden_size={encoder.hidden_size} is not a multiple of num_heads={encoder.num_heads}"
@@ -67,7 +67,7 @@ class RunConfig:
         )
 
     def check_fits(self, *, num_layers: int, hidden_size: int, num_heads: int, intermediate_size: int) -> None:
-        """``ValueError`` unless an encoder of these sizes can be cut as the method asks."""
+        """Raise ``ValueError`` unless an encoder of these sizes can be cut to the method's widths or exits."""
         self.method.check_layers(num_layers)
         if self.method.widths == "none":
             return
@@ -102,7 +102,7 @@ class RunConfig:
         return SCORES[self.hardness.score]
 
     def _choose_bounds(self) -> None:
-        """Take the score's bounds where none are given. A method without a router needs none."""
+        """Fill missing width bounds from the score's defaults. A method without a router needs none."""
         found = self.hardness.bounds.get(self.hardness.score)
         if self.width.bounds is None and found is not None and len(found) == len(self.width.multipliers):
             self.width.bounds = found
@@ -122,7 +122,7 @@ class RunConfig:
                 )
 
     def check_reachable(self, num_labels: int) -> None:
-        """``ValueError`` where no score of so many classes lies in a width's bounds: that width would never train."""
+        """Raise ``ValueError`` if no score of ``num_labels`` classes lies in the bounds of a width."""
         if not self.method.routed:
             return
         score, most = self._score, self._score.most(num_labels)
@@ -136,7 +136,7 @@ class RunConfig:
 
     @property
     def easy_first(self) -> bool:
-        """Whether the narrowest width's bounds do not lie on the hard side of the full width's."""
+        """True unless the narrowest width's bounds lie on the hard side of the full width's bounds."""
         bounds = self.width.bounds or [[0.0, 1.0]]
         (low, high), (top_low, top_high) = bounds[0], bounds[-1]
         if self._score.easy_is_high:
@@ -145,20 +145,20 @@ class RunConfig:
 
     @property
     def first_routed_epoch(self) -> int:
-        """The first epoch planned from hardness; 0 where nothing is routed."""
+        """The first epoch planned from hardness, 0 if nothing is routed."""
         if not self.method.routed:
             return 0
         return self.hardness.warmup_epochs or self.hardness.window
 
     @property
     def candidate_epochs(self) -> int:
-        """Number of epochs among which the validation split chooses ``best.ckpt``; 0 where none is kept."""
+        """The number of epochs among which the validation split chooses ``best.ckpt``, 0 if it is not kept."""
         first = max(self.first_routed_epoch, self.stage_epochs)
         return self.trainer.max_epochs - first if self.checkpoint.save_best else 0
 
     @property
     def stage_epochs(self) -> int:
-        """Epochs of the first of two stages; 0 where there is one stage."""
+        """The number of epochs of the first of two stages, 0 with a single stage."""
         if "stage_epochs" not in self.method.facts.options:
             return 0
         return self.method.stage_epochs or max(1, self.trainer.max_epochs // 2)
@@ -169,24 +169,24 @@ class RunConfig:
         return {"all": self.width.multipliers, "one": [self.method.width]}.get(self.method.widths, [1])
 
     def digest(self) -> str:
-        """Hash of all that shapes the result: the same for a run and its resumption."""
+        """Return a hash of all keys that affect the result, equal for a run and its resumption."""
         kept = asdict(self)
         for key in ("ckpt_path", "overwrite", "logger", "checkpoint"):
             kept.pop(key)
         kept["task"].pop("save_as")
         if self.task.label_range_strict:
             kept["task"].pop("label_range_strict")
-        if not self.task.is_drawn or self.task.split_seed == self.seed:  # as it was before the two were told apart
+        if not self.task.is_drawn or self.task.split_seed == self.seed:  # as before split_seed was a key
             kept["task"].pop("split_seed")
         for key in LATER_KEYS:
             if kept["task"][key] is None:
                 kept["task"].pop(key)
-        kept["hardness"].pop("bounds")  # what is used of them stands in width.bounds
+        kept["hardness"].pop("bounds")  # the bounds in use are in width.bounds
         kept["trainer"] = {k: v for k, v in kept["trainer"].items() if k not in DISPLAY_KEYS + PROCESS_KEYS}
         return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 DISPLAY_KEYS = ("enable_progress_bar", "enable_model_summary", "log_every_n_steps", "profiler", "max_time", "max_steps")
-# Of the task: null is what runs were that did not know the key.
+# Keys of the task that earlier runs lack; null gives the behaviour of these runs.
 LATER_KEYS = ("calibration", "positive", "delimiter", "encoding")
-PROCESS_KEYS = ("devices", "num_nodes", "strategy", "timeout_minutes")  # a run goes on on another number of processes
+PROCESS_KEYS = ("devices", "num_nodes", "strategy", "timeout_minutes")  # a run may continue on more processes

@@ -1,4 +1,4 @@
-"""The group ``task``: what is classified, and where its texts are."""
+"""The group ``task``, the classification or regression task and its data."""
 
 from __future__ import annotations
 
@@ -13,60 +13,60 @@ from sharcs_pl.config.texts import COLUMN, COLUMNS, PATH, PATH_OR_NUMBER, TEXT, 
 
 @dataclass
 class TaskConfig:
-    """What is classified."""
+    """The classification or regression task and its data."""
 
     name: str = MISSING
     """``graded`` (embedded, the default), a GLUE task (cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli), or own."""
     data_dir: str | None = field(default=None, metadata=PATH)
     """Folder with a GLUE task's ``train.tsv`` and ``dev.tsv`` (or the GLUE folder above it); null: the hub."""
     max_length: int = 128
-    """Longest input in tokens, special tokens included; longer ones are truncated."""
+    """Longest input in tokens, with special tokens; longer ones are truncated."""
     max_train_samples: int | None = None
-    """Train on this many samples, drawn with the seed; null takes all."""
+    """Number of training samples, drawn with the seed; null takes all."""
     train_size: int = 8000
     """Sentences in the training split (``graded`` only)."""
     dev_size: int = 2000
     """Sentences in the validation split (``graded`` only)."""
     train: str | None = field(default=None, metadata=PATH)
-    """Own data: training file (.csv, .tsv, .jsonl, .json, .parquet, .xlsx; .gz, .bz2, .xz or .zst behind a text's), or
-    the split's name where ``hub`` is given."""
+    """Own data: training file (.csv, .tsv, .jsonl, .json, .parquet, .xlsx; text files also with .gz, .bz2, .xz or
+    .zst), or the name of the split with ``hub``."""
     dev: Any = field(default=None, metadata=PATH_OR_NUMBER)
     """Own data: file to evaluate on, or a share such as 0.1 split off ``train``, stratified and seeded."""
     split_seed: int = 1
     """Seed of the shares ``dev`` and ``calibration``, and of the sentences of ``graded``. It does not follow ``seed``,
     so that runs with several seeds are evaluated on the same texts."""
     calibration: Any = field(default=None, metadata=PATH_OR_NUMBER)
-    """A share such as 0.1 of what ``dev`` leaves of ``train``, kept for ``sharcs calibrate``: texts that were neither
-    trained on nor chose the epoch. Own data: or a file of such texts."""
+    """Share such as 0.1 of the rest of ``train`` after ``dev``, kept for ``sharcs calibrate``; these texts neither
+    train nor choose the epoch. Own data: a share or a file."""
     test: str | None = field(default=None, metadata=PATH)
     """Own data: file to predict; its label may be missing, or empty in every row."""
     text: Any = field(default=None, metadata=COLUMNS)
-    """Own data: the text column, or a list of two."""
+    """Own data: text column, or a list of two."""
     label: str | None = field(default=None, metadata=COLUMN)
-    """Own data: the label column; decimal numbers make it a regression, but for few whole ones such as 1.0."""
+    """Own data: label column; decimal numbers make it a regression, unless they are few whole ones such as 1.0."""
     labels: list[Any] | None = field(default=None, metadata=TEXTS)
-    """Own data: the classes in the order of their ids; null finds them in ``train``."""
+    """Own data: classes in the order of their ids; null finds them in ``train``."""
     label_range: list[float] | None = None
-    """Own data: least and greatest score; makes it a regression. Null takes those of ``train``."""
+    """Own data: lowest and highest score of a regression; null finds them in ``train``."""
     label_range_strict: bool = True
-    """Own data: refuse scores outside of ``label_range``. A run that found its range in ``train`` keeps false."""
+    """Own data: refuse scores outside of ``label_range``; false in a run that found its range in ``train``."""
     positive: str | None = field(default=None, metadata=TEXT)
-    """Own data: of two classes the one that f1 is about, which gets the id 1; null: the second."""
+    """Own data: positive class of f1 for two classes, which gets the id 1; null: the second."""
     metrics: list[str] | None = None
-    """Own data: metrics, the first one counts (accuracy, f1, macro_f1, matthews, pearson, spearman); null chooses."""
+    """Own data: metrics, the main one first (accuracy, f1, macro_f1, matthews, pearson, spearman); null chooses."""
     hub: str | None = field(default=None, metadata=PATH)
-    """Own data: a dataset's id on the Hugging Face hub, or a local dataset folder."""
+    """Own data: id of a dataset on the Hugging Face hub, or a local dataset folder."""
     hub_config: str | None = field(default=None, metadata=TEXT)
-    """Own data: the hub dataset's configuration."""
+    """Own data: configuration of the hub dataset."""
     quoting: str = "standard"
-    """Own data: ``standard`` CSV quotes, or ``none``: a quote is a character like any other, as in GLUE's files."""
+    """Own data: ``standard`` CSV quotes, or ``none``, where a quote is a plain character, as in GLUE's files."""
     delimiter: str | None = field(default=None, metadata=TEXT)
-    """Own data: what separates the cells of CSV and TSV: ``comma``, ``semicolon``, ``tab``, ``pipe`` or a character;
-    null finds it in the header."""
+    """Own data: delimiter of CSV and TSV, ``comma``, ``semicolon``, ``tab``, ``pipe`` or a character; null finds it in
+    the header."""
     encoding: str | None = field(default=None, metadata=TEXT)
-    """Own data: of text files without a byte-order mark, such as ``cp1252`` or ``latin-1``; null: UTF-8."""
+    """Own data: encoding of text files without a byte-order mark, such as ``cp1252`` or ``latin-1``; null: UTF-8."""
     save_as: str | None = field(default=None, metadata=TEXT)
-    """Own data: write these keys to ``conf/task/<save_as>.yaml``, so that ``task=<save_as>`` finds them again."""
+    """Own data: write the keys of ``task`` to ``conf/task/<save_as>.yaml``, for later use as ``task=<save_as>``."""
 
     def __post_init__(self) -> None:
         in_range("task.max_length", self.max_length, 4, 65536)
@@ -82,12 +82,12 @@ class TaskConfig:
 
     @property
     def is_own(self) -> bool:
-        """Whether the data is the user's own."""
+        """True if the data is the user's own."""
         return self.name == "own" or self.text is not None or self.label is not None
 
     @property
     def is_drawn(self) -> bool:
-        """Whether ``split_seed`` decides which texts there are to evaluate on."""
+        """True if ``split_seed`` affects the validation or calibration texts."""
         return self.name == "graded" or any(isinstance(share, int | float) for share in (self.dev, self.calibration))
 
     @property
@@ -141,5 +141,5 @@ def _is_share(value: Any) -> bool:
 
 
 def _label_text(label: Any) -> str:
-    """A class as files write it: yaml reads 1 and true as no texts."""
+    """Return a class as a text, since yaml reads 1 and true as other types."""
     return str(label).lower() if isinstance(label, bool) else str(label)

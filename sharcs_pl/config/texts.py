@@ -1,4 +1,4 @@
-"""Which keys hold a text of the user's own: a path, a column, a label. The command line takes it as it is typed."""
+"""Marks for keys that hold a text of the user, such as a path, column or label, which is read exactly as typed."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ _METADATA = "sharcs_pl.text"
 
 @dataclass(frozen=True)
 class Text:
-    """How a key's text is read. ``path``: ``~`` is the home folder. ``null``: the word unsets the key. ``number``: a
-    number stays one. ``many``: ``[a,b]`` is a list of texts."""
+    """The reading of a key's text. ``path``: ``~`` is the home folder. ``null``: the word null unsets the key.
+    ``number``: a number stays a number. ``many``: ``[a,b]`` is a list of texts."""
 
     path: bool = False
     null: bool = True
@@ -20,17 +20,17 @@ class Text:
     many: bool = False
 
 
-TEXT = {_METADATA: Text()}  # of a dataclass field, likewise the others
+TEXT = {_METADATA: Text()}  # metadata of a dataclass field
 TEXTS = {_METADATA: Text(many=True)}
 PATH = {_METADATA: Text(path=True)}
 PATHS = {_METADATA: Text(path=True, many=True)}
 PATH_OR_NUMBER = {_METADATA: Text(path=True, number=True)}
-COLUMN = {_METADATA: Text(null=False)}  # one that must be named: null is a name too
+COLUMN = {_METADATA: Text(null=False)}  # a required column, which may be called null
 COLUMNS = {_METADATA: Text(null=False, many=True)}
 
 
 def texts_of(schema: type, prefix: str = "") -> Iterator[tuple[str, Text]]:
-    """Dotted key of every text of a config dataclass, groups opened."""
+    """Yield the dotted key and the mark of every text in a config dataclass and its groups."""
     for each in fields(schema):
         factory: Any = each.default_factory
         if isinstance(factory, type) and is_dataclass(factory):

@@ -1,4 +1,4 @@
-"""The groups of the training itself: optim, trainer, checkpoint, logger."""
+"""The groups of the training loop: optim, trainer, checkpoint, logger."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from sharcs_pl.config.texts import PATH, TEXT
 
 @dataclass
 class OptimConfig:
-    """AdamW with a linear warm-up and decay over the fraction of epochs done."""
+    """AdamW with a linear warm-up and decay over the completed fraction of all epochs."""
 
     lr: float = 5e-5
     """Peak learning rate."""
     weight_decay: float = 0.01
-    """Decay of tensors with two or more dimensions; biases and norms are never decayed."""
+    """Weight decay of tensors with two or more dimensions; biases and norms are never decayed."""
     warmup_fraction: float = 0.06
     """Share of all epochs over which the learning rate rises from 0."""
     beta1: float = 0.9
-    """Adam's decay of the first moment."""
+    """Adam's decay rate of the first moment."""
     beta2: float = 0.999
-    """Adam's decay of the second moment."""
+    """Adam's decay rate of the second moment."""
     eps: float = 1e-8
     """Adam's epsilon."""
     new_lr_scale: float = 1.0
-    """Factor on the learning rate of the parts surgery adds: router, private norms, learned reductions."""
+    """Factor on the learning rate of added parts: router, private norms, learned reductions."""
 
     def __post_init__(self) -> None:
         in_range("optim.lr", self.lr, 0)
@@ -42,7 +42,7 @@ class OptimConfig:
 
 @dataclass
 class TrainerConfig:
-    """Arguments of ``lightning.Trainer``, under its own names, and how long its processes wait for each other."""
+    """Arguments of ``lightning.Trainer`` under its own names, and the timeout between processes."""
 
     max_epochs: int = 6
     """Epochs to train; must exceed ``hardness.window``."""
@@ -53,9 +53,9 @@ class TrainerConfig:
     num_nodes: int = 1
     """Machines in a distributed run."""
     strategy: str = "auto"
-    """``ddp`` for several processes; ``auto`` chooses it by itself."""
+    """``ddp`` for several processes; ``auto`` chooses it when needed."""
     timeout_minutes: float = 10.0
-    """How long a process waits for the others before the run ends in an error."""
+    """Minutes that a process waits for the others before the run ends in an error."""
     precision: Any = "32-true"
     """``32-true``, ``bf16-mixed``, ``64-true``."""
     gradient_clip_val: float | None = 1.0
@@ -67,21 +67,21 @@ class TrainerConfig:
     limit_train_batches: Any = None
     """Steps (or share of them) per epoch, for quick checks."""
     limit_val_batches: Any = None
-    """Validation batches (or share of them) after each epoch, for quick checks; the final table is of all."""
+    """Validation batches (or share of them) after each epoch, for quick checks; the final table uses all."""
     max_steps: int = -1
-    """Stop after so many optimizer steps; -1 never."""
+    """Largest number of optimizer steps; -1 sets no limit."""
     max_time: str | None = None
-    """Stop after ``DD:HH:MM:SS``."""
+    """Longest training time as ``DD:HH:MM:SS``; null sets no limit."""
     enable_progress_bar: bool = True
-    """Show the bar."""
+    """Show the progress bar."""
     enable_model_summary: bool = False
     """Print Lightning's table of layers."""
     deterministic: bool = False
-    """Ask torch for deterministic kernels (CPU runs are deterministic without)."""
+    """Use deterministic kernels of torch; CPU runs are deterministic without them."""
     detect_anomaly: bool = False
-    """Look for NaN in the backward pass."""
+    """Check for NaN in the backward pass."""
     profiler: str | None = None
-    """``simple`` or ``advanced``."""
+    """Profiler of Lightning, ``simple`` or ``advanced``; null: none."""
 
     def __post_init__(self) -> None:
         for name in ("max_epochs", "accumulate_grad_batches", "log_every_n_steps", "num_nodes"):
@@ -136,7 +136,7 @@ def _optional_number(key: str, value: Any) -> None:
 
 
 def _limit(key: str, value: Any) -> None:
-    """A number of batches, or a share of them, as Lightning reads it; not none of them."""
+    """Raise ``ValueError`` unless a value is a number of batches, or a share of them, above 0."""
     _optional_number(key, value)
     if value is not None and (value == 0 or (value > 1 and value % 1)):
         raise ValueError(f"{key}={value} must be a number of batches, 1 or more, or a share of them above 0, up to 1")
@@ -144,21 +144,21 @@ def _limit(key: str, value: Any) -> None:
 
 @dataclass
 class CheckpointConfig:
-    """What is kept of a run under ``checkpoints/``."""
+    """The files of a run under ``checkpoints/``."""
 
     every_n_epochs: int = 1
     """Write ``last.ckpt`` at the end of every n-th epoch."""
     every_n_steps: int | None = None
-    """Write ``last.ckpt`` every so many steps as well."""
+    """Also write ``last.ckpt`` after every n steps."""
     every_n_minutes: float | None = None
-    """Write ``last.ckpt`` every so many minutes as well."""
+    """Also write ``last.ckpt`` after every n minutes."""
     save_last: bool = True
-    """Keep ``last.ckpt``, from which a run goes on, and the one before it, ``last.prev.ckpt``."""
+    """Keep ``last.ckpt``, from which a run continues, and its predecessor ``last.prev.ckpt``."""
     save_best: bool = True
-    """Keep ``best.ckpt``, by the routed metric, counted from the first routed epoch."""
+    """Keep ``best.ckpt``, the best epoch by the routed metric, from the first routed epoch on."""
     max_macs_fraction: float | None = None
-    """Count a routed epoch for ``best.ckpt`` only if it costs at most this fraction of dense; null counts all. Methods
-    without a router do not read it."""
+    """Highest cost, as a fraction of dense, of a routed epoch that may become ``best.ckpt``; null: any. Methods without
+    a router ignore it."""
 
     def __post_init__(self) -> None:
         in_range("checkpoint.every_n_epochs", self.every_n_epochs, 1)
@@ -169,30 +169,30 @@ class CheckpointConfig:
             raise ValueError("checkpoint.every_n_steps and checkpoint.every_n_minutes exclude each other; set one")
 
 
-LOGGERS = ("tensorboard", "wandb", "mlflow")  # each the name of its package, and of the extra that brings it
+LOGGERS = ("tensorboard", "wandb", "mlflow")  # names of the packages, and of the extras that install them
 
 
 @dataclass
 class LoggerConfig:
-    """Where curves, results and figures go beside the files that every run writes."""
+    """The logger that receives curves, results and figures in addition to the files of every run."""
 
     name: str = "none"
     """``none``, ``tensorboard``, ``wandb`` or ``mlflow``."""
     project: str = field(default="sharcs", metadata=TEXT)
-    """W&B project, or MLflow experiment."""
+    """Project of W&B, or experiment of MLflow."""
     offline: bool = False
-    """W&B without a network; ``wandb sync`` sends the run later."""
+    """Log to W&B without a network; ``wandb sync`` sends the run later."""
     tracking_uri: str | None = field(default=None, metadata=PATH)
-    """MLflow server or store; null takes ``$MLFLOW_TRACKING_URI``, else ``mlruns/`` in the run directory."""
+    """Server or store of MLflow; null takes ``$MLFLOW_TRACKING_URI``, else ``mlruns/`` in the run directory."""
 
     def __post_init__(self) -> None:
         one_of("logger", self.name, ("none", *LOGGERS))
 
 
 def check_logger(name: str) -> None:
-    """Raise ``ValueError`` unless the package of ``logger=name`` is installed; nothing of it is imported."""
+    """Raise ``ValueError`` unless the package of ``logger=name`` is installed. The package is not imported."""
     if name not in LOGGERS:
         return
     found = importlib.util.find_spec(name)
-    if found is None or found.origin is None:  # without an origin it is a mere folder, such as W&B's own ./wandb
+    if found is None or found.origin is None:  # without an origin it is a plain folder, such as W&B's ./wandb
         raise ValueError(f"logger={name} needs a package that is not installed: pip install 'sharcs-pl[{name}]'")
