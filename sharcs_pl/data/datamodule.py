@@ -63,7 +63,7 @@ class SharcsDataModule(L.LightningDataModule):
 
     @property
     def world(self) -> int:
-        """Number of processes."""
+        """The number of processes."""
         return self.trainer.world_size if self.trainer else 1
 
     def plan(self) -> EpochPlan:

@@ -103,7 +103,7 @@ def check_written_out(model_type: str) -> None:
 
 
 def encoder_sizes(config: Mapping[str, Any]) -> EncoderSizes:
-    """Return the sizes in a parsed ``config.json``. Raise ``ValueError`` if it lacks one or has another architecture."""
+    """Return the sizes in a parsed ``config.json``. Raise ``ValueError`` if it lacks one or is unsupported."""
     model_type = config.get("model_type")
     check_architecture(model_type)
     keys = ARCHITECTURES[str(model_type)]

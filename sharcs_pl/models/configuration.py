@@ -74,9 +74,8 @@ class SharcsConfig(LadderConfig):
         super().__init__(**kwargs)
 
     def thresholds(self, point: str | None = None) -> tuple[float, ...] | None:
-        """Return the thresholds of an operating point, one router logit per rung except the top, or None for the
-        likeliest rung. `point`: its name, None for the one in use, "trained" for the rule of training. Raise
-        `ValueError` listing the known points."""
+        """Return one router logit per rung except the top for an operating point (None: the one in use, "trained": the
+        rule of training), or None for the likeliest rung. Raise `ValueError` listing the known points."""
         name = point or self.operating_point or TRAINED
         if name == TRAINED:
             return None if self.router_threshold is None else self._logits(self.router_threshold)

@@ -89,9 +89,8 @@ class Running:
 
 
 class ExitsForSequenceClassification(LadderModel):
-    """A stock encoder with a head after each layer of `config.exits`.
-
-    The head after the last layer is the stock head, so samples that stop at no earlier exit get the stock logits."""
+    """A stock encoder with a head after each layer of `config.exits`. The head after the last layer is the stock head,
+    so samples that stop at no earlier exit get the stock logits."""
 
     config: ExitsConfig
     ladder: ExitLadder  # pyright: ignore[reportIncompatibleVariableOverride]

@@ -101,8 +101,8 @@ def _copy_weights(source: nn.Module, model: PreTrainedModel, family: Family) -> 
 
 
 def _twin(tensor: Tensor) -> Tensor:
-    """Return a copy at a fixed offset from a cache line. The rounding of matrix-vector products on CPUs depends on the
-    offset, which is arbitrary for tensors mapped from a safetensors file."""
+    """Return a copy at the original's offset from a cache line. The rounding of matrix-vector products on CPUs depends
+    on the offset, which is arbitrary for tensors mapped from a safetensors file."""
     size = tensor.element_size()
     buffer = tensor.new_empty(tensor.numel() + _CACHE_LINE // size)
     start = (tensor.data_ptr() - buffer.data_ptr()) % _CACHE_LINE // size

@@ -44,9 +44,8 @@ def choose_rungs(router_logits: Tensor, thresholds: Tensor | None = None) -> Ten
     """Return the rung of each sample, [B] long, from `router_logits` [B, W].
 
     Without `thresholds` this is the likeliest rung. With thresholds ([W-1], in logits) it is the narrowest rung i at
-    which some rung up to i reaches thresholds[i], else the top, because a text that is easy enough for a narrow rung is
-    easy enough for a wider one. If bounds overlap, a sample belongs to several rungs, and the likeliest may not be the
-    cheapest.
+    which some rung up to i reaches thresholds[i], else the top, because a text that suits a narrow rung suits a wider
+    one. If bounds overlap, a sample belongs to several rungs, and the likeliest may not be the cheapest.
     """
     if thresholds is None:
         return router_logits.argmax(-1)

@@ -44,8 +44,7 @@ def sweep_router(router_logits: Tensor) -> list[SweptPoint]:
 
 
 def sweep_exits(rule: StopRule, logits: Tensor, certainty: Tensor | None, tolerance: float) -> list[SweptPoint]:
-    """Return the points of `logits` [S, W, C] at the values of `method.threshold` that change choices, and at a value
-    that no exit reaches."""
+    """Return the points of `logits` [S, W, C] at each decisive `method.threshold`, and at one that no exit reaches."""
     sure = rule.sureness(logits.float(), certainty, tolerance)
     never = -float("inf") if rule.at_most else float("inf")
     levels = sorted([*levels_of(sure[:, :-1]), never])
