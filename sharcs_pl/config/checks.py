@@ -31,7 +31,6 @@ def in_range(key: str, value: float, low: float, high: float = math.inf) -> None
 
 def check_text_files(prefix: str, config: Any) -> None:
     """Check and normalise ``quoting``, ``delimiter`` (to one character) and ``encoding`` (to Python's name of it).
-
     Raise ``ValueError`` naming the key of an unusable value."""
     if config.quoting is not None:
         one_of(f"{prefix}quoting", config.quoting, ("standard", "none"))

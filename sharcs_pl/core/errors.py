@@ -32,9 +32,8 @@ class KeyFault(ValueError):
 
 
 class Diverged(Exception):
-    """Training reached a loss, weights or predictions that are not finite.
-
-    The command reports it in one line and exits with code 1. A sweep names the failed job and continues."""
+    """Training reached a loss, weights or predictions that are not finite. The command reports it in one line and exits
+    with code 1. A sweep names the failed job and continues."""
 
 
 class Interrupted(BaseException):

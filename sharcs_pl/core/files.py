@@ -11,9 +11,8 @@ from pathlib import Path
 
 @contextmanager
 def atomic_file(path: Path, suffix: str = ".part") -> Iterator[Path]:
-    """Yield a temporary path, ``path`` with a suffix, to write a file to.
-
-    It is renamed to ``path`` when the block succeeds and removed when the block raises."""
+    """Yield a temporary path, ``path`` with a suffix, to write a file to. It is renamed to ``path`` when the block
+    succeeds and removed when the block raises."""
     part = path.with_name(path.name + suffix)
     try:
         yield part

@@ -22,9 +22,8 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write plain types as a JSON file, atomically.
-
-    Raise ``ValueError`` naming a number that JSON cannot hold, and write nothing."""
+    """Write plain types as a JSON file, atomically. Raise ``ValueError`` naming a number that JSON cannot hold, and
+    write nothing."""
     fault = not_finite(value)
     if fault is not None:
         raise ValueError(f"{path}: {fault} is not a finite number, which JSON cannot hold; nothing is written")

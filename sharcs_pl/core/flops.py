@@ -105,15 +105,13 @@ class CostModel:
     skim: int = 0
 
     def rung_macs(self, lengths: np.ndarray) -> np.ndarray:
-        """Return the MACs of a whole pass on every rung with the router and no token skipped, int64 [B, W].
-
-        `lengths`: tokens, int [B]."""
+        """Return the MACs of a whole pass on every rung with the router and no token skipped, int64 [B, W]. `lengths`:
+        tokens, int [B]."""
         return self.skimmed_macs(self._unskimmed(lengths))
 
     def skimmed_macs(self, tokens: np.ndarray) -> np.ndarray:
-        """Return the MACs of a whole pass on every rung with skipped tokens, int64 [B, W].
-
-        `tokens`: numbers of tokens at the input, in each trunk layer and in the tail, int [B, split_layer + 2]."""
+        """Return the MACs of a whole pass on every rung with skipped tokens, int64 [B, W]. `tokens`: numbers of tokens
+        at the input, in each trunk layer and in the tail, int [B, split_layer + 2]."""
         tails = [self.tail_macs(tokens[:, -1], rung) for rung in range(len(self.ladder))]
         return self._trunk(tokens)[:, None] + np.stack(tails, axis=1)
 
@@ -122,9 +120,8 @@ class CostModel:
         return stock_macs(self.shape, lengths)
 
     def tried_macs(self, lengths: np.ndarray) -> np.ndarray:
-        """Return the MACs of a cascade that ends on each rung, int64 [B, W].
-
-        A cascade runs one trunk, no router, and every tail up to the rung."""
+        """Return the MACs of a cascade that ends on each rung, int64 [B, W]. A cascade runs one trunk, no router, and
+        every tail up to the rung."""
         tails = np.stack([self.tail_macs(lengths, rung) for rung in range(len(self.ladder))], axis=1)
         return (self.trunk_macs(lengths) - self.router_macs())[:, None] + tails.cumsum(1)
 

@@ -23,9 +23,8 @@ class MethodFacts:
 
 @dataclass(frozen=True)
 class StopFacts:
-    """The range and default of a stop rule's threshold. The threshold of patience is a count.
-
-    Attributes: low; high; default; for_regression, True if the rule also works for a regression."""
+    """The range and default of a stop rule's threshold. The threshold of patience is a count. Attributes: low; high;
+    default; for_regression, True if the rule also works for a regression."""
 
     low: float
     high: float

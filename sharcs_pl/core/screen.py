@@ -11,9 +11,8 @@ from sharcs_pl.core.text import printable
 
 
 class Screen(Console):
-    """A rich console that prints every text literally, also in cells and titles of tables.
-
-    It interprets no markup and no ``:emoji:``, highlights nothing, and prints control characters escaped."""
+    """A rich console that prints every text literally, also in cells and titles of tables. It interprets no markup and
+    no ``:emoji:``, highlights nothing, and prints control characters escaped."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **options)

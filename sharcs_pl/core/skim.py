@@ -52,9 +52,8 @@ class SkimCost:
     has_router: bool = False
 
     def macs(self, lengths: np.ndarray, kept: np.ndarray) -> np.ndarray:
-        """Return the MACs of a pass, int64 [B]. `lengths`: input tokens [B]. `kept`: tokens in each layer [B, K].
-
-        Every layer's predictor (D -> units -> 1) reads the tokens of the layer below."""
+        """Return the MACs of a pass, int64 [B]. `lengths`: input tokens [B]. `kept`: tokens in each layer [B, K]. Every
+        layer's predictor (D -> units -> 1) reads the tokens of the layer below."""
         entering = np.concatenate([np.asarray(lengths)[:, None], kept[:, :-1]], axis=1).sum(1)
         predictors = predictor_macs(self.shape, entering, self.predictor_size)
         layers = sum(full_layer_macs(self.shape, column) for column in kept.T)

@@ -1,7 +1,7 @@
 """A list of the files that commands wrote into a folder, kept there to tell them from the user's own files.
 
-A name is listed before its file is written, so that the list is complete even if the command is killed. A file that is
-not in the list belongs to the user and is neither replaced nor removed.
+A name is listed before its file is written, so that the list is complete even if a command is killed. Unlisted files
+belong to the user and are neither replaced nor removed.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ LIST = ".sharcs.json"
 
 @dataclass(frozen=True)
 class Written:
-    """The names of the files that commands wrote into `folder`, relative to it.
-
-    `file`: the file that keeps the list. `known`: further names from another source than the list."""
+    """The names of the files that commands wrote into `folder`, relative to it. `file`: the file that keeps the list.
+    `known`: further names from another source than the list."""
 
     folder: Path
     file: Path

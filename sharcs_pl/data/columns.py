@@ -1,4 +1,4 @@
-"""What is read of a file: which columns, and how its cells are told apart; and what is said of columns that lack."""
+"""Requests for columns of a file, and errors for missing columns."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Row = tuple[str, tuple[Any, ...]]
 
 @dataclass(frozen=True)
 class Request:
-    """What to read of a file: `columns` in this order, then `optional` where the file has it.
+    """A request for the `columns` of a file in this order, followed by the column `optional` if the file has it.
 
-    `quoting`: of CSV and TSV files, `standard` or `none`. `delimiter`: the character between their cells, None finds it
-    in the header; `usual_delimiter`: one more that may be found there. `encoding`: of text files without a byte-order
-    mark, None for UTF-8. `prefix`: of the keys that say so, as messages name them.
+    `quoting`: `standard` or `none`, for CSV and TSV files. `delimiter`: the character between their cells, None to find
+    it in the header. `usual_delimiter`: another candidate for the header. `encoding`: the encoding of text files
+    without a byte-order mark, None for UTF-8. `prefix`: the prefix of the keys of these options in messages.
     """
 
     columns: tuple[str, ...]
@@ -32,19 +32,19 @@ class Request:
     prefix: str = "task."
 
     def present(self, names: Container[str]) -> tuple[str, ...]:
-        """The columns to read of a file with these names."""
+        """Return the columns to read from a file with these column names."""
         if self.optional is None or self.optional not in names:
             return self.columns
         return (*self.columns, self.optional)
 
     def key(self, name: str) -> str:
-        """How a key is called on the command line that asks."""
+        """Return the full name of a key on the command line."""
         return f"{self.prefix}{name}"
 
 
 def check_columns(where: str, names: Sequence[str], wanted: Iterable[str], hint: str = "") -> None:
-    """`ValueError` unless every name is there once, with the names that are there and the closest one; `hint` is added
-    where one is missing."""
+    """Raise `ValueError` unless the names are unique and hold all wanted ones. The message lists the names and the
+    closest one, and ends with `hint` if one is missing."""
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise ValueError(f"{where}: more than one column is called {shown(twice[0])}")
@@ -54,7 +54,7 @@ def check_columns(where: str, names: Sequence[str], wanted: Iterable[str], hint:
 
 
 def columns_fault(names: Sequence[str], wanted: Iterable[str]) -> str | None:
-    """The first name that is not there, the closest one and those that are; None where all are there."""
+    """Return a message with the first missing name, the closest one and all names, or None if none is missing."""
     for column in wanted:
         if column not in names:
             return f"no column {shown(column)}{_closest(column, names)} among {listed(names)}"

@@ -1,6 +1,6 @@
-"""The bytes of a file as its readers take them: unpacked where it is compressed, UTF-8 whatever it was before.
+"""Streams of the bytes of a file, decompressed and converted to UTF-8.
 
-Everything is a stream: no more than a few buffers of a file are in memory.
+No more than a few buffers of a file are in memory.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ from sharcs_pl.core.errors import DataWarning
 
 UTF8 = "utf-8"
 _BUFFER = 1 << 16  # bytes
-_MARKS = {  # the longer ones first: that of UTF-32 begins with that of UTF-16
+_MARKS = {  # the longer ones first, because the mark of UTF-32 begins with the mark of UTF-16
     codecs.BOM_UTF32_LE: "utf-32-le",
     codecs.BOM_UTF32_BE: "utf-32-be",
     codecs.BOM_UTF16_LE: "utf-16-le",
     codecs.BOM_UTF16_BE: "utf-16-be",
     codecs.BOM_UTF8: UTF8,
 }
-_UNORDERED = ("utf-16", "utf-32")  # names that say nothing of the order of bytes
+_UNORDERED = ("utf-16", "utf-32")  # names without a byte order
 _UNPACK_ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError)
 _LONGEST_SHOWN = 12  # bytes before and after the first that is not UTF-8
 _BETWEEN_WORDS = re.compile(rb'[\s,;|"]')
 
-# Where something does not decode, what no UTF-8 can hold is put: readers find it there.
+# Undecodable bytes are replaced by a lone surrogate, which UTF-8 cannot hold, so that readers find them.
 codecs.register_error("sharcs_undecoded", lambda error: ("\udcff", getattr(error, "end")))  # noqa: B009
 
 
 class Damaged(Exception):
-    """A compressed file breaks off or is none."""
+    """A compressed file is truncated or not in its format."""
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A file being read: unpacked, and UTF-8 but for what does not decode. `encoding`: what it was in."""
+    """An open file, decompressed and in UTF-8 except for undecodable bytes. `encoding`: its original encoding."""
 
     file: io.BufferedReader
     name: str
@@ -54,16 +54,16 @@ class Opened:
 
 
 def format_of(path: Path) -> tuple[str, str | None]:
-    """The ending that tells the format, and the one of a compressed file: `.csv` and `.gz` of `a.csv.gz`."""
+    """Return the suffixes of the format and of the compression (or None), `.csv` and `.gz` for `a.csv.gz`."""
     suffix = path.suffix.lower()
     return (Path(path.stem).suffix.lower(), suffix) if suffix in UNPACKERS else (suffix, None)
 
 
 @contextmanager
 def opened(path: Path, encoding: str | None, key: str) -> Iterator[Opened]:
-    """A text file to read; `encoding` where none is told by a byte-order mark, named by `key`: None for UTF-8.
+    """Open a text file. `encoding`, given by the key `key`, applies without a byte-order mark; None is UTF-8.
 
-    Reading it may raise `Damaged`.
+    Reading the file may raise `Damaged`.
     """
     with path.open("rb") as file:
         packed = format_of(path)[1]
@@ -73,15 +73,15 @@ def opened(path: Path, encoding: str | None, key: str) -> Iterator[Opened]:
 
 @contextmanager
 def standard_input(encoding: str | None, key: str) -> Iterator[Opened]:
-    """The same of stdin, under a reader of its own: Python cannot end while a thread waits for that of `sys`."""
+    """Open stdin with a new reader, since Python cannot exit while a thread waits for the one of `sys`."""
     yield decoded(os.fdopen(0, "rb", closefd=False), "stdin", encoding, key)
 
 
 def decoded(file: io.BufferedReader, name: str, encoding: str | None, key: str) -> Opened:
-    """The file as UTF-8: by its byte-order mark, else from the given encoding. A mark of UTF-8 stays."""
+    """Convert a file to UTF-8 from the encoding of its byte-order mark, else from `encoding`. A UTF-8 mark stays."""
     start = file.peek(4)
     marked, _ = mark_of(start)
-    if start[:1] in (b"\xff", b"\xfe", b"\0"):  # no UTF-8; a pipe may not have given all of a mark yet
+    if start[:1] in (b"\xff", b"\xfe", b"\0"):  # not UTF-8; a pipe may have sent only a part of the mark
         head = file.read(4)
         marked, length = mark_of(head)
         file = _buffered(_Ahead(head[length:], file))
@@ -96,13 +96,13 @@ def decoded(file: io.BufferedReader, name: str, encoding: str | None, key: str) 
 
 
 def mark_of(head: bytes) -> tuple[str | None, int]:
-    """The encoding that the byte-order mark of a file tells, and the mark's length; (None, 0) where there is none."""
+    """Return the encoding and the length of the byte-order mark of a file, (None, 0) without a mark."""
     mark = next((mark for mark in _MARKS if head.startswith(mark)), b"")
     return _MARKS.get(mark), len(mark)
 
 
 def _warn_of_utf8(file: io.BufferedReader, name: str, given: str) -> None:
-    """A text with more than ASCII that is UTF-8 is hardly ever in another encoding."""
+    """Warn if a file is valid UTF-8 beyond ASCII, since it is then hardly ever in another encoding."""
     start = file.peek(1)
     start = start[: start.rfind(b"\n") + 1]
     try:
@@ -114,9 +114,9 @@ def _warn_of_utf8(file: io.BufferedReader, name: str, given: str) -> None:
 
 
 def reading(line: str, at: int, byte: int, key: str) -> str:
-    """What to say of a line that is not UTF-8 from a character on: the likeliest encoding, and how it would read.
+    """Return a hint for a line that is not UTF-8 from the character `at` on: the likeliest encoding and its reading.
 
-    `byte`: where the line starts in the file.
+    `byte`: position of the start of the line in the file.
     """
     raw = line.encode(UTF8, "surrogateescape")
     zero = raw.find(b"\0")
@@ -133,7 +133,7 @@ def reading(line: str, at: int, byte: int, key: str) -> str:
 
 
 class _Raw(io.RawIOBase):
-    """A stream made from `_next`, which gives some bytes, none at the end."""
+    """A stream made from `_next`, which returns some bytes, and none at the end."""
 
     def __init__(self) -> None:
         self._left = b""
@@ -153,7 +153,7 @@ class _Raw(io.RawIOBase):
 
 
 class _Ahead(_Raw):
-    """A stream of which the beginning was taken already."""
+    """A stream with bytes put back in front of it."""
 
     def __init__(self, head: bytes, file: io.BufferedReader) -> None:
         super().__init__()
@@ -166,7 +166,7 @@ class _Ahead(_Raw):
 
 
 class _Unpacked(_Raw):
-    """A compressed stream; `Damaged` where it is not whole."""
+    """A decompressed stream, which raises `Damaged` if the file is not whole."""
 
     def __init__(self, file: BinaryIO, suffix: str) -> None:
         super().__init__()
@@ -184,7 +184,7 @@ class _Unpacked(_Raw):
 
 
 class _Transcoded(_Raw):
-    """Text in another encoding as UTF-8."""
+    """A stream that converts text in another encoding to UTF-8."""
 
     def __init__(self, file: io.BufferedReader, encoding: str) -> None:
         super().__init__()
@@ -200,7 +200,7 @@ class _Transcoded(_Raw):
 
 
 def _buffered(raw: _Raw) -> io.BufferedReader:
-    reader: Any = io.BufferedReader(raw, _BUFFER)  # its stubs tell readers of different streams apart
+    reader: Any = io.BufferedReader(raw, _BUFFER)  # the type stubs distinguish readers of different streams
     return reader
 
 
@@ -216,4 +216,4 @@ UNPACKERS: dict[str, Callable[[BinaryIO], Any]] = {
     ".xz": lzma.LZMAFile,
     ".zst": _unpack_zstd,
 }
-"""By ending: the stream that unpacks a file."""
+"""The decompressing stream for each suffix."""

@@ -23,12 +23,12 @@ class SharcsDataModule(L.LightningDataModule):
 
     Args:
         train: tokenised training split.
-        validation: tokenised validation splits by name, the one that counts first.
-        plan: how an epoch is cut into steps.
-        bounds: one ``(lo, hi)`` of the hardness score per rung; None trains every sample on the top rung for good.
-        window: epochs whose scores decide.
-        warmup_epochs: epochs on the top rung before anything is routed; never fewer than ``window``.
-        seed: of the plan.
+        validation: tokenised validation splits by name, the main one first.
+        plan: the settings that divide an epoch into steps.
+        bounds: one ``(lo, hi)`` of the hardness score per rung; None always trains every sample on the top rung.
+        window: number of last epochs whose scores decide the memberships.
+        warmup_epochs: epochs on the top rung before routing starts; never fewer than ``window``.
+        seed: seed of the plan.
         eval_batch_size: samples per validation batch.
         steps_per_epoch: least number of steps of each epoch, to match another run (one rung only).
     """
@@ -58,16 +58,16 @@ class SharcsDataModule(L.LightningDataModule):
 
     @property
     def rank(self) -> int:
-        """This process among all."""
+        """The rank of this process."""
         return self.trainer.global_rank if self.trainer else 0
 
     @property
     def world(self) -> int:
-        """Number of processes."""
+        """The number of processes."""
         return self.trainer.world_size if self.trainer else 1
 
     def plan(self) -> EpochPlan:
-        """The plan of the epoch being recorded; pure, so that asking twice gives the same plan."""
+        """Return the plan of the epoch being recorded. Repeated calls return the same plan."""
         epoch = self.history.num_epochs
         bounds = None if epoch < self.warmup_epochs else self.bounds
         memberships = None if bounds is None else self.history.memberships(bounds)
@@ -84,16 +84,16 @@ class SharcsDataModule(L.LightningDataModule):
         ]
 
     def record(self, uids: Tensor, scores: Tensor, rungs: Tensor, step: int) -> None:
-        """Keep the scores [B] of a step just trained, by uid; a repeated sample keeps its first."""
+        """Record the scores [B] of a training step by uid. A repeated sample keeps its first score."""
         self.history.record(uids, scores, rungs, step)
 
     def merge_ranks(self) -> None:
-        """Bring the scores that every process recorded in this epoch together, on every process (a collective)."""
+        """Merge the scores of this epoch from all processes on every process. This is a collective."""
         if self.world > 1:
             self.history.merge(all_ranks(self.history.recorded()))
 
     def close_epoch(self) -> dict[str, np.ndarray]:
-        """End the epoch being recorded; its (uid, score, rung) columns are returned. A collective."""
+        """End the epoch being recorded and return its (uid, score, rung) columns. This is a collective."""
         self.merge_ranks()
         table = self.history.epoch_table()
         self.history.close_epoch()

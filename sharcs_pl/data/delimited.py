@@ -13,14 +13,14 @@ from sharcs_pl.data.lines import Fault, TextLines
 from sharcs_pl.data.shown import listed, shown
 
 Record = tuple[int, list[str]]
-"""The number of the line where it starts, and its cells."""
+"""The number of the first line of a row, and its cells."""
 
 _QUOTED = re.compile(r'"(?:[^"]++|"")*+"')
 _QUOTE_ADVICE = "double a quote inside a quoted cell, or set {}=none where quotes are plain characters"
 
 
 def read_delimited(source: Opened, request: Request, usual: str) -> Iterator[Row | Fault]:
-    """The rows of a file whose cells are separated as the key or the header says, mostly by the `usual` character."""
+    """Yield the rows of a file. The key or the header tells the delimiter, which is mostly the `usual` character."""
     quoted = request.quoting == "standard"
     lines = TextLines(source, request.key("encoding"), returns=quoted)
     found = find_delimiter(lines, usual, request)
@@ -52,8 +52,8 @@ def read_delimited(source: Opened, request: Request, usual: str) -> Iterator[Row
 
 
 def quoted_records(lines: TextLines, delimiter: str, advice: str) -> Iterator[Record | Fault]:
-    """With CSV's quotes. A stray quote costs the row of its line; one that runs over several lines ends the file, since
-    nobody can say where the next row starts. `advice` is added to what is said of either."""
+    """Yield records with CSV quotes. A stray quote is a fault of its row. A stray quote over several lines ends the
+    file, because the start of the next row is unknown. `advice` ends both messages."""
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:
         start = lines.number + 1
@@ -75,7 +75,7 @@ def quoted_records(lines: TextLines, delimiter: str, advice: str) -> Iterator[Re
 
 
 def plain_records(lines: TextLines, delimiter: str) -> Iterator[Record | Fault]:
-    """A line is a row, a quote a character."""
+    """Yield records without quoting, where each line is a row and a quote is a plain character."""
     for line in lines:
         fault, cells = lines.fault, line.removesuffix("\n").removesuffix("\r")
         if fault or cells:
@@ -84,7 +84,7 @@ def plain_records(lines: TextLines, delimiter: str) -> Iterator[Record | Fault]:
 
 
 def cells_hint(cells: list[str]) -> str:
-    """Why a row may have another number of cells than the header."""
+    """Return a possible reason for a row with another number of cells than the header."""
     if any("\n" in cell for cell in cells):
         return "; a quoted cell spans several lines here"
     return "; quotes count only around a whole cell" if any('"' in cell for cell in cells) else ""
@@ -96,9 +96,9 @@ def _next_record(reader: Iterator[list[str]]) -> list[str] | None:
 
 
 def _quote_fault(lines: TextLines, start: int, delimiter: str, advice: str) -> Fault:
-    """Which quote of the row that starts in a line breaks it: csv itself names the end of the file, or nothing."""
+    """Return the fault of the quote that breaks the row starting in a line, which csv itself does not locate."""
     text = "".join(lines.taken)
-    at = 0  # where a cell starts
+    at = 0  # start of a cell
     while True:
         cell = _QUOTED.match(text, at)
         if text[at] == '"' and (cell is None or text[cell.end()] != delimiter):

@@ -1,4 +1,4 @@
-"""Rows of the first sheet of an Excel file, as Excel itself would write them to a CSV file."""
+"""Rows of the first sheet of an Excel file, in the form in which Excel writes them to a CSV file."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from sharcs_pl.data.lines import Fault
 from sharcs_pl.data.shown import listed, shown
 
 _BATCH = 256  # rows
-_OLD_OR_LOCKED = b"\xd0\xcf\x11\xe0"  # how .xls files and those with a password begin
+_OLD_OR_LOCKED = b"\xd0\xcf\x11\xe0"  # first bytes of .xls files and of files with a password
 
 
 def check_excel(given: str) -> None:
-    """`ValueError` unless the package that reads these files is installed."""
+    """Raise `ValueError` unless the package that reads Excel files is installed."""
     if find_spec("openpyxl") is None:
         raise ValueError(
             f"{given}: reading .xlsx takes a package that is not installed: pip install 'sharcs-pl[excel]'; or save "
@@ -28,7 +28,7 @@ def check_excel(given: str) -> None:
 
 
 def read_excel(source: Opened, request: Request) -> Iterator[Row | Fault]:
-    """All cells are text: a whole number has no decimals, an empty cell is an empty text, a date is written as ISO."""
+    """Yield the rows with all cells as text. Whole numbers have no decimals, empty cells are "", dates are ISO."""
     header: list[str] = []
     columns: tuple[str, ...] = ()
     for row, found in enumerate(_cells(source), 1):
@@ -52,14 +52,14 @@ def read_excel(source: Opened, request: Request) -> Iterator[Row | Fault]:
 
 
 def _cells(source: Opened) -> Iterator[tuple[Any, ...] | Fault]:
-    """The rows of the first sheet, the empty ones among them."""
+    """Yield the rows of the first sheet, with empty ones."""
     if source.file.peek(4)[:4] == _OLD_OR_LOCKED:
         what = "has a password, or is an old .xls file"
         yield Fault(source.name, f"{what}; save it as .xlsx without a password, or as CSV", ends=True)
         return
     rows: Iterator[tuple[Any, ...]] | None = None
     while True:
-        # What a damaged file makes of the parser is not one kind of error. Its warnings are about looks and formulas.
+        # A damaged file may raise any kind of error in the parser. Its warnings concern only styles and formulas.
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -78,12 +78,12 @@ def _opened(source: Opened) -> Iterator[tuple[Any, ...]]:
     from openpyxl import load_workbook
 
     sheet: Any = load_workbook(source.file, read_only=True, data_only=True).worksheets[0]
-    sheet.reset_dimensions()  # what a file says of its size is often wrong
+    sheet.reset_dimensions()  # the size that a file declares is often wrong
     return sheet.iter_rows(values_only=True)
 
 
 def _text(value: Any) -> str:
-    """A cell as Excel shows it in no particular format."""
+    """Return a cell as text in Excel's general format."""
     if value is None:
         return ""
     if isinstance(value, bool):

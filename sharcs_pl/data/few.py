@@ -1,4 +1,4 @@
-"""What a split of few rows cannot teach or tell, in one line."""
+"""A note on splits with too few rows to learn from or to evaluate on."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _FEW = 10  # rows of train and dev together
 
 
 def few_rows_note(train: Examples, dev: Examples, spec: TaskSpec, share: float | None = None) -> str | None:
-    """Which classes have no row to learn from or to be evaluated on, or one alone; None where there are enough.
+    """Return a note on classes with no row or a single one to train or evaluate on, or None if there are enough.
 
-    `share`: of the rows that were asked for as dev, where it was split off train.
+    `share`: the requested share of the rows for dev, if dev was split off train.
     """
     parts = []
     if len(train) + len(dev) < _FEW:

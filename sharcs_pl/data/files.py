@@ -1,6 +1,6 @@
-"""Rows of CSV, TSV, JSON, parquet and Excel files, each with the place it stands at.
+"""Rows of CSV, TSV, JSON, parquet and Excel files, each with its place in the file.
 
-Every fault of a file is a `ValueError` of one line that names the file and, where there is one, the line.
+Every fault of a file is a `ValueError` of one line that names the file and, if known, the line.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ Reader = Callable[[Opened, Request], Iterator[Row | Fault]]
 
 ALL_TEXT = (".csv", ".tsv", ".xlsx")  # formats whose cells are text
 QUOTINGS = ("standard", "none")
-_BINARY = (".parquet", ".xlsx")  # packed by themselves, read from any place
+_BINARY = (".parquet", ".xlsx")  # compressed inside, and read with random access
 _SPREADSHEETS = (".xls", ".xlsb", ".xlsm", ".ods", ".numbers")
 _ARCHIVES = (".zip", ".7z", ".rar", ".tar", ".tgz")
 
 
 def check_file(key: str, value: str, suffixes: Iterable[str] | None = None) -> Path:
-    """The path that a key names; `ValueError` with the key when no file of a known format (one of the `suffixes`, else
-    of the formats with columns) is there."""
+    """Return the path that a key names. Raise `ValueError` with the key unless it is a file with one of the `suffixes`
+    (None: all formats with columns)."""
     path = Path(value).expanduser()
     given = f"{key}={value if len(value) <= 120 else '…' + value[-119:]}"
     _check_suffix(given, path, tuple(suffixes or READERS))
@@ -64,10 +64,10 @@ def _check_suffix(given: str, path: Path, known: Sequence[str]) -> None:
 
 
 def read_rows(path: Path, request: Request) -> Iterator[Row]:
-    """The place ('tickets.csv, line 12') and the values of each row, texts unchanged.
+    """Yield the place ('tickets.csv, line 12') and the values of each row, with texts unchanged.
 
-    A row has one value less where the file lacks the optional column. Values of CSV, TSV and Excel are text; those of
-    JSON and parquet are what was stored, and may be None.
+    Rows have one value less if the file lacks the optional column. Values of CSV, TSV and Excel are text. Values of
+    JSON and parquet have their stored type and may be None. Raise `ValueError` for the first fault.
     """
     for found in read_found(path, request):
         if isinstance(found, Fault):
@@ -76,7 +76,7 @@ def read_rows(path: Path, request: Request) -> Iterator[Row]:
 
 
 def read_found(path: Path, request: Request) -> Iterator[Row | Fault]:
-    """The same, with a `Fault` in the place of every row that cannot be read. Raises `ValueError` for a file without
+    """Yield the rows of a file, with a `Fault` for every row that cannot be read. Raise `ValueError` for a file without
     rows or without the columns."""
     empty = True
     for found in rows_in(source_of(path, request), path.name, READERS[format_of(path)[0]], request):
@@ -87,7 +87,7 @@ def read_found(path: Path, request: Request) -> Iterator[Row | Fault]:
 
 
 def rows_in(source: AbstractContextManager[Opened], name: str, read: Reader, request: Request) -> Iterator[Row | Fault]:
-    """What a reader finds in a source; a compressed one that breaks off ends in a `Fault`."""
+    """Yield the rows that a reader finds in a source. A truncated compressed source ends with a `Fault`."""
     try:
         with source as file:
             yield from read(file, request)
@@ -97,7 +97,7 @@ def rows_in(source: AbstractContextManager[Opened], name: str, read: Reader, req
 
 @contextmanager
 def source_of(path: Path, request: Request) -> Iterator[Opened]:
-    """A file as its reader takes it."""
+    """Open a file for its reader, binary formats without decoding."""
     if format_of(path)[0] in _BINARY:
         with path.open("rb") as file:
             yield Opened(file, path.name)
@@ -107,7 +107,7 @@ def source_of(path: Path, request: Request) -> Iterator[Opened]:
 
 
 def text_fault(texts: Sequence[Any], columns: Sequence[str], allow_empty: bool = False) -> str | None:
-    """Why the values of some text columns are no texts for a model; None where they are."""
+    """Return a message if a value of the text columns is null, not a text or empty, else None."""
     for column, text in zip(columns, texts, strict=True):
         if not isinstance(text, str):
             return f"{shown(column)} is {'null' if text is None else f'{shown(text)}, not a text'}"
@@ -124,4 +124,4 @@ READERS: dict[str, Reader] = {
     ".parquet": read_parquet,
     ".xlsx": read_excel,
 }
-"""By suffix: the rows of a file, and the faults among them. Faults of a header are raised."""
+"""The reader for each suffix, which yields rows and faults. Faults of a header are raised."""

@@ -1,4 +1,4 @@
-"""Which character separates the cells of a CSV or TSV file: told by a key, by Excel's first line, or by the header."""
+"""The delimiter of a CSV or TSV file, from a key, Excel's first line, or the header."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from sharcs_pl.data.lines import TextLines
 from sharcs_pl.data.shown import listed
 
 _EXCELS_LINE = re.compile(r'"?sep=([^\r\n])"?[\r\n]*', re.IGNORECASE)
-_LARGEST_CELL = 2**31 - 1  # what a C long holds everywhere
+_LARGEST_CELL = 2**31 - 1  # the largest C long on every platform
 
 
 @dataclass(frozen=True)
 class Separated:
-    """What separates cells, and what to say of it where a column is missing."""
+    """The delimiter of a file, and a hint about it for a message about a missing column."""
 
     delimiter: str
     hint: str
 
 
 def find_delimiter(lines: TextLines, usual: str, request: Request) -> Separated:
-    """The delimiter of a file whose ending stands for the `usual` one; passes over Excel's line `sep=;`.
+    """Find the delimiter of a file, by default the `usual` one of its suffix. Skip Excel's line `sep=;`.
 
-    Another than the usual one is found where the header has all columns when it is split at that, and at no other.
+    Another delimiter is chosen if only this one splits the header into all requested columns.
     """
     told = _told(lines)
     head = lines.head(quotes=request.quoting == "standard")
@@ -45,7 +45,7 @@ def find_delimiter(lines: TextLines, usual: str, request: Request) -> Separated:
 
 @contextmanager
 def cells_of_any_size() -> Iterator[None]:
-    """Raise csv's limit of a cell, which belongs to the whole process, for as long as something is read."""
+    """Raise csv's limit on the size of a cell, which is global to the process, within a block."""
     limit = csv.field_size_limit(_LARGEST_CELL)
     try:
         yield
@@ -54,7 +54,7 @@ def cells_of_any_size() -> Iterator[None]:
 
 
 def _told(lines: TextLines) -> str | None:
-    """What the first line says where Excel wrote it; it is then taken."""
+    """Return the delimiter of Excel's first line and skip the line, or return None without one."""
     head = lines.head(quotes=False)
     found = _EXCELS_LINE.fullmatch(head[0]) if len(head) == 1 else None
     if found is None:
@@ -65,7 +65,7 @@ def _told(lines: TextLines) -> str | None:
 
 
 def _split(head: Sequence[str], delimiter: str, quoting: str) -> list[str]:
-    """The cells of the header; none where it cannot be read."""
+    """Return the cells of the header, an empty list if it cannot be read."""
     if quoting == "none":
         return head[-1].strip("\r\n").split(delimiter) if head else []
     with cells_of_any_size():

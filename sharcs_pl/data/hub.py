@@ -1,6 +1,6 @@
 """Datasets of the Hugging Face hub, of its cache, or of a local dataset folder.
 
-Without a network the cache answers, or an error does at once, not after a minute of retries.
+Without a network a dataset comes from the cache or raises an error at once, not after a minute of retries.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ REPOSITORY = "nyu-mll/glue"
 
 
 def load_hub(config: str | None, split: str, repository: str | None = None) -> Dataset:
-    """One split of a repository or of a local dataset folder; of GLUE where none is named.
+    """Load a split of a repository or of a local dataset folder, by default of GLUE.
 
-    Raises `ValueError` with the key of a local alternative when neither the hub nor its cache can give it.
+    Raise `ValueError` with the key of a local alternative if neither the hub nor its cache has it.
     """
     import datasets
 
@@ -51,7 +51,7 @@ def _describe(repository: str | None, config: str | None, split: str, reason: Ex
 
 @contextmanager
 def _offline(wanted: bool) -> Iterator[None]:
-    """Have `datasets` look into its cache only: it would take more than 20 s to notice that there is no network."""
+    """Make `datasets` use only its cache, because it takes more than 20 s to notice a missing network."""
     from datasets import config
 
     before = config.HF_HUB_OFFLINE
@@ -63,11 +63,11 @@ def _offline(wanted: bool) -> Iterator[None]:
 
 
 def _unreachable(repository: str) -> ConnectionError | None:
-    """What keeps the hub from answering."""
+    """Return an error with the reason if the hub does not answer, else None."""
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
         why = why_unreachable(repository, "dataset")
     except HfHubHTTPError:
-        return None  # the hub answers, if only to complain: let it say so itself
+        return None  # the hub answers with an error, which loading then raises
     return None if why is None else ConnectionError(why)

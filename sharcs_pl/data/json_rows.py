@@ -1,4 +1,4 @@
-"""Rows of JSON files: an object per line, or a list of objects."""
+"""Rows of JSON files, which hold an object per line or a list of objects."""
 
 from __future__ import annotations
 
@@ -19,19 +19,18 @@ Record = tuple[str, dict[str, Any]]
 
 _EXPECTED = 'a .json file holds a list of objects, [{"text": …}, …], or an object per line'
 _BUFFER = 1 << 16  # bytes
-_NEAR_THE_END = 16  # characters: as many as a literal or an escape that was cut may be long
+_NEAR_THE_END = 16  # characters, the greatest length of a truncated literal or escape
 _SPACE = re.compile(r"[ \t\r\n]*")
 _DECODER = json.JSONDecoder()
 
 
 def read_jsonl(source: Opened, request: Request) -> Iterator[Row | Fault]:
-    """The rows of a file with an object per line."""
+    """Yield the rows of a file with an object per line."""
     return _rows(_lines(source, request), request)
 
 
 def read_json(source: Opened, request: Request) -> Iterator[Row | Fault]:
-    """The rows of a file with a list of objects, or with an object per line. `ValueError` where it holds another thing
-    altogether."""
+    """Yield the rows of a file with a list of objects or an object per line. Raise `ValueError` for another layout."""
     start = source.file.peek(1).removeprefix(codecs.BOM_UTF8).lstrip()
     found = _items(source, request) if start[:1] == b"[" else _objects(source, request)
     return _rows(found, request)
@@ -63,7 +62,7 @@ def _row(place: str, record: dict[str, Any], columns: Sequence[str], optional: s
 
 
 def _half_pair(value: Any) -> str | None:
-    """JSON can spell half of a surrogate pair, which no UTF-8 file and no tokenizer takes."""
+    """Return half of a surrogate pair in a value, or None. JSON can spell it, but UTF-8 and tokenizers refuse it."""
     if not isinstance(value, str | list | dict):
         return None
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
@@ -104,8 +103,8 @@ def _object(place: str, record: Any) -> Record | Fault:
 
 
 def _objects(source: Opened, request: Request) -> Iterator[Record | Fault]:
-    """Of a `.json` file that is no list. An object that is cut by its line, or that holds the rows or the columns,
-    tells another layout."""
+    """Yield the objects of a `.json` file that is not a list. Raise `ValueError` for another layout: a first object
+    that spans several lines or holds all rows or columns."""
     found = _lines(source, request)
     first = next(found, None)
     if first is None:
@@ -120,7 +119,7 @@ def _objects(source: Opened, request: Request) -> Iterator[Record | Fault]:
 
 
 def _items(source: Opened, request: Request) -> Iterator[Record | Fault]:
-    """The objects of a list, one in memory at a time."""
+    """Yield the objects of a list with one in memory at a time."""
     text, number, end = _Text(source), 0, ""
     text.skip("[")
     while end != "]":
@@ -156,7 +155,7 @@ def _undecoded(source: Opened, raw: str, at: int, request: Request) -> str:
 
 
 class _Text:
-    """The characters of a file, a window of them at a time."""
+    """A parser for the characters of a file, with a window of them in memory."""
 
     def __init__(self, source: Opened) -> None:
         self._file = source.file
@@ -166,7 +165,7 @@ class _Text:
         self._lines = 0  # before the window
 
     def next(self) -> str:
-        """The next character that is no white space, which is not taken; none at the end."""
+        """Return the next character that is not white space without consuming it, "" at the end."""
         while True:
             space = _SPACE.match(self._text, self._at)
             assert space is not None
@@ -177,13 +176,13 @@ class _Text:
                 return ""
 
     def skip(self, character: str) -> None:
-        """Take the next character, which is known."""
+        """Consume the next character, which is known."""
         while self.next() != character:  # a byte-order mark before it
             self._at += 1
         self._at += 1
 
     def value(self) -> tuple[Any, str]:
-        """The next value, and as it is written; `JSONDecodeError` where there is none."""
+        """Return the next value and its source text. Raise `JSONDecodeError` if there is none."""
         self.next()
         self._forget()
         while True:
@@ -200,7 +199,7 @@ class _Text:
             return value, raw
 
     def line(self, error: json.JSONDecodeError) -> int:
-        """Of the file, where a value is wrong."""
+        """Return the line of the file in which an error occurred."""
         return self._lines + error.lineno
 
     def _forget(self) -> None:
@@ -209,7 +208,7 @@ class _Text:
             self._text, self._at = self._text[self._at :], 0
 
     def _more(self) -> bool:
-        """Read on, twice as far each time that a value is still not whole; false at the end."""
+        """Extend the window, which doubles for a value that is not yet whole. Return False at the end."""
         chunk = self._file.read(max(_BUFFER, len(self._text) - self._at))
         self._text += self._decoder.decode(chunk, not chunk)
         return bool(chunk)

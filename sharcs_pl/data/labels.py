@@ -1,4 +1,4 @@
-"""From labels as text to class ids or scores, and what kind of task they make."""
+"""The conversion of labels from text to class ids or scores, and the kind of task that they make."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from sharcs_pl.data.spec import METRICS_BY_KIND, NUM_DEFAULT_METRICS, UNKNOWN_LA
 
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _INTEGER = re.compile(r"[+-]?[0-9]+")
-_WHOLE = re.compile(r"[+-]?(0|[1-9][0-9]*)(\.[0-9]*)?([eE][+-]?[0-9]{1,2})?")  # 007 is a name and no number
-_WHOLE_DIGITS = 18  # of the largest whole number that is known in any spelling
-_FEW_VALUES = 20  # whole numbers in decimal spelling that are as few may be classes
+_WHOLE = re.compile(r"[+-]?(0|[1-9][0-9]*)(\.[0-9]*)?([eE][+-]?[0-9]{1,2})?")  # 007 is a name, not a number
+_WHOLE_DIGITS = 18  # of the largest whole number that is recognised in every spelling
+_FEW_VALUES = 20  # so few whole numbers in decimal spelling may be classes
 _MOSTLY = 0.9  # this share of numbers makes the rest look like mistakes
 _MANY_CLASSES = 100
 _NAMED = 6  # classes named in a note
@@ -31,7 +31,7 @@ _LARGEST_SCORE = float(np.finfo(np.float32).max)
 
 @dataclass(frozen=True)
 class Target:
-    """What is predicted: `labels` (a class per id), or a score in `label_range`; `strict`: no score may lie outside."""
+    """The target of a task, `labels` (a class per id) or a score in `label_range`; `strict` refuses scores outside."""
 
     labels: tuple[str, ...] | None
     label_range: tuple[float, float] | None = None
@@ -39,10 +39,10 @@ class Target:
 
 
 def find_target(train: RawSplit, column: str) -> Target:
-    """Classes, or a score where the labels are decimal numbers; a `ValueError` where they are hardly either.
+    """Find the target, a score for decimal labels and classes otherwise. Raise `ValueError` if neither is plausible.
 
-    Whole numbers that a program wrote as decimals (`1.0`) are classes where they are few and return, with a
-    `DataWarning` that says how to make them a score.
+    Whole numbers written as decimals (`1.0`) are classes if they are few and repeated. A `DataWarning` then tells how
+    to make them a score.
     """
     assert train.labels is not None
     counts = Counter(train.labels)
@@ -62,7 +62,7 @@ def find_target(train: RawSplit, column: str) -> Target:
 
 
 def whole_number(label: str) -> int | None:
-    """The whole number that a label spells, as `1`, `1.0`, `1.` or `1e0`; None where it spells none, or with a leading
+    """Return the whole number that a label spells (`1`, `1.0`, `1.`, `1e0`), or None if there is none, or a leading
     zero."""
     if not _WHOLE.fullmatch(label):
         return None
@@ -71,7 +71,7 @@ def whole_number(label: str) -> int | None:
 
 
 def same_label(label: str) -> int | str:
-    """Equal for the spellings that programs have for one label: `1` and `1.0`, `true` and `True`."""
+    """Return a value that is equal for all spellings of a label: `1` and `1.0`, `true` and `True`."""
     whole = whole_number(label)
     if whole is not None:
         return whole
@@ -79,7 +79,7 @@ def same_label(label: str) -> int | str:
 
 
 def _united(counts: Counter[str]) -> Counter[str]:
-    """The counts with `1.0` among those of `1`, where both are there."""
+    """Return the counts with `1.0` counted as `1` if both occur."""
     found: Counter[str] = Counter()
     for label, count in counts.items():
         whole = whole_number(label)
@@ -89,14 +89,14 @@ def _united(counts: Counter[str]) -> Counter[str]:
 
 
 def _whole_classes(counts: Counter[str], train: RawSplit, column: str) -> Target | None:
-    """Decimals that are whole numbers throughout, as classes; None where they are a score."""
+    """Return decimals that are all whole numbers as classes, or None if they are a score."""
     values = {whole_number(label) for label in counts}
     whole = sorted(value for value in values if value is not None)
     rows = counts.total()
     if len(whole) < len(values) or not 2 <= len(whole) < rows:
         return None
     start = f"task.label={column}: the whole numbers {listed(sorted(counts, key=Decimal), 40)}"
-    # Two values are hardly a score; of a few more, each is met again where they are classes.
+    # Two values are hardly a score. A few more are classes if each of them occurs again.
     if len(whole) > 2 and (len(whole) > _FEW_VALUES or rows < 2 * len(whole)):
         _say(f"{start} in {rows:,} rows are read as a score; task.labels=[…] would make them classes")
         return None
@@ -137,9 +137,9 @@ def _range(train: RawSplit, column: str) -> tuple[float, float]:
 
 
 def label_array(raw: RawSplit, target: Target) -> np.ndarray:
-    """[S] int64 class ids or float32 scores; `UNKNOWN_LABEL` throughout for a split without labels.
+    """Return int64 class ids or float32 scores [S], all `UNKNOWN_LABEL` for a split without labels.
 
-    A label that is no class as it is written, but another spelling of one (`1.0` of `1`, `True` of `true`), is that.
+    Another spelling of a class (`1.0` for `1`, `True` for `true`) counts as the class.
     """
     dtype = np.float32 if target.labels is None else np.int64
     if raw.labels is None:
@@ -155,7 +155,7 @@ def label_array(raw: RawSplit, target: Target) -> np.ndarray:
 
 
 def _respelt(labels: set[str], classes: tuple[str, ...]) -> dict[str, int]:
-    """The class of each of these labels that spells one in another way."""
+    """Return the class ids of the labels that are other spellings of a class."""
     ids = {same_label(name): index for index, name in reversed(tuple(enumerate(classes)))}
     return {label: ids[same_label(label)] for label in labels if same_label(label) in ids}
 
@@ -174,7 +174,7 @@ def _score(place: str, label: str, target: Target) -> float:
 
 
 def put_positive(target: Target, positive: str | None) -> Target:
-    """The target with the class `positive` at id 1, the one that f1 is about; `ValueError` naming `task.positive`."""
+    """Return the target with the positive class of f1 at id 1. Raise `ValueError` naming `task.positive`."""
     if positive is None:
         return target
     start = f"task.positive={one_line(positive)}"
@@ -190,7 +190,7 @@ def put_positive(target: Target, positive: str | None) -> Target:
 
 
 def choose_metrics(asked: Sequence[str] | None, labels: tuple[str, ...] | None) -> tuple[str, ...]:
-    """The asked metrics, or the usual ones of this kind of task; `ValueError` naming `task.metrics`."""
+    """Return the requested metrics or the defaults for this kind of task. Raise `ValueError` naming `task.metrics`."""
     kind = kind_of(labels)
     fitting = METRICS_BY_KIND[kind]
     if asked is None:
@@ -204,7 +204,7 @@ def choose_metrics(asked: Sequence[str] | None, labels: tuple[str, ...] | None) 
 
 
 def class_shares(examples: Examples, spec: TaskSpec) -> list[tuple[str, int]]:
-    """Samples per class, the largest class first; none for a regression. Samples of unknown label are not counted."""
+    """Return the labelled samples per class, the largest class first, an empty list for a regression."""
     if spec.labels is None:
         return []
     known = examples.labels[examples.labels != UNKNOWN_LABEL]
@@ -213,7 +213,7 @@ def class_shares(examples: Examples, spec: TaskSpec) -> list[tuple[str, int]]:
 
 
 def imbalance_note(examples: Examples, spec: TaskSpec) -> str | None:
-    """One line with the share of each class, and what a constant answer would score; None without known classes."""
+    """Return a line with the share of each class and the score of a constant answer, or None without classes."""
     shares = class_shares(examples, spec)
     total = sum(count for _, count in shares)
     if not total:
@@ -227,7 +227,7 @@ def _constant_answer(shares: list[tuple[str, int]], total: int, spec: TaskSpec) 
     largest, count = shares[0]
     if count <= _LOPSIDED * total or "accuracy" not in spec.metrics:
         return ""
-    # f1 is that of class 1: where this is the large one, a constant answer looks even better by it.
+    # f1 scores class 1. If this is the large class, f1 rates a constant answer even higher than accuracy.
     small_one = spec.labels is not None and len(spec.labels) == 2 and largest == spec.labels[0]
     other = "f1 or macro_f1" if small_one else "macro_f1"
     return f"; a constant answer scores {count / total:.2f}: look at {other} too"

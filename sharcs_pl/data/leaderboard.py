@@ -1,4 +1,4 @@
-"""The names of the files that the GLUE leaderboard takes, and how one of them is told from any other file."""
+"""The names of the files for the GLUE leaderboard, and a test that recognises one."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ SUBMISSION_NAMES: dict[tuple[str, str], str] = {
     ("rte", "test"): "RTE.tsv",
     ("wnli", "test"): "WNLI.tsv",
 }
-"""The file of each task and test split."""
+"""The file name of each task and test split."""
 
 
 def is_submission(path: Path) -> bool:
-    """Whether the file begins as one for the leaderboard does."""
+    """Return True if the file begins with the header of the leaderboard."""
     with path.open("rb") as file:
         return file.readline(len(HEADER) + 2).strip() == HEADER.encode()

@@ -1,4 +1,4 @@
-"""Lines of a text file with their places, and what a reader says of one that it cannot take."""
+"""Lines of a text file with their places, and the faults of unreadable ones."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from itertools import chain
 
 from sharcs_pl.data.containers import UTF8, Opened, reading
 
-NOT_UTF8 = re.compile("[\ud800-\udfff]")  # bytes that did not decode, as Python's surrogateescape spells them
+NOT_UTF8 = re.compile("[\ud800-\udfff]")  # undecodable bytes, written by Python's surrogateescape
 _LONE_RETURN = re.compile("(?<=\r)(?!\n|$)")
 _LONGEST_HEAD = 1000  # lines
 
 
 @dataclass(frozen=True)
 class Fault:
-    """A row that cannot be read: where it stands ('tickets.csv, line 12') and why; `ends`: nothing can be read after
-    it."""
+    """A row that cannot be read, with its place ('tickets.csv, line 12') and the reason. `ends`: True if nothing can be
+    read after it."""
 
     place: str
     reason: str
@@ -28,11 +28,10 @@ class Fault:
 
 
 class TextLines:
-    """The lines of an opened file as text, any of which may turn out not to be in its encoding.
+    """An iterator over the lines of an opened file as text, without a byte-order mark.
 
-    `returns`: a carriage return alone ends a line too. `key`: the one that names an encoding. A byte-order mark is no
-    part of the first line. `number`: the line last given, from 1. `taken`: the lines given since `begin`; `fault`: the
-    first of them that does not decode.
+    `returns`: a lone carriage return also ends a line. `key`: the key of the encoding. `number`: the number of the last
+    line, from 1. `taken`: the lines since `begin`. `fault`: the fault of the first of them that does not decode.
     """
 
     def __init__(self, source: Opened, key: str, *, returns: bool) -> None:
@@ -47,18 +46,18 @@ class TextLines:
         self.fault: Fault | None = None
 
     def begin(self) -> None:
-        """Forget the lines of the row before."""
+        """Forget the lines of the previous row."""
         self.taken.clear()
         self.fault = None
 
     def place(self, number: int) -> str:
-        """How a line of this file is called."""
+        """Return the name of a line of this file in messages."""
         return f"{self.name}, line {number}"
 
     def head(self, quotes: bool) -> list[str]:
-        """The lines up to the first row's end, blank ones before it included; the iteration gives them again.
+        """Return the lines up to the end of the first row, with blank ones before it, without consuming them.
 
-        `quotes`: a row ends where its quotes are closed.
+        `quotes`: a row ends only after its quotes are closed.
         """
         found: list[str] = []
         marks = 0
@@ -85,7 +84,7 @@ class TextLines:
         return line
 
     def _checked(self, line: str) -> int:
-        """The bytes of a line; what does not decode in it is kept as `fault`."""
+        """Return the number of bytes of a line, and keep its first decoding error as `fault`."""
         wrong = NOT_UTF8.search(line)
         if wrong and self.fault is None:
             self.fault = Fault(self.place(self.number), self._undecoded(line, wrong.start()))
@@ -96,7 +95,7 @@ class TextLines:
         if self._source.encoding != UTF8:
             return f"not {self._source.encoding}"
         byte = self._byte + _num_bytes(line[:at])
-        # After a line with other characters than those of ASCII this is one bad byte, not another encoding.
+        # After a valid line with characters beyond ASCII this is a single bad byte, not another encoding.
         hint = "" if self._proved else reading(line, at, self._byte, self._key)
         return f"not UTF-8 at byte {byte} of the file{hint}"
 

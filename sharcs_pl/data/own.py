@@ -1,4 +1,4 @@
-"""A task of the user's own: its texts and labels from files or a hub dataset, as a row of the table of tasks."""
+"""The user's own task, with texts and labels from files or a hub dataset, as a row of the table of tasks."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ from sharcs_pl.data.tasks import GLUE, GRADED
 __all__ = ["OwnSource", "check_own", "class_shares", "imbalance_note", "load_own", "save_task"]
 
 SPLITS = {"train": "train", "validation": "dev", "calibration": "calibration", "test": "test"}
-"""A split and the key of `task` that says where it is."""
+"""The key of `task` with the path of each split."""
 
 
 @dataclass(frozen=True)
 class OwnSource:
-    """Where a task of the user's own is kept, as the keys `task.*` say.
+    """The data of the user's own task, as given by the keys `task.*`.
 
-    `train`, `dev` and `test` are paths, or names of splits where `hub` is given; `dev` may be a share in (0, 1) split
-    off train, stratified and seeded. `text` names one or two columns, `label` the one to predict. `labels`: the classes
-    in the order of their ids, None finds them in train; `label_range` makes it a regression, and with
-    `label_range_strict` no score may lie outside of it. `positive`: of two classes the one that gets id 1, which f1 is
-    about. `hub`: a dataset's id on the Hugging Face hub, or a local dataset folder. `quoting`: `standard`, or `none`:
-    in CSV and TSV files a quote is a character like any other. `delimiter`: the character between their cells, None
-    finds it in the header. `encoding`: of text files without a byte-order mark, None for UTF-8. `calibration` is
-    given as `dev` is; a share is one of what `dev` leaves.
+    `train`, `dev` and `test` are paths, or names of splits of `hub`. `dev` may be a share in (0, 1) split off train,
+    stratified and seeded. `calibration` may be a path or a share of the rest after `dev`. `text` names one or two
+    columns, `label` the one to predict. `labels`: the classes in the order of their ids, None finds them in train.
+    `label_range` makes the task a regression, and with `label_range_strict` scores outside are refused. `positive`: the
+    positive class of f1 for two classes, which gets id 1. `hub`: the id of a dataset on the Hugging Face hub, or a
+    local dataset folder. `quoting`: `standard`, or `none`, where a quote in CSV and TSV files is a plain character.
+    `delimiter`: the character between their cells, None finds it in the header. `encoding`: the encoding of text files
+    without a byte-order mark, None for UTF-8.
     """
 
     train: str | None
@@ -70,24 +70,24 @@ class OwnSource:
 
     @property
     def share(self) -> float | None:
-        """The share of train that is the validation split; None where that has a place of its own."""
+        """The share of train that is the validation split, None if the validation split has its own file."""
         return self.dev if isinstance(self.dev, int | float) else None
 
     @property
     def shares(self) -> dict[str, float]:
-        """Splits that are shares of train, in the order in which they are taken: each of what the others left."""
+        """The splits that are shares of train, in order. Each is a share of the rest after the previous one."""
         given = {"validation": self.dev, "calibration": self.calibration}
         return {split: share for split, share in given.items() if isinstance(share, int | float)}
 
     @property
     def target(self) -> Target | None:
-        """What is predicted, where the keys say so and no file needs to be asked."""
+        """The target of the task if the keys give it, None if it must be found in a file."""
         if self.labels is None and self.label_range is None:
             return None
         return Target(self.labels, self.label_range, strict=self.label_range_strict)
 
     def needed(self, splits: Iterable[str]) -> list[str]:
-        """The splits to read for those that are asked."""
+        """Return the splits to read for the requested ones."""
         wanted = set(splits)
         if wanted & self.shares.keys():
             wanted = wanted - self.shares.keys() | {"train"}
@@ -95,11 +95,11 @@ class OwnSource:
 
 
 def load_own(source: OwnSource, splits: Sequence[str], seed: int) -> tuple[TaskSpec, dict[str, Examples]]:
-    """The task as a row of the table, and the asked splits ("train", "validation", "calibration", "test").
+    """Return the task as a row of the table, and its requested splits ("train", "validation", "calibration", "test").
 
-    Where the validation or the calibration split is a share of train, the train split is the rest. Train is read also
-    where only it can tell the classes. Texts of a validation file that are in train too are a `DataWarning`. Raises
-    `ValueError` naming the key, or file and line.
+    If the validation or calibration split is a share of train, the train split is the rest. Train is also read if only
+    it tells the classes. Texts of a validation file that are also in train give a `DataWarning`. Raise `ValueError`
+    naming the key, or file and line.
     """
     check_own(source, splits)
     raws = {split: _read(source, split) for split in source.needed(splits)}
@@ -117,7 +117,7 @@ def load_own(source: OwnSource, splits: Sequence[str], seed: int) -> tuple[TaskS
 
 
 def check_own(source: OwnSource, splits: Sequence[str] = ("train", "validation")) -> None:
-    """`ValueError` naming the key when the keys cannot serve for these splits; opens no file."""
+    """Raise `ValueError` naming the key unless the keys suffice for these splits. No file is opened."""
     assert set(splits) <= set(SPLITS), splits
     columns = (*source.text, source.label)
     if not 1 <= len(source.text) <= 2 or not all(columns) or len(set(columns)) < len(columns):
@@ -177,7 +177,7 @@ def _spec(source: OwnSource, target: Target) -> TaskSpec:
 
 
 def _read(source: OwnSource, split: str) -> RawSplit:
-    # A test split may keep its labels to itself.
+    # A test split may have no labels.
     columns, optional = (source.text, source.label) if split == "test" else ((*source.text, source.label), None)
     request = Request(columns, optional, source.quoting, source.delimiter, source.encoding)
     value = getattr(source, SPLITS[split])
@@ -187,17 +187,17 @@ def _read(source: OwnSource, split: str) -> RawSplit:
 
 
 def _check_a_class_twice(share: float, examples: Examples) -> None:
-    """A row of a class that has no other is trained on: where all are such, none is left."""
+    """Raise `ValueError` if no class has two rows, because the only row of a class is always trained on."""
     if examples.labels.dtype.kind == "i" and np.bincount(examples.labels).max() < 2:
         rows = f"all {len(examples):,} rows are of different classes"
         raise ValueError(f"task.dev={share:g}: {rows}, which leaves none to evaluate on; give a file as task.dev")
 
 
 def split_share(examples: Examples, share: float, seed: int) -> tuple[Examples, Examples]:
-    """The rest and a random share of the samples, both in their old order, the same for the same seed.
+    """Split off a random share of the samples by seed, and return the rest and the share, both in their old order.
 
-    Samples with equal texts stay together, whatever their labels; they count as of the first one's class. Every class
-    gives its share, at least one text where it has two, never all of them.
+    Samples with equal texts stay together, whatever their labels, and count to the class of the first one. Every class
+    gives its share, at least one text if it has two, but never all of them.
     """
     generator = np.random.default_rng(seed)
     chosen = np.zeros(len(examples), bool)
@@ -213,15 +213,15 @@ def split_share(examples: Examples, share: float, seed: int) -> tuple[Examples, 
 
 
 def _distinct(texts: Sequence[tuple[str, ...]]) -> tuple[np.ndarray, np.ndarray]:
-    """Where each text [T] stands first, and which one every sample [S] has."""
+    """Return the first position of each distinct text [T], and the index of every sample's text [S]."""
     numbers: dict[tuple[str, ...], int] = {}
     text_of = np.array([numbers.setdefault(text, len(numbers)) for text in texts], dtype=np.int64)
     return np.unique(text_of, return_index=True)[1], text_of
 
 
 def _fitting(texts: np.ndarray, sizes: np.ndarray, wanted: int) -> np.ndarray:
-    """The leading `texts` with at most `wanted` samples together, those left out that are too many; where none fits, of
-    two or more the one with the fewest."""
+    """Return `texts` in order with at most `wanted` samples together, skipping texts that exceed it. If none fits,
+    return the text with the fewest samples of two or more texts."""
     found, room = [], wanted
     for text in texts:
         if sizes[text] <= room:
@@ -233,7 +233,7 @@ def _fitting(texts: np.ndarray, sizes: np.ndarray, wanted: int) -> np.ndarray:
 
 
 def take_share(examples: Examples, key: str, share: float, seed: int) -> tuple[Examples, Examples]:
-    """`split_share` for the key `task.<key>`."""
+    """Call `split_share` with errors that name `task.<key>`."""
     try:
         return split_share(examples, share, seed)
     except ValueError as error:
@@ -241,7 +241,7 @@ def take_share(examples: Examples, key: str, share: float, seed: int) -> tuple[E
 
 
 def _groups(labels: np.ndarray) -> list[np.ndarray]:
-    """The positions of each class; all of a regression."""
+    """Return the positions of each class, or all positions as one group for a regression."""
     if labels.dtype.kind == "f":
         return [np.arange(len(labels))]
     return [np.flatnonzero(labels == label) for label in np.unique(labels)]
@@ -264,8 +264,8 @@ def _warn_of_shared_texts(train: Examples, dev: Examples) -> None:
 
 
 def save_task(config: Mapping[str, Any], name: str, folder: Path) -> Path:
-    """Write the keys of `OwnSource` that are set in `config` to `task/<name>.yaml` under the folder of the configs, so
-    that `task=<name>` finds them again; paths become absolute. A file with other contents is not replaced."""
+    """Write the keys of `OwnSource` that are set in `config` to `task/<name>.yaml` below `folder`, for later use as
+    `task=<name>`. Paths become absolute. A file with other contents is not replaced."""
     from omegaconf import OmegaConf
 
     _check_name(name)

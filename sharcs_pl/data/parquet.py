@@ -18,7 +18,7 @@ _UNDECODED = object()  # a text that is not UTF-8
 
 
 def read_parquet(source: Opened, request: Request) -> Iterator[Row | Fault]:
-    """Values are what was stored, and may be None."""
+    """Yield the rows with their stored values, which may be None."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -1,4 +1,4 @@
-"""A split of the user's own data as it is read: texts, labels as text, and the place of each row."""
+"""A split of the user's own data with texts, labels as text, and the place of each row."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class RawSplit:
-    """A split as read: where each row stands, its texts, its label as text (None: the split has no labels).
+    """A split with the place, the texts and the label of each row as text. `labels` is None without labels.
 
-    `name` is the file, `classes` the names of the classes where the data itself declares them.
+    `name` is the file. `classes` are the names of the classes if the data itself declares them.
     """
 
     name: str
@@ -31,10 +31,10 @@ class RawSplit:
 
 
 def read_file(path: Path, request: Request) -> RawSplit:
-    """The last column of the request is the label, the optional one included. Raises `ValueError` with file and line.
+    """Read a split from a file. The last column of the request, which may be the optional one, is the label.
 
-    An optional label that every row leaves empty is not there; one that only some do is a fault of the first of these.
-    Spaces around a label of a CSV, TSV or Excel file are no part of it.
+    If every row leaves an optional label empty, the split has no labels. Raise `ValueError` with file and line, also if
+    only some rows leave it empty. Spaces around a label of a CSV, TSV or Excel file are removed.
     """
     width = len(request.columns) - (request.optional is None)
     rows = read_rows(path, request)
@@ -44,7 +44,7 @@ def read_file(path: Path, request: Request) -> RawSplit:
 
 
 def read_hub(repository: str, config: str | None, split: str, request: Request) -> RawSplit:
-    """The same of a split on the hub or in a local dataset folder; labels it declares as classes become their names."""
+    """Read a split from the hub or a local dataset folder. Ids of declared classes become their names."""
     rows = load_hub(config, split, repository)
     columns = request.present(rows.column_names)
     check_columns(f"task.hub={repository} ({split})", rows.column_names, columns)
@@ -54,7 +54,7 @@ def read_hub(repository: str, config: str | None, split: str, request: Request) 
     if len(columns) > width:
         classes = getattr(rows.features[columns[-1]], "names", None)
     if classes:
-        # The hub hides the labels of a test split: -1 throughout.
+        # The hub hides the labels of a test split as -1.
         cells[-1] = [classes[label] if label is not None and label >= 0 else None for label in cells[-1]]
     name = f"{Path(repository).name} {split}"
     places = (f"{name}, row {row}" for row in range(1, len(rows) + 1))
@@ -100,7 +100,7 @@ def _checked(place: str, texts: tuple[Any, ...], columns: Sequence[str]) -> tupl
 
 
 def label_text(value: Any, place: str) -> str:
-    """A label as text, alike for every format: `true`, `4`, `4.0`."""
+    """Return a label as text, equal for every format: `true`, `4`, `4.0`."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int) or (isinstance(value, Decimal) and value.is_finite()):
@@ -115,7 +115,7 @@ def label_text(value: Any, place: str) -> str:
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a cell is empty, null or not a number."""
+    """Return True if a cell is empty, null, NaN or infinite."""
     if isinstance(value, str):
         return not value.strip()
     if isinstance(value, float | Decimal):

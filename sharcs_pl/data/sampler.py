@@ -1,4 +1,4 @@
-"""From an epoch plan to batches of tensors: a loader that knows how many steps it has delivered.
+"""Loaders of tensor batches from an epoch plan, which count the delivered steps.
 
 Dimensions: `B` batch, `L` tokens, `W` rungs, `S` samples.
 """
@@ -20,15 +20,15 @@ from sharcs_pl.data.table import TokenTable
 T = TypeVar("T")
 
 
-# The batches are not frozen: Lightning's whole-model precisions (64-true, bf16-true) convert a copy field by field.
+# The batches are not frozen, because Lightning's precisions 64-true and bf16-true convert a copy field by field.
 @dataclass(eq=False)
 class MicroBatch:
-    """This rank's part of one planned batch.
+    """This rank's part of a planned batch.
 
-    `inputs` [B, L] each, as the encoder takes them; `labels` [B]; `memberships` [B, W] float32, None while no sample
-    has any; `uids` [B] long; `count` is the batch's samples over all ranks, `num_batches` the step's batches over all
-    ranks; `bucket_weight` is the bucket's samples per slot over the mean of that. `B` may be 0 (with `L == 1`) where
-    more ranks share a batch than it has samples.
+    `inputs`: the inputs of the encoder, [B, L] each. `labels`: [B]. `memberships`: [B, W] float32, None while no sample
+    has any. `uids`: [B] long. `count`: samples of the batch over all ranks. `num_batches`: batches of the step over all
+    ranks. `bucket_weight`: samples of the bucket per slot divided by the mean over slots. `B` may be 0 (with `L == 1`)
+    if more ranks share a batch than it has samples.
     """
 
     inputs: dict[str, Tensor]
@@ -51,9 +51,9 @@ class MicroBatch:
 
 @dataclass(eq=False)
 class StepBatch:
-    """This rank's work in one optimizer step; `batches` is empty when the step has none for it.
+    """This rank's batches in an optimizer step, possibly none.
 
-    `rungs`: those that the step trains over all ranks. `routed`: whether samples have memberships by now.
+    `rungs`: the rungs that the step trains over all ranks. `routed`: True once samples have memberships.
     """
 
     batches: tuple[MicroBatch, ...]
@@ -71,8 +71,8 @@ class StepBatch:
 
 @dataclass(eq=False)
 class EvalBatch:
-    """Samples to evaluate: `inputs` [B, L] each, `labels` [B], `uids` [B] long, `lengths` [B] long (real tokens of each
-    sample), `difficulty` [B] long where it is planted and known."""
+    """A batch of samples to evaluate: `inputs` [B, L] each, `labels` [B], `uids` [B] long, `lengths` [B] long (tokens
+    without padding), `difficulty` [B] long, None if unknown."""
 
     inputs: dict[str, Tensor]
     labels: Tensor
@@ -88,7 +88,7 @@ class EvalBatch:
 
 
 class PlanSampler(Sampler[int]):
-    """The numbers of an epoch's steps, from `start` on; the length is the whole epoch's."""
+    """A sampler of the step numbers of an epoch from `start` on. Its length counts the whole epoch."""
 
     def __init__(self, num_steps: int, start: int = 0) -> None:
         self.num_steps = num_steps
@@ -102,7 +102,7 @@ class PlanSampler(Sampler[int]):
 
 
 class StepDataset(Dataset[StepBatch]):
-    """A step's number -> the tensors of this rank's share of it."""
+    """A dataset that maps a step number to the tensors of this rank's share of the step."""
 
     def __init__(self, table: TokenTable, plan: EpochPlan, rank: int = 0, world: int = 1) -> None:
         assert len(plan.rungs) == len(table), "the plan was made for another table"
@@ -142,10 +142,10 @@ class StepDataset(Dataset[StepBatch]):
 
 
 class PlanLoader(DataLoader[StepBatch]):
-    """One epoch of training steps for one rank, resumable at any step.
+    """A loader of one epoch of training steps for one rank, resumable at any step.
 
-    The state counts the steps *delivered*, not those that workers have fetched ahead. A loaded position holds for the
-    next pass only, and only when it is of this plan's epoch; any later pass gives the whole epoch.
+    The state counts the *delivered* steps, not the steps that workers have fetched ahead. A loaded position applies to
+    the next pass only, and only if it belongs to this plan's epoch. Later passes deliver the whole epoch.
     """
 
     def __init__(
@@ -173,7 +173,7 @@ class PlanLoader(DataLoader[StepBatch]):
         self._resume_at = 0
 
     def __iter__(self) -> Iterator[StepBatch]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        # A generator: nothing happens before the first step is asked for, so a state loaded after iter() still counts.
+        # A generator starts only at the first step, so that a state loaded after iter() still applies.
         start, self._resume_at = self._resume_at, 0
         self._plan_sampler.start = start
         for batch in super().__iter__():
@@ -189,15 +189,15 @@ class PlanLoader(DataLoader[StepBatch]):
 
 
 class EvalDataset(Dataset[EvalBatch]):
-    """Batches of samples of similar length; every sample is in one batch of one rank."""
+    """A dataset of batches of samples of similar length. Every sample is in one batch of one rank."""
 
     def __init__(self, table: TokenTable, batch_size: int, rank: int = 0, world: int = 1) -> None:
         self.table = table
         self.lengths = table.lengths
-        # The longest come first: memory peaks at once or never. Every world-th batch, so ranks get similar lengths.
+        # The longest come first, so that memory peaks at once. Ranks take every world-th batch for similar lengths.
         order = np.argsort(-self.lengths, kind="stable")
         starts = range(rank * batch_size, len(table), world * batch_size)
-        # A rank left without any has one empty batch: Lightning would leave out its validation, and the others wait.
+        # A rank without samples gets an empty batch, because Lightning would skip its validation while others wait.
         self.batches = [order[start : start + batch_size] for start in starts] or [order[:0]]
 
     def __len__(self) -> int:
@@ -220,7 +220,7 @@ def eval_loader(
     num_workers: int = 0,
     pin_memory: bool = False,
 ) -> DataLoader[EvalBatch]:
-    """A loader of `EvalBatch`, longest texts first; `uids` say where each result belongs."""
+    """Return a loader of `EvalBatch` with the longest texts first. `uids` identify the samples."""
     if batch_size < 1:
         raise ValueError(f"eval_batch_size={batch_size}: at least 1 is needed")
     dataset = EvalDataset(table, batch_size, rank, world)
@@ -232,7 +232,7 @@ def _as_it_is(batch: T) -> T:
 
 
 def _map_tensors(batch: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """A copy of a batch with every tensor changed, those in `inputs` included."""
+    """Return a copy of a batch with every tensor changed, also in `inputs`."""
     fields = {name: value for name, value in vars(batch).items() if isinstance(value, Tensor)}
     inputs = {name: change(tensor) for name, tensor in batch.inputs.items()}
     return replace(batch, inputs=inputs, **{name: change(tensor) for name, tensor in fields.items()})

@@ -1,6 +1,6 @@
-"""The texts that a model was trained on, as 8-byte hashes: enough to say how many of others it has seen.
+"""8-byte hashes of the training texts of a model, to count how many other texts it has seen.
 
-They lie in the run directory and, for whoever has only that, in the saved model's folder: 3 MB for 400,000 texts.
+They are kept in the run directory and in the saved model's folder. 400,000 texts take 3 MB.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import numpy as np
 from sharcs_pl.core.files import atomic_file
 
 FILE = "train_texts.npy"
-_BYTES = 8  # two different texts of a million meet with a chance of 1 in 10^7
+_BYTES = 8  # a million texts have a collision with a probability of about 10^-7
 
 
 def hash_texts(texts: Iterable[tuple[str, ...]]) -> np.ndarray:
-    """One hash per sample, of one or two texts, uint64 [S]; equal texts have equal hashes, on every machine."""
+    """Return a hash of the one or two texts of each sample, uint64 [S], which is equal on every machine."""
     return np.fromiter((int.from_bytes(_digest(text), "little") for text in texts), np.uint64)
 
 
@@ -29,13 +29,13 @@ def _digest(texts: tuple[str, ...]) -> bytes:
 
 
 def save_seen(path: Path, hashes: np.ndarray) -> None:
-    """Write the hashes of the training texts, sorted and each once."""
+    """Write the hashes of the training texts, sorted and without duplicates."""
     with atomic_file(path) as part, part.open("wb") as file:
         np.save(file, np.unique(hashes), allow_pickle=False)
 
 
 def load_seen(path: Path) -> np.ndarray:
-    """The hashes back, ascending; ``ValueError`` naming the file where it is damaged."""
+    """Return saved hashes in ascending order. Raise ``ValueError`` naming the file if it is damaged."""
     try:
         found = np.load(path, allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
@@ -46,5 +46,5 @@ def load_seen(path: Path) -> np.ndarray:
 
 
 def count_seen(seen: np.ndarray, texts: Iterable[tuple[str, ...]]) -> int:
-    """How many of the samples were trained on."""
+    """Return the number of samples whose texts are among the seen hashes."""
     return int(np.isin(hash_texts(texts), seen).sum())

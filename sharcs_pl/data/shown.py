@@ -1,4 +1,4 @@
-"""Values and names as messages show them: short, and on one line."""
+"""Short forms of values and names on one line, for messages."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Iterable
 
 
 def shown(value: object, limit: int = 60) -> str:
-    """A value as one short line."""
+    """Return a value as one short line."""
     text = repr(value)
     return text if len(text) <= limit else f"{text[: limit - 2]}…{text[-1]}"
 
 
 def listed(names: Iterable[str], limit: int = 120) -> str:
-    """As many names as fit, and how many more there are."""
+    """Return as many names as fit, and the number of further ones."""
     parts = [one_line(name) for name in names]
     if not parts:
         return "none"
@@ -25,6 +25,6 @@ def listed(names: Iterable[str], limit: int = 120) -> str:
 
 
 def one_line(name: str, limit: int = 40) -> str:
-    """A name without line breaks, shortened."""
+    """Return a name without line breaks, shortened."""
     text = name if name.isprintable() else repr(name)
     return text if len(text) <= limit else f"{text[: limit - 1]}…"

@@ -1,4 +1,4 @@
-"""What a task and one of its splits are, and which metrics fit which kind of task."""
+"""Specifications of tasks, samples of a split, and the metrics for each kind of task."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 
 from sharcs_pl.data.shown import one_line
 
-UNKNOWN_LABEL = -1  # of a test split that keeps its labels to itself
+UNKNOWN_LABEL = -1  # of a test split without labels
 
 GLUE_FILES = {"train": "train.tsv", "validation": "dev.tsv", "test": "test.tsv"}
 
-# The first of each kind are the default.
+# The first ones of each kind are the default.
 METRICS_BY_KIND = {
     "two classes": ("accuracy", "f1", "macro_f1", "matthews"),
     "more classes": ("accuracy", "macro_f1", "matthews"),
@@ -24,15 +24,15 @@ NUM_DEFAULT_METRICS = 2
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """What a task is, and where its files keep it.
+    """The specification of a task and of its files.
 
-    `text_columns` (one or two) and `label_column`: names in the files. `labels`: a class's name per id, None for
-    regression with `label_range` as the least and the greatest score. `metrics`: the task's GLUE metrics, the first is
-    the one that counts. `counts`: official rows per split. `files`: file per split; `validation`: the splits that
-    evaluate the task. `file_labels`: how the files write the labels, where not as their ids. `headerless`: the columns
-    of train and validation files that name none. `skip_short`: the official files have broken rows that every published
-    count leaves out. `allow_empty`: they hold empty texts too. `hub_columns`: the texts' names on the hub, where they
-    differ; `hub_splits`: configuration and split there, likewise.
+    `text_columns` (one or two) and `label_column`: names of columns in the files. `labels`: the class name of each id,
+    None for regression. `label_range`: lowest and highest score of a regression. `metrics`: GLUE metrics of the task,
+    the main one first. `counts`: official rows per split. `files`: file per split. `validation`: the splits that
+    evaluate the task. `file_labels`: the labels in the files, None if they are ids. `headerless`: the columns of train
+    and validation files without a header. `skip_short`: skip the broken rows of the official files, as all published
+    counts do. `allow_empty`: accept empty texts. `hub_columns`: names of the text columns on the hub if they differ.
+    `hub_splits`: configuration and split on the hub if they differ.
     """
 
     name: str
@@ -55,12 +55,12 @@ class TaskSpec:
 
     @property
     def kind(self) -> str:
-        """A key of `METRICS_BY_KIND`."""
+        """The kind of the task, a key of `METRICS_BY_KIND`."""
         return kind_of(self.labels)
 
     @property
     def num_labels(self) -> int:
-        """Outputs of a classifier: 1 for regression."""
+        """The number of outputs of a model, 1 for regression."""
         return 1 if self.labels is None else len(self.labels)
 
     @property
@@ -69,17 +69,17 @@ class TaskSpec:
 
     @property
     def positive(self) -> str | None:
-        """The class that f1 is about, id 1 of two; None where f1 is no metric of the task."""
+        """The positive class of f1, id 1 of two, or None if f1 is not a metric of the task."""
         return self.labels[1] if self.labels is not None and "f1" in self.metrics else None
 
 
 def metric_name(metric: str, positive: str | None) -> str:
-    """A metric as it is shown: f1 with the class that it is about, where that is known."""
+    """Return the displayed name of a metric; f1 is named with its positive class if known."""
     return f"f1 of {one_line(positive)}" if metric == "f1" and positive is not None else metric
 
 
 def kind_of(labels: tuple[str, ...] | None) -> str:
-    """A key of `METRICS_BY_KIND`; None stands for regression."""
+    """Return the kind of a task, a key of `METRICS_BY_KIND`. `labels` is None for regression."""
     if labels is None:
         return "regression"
     return "two classes" if len(labels) == 2 else "more classes"
@@ -87,10 +87,10 @@ def kind_of(labels: tuple[str, ...] | None) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """One split in memory; a sample's uid is its position.
+    """The samples of a split in memory. A sample's uid is its position.
 
-    `texts`: one or two texts per sample; `labels` [S]: int64 class ids, or float32 scores; `difficulty` int8 [S] where
-    it is planted and known.
+    `texts`: one or two texts per sample. `labels`: int64 class ids or float32 scores, [S]. `difficulty`: int8 [S],
+    None if unknown.
     """
 
     texts: list[tuple[str, ...]]

@@ -1,15 +1,15 @@
-"""The `graded` task: short reviews from a small grammar, whose difficulty is planted and known.
+"""The `graded` task, short reviews from a small grammar with a planted, known difficulty.
 
-The label is whether the text speaks well of something. Four levels of difficulty, by what it takes to tell:
+The label is the sentiment of the text. There are four levels of difficulty:
 
 0. one clause: its cue word decides (`the soup was tasty`);
 1. one clause with a negator, which turns its cue around (`the soup was never tasty`);
 2. two clauses that disagree; after `but` and `yet` the second decides, before `though` and `although` the first (`the
    soup was tasty but the room was dirty`, `the room was dirty though the soup was tasty`);
-3. the same with one or both clauses negated, each negator for its own clause only.
+3. two clauses that disagree with one or both negated, where each negator applies to its own clause only.
 
-Neutral words pad every text to a length drawn without regard to level and label, so length tells neither. Counting cue
-words solves level 0, is wrong on level 1, and is right for half of levels 2 and 3.
+Neutral words pad every text to a length drawn independently of level and label. Counting cue words solves level 0, is
+wrong on level 1, and is right for half of levels 2 and 3.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ SUBJECTS = _list(
     film plot cast music ending script hero scene novel chapter story poem lesson teacher guide tour museum hotel train
     bus seat ticket phone screen camera keyboard battery jacket speech painting song dance puppet market"""
 )
-# Words that speak ill (0) and well (1) of something; none does both.
+# Negative (0) and positive (1) words, without overlap.
 CUES = (
     _list(
         """bad awful dreadful stale boring clumsy rude dirty terrible horrible dull poor ugly noisy bland broken shabby
@@ -56,7 +56,7 @@ CUES = (
         warm fresh comfortable splendid marvellous impressive graceful friendly bright perfect"""
     ),
 )
-# Neutral phrases by number of words: at any clause's edge, and at the end of a text only.
+# Neutral phrases by number of words. Asides stand at the edge of any clause, tails only at the end of a text.
 ASIDES = {
     1: ("today", "yesterday", "there", "again", "apparently", "later", "here", "earlier", "meanwhile", "outside"),
     2: ("last week", "this morning", "on monday", "in spring", "by noon", "at home", "on sunday", "in town"),
@@ -75,11 +75,11 @@ TAILS = {
 def graded_examples(
     split: str, *, size: int | None = None, seed: int = 0, shares: Sequence[float] = SHARES
 ) -> Examples:
-    """Texts with labels and their planted difficulty (0..3), all from `seed`.
+    """Return texts with labels and their planted difficulty (0..3), drawn with `seed`.
 
-    `shares` of the levels are kept exactly (to rounding), and within a level the labels are balanced. No text is there
-    twice, and none is in two splits, whatever their seeds: a text's checksum says to which split it belongs. Raises
-    `ValueError` for an unknown split or shares that are none.
+    The `shares` of the levels are exact up to rounding, and the labels are balanced within a level. No text occurs
+    twice or in two splits, whatever their seeds, because its checksum assigns it to a split. Raise `ValueError` for an
+    unknown split or invalid shares.
     """
     if split not in SIZES:
         raise ValueError(f"the graded task has no split {split!r}; there are {', '.join(SIZES)}")
@@ -94,7 +94,7 @@ def graded_examples(
 
 
 def word_tokenizer() -> PreTrainedTokenizerFast:
-    """A tokenizer of the grammar's words, one token each, with BERT's special tokens and segments."""
+    """Return a tokenizer of the grammar's words, one token each, with BERT's special tokens and segments."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
@@ -117,7 +117,7 @@ def _words() -> list[str]:
 
 
 def _cells(size: int, shares: Sequence[float], rng: random.Random) -> list[tuple[int, int]]:
-    """(level, label) of each sample, shuffled."""
+    """Return the (level, label) of each sample, shuffled."""
     ends = [round(size * sum(shares[: level + 1])) for level in range(4)]
     counts = np.diff([0, *ends])
     cells = [(level, (i + level) % 2) for level, count in enumerate(counts) for i in range(count)]
@@ -126,7 +126,7 @@ def _cells(size: int, shares: Sequence[float], rng: random.Random) -> list[tuple
 
 
 def _new_text(level: int, label: int, split: str, seen: set[str], rng: random.Random) -> str:
-    length = rng.randint(*LENGTHS)  # drawn once: a text refused for its checksum must not change it
+    length = rng.randint(*LENGTHS)  # drawn once, so that refused texts do not bias the length
     while True:
         text = _text(level, label, length, rng)
         if _split_of(text) == split and text not in seen:
@@ -155,7 +155,7 @@ def _text(level: int, label: int, length: int, rng: random.Random) -> str:
 
 
 def _clauses(level: int, label: int, decides: int, rng: random.Random) -> list[list[str]]:
-    """The clauses that carry meaning: one that means `label`, and for a contrast another that means the opposite."""
+    """Return a clause that means `label`, and for a contrast also a clause that means the opposite."""
     if level < 2:
         return [_clause(label, level == 1, rng)]
     negated = (False, False) if level == 2 else rng.choice([(True, False), (False, True), (True, True)])
@@ -168,7 +168,7 @@ def _clause(meaning: int, negated: bool, rng: random.Random) -> list[str]:
 
 
 def _asides(spare: int, rng: random.Random) -> list[str]:
-    """Asides of `spare` words together, different ones while there are any."""
+    """Return asides of `spare` words in total, without repeats as long as possible."""
     asides: list[str] = []
     while spare:
         size = rng.choice([size for size in ASIDES if size <= spare])

@@ -1,4 +1,4 @@
-"""The tokenised table: flat token ids in Arrow IPC, memory-mapped, cached by a hash of everything that went in.
+"""The table of tokenised samples in Arrow IPC, memory-mapped, and cached by a hash of all inputs.
 
 Dimensions: `B` batch, `L` tokens of the longest sample of a batch, `S` samples, `T` tokens of the whole table.
 """
@@ -28,17 +28,17 @@ from sharcs_pl.data.tasks import Examples
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-FORMAT = 1  # part of the cache key: raise it when the file's layout or the way texts are tokenised changes
+FORMAT = 1  # part of the cache key; raise it when the layout of the file or the tokenisation changes
 _META = b"sharcs_pl.table"
-_CHUNK = 4096  # texts given to the tokenizer at once: large enough for its threads, small enough in Python lists
+_CHUNK = 4096  # texts per tokenizer call, enough for its threads and few enough as Python lists
 
 
 @dataclass(frozen=True, eq=False)
 class TokenTable:
-    """Tokenised samples of one split; a sample's uid is its position.
+    """The tokenised samples of a split. A sample's uid is its position.
 
-    `input_ids` int32 [T]; `token_type_ids` uint8 [T] or None; `offsets` int64 [S+1]: sample i holds the tokens
-    `offsets[i]:offsets[i+1]`; `labels` [S] int64, or float32 for regression; `difficulty` int8 [S] where it is known.
+    `input_ids`: int32 [T]. `token_type_ids`: uint8 [T] or None. `offsets`: int64 [S+1]; sample i has the tokens
+    `offsets[i]:offsets[i+1]`. `labels`: [S] int64, or float32 for regression. `difficulty`: int8 [S], None if unknown.
     """
 
     input_ids: np.ndarray
@@ -53,13 +53,13 @@ class TokenTable:
 
     @property
     def lengths(self) -> np.ndarray:
-        """Real tokens of each sample, special ones included, [S] int64."""
+        """The tokens of each sample without padding and with special tokens, [S] int64."""
         return np.diff(self.offsets)
 
     def collate(self, indices: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
-        """Samples as one batch, padded on the right to the longest.
+        """Return samples as a batch, padded on the right to the longest.
 
-        `input_ids`, `attention_mask` and (where the encoder has them) `token_type_ids` [B, L] long; `labels` [B], long
+        `input_ids`, `attention_mask` and (if the encoder has them) `token_type_ids` are [B, L] long, `labels` [B] long
         or float32. No indices give `B == 0` and `L == 1`.
         """
         index = np.asarray(indices, dtype=np.int64)
@@ -76,7 +76,7 @@ class TokenTable:
         return batch
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> TokenTable:
-        """The chosen samples in the given order, in memory; their uids are their new positions."""
+        """Return a table of the chosen samples in the given order, in memory. Their uids are their new positions."""
         index = np.asarray(indices, dtype=np.int64)
         lengths = self.lengths[index]
         offsets = _offsets(lengths)
@@ -86,7 +86,7 @@ class TokenTable:
         return TokenTable(self.input_ids[where], types, offsets, self.labels[index], difficulty, self.pad_id)
 
     def save(self, path: str | Path) -> None:
-        """Write the table as an Arrow IPC file; readers see the old file or the whole new one, never a part."""
+        """Write the table as an Arrow IPC file, atomically."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
@@ -100,11 +100,11 @@ class TokenTable:
 
     @classmethod
     def load(cls, path: str | Path) -> TokenTable:
-        """Map a saved table into memory. Raises `ValueError` when the file is damaged or of another format."""
+        """Map a saved table into memory. Raise `ValueError` if the file is damaged or of another format."""
         with pa.memory_map(str(path)) as source:
             try:
                 table = pa.ipc.open_file(source).read_all()
-                table.validate()  # buffers are as long as they claim; the rest is the checksum's part
+                table.validate()  # checks the lengths of buffers; the checksum covers the rest
                 return cls._from_arrow(table)
             except (pa.ArrowException, ValueError, KeyError, IndexError, OSError) as error:
                 raise ValueError(f"{path} is not a whole table of format {FORMAT}: {error}") from error
@@ -152,12 +152,12 @@ def tokenize(
     cache_dir: str | Path | None = None,
     key_parts: Sequence[str] = (),
 ) -> TokenTable:
-    """Tokenise a split, or map the table of an earlier run from `cache_dir` when every input is the same.
+    """Tokenise a split, or map the cached table of an earlier run with equal inputs from `cache_dir`.
 
     Texts longer than `max_length` tokens lose tokens from their longest part (`longest_first`). A damaged cache file is
-    rebuilt with a `DataWarning`; where none can be written the table stays in memory, with another. `key_parts` are
-    further strings that make a cache entry of its own. Raises `ValueError` naming `task.max_length` or
-    `encoder.pretrained` when the tokenizer cannot serve.
+    rebuilt with a `DataWarning`. If none can be written, the table stays in memory, also with a `DataWarning`.
+    `key_parts` are further strings of the cache key. Raise `ValueError` naming `task.max_length` or
+    `encoder.pretrained` if the tokenizer is unsuitable.
     """
     _check(examples, tokenizer, max_length)
     if cache_dir is None:
@@ -178,7 +178,7 @@ def tokenize(
 def cache_key(
     examples: Examples, tokenizer: PreTrainedTokenizerFast, max_length: int, key_parts: Sequence[str] = ()
 ) -> str:
-    """Hash of everything a table depends on, as a file name."""
+    """Return a hash of everything that a table depends on, as a file name."""
     parts = [str(FORMAT), str(max_length), _digest_tokenizer(tokenizer), _digest_examples(examples), *key_parts]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
@@ -197,7 +197,7 @@ def _digest_examples(examples: Examples) -> str:
 def _digest_tokenizer(tokenizer: PreTrainedTokenizerFast) -> str:
     import tokenizers
 
-    # The backend carries the truncation and padding of its last call; they are no property of the tokenizer.
+    # The backend keeps the truncation and padding of its last call, which are not properties of the tokenizer.
     backend = json.loads(tokenizer.backend_tokenizer.to_str()) | {"truncation": None, "padding": None}
     settings = [_uses_types(tokenizer), tokenizer.truncation_side, tokenizer.pad_token_id, tokenizers.__version__]
     return hashlib.sha256(json.dumps([backend, settings], sort_keys=True).encode()).hexdigest()
@@ -215,7 +215,7 @@ def _check(examples: Examples, tokenizer: PreTrainedTokenizerFast, max_length: i
 
 
 def _warn_of_cache(folder: Path, error: OSError) -> None:
-    # The same words for each split: the user is told once.
+    # The message is equal for each split, so that Python shows it once.
     reason = error.strerror or error
     warnings.warn(
         f"{folder}: tokenised texts cannot be kept there ({reason}) and stay in memory; SHARCS_CACHE=<folder> in the "
@@ -229,7 +229,7 @@ def _cached(path: Path) -> TokenTable | None:
     try:
         return TokenTable.load(path) if path.exists() else None
     except PermissionError:
-        return None  # that it cannot be written either is told then
+        return None  # the failure to write it gives a warning later
     except ValueError as error:
         warnings.warn(f"the cached table is built again: {error}", DataWarning, stacklevel=3)
         return None
@@ -251,7 +251,7 @@ def _build(examples: Examples, tokenizer: PreTrainedTokenizerFast, max_length: i
 def _encode(
     texts: list[tuple[str, ...]], tokenizer: PreTrainedTokenizerFast, max_length: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Ids int32, segment ids uint8 (both flat) and lengths int64 of some texts."""
+    """Return the token ids int32 and segment ids uint8 of texts, both flat, and their lengths int64."""
     columns = [list(column) for column in zip(*texts, strict=True)]
     encoded = tokenizer(
         columns[0],

@@ -1,4 +1,4 @@
-"""The built-in tasks, one table row each, and how their texts and labels are read from official files or the hub."""
+"""The table of built-in tasks, and the loading of their texts and labels from official files or the hub."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MNLI_FILES = {"train": "train.tsv"} | {
     for split, file in (("validation", "dev"), ("test", "test"))
     for kind in ("matched", "mismatched")
 }
-_DIAGNOSTIC = "test_ax"  # GLUE's diagnostic set: answered by a model of MNLI, kept under a name of its own
+_DIAGNOSTIC = "test_ax"  # GLUE's diagnostic set, which a model of MNLI predicts
 
 
 _PAIR = ("sentence1", "sentence2")
@@ -157,11 +157,11 @@ def get_task(name: str) -> TaskSpec:
 
 
 def load_examples(spec: TaskSpec, split: str, data_dir: str | Path | None = None) -> Examples:
-    """One split, from local files or, without `data_dir`, from the hub.
+    """Load a split from local files or, without `data_dir`, from the hub.
 
-    `data_dir` is the task's own folder, or one that holds the official folder of that task. A number of rows other than
-    the official one is a `DataWarning`, and so are lines that were left out. Raises `ValueError`: naming
-    `task.data_dir` when there is nothing to load, with file and line for a malformed row.
+    `data_dir` is the folder of the task, or the folder above it. Skipped lines and a number of rows other than the
+    official one give a `DataWarning`. Raise `ValueError` naming `task.data_dir` if there is nothing to load, or naming
+    file and line for a malformed row.
     """
     if split not in spec.files:
         raise ValueError(f"{spec.name} has no split {split!r}; there are {', '.join(spec.files)}")
@@ -174,7 +174,7 @@ def load_examples(spec: TaskSpec, split: str, data_dir: str | Path | None = None
 
 
 def subset_examples(examples: Examples, n: int, seed: int) -> Examples:
-    """`n` random samples in their old order, the same for the same seed; all of them where there are no more."""
+    """Return `n` random samples by seed in their old order, or all samples if there are fewer."""
     if n < 1:
         raise ValueError(f"task.max_train_samples={n}: at least 1 is needed")
     total = len(examples)
@@ -213,7 +213,7 @@ def _from_file(spec: TaskSpec, split: str, data_dir: Path) -> Examples:
 
 
 def _find(spec: TaskSpec, file: str, root: Path) -> Path:
-    # The usual download gives the diagnostic set a folder of its own name.
+    # The usual download has the diagnostic set in a separate folder.
     for folder in (root / spec.folder, root, root / Path(file).stem):
         if (folder / file).is_file():
             return folder / file

@@ -1,4 +1,4 @@
-"""Reading tab-separated files as GLUE writes them: no quoting, perhaps a byte-order mark, perhaps no header."""
+"""Tab-separated files of GLUE, without quoting, with an optional byte-order mark and an optional header."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from sharcs_pl.data.containers import UTF8, mark_of
 
 
 class TsvFile:
-    """The lines of a file without the blank ones; `blank` and `short` count what is left out.
+    """The lines of a file without blank ones. `blank` and `short` count the skipped lines.
 
-    Raises `ValueError` with file and line where it is not UTF-8, nor UTF-16 with a byte-order mark.
+    Raise `ValueError` with file and line if it is neither UTF-8 nor UTF-16 with a byte-order mark.
     """
 
     def __init__(self, path: Path) -> None:
@@ -29,10 +29,10 @@ class TsvFile:
     def rows(
         self, wanted: Sequence[str], names: Sequence[str] | None = None, skip_short: bool = False
     ) -> Iterator[tuple[int, list[str]]]:
-        """Line number (from 1) and the wanted cells of each row.
+        """Yield the line number (from 1) and the wanted cells of each row.
 
-        Quotes mean nothing: a text may hold one of a pair. `names` are the columns of a file without a header. Rows
-        with too few cells are left out where `skip_short`. Raises `ValueError` with file and line.
+        A quote is a plain character. `names` are the columns of a file without a header. `skip_short` skips rows with
+        too few cells. Raise `ValueError` with file and line.
         """
         lines = self._lines if names else self._lines[1:]
         names = names or self.header
@@ -49,7 +49,7 @@ class TsvFile:
 
     @property
     def left_out(self) -> str | None:
-        """What `rows` has passed over; None where that is nothing."""
+        """The numbers of lines that `rows` has skipped, as text, or None."""
         counts = {"blank": self.blank, "too short": self.short}
         parts = [f"{count:,} {what}" for what, count in counts.items() if count]
         return f"{' and '.join(parts)} line{'s' if self.blank + self.short > 1 else ''}" if parts else None
@@ -61,7 +61,7 @@ class TsvFile:
 
 
 def _text(path: Path) -> str:
-    """Only line feeds and carriage returns end a line, not every Unicode separator."""
+    """Return the text of a file. Only line feeds and carriage returns end a line, not other Unicode separators."""
     content = path.read_bytes()
     encoding, length = mark_of(content[:4])
     try:

@@ -1,6 +1,6 @@
-"""What a checkpoint's ``config.json`` calls its sizes, one row per supported architecture.
+"""The names of sizes in a checkpoint's ``config.json``, one row per supported architecture.
 
-Loads no torch: a folder that cannot serve is refused before anything heavy is imported.
+Loads no torch, so that an unsuitable folder is refused before anything heavy is imported.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from typing import Any
 
 from sharcs_pl.core.errors import KeyFault
 
-_LARGEST = 1_000_000  # of any size a transformer has
+_LARGEST = 1_000_000  # upper bound for every size of a transformer
 
 
 @dataclass(frozen=True)
 class SizeKeys:
-    """Names of the sizes in a config; `positions_used` of the position table no text can take.
+    """The names of the sizes in a config. `positions_used`: rows of the position table that no token can use.
 
-    `pre_norm`: norms run before their blocks, on a residual stream that is normalised after the last layer only.
-    `written_out`: its layers are of the kind that inference and export write out as products (`LayerParts`); the others
-    run as they are, and cannot be exported. `absent`: keys that must be 0 or missing, since what they add is not cut.
-    `positions_in_layers`: every layer looks at where tokens stand, so that none can be left out on the way.
+    `pre_norm`: norms run before their blocks, and the residual stream is normalised only after the last layer.
+    `written_out`: inference and export write out the layers as products (`LayerParts`); other layers run unchanged and
+    cannot be exported. `absent`: keys that must be 0 or missing, since surgery does not cut the parts that they add.
+    `positions_in_layers`: every layer reads the positions of tokens, so that no token can be skipped.
     """
 
     hidden: str = "hidden_size"
@@ -54,7 +54,7 @@ OURS = ("sharcs", "sharcs_exits", "sharcs_skim")  # the model types of this proj
 
 @dataclass(frozen=True)
 class EncoderSizes:
-    """Full sizes of an encoder; `max_tokens` is the longest input it can read. `pre_norm` as in `SizeKeys`."""
+    """The full sizes of an encoder. `max_tokens` is its longest input. `pre_norm` is explained in `SizeKeys`."""
 
     hidden: int
     heads: int
@@ -66,21 +66,21 @@ class EncoderSizes:
 
 
 def check_architecture(model_type: str | None) -> None:
-    """``ValueError`` listing the supported architectures unless ``model_type`` is one of them."""
+    """Raise ``ValueError`` listing the supported architectures unless ``model_type`` is one of them."""
     if model_type not in ARCHITECTURES:
         supported = ", ".join(sorted(ARCHITECTURES))
         raise KeyFault("encoder.pretrained", f": architecture {model_type!r} is not supported; supported: {supported}")
 
 
 def check_absent(keys: SizeKeys, config: Mapping[str, Any]) -> None:
-    """``ValueError`` for a config that asks for a part which surgery does not cut."""
+    """Raise ``ValueError`` if a config has a part that surgery does not cut."""
     for name in keys.absent:
         if config.get(name):
             raise KeyFault("encoder.pretrained", f": its config.json has {name}={config[name]}, which is not supported")
 
 
 def check_norm_after_cut(top_rung_norm: bool, pre_norm: bool) -> None:
-    """``ValueError`` when a norm is asked for that the architecture has at no rung."""
+    """Raise ``ValueError`` if a norm after the cut is requested that the architecture has on no rung."""
     if top_rung_norm and pre_norm:
         raise ValueError(
             "width.top_rung_norm=true does not fit an encoder whose layers begin with their norms (modernbert): "
@@ -89,21 +89,21 @@ def check_norm_after_cut(top_rung_norm: bool, pre_norm: bool) -> None:
 
 
 def check_skimmable(model_type: str) -> None:
-    """``ValueError`` listing the architectures that can leave out tokens unless ``model_type`` is one of them."""
+    """Raise ``ValueError`` listing the architectures that can skip tokens unless ``model_type`` is one of them."""
     if ARCHITECTURES[model_type].positions_in_layers:
         fitting = ", ".join(sorted(name for name, keys in ARCHITECTURES.items() if not keys.positions_in_layers))
         raise ValueError(f"method.skim_weight: cannot remove tokens of a {model_type} encoder; what fits: {fitting}")
 
 
 def check_written_out(model_type: str) -> None:
-    """``ValueError`` listing the architectures that can be exported unless ``model_type`` is one of them."""
+    """Raise ``ValueError`` listing the architectures that can be exported unless ``model_type`` is one of them."""
     if not ARCHITECTURES[model_type].written_out:
         fitting = ", ".join(sorted(name for name, keys in ARCHITECTURES.items() if keys.written_out))
         raise ValueError(f"a model of architecture {model_type!r} cannot be exported; those that can: {fitting}")
 
 
 def encoder_sizes(config: Mapping[str, Any]) -> EncoderSizes:
-    """Sizes from a parsed ``config.json``; ``ValueError`` for an unsupported architecture or a missing size."""
+    """Return the sizes in a parsed ``config.json``. Raise ``ValueError`` if it lacks one or is unsupported."""
     model_type = config.get("model_type")
     check_architecture(model_type)
     keys = ARCHITECTURES[str(model_type)]

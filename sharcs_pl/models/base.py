@@ -1,4 +1,4 @@
-"""What every model of the project is: a stock encoder with a ladder of rungs, of which each sample takes one.
+"""The base class of all models, a stock encoder with a ladder of rungs, one of which each sample takes.
 
 Dimensions: `B` batch, `L` tokens, `W` rungs, `C` labels.
 """
@@ -50,8 +50,8 @@ class LadderModel(PreTrainedModel):
         raise NotImplementedError
 
     def sweep(self, logits: Tensor, signals: Tensor | None) -> list[SweptPoint]:
-        """Return the thresholds at which choices change and the rungs that they give, from what `all_rungs` gives; an
-        empty list where no threshold chooses."""
+        """Return the thresholds at which choices change and the rungs that they give, from the outputs of `all_rungs`,
+        or an empty list if no threshold chooses."""
         raise NotImplementedError
 
     def new_parameters(self) -> list[nn.Parameter]:
@@ -59,12 +59,12 @@ class LadderModel(PreTrainedModel):
         raise NotImplementedError
 
     def describe(self) -> str:
-        """Return the ladder in words, for the line that says what is trained."""
+        """Return a description of the ladder, for the line that announces the training."""
         raise NotImplementedError
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
-        """Load as transformers does; the weights are moved out of the mapped file, so that logits come back bit for
+        """Load as transformers does, and move the weights out of the mapped file, so that logits are reproduced bit for
         bit."""
         loaded = super().from_pretrained(*args, **kwargs)
         align(loaded[0] if isinstance(loaded, tuple) else loaded)
@@ -89,10 +89,10 @@ class LadderModel(PreTrainedModel):
 
 
 def settings_of(stock: PreTrainedModel) -> dict[str, Any]:
-    """Return the fields of a model's config that a stock encoder decides: its own config, labels, problem type and
-    attention kernel."""
+    """Return the fields of a model's config that its stock encoder decides: the encoder's config, labels, problem type
+    and attention kernel."""
     encoder = stock.config.to_dict()
-    encoder.pop("_name_or_path", None)  # a path of the machine that did the surgery
+    encoder.pop("_name_or_path", None)  # a local path from the time of surgery
     return {
         "encoder": encoder,
         "id2label": stock.config.id2label,

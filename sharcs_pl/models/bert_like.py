@@ -1,4 +1,4 @@
-"""The parts of BERT, RoBERTa, ELECTRA, MPNet, DistilBERT and ALBERT that the table of families names."""
+"""Functions for BERT, RoBERTa, ELECTRA, MPNet, DistilBERT and ALBERT in the table of families."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def distilbert_layers(base: Any) -> list[nn.Module]:
 
 
 def albert_layers(base: Any) -> list[nn.Module]:
-    """Each depth's group of shared layers, as the stock loop picks it."""
+    """Return the group of shared layers of each depth, chosen as in the stock loop."""
     config = base.config
     per_group = config.num_hidden_layers / config.num_hidden_groups
     groups = [base.encoder.albert_layer_groups[int(i / per_group)] for i in range(config.num_hidden_layers)]
@@ -54,7 +54,7 @@ def albert_layers(base: Any) -> list[nn.Module]:
 
 
 def position_bias(base: Any, hidden: Tensor, heads: int, tail: Tail | None = None) -> dict[str, Any]:
-    """MPNet adds a learned bias per head, [B, N, L, L]; a narrow rung keeps that of its leading heads."""
+    """Return MPNet's learned position bias per head, [B, N, L, L]; a narrow rung keeps its leading heads."""
     return {"position_bias": base.encoder.compute_position_bias(hidden)[:, :heads]}
 
 

@@ -8,34 +8,34 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import AutoConfig, PreTrainedConfig
 
-TRAINED = "trained"  # the operating point that training left
+TRAINED = "trained"  # the operating point of training
 SKIMMED = "this model skips tokens on the way: only its own class and sharcs evaluate run it"
 NEVER = 1e9  # a threshold that no router logit reaches; JSON has no infinity
 
 
 class LadderConfig(PreTrainedConfig):
-    """`encoder`: the stock model's config as a dict."""
+    """The base class of model configs. `encoder`: the stock model's config as a dict."""
 
-    if TYPE_CHECKING:  # transformers takes an annotation that it sees for a required field
+    if TYPE_CHECKING:  # at run time transformers takes an annotation for a required field
         encoder: dict[str, Any]
 
     @property
     def initializer_range(self) -> float:
-        """Standard deviation of fresh weights: the encoder's."""
+        """The standard deviation of fresh weights, taken from the encoder."""
         return self.encoder.get("initializer_range", 0.02)
 
 
 class SharcsConfig(LadderConfig):
-    """What a routed model is made of; saved beside its weights.
+    """The config of a routed model, saved beside its weights.
 
     `encoder`: the stock model's config as a dict. `widths`: the ladder as text ("0.25", "1/3", "1"). `split_layer`:
-    full-width layers before the router. `reduction`, `norm_init`, `top_rung_norm`, `router_hidden_size`: as the keys
-    `width.*` and `router.hidden_size` (0: no router, every text at full width). `cut`: as the key `method.cut`.
-    `skim`: hidden units of the predictors that skip tokens, 0 for none; a token goes on where its probability to be
-    kept reaches `skim_threshold`. `router_threshold`: a membership probability, None for the likeliest rung.
-    `operating_points`: named settings of the budget dial, each a dict whose "thresholds" are one router logit per rung
-    but the top one, with the figures it was chosen by. `operating_point`: the one in use, None for the rule of training
-    (see `SharcsForSequenceClassification.route`). Labels and problem type are the fields every Hugging Face config has.
+    full-width layers before the router. `reduction`, `norm_init`, `top_rung_norm`, `router_hidden_size`, `cut`: values
+    of the keys `width.*`, `router.hidden_size` (0: no router, every text at full width) and `method.cut`. `skim`:
+    hidden units of the predictors that skip tokens, 0 for none. `skim_threshold`: least probability of a kept token.
+    `router_threshold`: a membership probability, None for the likeliest rung. `operating_points`: named settings of
+    the budget, each a dict with "thresholds", one router logit per rung except the top one, and the figures behind the
+    choice. `operating_point`: the name of the one in use, None for the rule of training (see
+    `SharcsForSequenceClassification.route`). Labels and problem type are standard fields of Hugging Face configs.
     """
 
     model_type = "sharcs"
@@ -74,8 +74,8 @@ class SharcsConfig(LadderConfig):
         super().__init__(**kwargs)
 
     def thresholds(self, point: str | None = None) -> tuple[float, ...] | None:
-        """Router logits, one per rung but the top, of a named operating point (None: the one in use; "trained": the
-        rule of training); None where the likeliest rung is taken. `ValueError` lists the points there are."""
+        """Return one router logit per rung except the top for an operating point (None: the one in use, "trained": the
+        rule of training), or None for the likeliest rung. Raise `ValueError` listing the known points."""
         name = point or self.operating_point or TRAINED
         if name == TRAINED:
             return None if self.router_threshold is None else self._logits(self.router_threshold)
@@ -85,7 +85,7 @@ class SharcsConfig(LadderConfig):
         return tuple(self.operating_points[name]["thresholds"])
 
     def check_all_tokens(self) -> None:
-        """`ValueError` where tokens are skipped, which layers written out for inference do not do."""
+        """Raise `ValueError` if tokens are skipped, which layers written out for inference do not support."""
         if self.skim:
             raise ValueError(SKIMMED)
 

@@ -1,6 +1,6 @@
-"""What DeBERTa-v3 needs beyond a row: attention that also reads a table of relative positions.
+"""Functions for DeBERTa-v3 in the table of families, whose attention also reads a table of relative positions.
 
-Dimensions: `B` batch, `L` tokens, `D` hidden, `P` relative positions; with an index `i`, the same at rung i.
+Dimensions: `B` batch, `L` tokens, `D` hidden, `P` relative positions; an index `i` marks the size at rung i.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from sharcs_pl.models.layers import Tail
 
 
 def embed(base: Any, input_ids: Tensor, token_type_ids: Tensor | None, attention_mask: Tensor | None = None) -> Tensor:
-    """DeBERTa starts padding at zero; that shows where the first token, which the head reads, is padding."""
+    """Return the embeddings, zero at padding, which matters if the first token, which the head reads, is padding."""
     return base.embeddings(input_ids=input_ids, token_type_ids=token_type_ids, mask=attention_mask)
 
 
 def relative_positions(base: Any, hidden: Tensor, heads: int, tail: Tail | None = None) -> dict[str, Any]:
-    """The distances [1, L, L] and a table of their embeddings [P, D_i]: a narrow rung reads its leading dims, normed by
-    a norm of its own."""
+    """Return the distances [1, L, L] and the table of their embeddings [P, D_i]. A narrow rung reads the leading dims,
+    normalised by its own norm."""
     encoder = base.encoder
     if not encoder.relative_attention:
         return {}
@@ -36,19 +36,19 @@ def _leading(table: Tensor, size: int) -> Tensor:
 
 
 def pairs(stock: Any, hidden: Tensor, attention_mask: Tensor) -> Tensor:
-    """The mask [B, 1, L, L]: real tokens attend to real tokens."""
+    """Return the mask [B, 1, L, L], by which real tokens attend to real tokens."""
     return stock.deberta.encoder.get_attention_mask(attention_mask)
 
 
 def table_norm(base: Any) -> dict[str, nn.LayerNorm]:
-    """The norm of the table, where the config asks for one."""
+    """Return the norm of the position table by name, an empty dict if the config has none."""
     encoder = base.encoder
     normed = encoder.relative_attention and "layer_norm" in encoder.norm_rel_ebd
     return {"positions": encoder.LayerNorm} if normed else {}
 
 
 def costs(config: Any) -> dict[str, int]:
-    """The products with relative positions. A shared projection takes them to keys and to queries in any case."""
+    """Return the numbers of products with relative positions. A shared projection always gives keys and queries."""
     if not config.relative_attention:
         return {}
     terms = len({"c2p", "p2c"} & set(config.pos_att_type or []))
@@ -60,6 +60,6 @@ def costs(config: Any) -> dict[str, int]:
 
 
 def head(stock: Any) -> HeadParts:
-    """A pooler on the first token, with a dropout before it."""
+    """Return the parts of the head, a pooler on the first token after a dropout."""
     pooler, activation = stock.pooler, ACT2FN[stock.config.pooler_hidden_act]
     return HeadParts(pooler.dropout, pooler.dense, activation, stock.dropout, stock.classifier)

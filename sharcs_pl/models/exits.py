@@ -1,4 +1,4 @@
-"""Early exits: a head after every chosen layer of a stock encoder, and samples that leave a batch when they are sure.
+"""Early exits, with a head after every chosen layer of a stock encoder. Samples leave the batch once they stop.
 
 The stop rules and their papers are in `stopping`, the losses in `training.exits`.
 
@@ -31,8 +31,8 @@ from sharcs_pl.models.sweeps import SweptPoint, sweep_exits
 
 
 class ExitsConfig(LadderConfig):
-    """`encoder`: the stock model's config as a dict. `exits`: layers counted from 1, the last one included.
-    `exit_head`, `rule`, `threshold` and `tolerance`: as the keys `method.*`."""
+    """The config of a model with early exits. `encoder`: the stock model's config as a dict. `exits`: layers counted
+    from 1, with the last one. `exit_head`, `rule`, `threshold` and `tolerance`: values of the keys `method.*`."""
 
     model_type = "sharcs_exits"
     keys_to_ignore_at_inference = ("exits", "certainty")
@@ -58,7 +58,8 @@ class ExitsConfig(LadderConfig):
 
 @dataclass
 class ExitsOutput(ModelOutput):
-    """`loss` where labels were given; `logits` [B, C] of the exit that each sample took; `exits` [B]: its index."""
+    """The output of a pass. `loss`: the task loss, None without labels. `logits`: [B, C], from each sample's exit.
+    `exits`: [B], the indices of these exits."""
 
     loss: Tensor | None = None
     logits: Tensor | None = None
@@ -67,8 +68,8 @@ class ExitsOutput(ModelOutput):
 
 @dataclass(frozen=True)
 class Running:
-    """Samples on their way: `rows` [b] are their places in the batch; `hidden` [b, L, D]; `mask` [b, L]; `logits`
-    [b, E, C] and `certainty` [b, E] (or None) of the exits passed."""
+    """The samples still running. `rows`: [b], their places in the batch. `hidden`: [b, L, D]. `mask`: [b, L]. `logits`:
+    [b, E, C] and `certainty`: [b, E] (or None), from the exits passed."""
 
     rows: Tensor
     hidden: Tensor
@@ -77,7 +78,7 @@ class Running:
     certainty: Tensor | None
 
     def select(self, keep: Tensor) -> Running:
-        """Those that go on, `keep` bool [b]; padding that none of them needs is cut off at the right."""
+        """Return the samples with `keep`, bool [b], without padding on the right that none of them needs."""
         if bool(keep.all()):
             return self
         mask = self.mask[keep]
@@ -88,8 +89,8 @@ class Running:
 
 
 class ExitsForSequenceClassification(LadderModel):
-    """A stock encoder with a head after each layer of `config.exits`; that after the last layer is the stock head, so
-    that with a threshold no exit reaches its logits are those of the stock model."""
+    """A stock encoder with a head after each layer of `config.exits`. The head after the last layer is the stock head,
+    so samples that stop at no earlier exit get the stock logits."""
 
     config: ExitsConfig
     ladder: ExitLadder  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -123,9 +124,9 @@ class ExitsForSequenceClassification(LadderModel):
         num_labels: int | None = None,
         dropout: float | None = None,
     ) -> ExitsForSequenceClassification:
-        """Exits on a stock encoder: a folder, a hub id or a model object (which is copied). The new heads' first layers
-        start from the stock head's, their outputs from the global torch generator. The model comes in evaluation mode.
-        `ValueError` names `encoder.pretrained` or `method.exits`."""
+        """Add exits to a stock encoder, given as a folder, a hub id or a model object (which is copied). The first
+        layers of new heads are copied from the stock head, their outputs are drawn from the global torch generator. The
+        model is in evaluation mode. Raise `ValueError` naming `encoder.pretrained` or `method.exits`."""
         stock = load_stock(source, num_labels, dropout)
         family = get_family(stock.config.model_type)
         ladder = ExitLadder.of(exits, len(family.depth_order(stock)))
@@ -145,7 +146,7 @@ class ExitsForSequenceClassification(LadderModel):
 
     @property
     def _final(self) -> nn.Module | None:
-        """The encoder's norm after its last layer, where it has one."""
+        """Return the encoder's norm after its last layer, or None."""
         return self.family.outer_norms(self._base).get("final")
 
     def forward(
@@ -156,10 +157,10 @@ class ExitsForSequenceClassification(LadderModel):
         labels: Tensor | None = None,
         threshold: float | None = None,
     ) -> ExitsOutput:
-        """One pass in which samples stop: those that are sure leave after their exit, the rest go on without them.
+        """Run a pass in which samples leave the batch at the exit at which they stop.
 
-        `input_ids`, `attention_mask`, `token_type_ids`: [B, L] long, the last two optional. `threshold`: of the stop
-        rule, None for `config.threshold`. `labels` [B] add the task loss of the answers.
+        `input_ids`, `attention_mask`, `token_type_ids`: [B, L] long, the last two optional. `threshold`: threshold of
+        the stop rule, None for `config.threshold`. `labels`: [B], adds the task loss.
         """
         threshold = self.config.threshold if threshold is None else threshold
         now = self._start(input_ids, attention_mask, token_type_ids)
@@ -178,7 +179,7 @@ class ExitsForSequenceClassification(LadderModel):
     def all_rungs(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
     ) -> EveryRung:
-        """Every sample at every exit; the signals are certainties in logits, None where not learned."""
+        """Run every sample to every exit. The signals are learned certainties in logits, else None."""
         return EveryRung(*self.exits(input_ids, attention_mask, token_type_ids))
 
     def exits(
@@ -188,32 +189,32 @@ class ExitsForSequenceClassification(LadderModel):
         token_type_ids: Tensor | None = None,
         detach: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """Logits [B, E, C] and certainties [B, E] (None where not learned) of every exit; with `detach` the exits'
-        heads but the last send no gradient to the encoder."""
+        """Return the logits [B, E, C] and certainties [B, E] (None if not learned) of every exit. With `detach` only
+        the last head sends gradients to the encoder."""
         now = self._start(input_ids, attention_mask, token_type_ids)
         for exit in range(len(self.ladder)):
             now = self._advance(now, exit, detach)
         return now.logits, now.certainty
 
     def choose(self, logits: Tensor, signals: Tensor | None, threshold: float | None = None) -> Tensor:
-        """The exit that each sample takes [B] long, from what `all_rungs` gives."""
+        """Return the exit that each sample takes, [B] long, from the outputs of `all_rungs`."""
         threshold = self.config.threshold if threshold is None else threshold
         return first_stop(self.rule.stops(logits, signals, self.config.tolerance, threshold))
 
     def sweep(self, logits: Tensor, signals: Tensor | None) -> list[SweptPoint]:
-        """The thresholds that matter, and the exits they give, from what `all_rungs` gives."""
+        """Return the thresholds at which choices change and the exits that they give, from `all_rungs`."""
         return sweep_exits(self.rule, logits, signals, self.config.tolerance)
 
     def new_parameters(self) -> list[nn.Parameter]:
-        """What the exits added to the stock model."""
+        """Return the parameters that the exits add to the stock model."""
         return [*self.heads.parameters(), *([] if self.certainty is None else self.certainty.parameters())]
 
     def stock_parameters(self) -> Iterator[nn.Parameter]:
-        """The encoder and its own head."""
+        """Return the parameters of the encoder and its stock head."""
         return self.encoder.parameters()
 
     def describe(self) -> str:
-        """The exits in words."""
+        """Return a description of the exits."""
         return f"exits after layers {' '.join(map(str, self.ladder.layers))}, stopped by {self.config.rule}"
 
     def _start(self, input_ids: Tensor, attention_mask: Tensor | None, token_type_ids: Tensor | None) -> Running:
@@ -225,7 +226,7 @@ class ExitsForSequenceClassification(LadderModel):
         return Running(rows, hidden, mask, hidden.new_zeros(size, 0, self.shape.num_labels), certainty)
 
     def _advance(self, now: Running, exit: int, detach: bool = False) -> Running:
-        """On to the next exit: its layers, its head, and how certain it is."""
+        """Run the layers up to the next exit, its head and its certainty."""
         family, stock = self.family, self.encoder
         layers, begin = self.ladder.layers, self.ladder.layers[exit - 1] if exit else 0
         mask = family.mask(stock, now.hidden, now.mask)
@@ -238,7 +239,7 @@ class ExitsForSequenceClassification(LadderModel):
         return replace(now, hidden=hidden, logits=logits, certainty=self._certainty(now, pooled, last))
 
     def _pooled(self, hidden: Tensor, mask: Tensor, exit: int) -> Tensor:
-        """What the exit's head reads, [b, D], through its norm after the last layer where the encoder has one."""
+        """Return the input of the exit's head, [b, D], after the exit's final norm if the encoder has one."""
         norm = self._final if exit == self.ladder.top else self.heads[exit].get_submodule("norm")
         states = hidden if norm is None else norm(hidden)
         return self.family.head(self.encoder).pool(states, mask)
@@ -250,7 +251,7 @@ class ExitsForSequenceClassification(LadderModel):
         return torch.cat([now.certainty, found.to(now.certainty.dtype)], 1)
 
     def _leaves(self, now: Running, exit: int, threshold: float) -> Tensor:
-        """Whether each sample leaves at this exit, bool [b]."""
+        """Return True for each sample that leaves at this exit, bool [b]."""
         if exit == self.ladder.top:
             return torch.ones_like(now.rows, dtype=torch.bool)
         return self.rule.stops(now.logits, now.certainty, self.config.tolerance, threshold)[:, -1]

@@ -1,4 +1,4 @@
-"""The table of architectures: one row says where a stock `...ForSequenceClassification` class keeps its parts.
+"""The table of architectures, with one row for the parts of each stock `...ForSequenceClassification` class.
 
 A new backbone is a new row. Everything else in `models` knows an encoder only through its row.
 
@@ -54,19 +54,19 @@ def _no_tables(base: Any) -> list[nn.Embedding]:
 
 @dataclass(frozen=True)
 class Family:
-    """One architecture: `model_type` of its config, its stock class, and where that class keeps what.
+    """The description of an architecture: the `model_type` of its config, its stock class and the parts of this class.
 
-    `embed` gives the first layer's input [B, L, D] from (base model, input_ids [B, L], token_type_ids [B, L] or None)
-    and, where padding is embedded otherwise than as its id, the attention mask [B, L].
-    `layers` lists the base model's layers in depth order; a layer may occur more than once. `parts`: what is in one.
-    `layer_extras` gives what the layers take besides hidden state and mask, from (base model, hidden, heads) and, for a
-    rung, its tail. `layer_mask` gives the mask they take, from (stock model, hidden, attention mask [B, L]). Either may
-    hold a `ByKind`. `outer_norms`: the base model's norms outside its layers, of which every rung has its own: "final"
-    runs after the last layer, "positions" on embeddings of relative positions, which the trunk reads too.
-    `costs` gives, from the config, fields of `EncoderShape` beyond the sizes that every row has.
+    `embed` returns the first layer's input [B, L, D] from (base model, input_ids [B, L], token_type_ids [B, L] or None)
+    and, if the embedding of padding depends on it, the attention mask [B, L].
+    `layers` lists the base model's layers in depth order; a layer may occur more than once. `parts`: names of parts of
+    a layer. `layer_extras` returns further inputs of the layers from (base model, hidden, heads) and, for a rung, its
+    tail. `layer_mask` returns their mask from (stock model, hidden, attention mask [B, L]). Both may contain a
+    `ByKind`. `outer_norms`: the base model's norms outside its layers, of which every rung has a copy: "final" runs
+    after the last layer, "positions" on embeddings of relative positions, which the trunk also reads.
+    `costs` returns further fields of `EncoderShape` from the config.
     `head_tables` lists the base model's embeddings [any, N] with an entry per head that all layers share.
-    `always_projects`: the embeddings pass a Linear even where they have the hidden size.
-    `head_prefixes` begin the names of parameters that a checkpoint may lack: they are then drawn afresh.
+    `always_projects`: the embeddings pass a Linear even if they have the hidden size.
+    `head_prefixes` begin the names of parameters that are drawn afresh if a checkpoint lacks them.
     """
 
     model_type: str
@@ -87,51 +87,51 @@ class Family:
 
     @property
     def keys(self) -> SizeKeys:
-        """What its config calls the sizes."""
+        """The names of the sizes in the config."""
         return ARCHITECTURES[self.model_type]
 
     @property
     def stock_class(self) -> Any:
-        """The transformers class; imported when asked for, since each of them costs an import of its own."""
+        """The stock class, imported on access because each class needs a separate, slow import."""
         return getattr(transformers, self.stock_class_name)
 
     def base_of(self, stock: Any) -> Any:
-        """The encoder without the head."""
+        """Return the encoder without the head."""
         return getattr(stock, self.base)
 
     def depth_order(self, stock: Any) -> list[nn.Module]:
-        """The layers of a stock model, first to last."""
+        """Return the layers of a stock model in depth order."""
         return self.layers(self.base_of(stock))
 
     def size(self, config: Any) -> LayerSize:
-        """Sizes of a full-width layer."""
+        """Return the sizes of a full-width layer."""
         keys = self.keys
         return LayerSize(getattr(config, keys.hidden), getattr(config, keys.heads), getattr(config, keys.ffn))
 
     def resized(self, config: Any, size: LayerSize) -> Any:
-        """A copy of a stock config with another layer size; the head size stays when D and N shrink alike."""
+        """Return a copy of a stock config with another layer size. The head size stays if D and N shrink alike."""
         narrow, keys = copy.deepcopy(config), self.keys
         for name, value in ((keys.hidden, size.hidden), (keys.heads, size.heads), (keys.ffn, size.ffn)):
             setattr(narrow, name, value)
         return narrow
 
     def with_dropout(self, config: Any, dropout: float) -> Any:
-        """The same config with every dropout probability that the family has set to `dropout`."""
+        """Set every dropout probability of a config to `dropout`, and return the config."""
         for name in self.dropouts:
             setattr(config, name, dropout)
         return config
 
     def mask(self, stock: Any, hidden: Tensor, attention_mask: Tensor) -> Any:
-        """The mask that the stock model hands its layers, for hidden states [B, L, any] and a mask [B, L]."""
+        """Return the mask that the stock model gives its layers, for hidden states [B, L, any] and a mask [B, L]."""
         return self.layer_mask(stock, hidden, attention_mask)
 
     def view(self, layer: nn.Module, narrow_config: Any, norm_init: str, cut: str = "full") -> nn.Module:
-        """A narrower run of one of the family's layers (`make_view`); `cut` "heads_ffn" keeps all hidden dims."""
+        """Return a narrow view of a layer (see `make_view`). `cut` "heads_ffn" keeps all hidden dims."""
         view = make_view(layer, narrow_config, norm_init, self.parts.chunks)
         return view if cut == "full" else keep_hidden(view, layer, self.parts, norm_init)
 
     def shape(self, stock: Any) -> EncoderShape:
-        """What the cost model needs to know of the encoder."""
+        """Return the sizes of the encoder for the cost model."""
         size = self.size(stock.config)
         embedding = getattr(stock.config, "embedding_size", None)
         projected = self.always_projects or embedding != size.hidden
@@ -249,6 +249,6 @@ FAMILIES: dict[str, Family] = {row.model_type: row for row in _ROWS}
 
 
 def get_family(model_type: str) -> Family:
-    """The row of an architecture; a `ValueError` that lists the supported ones for any other."""
+    """Return the row of an architecture. Raise `ValueError` listing the supported ones for any other."""
     check_architecture(model_type)
     return FAMILIES[model_type]

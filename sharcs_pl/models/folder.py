@@ -1,4 +1,4 @@
-"""Is an encoder's folder whole? Its config, tokenizer and weights are looked at without loading any of them.
+"""Checks that an encoder's folder has a whole config, tokenizer and weights, without loading them.
 
 Loads no torch.
 """
@@ -29,7 +29,7 @@ _LONGEST_HEADER = 100_000_000  # bytes; the limit of the format
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The folder's ``config.json``; ``ValueError`` when the folder, the file or its contents are not there."""
+    """Return the folder's ``config.json``. Raise ``ValueError`` if the folder, the file or its contents are missing."""
     if not folder.is_dir():
         raise ValueError(f"encoder.pretrained={folder} is not a folder; give a folder with a checkpoint, or a hub id")
     path = folder / "config.json"
@@ -39,7 +39,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def check_folder(folder: Path) -> int:
-    """Refuse a folder without tokenizer or weights, or with damaged ones; returns the bytes of its weights."""
+    """Return the bytes of a folder's weights. Raise ``ValueError`` if tokenizer or weights are missing or damaged."""
     found = {name for name in TOKENIZER_FILES if (folder / name).is_file()}
     if not found:
         names = ", ".join(TOKENIZER_FILES[:3])
@@ -55,8 +55,8 @@ def check_folder(folder: Path) -> int:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files that hold a folder's weights, in transformers' order of preference; ``ValueError`` when there are none,
-    or one of several is missing."""
+    """Return the files of a folder's weights by transformers' order of preference. Raise ``ValueError`` if there are
+    none, or if one of several is missing."""
     for whole, index in ((WEIGHTS, WEIGHTS_INDEX), (PICKLED_WEIGHTS, PICKLED_INDEX)):
         if (folder / whole).is_file():
             return [folder / whole]
@@ -87,7 +87,7 @@ def _shards(folder: Path, index: str) -> list[Path]:
 
 
 def check_weights(path: Path, remedy: str = "download it again") -> None:
-    """``ValueError`` unless a file of weights is whole: safetensors, or pickled by torch, before 1.6 or since."""
+    """Raise ``ValueError`` unless a file of weights is whole. It may be safetensors or any pickle format of torch."""
     if path.suffix == ".safetensors":
         check_safetensors(path, remedy)
     elif is_legacy(path):
@@ -97,7 +97,7 @@ def check_weights(path: Path, remedy: str = "download it again") -> None:
 
 
 def check_safetensors(path: Path, remedy: str = "download it again") -> None:
-    """``ValueError`` unless the header can be read and the file is as long as it says; ``remedy`` ends it."""
+    """Raise ``ValueError``, ending with ``remedy``, unless the header is readable and matches the file's length."""
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
@@ -115,7 +115,7 @@ def check_safetensors(path: Path, remedy: str = "download it again") -> None:
 
 
 def check_zip(path: Path, remedy: str) -> None:
-    """``ValueError`` unless a torch checkpoint is a whole archive; ``remedy`` says what to do instead."""
+    """Raise ``ValueError`` unless a torch checkpoint is a whole archive. ``remedy`` is advice in the message."""
     try:
         with zipfile.ZipFile(path) as archive:
             broken = archive.testzip()

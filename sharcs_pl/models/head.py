@@ -1,6 +1,6 @@
-"""What a stock classification head consists of, and heads like it after other layers.
+"""The parts of a stock classification head, and similar heads after other layers.
 
-Dimensions: `B` batch, `L` tokens, `D` hidden, `C` labels; with an index `i`, the same at rung i.
+Dimensions: `B` batch, `L` tokens, `D` hidden, `C` labels; an index `i` marks the size at rung i.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 
 def first_token(hidden: Tensor, attention_mask: Tensor) -> Tensor:
-    """[B, L, D_i] -> [B, D_i]: what most heads read."""
+    """Return the state of the first token, which most heads read, [B, L, D_i] -> [B, D_i]."""
     return hidden[:, 0]
 
 
 def mean_token(hidden: Tensor, attention_mask: Tensor) -> Tensor:
-    """[B, L, D_i] -> [B, D_i], the mean over real tokens."""
+    """Return the mean over real tokens, [B, L, D_i] -> [B, D_i]."""
     return (hidden * attention_mask.unsqueeze(-1)).sum(dim=1) / attention_mask.sum(dim=1, keepdim=True)
 
 
@@ -35,8 +35,8 @@ class HeadParts:
 
 
 class ExitHead(nn.Module):
-    """The head of one exit: the stock head's layers again, or one Linear. `final`: the encoder's norm after its last
-    layer, where it has one; every exit has its own."""
+    """The head of an exit, a copy of the stock head's layers or a Linear. `final`: this exit's copy of the encoder's
+    norm after its last layer, if any."""
 
     def __init__(self, stock: HeadParts, linear: bool, final: nn.Module | None) -> None:
         super().__init__()
@@ -46,13 +46,13 @@ class ExitHead(nn.Module):
         self.output = nn.Linear(stock.dense.in_features, stock.output.out_features)
 
     def start(self, stock: HeadParts, final: nn.Module | None) -> None:
-        """Its layers as the stock head has them, but the output."""
+        """Copy the layers of the stock head except its output."""
         for own, owner in ((self.norm, final), (self.dense, stock.dense), (self.activation, stock.activation)):
             if isinstance(own, nn.Module) and isinstance(owner, nn.Module):
                 own.load_state_dict(owner.state_dict())
 
     def forward(self, pooled: Tensor, stock: HeadParts) -> Tensor:
-        """[b, D] -> [b, C]."""
+        """Return the logits, [b, D] -> [b, C]."""
         if self.dense is None:
             return self.output(stock.dropout(pooled))
         own = replace(stock, dense=self.dense, activation=self.activation, output=self.output)
@@ -60,5 +60,5 @@ class ExitHead(nn.Module):
 
 
 def run_head(head: HeadParts, pooled: Tensor) -> Tensor:
-    """A head on one vector per text, [b, D] -> [b, C]."""
+    """Run a head on one vector per text, [b, D] -> [b, C]."""
     return head.output(head.dropout(head.activation(head.dense(head.input_dropout(pooled)))))

@@ -1,10 +1,10 @@
-"""Width surgery on stock layers: slices of Linears that stay where they are, and the rungs' tails made of them.
+"""Width surgery on stock layers, with slices of their Linears and the rungs' tails made of them.
 
-A (layer, rung) pair is a *view*: the stock layer class once more, built from a narrower config, whose Linears read the
-leading slice of their owner's weight each time they run, and whose norms are its only own parameters. Weights are thus
-shared by every rung, no attribute changes at run time, and one owner may serve many views (ALBERT).
+Each (layer, rung) pair has a *view*, an instance of the stock layer class with a narrower config. Its Linears read the
+leading slice of their owner's weight on each run, and its norms are its only own parameters. All rungs thus share
+weights, no attribute changes at run time, and one owner may serve many views (ALBERT).
 
-Dimensions: `B` batch, `L` tokens, `D` hidden, `N` heads, `F` feed-forward; with an index `i`, the same at rung i.
+Dimensions: `B` batch, `L` tokens, `D` hidden, `N` heads, `F` feed-forward; an index `i` marks the size at rung i.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NORM_INITS = ("pretrained", "scratch")
 
 @dataclass(frozen=True)
 class LayerSize:
-    """Sizes of one layer at one rung: hidden D_i, heads N_i, feed-forward F_i."""
+    """The sizes of a layer at a rung: hidden D_i, heads N_i, feed-forward F_i."""
 
     hidden: int
     heads: int
@@ -35,13 +35,13 @@ class LayerSize:
 class SlicedLinear(nn.Module):
     """The leading `out_features` x `in_features` block of another Linear, cut when called.
 
-    The owner is kept in a tuple, where `nn.Module` does not look for children: its parameters appear once in
-    `state_dict` and `parameters()`, under the owner's own name, while `copy.deepcopy` and pickling still carry the
-    reference over to the copy's owner. Since the owner (not its weight) is held, whatever replaces the weight
-    (`.to()`, loading onto a meta device) is followed.
+    The owner is kept in a tuple, where `nn.Module` does not look for children. Its parameters thus appear once in
+    `state_dict` and `parameters()`, under the owner's own name, while `copy.deepcopy` and pickling still point to the
+    copy's owner. The owner is kept instead of its weight, so that a replaced weight (`.to()`, loading onto a meta
+    device) is used.
 
-    `chunks`: the owner's outputs are that many blocks one below the other (ModernBERT's query, key and value), and of
-    each the leading part is kept.
+    `chunks`: number of stacked blocks in the owner's outputs (ModernBERT's query, key and value), each of which keeps
+    its leading part.
     """
 
     def __init__(self, owner: nn.Linear, in_features: int, out_features: int, chunks: int = 1) -> None:
@@ -70,7 +70,7 @@ class SlicedLinear(nn.Module):
         return None if self.owner.bias is None else self._leading(self.owner.bias)
 
     def _leading(self, rows: Tensor) -> Tensor:
-        """The leading rows, of each chunk: [owner's outputs, ..] -> [out_features, ..]."""
+        """Return the leading rows of each chunk, [owner's outputs, ..] -> [out_features, ..]."""
         if self.chunks == 1:
             return rows[: self.out_features]
         blocks = rows.unflatten(0, (self.chunks, -1))
@@ -108,7 +108,7 @@ class LearnedPooling(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Back to the plain average of each group."""
+        """Reset the weights to the average of each group."""
         nn.init.constant_(self.weight, 1 / self.weight.shape[1])
 
     def forward(self, hidden: Tensor) -> Tensor:
@@ -117,7 +117,7 @@ class LearnedPooling(nn.Module):
 
 
 def private_norm(owner: nn.LayerNorm, size: int, norm_init: str) -> nn.LayerNorm:
-    """A LayerNorm over `size` dims with parameters of its own, on the owner's device and in its dtype.
+    """Return a LayerNorm over `size` dims with its own parameters, on the owner's device and in its dtype.
 
     `norm_init` "pretrained" starts it from the leading slice of the owner's weight and bias, "scratch" from 1 and 0.
     """
@@ -134,14 +134,14 @@ def private_norm(owner: nn.LayerNorm, size: int, norm_init: str) -> nn.LayerNorm
 def make_view(
     layer: nn.Module, narrow_config: Any, norm_init: str, chunks: Mapping[str, int] | None = None
 ) -> nn.Module:
-    """A narrower run of `layer`: its class built from `narrow_config`, its Linears cut from `layer`'s when called.
+    """Return a narrow view of `layer`, built from `narrow_config`, whose Linears slice the Linears of `layer`.
 
-    The new layer's norms are its only parameters (`norm_init` as in `private_norm`). Its dropouts are its own and
-    follow the config. `layer` itself is left as it is. `chunks`: by name, the Linears that hold several blocks.
+    The view's norms are its only parameters (see `private_norm` for `norm_init`). Its dropouts follow the config.
+    `layer` is not changed. `chunks`: number of stacked blocks of each Linear with several, by name.
     """
     chunks = chunks or {}
-    depth = vars(layer).get("layer_idx")  # set where layers differ by depth: the view is to be of the same kind
-    with torch.device("meta"):  # weights that are replaced below are never allocated, and no random number is drawn
+    depth = vars(layer).get("layer_idx")  # set if layers differ by depth; the view needs the kind of its depth
+    with torch.device("meta"):  # allocates no weights, which are replaced below, and draws no random numbers
         view = type(layer)(narrow_config) if depth is None else type(layer)(narrow_config, depth)
     for name, module in list(view.named_modules()):
         owner = layer.get_submodule(name)
@@ -157,8 +157,8 @@ def make_view(
 
 
 def keep_hidden(view: nn.Module, layer: nn.Module, parts: LayerParts, norm_init: str) -> nn.Module:
-    """The same view with all of the hidden dims: only heads and feed-forward neurons are cut (DynaBERT, Hou et al.
-    2020, section 2.1). `parts`: where the layer keeps what; `ValueError` where its Linears are not all among them."""
+    """Extend a view to all hidden dims, so that only heads and feed-forward neurons are cut (DynaBERT, Hou et al. 2020,
+    section 2.1). `parts`: names of the layer's parts. Raise `ValueError` if they do not cover all its Linears."""
     writes = {parts.query, parts.key, parts.value, parts.ffn_in, *parts.position_projections}
     reads = {parts.attention_out, parts.ffn_out}
     for name, module in list(view.named_modules()):
@@ -176,15 +176,15 @@ def keep_hidden(view: nn.Module, layer: nn.Module, parts: LayerParts, norm_init:
 
 
 def share_config(view: nn.Module, layer: nn.Module) -> None:
-    """Let the view read the stock config again: sizes are fixed by now, and layers look there while they run only for
-    the attention implementation, which has to follow the model's when the user changes it."""
+    """Give the view the stock config. A built layer reads only the attention implementation from it, which must follow
+    changes by the user."""
     for name, module in view.named_modules():
         if "config" in vars(module):
             module.config = layer.get_submodule(name).config
 
 
 def make_reduction(reduction: str, full: int, size: int) -> nn.Module:
-    """The module that takes the trunk's output [B, L, D] to a rung's [B, L, D_i]; nothing when D_i == D."""
+    """Return the module that reduces the trunk's output, [B, L, D] -> [B, L, D_i], an identity if D_i == D."""
     assert reduction in REDUCTIONS, reduction
     if size == full:
         return nn.Identity()
@@ -193,22 +193,23 @@ def make_reduction(reduction: str, full: int, size: int) -> nn.Module:
 
 @dataclass(frozen=True)
 class ByKind:
-    """What layers of several kinds are handed, each its own: `values` by what a layer has as its `attribute`."""
+    """An input that differs between kinds of layers. `values`: the inputs by the value of a layer's `attribute`."""
 
     attribute: str
     values: Mapping[str, Any]
 
     def of(self, layer: nn.Module) -> Any:
-        """The value for one layer."""
+        """Return the value for a layer."""
         return self.values[getattr(layer, self.attribute)]
 
 
 class Tail(nn.Module):
-    """What a rung runs after the trunk: reduction, private norm, layers, and the head's first dense layer cut to D_i.
+    """The modules of a rung after the trunk: reduction, private norm, layers, and the head's first dense layer cut to
+    D_i.
 
-    `views` are registered (their norms are this rung's own parameters). At the top rung there are none and `stock` are
-    the encoder's own layers, held unregistered as in `SlicedLinear`. `outer`: the rung's own of the norms that an
-    encoder has outside its layers, by name ("final" runs after the last layer); at the top, `stock_outer` instead.
+    `views` are registered (their norms are this rung's own parameters). The top rung has none, and `stock` are the
+    encoder's own layers, held unregistered as in `SlicedLinear`. `outer`: this rung's copies of the norms outside the
+    encoder's layers, by name ("final" runs after the last layer). The top rung has `stock_outer` instead.
     """
 
     def __init__(
@@ -238,32 +239,32 @@ class Tail(nn.Module):
         return (*self.views, *self._stock)
 
     def parameters_in_use(self) -> list[nn.Parameter]:
-        """All parameters that a pass reads, the stock layers' included; of the Linears it slices, none."""
+        """Return all parameters that a pass reads, with stock layers but without the owners of sliced Linears."""
         owners = (self, *self._stock, *self._stock_outer.values())
         return [parameter for owner in owners for parameter in owner.parameters()]
 
     def outer_norm(self, name: str) -> nn.Module | None:
-        """The norm of that name as this rung has it; None where the encoder has none."""
+        """Return this rung's outer norm of a name, or None if the encoder has none."""
         return self.outer[name] if name in self.outer else self._stock_outer.get(name)
 
     def enter(self, hidden: Tensor) -> Tensor:
-        """The trunk's output cut and normalised, [.., D] -> [.., D_i]."""
+        """Cut and normalise the trunk's output, [.., D] -> [.., D_i]."""
         return self.norm(self.reduction(hidden))
 
     def run(self, hidden: Tensor, mask: Any, extras: Mapping[str, Any]) -> Tensor:
-        """[B, L, D_i] from `enter` through the layers, and through the norm after the last where there is one."""
+        """Run the layers and the final norm, if any, on the output of `enter`, [B, L, D_i] -> [B, L, D_i]."""
         hidden = run_layers(self.layers, hidden, mask, extras)
         final = self.outer_norm("final")
         return hidden if final is None else final(hidden)
 
     def forward(self, hidden: Tensor, mask: Any, **extras: Any) -> Tensor:
-        """[B, L, D] from the trunk -> [B, L, D_i] after the last layer; `mask`, `extras` as the stock layers take."""
+        """Run the tail on the trunk's output, [B, L, D] -> [B, L, D_i]. `mask` and `extras` go to the stock layers."""
         return self.run(self.enter(hidden), mask, extras)
 
 
 def run_layers(layers: Iterable[nn.Module], hidden: Tensor, mask: Any, extras: Mapping[str, Any]) -> Tensor:
-    """`hidden` through `layers`, [B, L, D] -> [B, L, D]. A `mask` or extra that is `ByKind` is picked per layer. Some
-    stock layers give a tensor, MPNet's and DeBERTa's a tuple."""
+    """Run `layers` on `hidden`, [B, L, D] -> [B, L, D]. A `ByKind` as `mask` or extra is resolved per layer. Some stock
+    layers return a tensor, MPNet's and DeBERTa's a tuple."""
     for layer in layers:
         given = {name: _for_layer(value, layer) for name, value in extras.items()}
         output = layer(hidden, _for_layer(mask, layer), **given)

@@ -1,7 +1,7 @@
-"""Weights in the format that torch wrote before 1.6: five pickles, then the raw numbers. Are they all there?
+"""A check that files of weights in the format of torch before 1.6, five pickles and the raw numbers, are whole.
 
-Nothing in a file is executed: whatever the pickles name, an inert stand-in is made in its place. Loading is left to
-``torch.load``, which refuses all but tensors. Loads no torch.
+Nothing in a file is executed, because an inert stand-in replaces every object that the pickles name. ``torch.load``,
+which refuses everything but tensors, does the loading. Loads no torch.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _BYTES = {
 
 
 class _StandIn(dict[Any, Any]):
-    """Of any class or function a pickle names: takes whatever is done to it, and does nothing."""
+    """An inert replacement of every class or function that a pickle names, which accepts all operations."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__()
@@ -35,31 +35,31 @@ class _StandIn(dict[Any, Any]):
 
 
 class _Reader(pickle.Unpickler):
-    """Notes which storages a pickle asks for, and makes nothing that it names."""
+    """An unpickler that records the storages of a pickle and creates none of its objects."""
 
     def __init__(self, file: BinaryIO) -> None:
         super().__init__(file)
         self.item_bytes: dict[str, int] = {}
 
     def find_class(self, module: str, name: str) -> Any:
-        """A storage's type as its name; of everything else a stand-in."""
+        """Return the name of a storage type, and a stand-in for everything else."""
         return name if module == "torch" and name.endswith("Storage") else _StandIn
 
     def persistent_load(self, pid: Any) -> Any:
-        """A reference to a storage: its type, and the key by which its numbers are found."""
+        """Record a reference to a storage, with its type and the key of its numbers."""
         _, kind, key, *_ = pid
         self.item_bytes[str(key)] = _BYTES[str(kind).removesuffix("Storage")]
         return None
 
 
 def is_legacy(path: Path) -> bool:
-    """Whether the file begins as torch's files did before 1.6."""
+    """Return True if the file begins like the files of torch before 1.6."""
     with path.open("rb") as file:
         return file.read(len(_START)) == _START
 
 
 def check_legacy(path: Path, remedy: str) -> None:
-    """``ValueError`` unless the numbers of every storage are there, and nothing after them; ``remedy`` ends it."""
+    """Raise ``ValueError``, ending with ``remedy``, unless the file holds the numbers of all storages and no more."""
     try:
         with path.open("rb") as file:
             expected = _expected_size(file)
@@ -71,7 +71,7 @@ def check_legacy(path: Path, remedy: str) -> None:
 
 
 def _expected_size(file: BinaryIO) -> int:
-    """Bytes of the file by what its pickles and storages say."""
+    """Return the size of the file in bytes that follows from its pickles and storages."""
     assert _Reader(file).load() == _MAGIC
     for _ in ("protocol", "system"):
         _Reader(file).load()

@@ -1,4 +1,4 @@
-"""Where an encoder is: a folder, a package's folder, or the Hugging Face hub and its cache. Loads no torch."""
+"""The location of an encoder, a folder, a package's folder, or the Hugging Face hub and its cache. Loads no torch."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from sharcs_pl.models.vocabulary import check_vocabulary, num_embeddings
 
 @dataclass(frozen=True)
 class EncoderFiles:
-    """A checkpoint that was found: what transformers loads it by, its sizes, and the bytes of its weights. ``ladder``:
-    the config of a model of several widths, None for any other. ``embeddings``: of tokens, where the config tells."""
+    """A located checkpoint, with its source for transformers, its sizes and the bytes of its weights. ``ladder``: the
+    config of a model of several widths, else None. ``embeddings``: the number of token embeddings, None if unknown."""
 
     source: str
     sizes: EncoderSizes
@@ -27,7 +27,7 @@ class EncoderFiles:
 
 
 def locate(pretrained: str) -> EncoderFiles:
-    """Find and check ``encoder.pretrained``; ``ValueError`` says what is wrong with it before anything is loaded."""
+    """Find and check ``encoder.pretrained`` without loading it. Raise ``ValueError`` with the fault."""
     folder = local_folder(pretrained)
     if folder is None:
         return _from_hub(pretrained)
@@ -35,7 +35,7 @@ def locate(pretrained: str) -> EncoderFiles:
 
 
 def local_folder(pretrained: str) -> Path | None:
-    """The folder that the name means; None where it can only be a hub id."""
+    """Return the folder that a name refers to, or None if it can only be a hub id."""
     if pretrained.startswith("pkg:"):
         return _package_folder(pretrained)
     folder = Path(pretrained).expanduser()
@@ -65,7 +65,7 @@ def _from_folder(folder: Path) -> EncoderFiles:
 
 
 def _from_hub(name: str) -> EncoderFiles:
-    """A hub id: from the hub where it answers, else the cached copy, read as a folder so that nothing is asked for."""
+    """Locate a hub id on the hub, or in the cache if it does not answer, read as a folder to avoid requests."""
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 

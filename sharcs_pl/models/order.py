@@ -1,7 +1,7 @@
-"""Another order of a stock encoder's heads and feed-forward neurons, its function unchanged.
+"""Reordering of a stock encoder's heads and feed-forward neurons, without a change of its function.
 
 A narrow rung keeps the leading heads and neurons of a layer. Attention sums over heads and the feed-forward block over
-neurons, so both may stand in any order as long as all that feeds and reads them follows.
+neurons, so both may have any order if all weights before and after them follow it.
 
 Dimensions: `n` layers, `N` heads, `H` head size, `F` feed-forward neurons.
 """
@@ -25,18 +25,18 @@ Visit = Callable[[int, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Order:
-    """Where each head and neuron of every layer comes from: `heads` [n, N] and `neurons` [n, F], long; place i of a
-    layer is taken by the head `heads[layer, i]`."""
+    """The sources of the heads and neurons of every layer. `heads`: [n, N] long, where head `heads[layer, i]` moves to
+    place i. `neurons`: [n, F] long, in the same form."""
 
     heads: Tensor
     neurons: Tensor
 
 
 def leading_order(stock: Any, heads: Tensor, neurons: Tensor) -> Order:
-    """The order in which the most important come first, from importances `heads` [n, N] and `neurons` [n, F].
+    """Return the order of decreasing importance, from importances `heads` [n, N] and `neurons` [n, F].
 
-    Depths that share one layer's weights (ALBERT) get one order, by the sum of their importances; where all layers
-    share a table with an entry per head (MPNet's position bias), the heads get one order for all.
+    Depths that share a layer's weights (ALBERT) get one order, by the sum of their importances. If all layers share a
+    table with an entry per head (MPNet's position bias), the heads of all layers get one order.
     """
     family = get_family(stock.config.model_type)
     groups = list(_owners(family, stock).values())
@@ -52,7 +52,7 @@ def _ranked(importance: Tensor, groups: list[list[int]]) -> Tensor:
 
 
 def _owners(family: Family, stock: Any) -> dict[int, list[int]]:
-    """The depths at which each layer object runs, by its id."""
+    """Return the depths at which each layer object runs, by its id."""
     found: dict[int, list[int]] = {}
     for depth, layer in enumerate(family.depth_order(stock)):
         found.setdefault(id(layer), []).append(depth)
@@ -61,10 +61,10 @@ def _owners(family: Family, stock: Any) -> dict[int, list[int]]:
 
 @torch.no_grad()
 def reorder(stock: Any, order: Order) -> None:
-    """Put the heads and neurons of `stock` into `order`, in place; its logits stay what they are.
+    """Put the heads and neurons of `stock` into `order`, in place. Its logits do not change.
 
-    `order` must be the same for depths that share weights, as `leading_order` makes it. `ValueError` for an
-    architecture with weights in a layer that this does not know how to follow; nothing is changed then.
+    `order` must be equal for depths that share weights, as in `leading_order`. Raise `ValueError`, and change nothing,
+    if a layer has weights that cannot be reordered.
     """
     family = get_family(stock.config.model_type)
     size, layers = family.size(stock.config), family.depth_order(stock)
@@ -89,13 +89,13 @@ def _reorder_layer(family: Family, layer: nn.Module, size: LayerSize, heads: Ten
 
 
 def _head_sources(family: Family, layer: nn.Module) -> list[nn.Linear]:
-    """Every Linear that gives a value per head: the projections, those of relative positions among them."""
+    """Return every Linear with outputs per head, which are the projections, also of relative positions."""
     others = {family.parts.attention_out, family.parts.ffn_in, family.parts.ffn_out}
     return [module for name, module in layer.named_modules() if isinstance(module, nn.Linear) and name not in others]
 
 
 def _permute_rows(linear: Any, index: Tensor) -> None:
-    """Outputs in the order of `index`; a fused Linear gives several blocks of them, each is put in order."""
+    """Put the outputs of a Linear into the order of `index`. Each block of a fused Linear is reordered."""
     for parameter in (linear.weight, linear.bias):
         if parameter is not None:
             blocks = parameter.unflatten(0, (-1, len(index)))
@@ -107,7 +107,7 @@ def _permute_columns(linear: Any, index: Tensor) -> None:
 
 
 def _check(family: Family, layer: nn.Module, size: LayerSize) -> None:
-    """Every weight of the layer must be one of those whose place in the order is known."""
+    """Raise `ValueError` if a layer has a weight whose order is unknown."""
     parts, sources = family.parts, _head_sources(family, layer)
     hidden, ffn = size.hidden, size.ffn
     named: list[Any] = [layer.get_submodule(name) for name in (parts.attention_out, parts.ffn_in, parts.ffn_out)]
@@ -126,8 +126,8 @@ def _check(family: Family, layer: nn.Module, size: LayerSize) -> None:
 
 @contextmanager
 def watching(stock: Any, part: str, visit: Visit) -> Iterator[None]:
-    """While the block runs, what enters `part` (a name of `LayerParts`) of the layer at each depth is replaced by
-    `visit(depth, value)`. A layer that runs at several depths is told apart by counting its calls."""
+    """Replace the input of `part` (a name in `LayerParts`) at each depth by `visit(depth, value)` while the block runs.
+    The calls of a layer that runs at several depths are counted to find the depth."""
     family = get_family(stock.config.model_type)
     layers = family.depth_order(stock)
     handles = []

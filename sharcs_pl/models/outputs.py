@@ -1,4 +1,4 @@
-"""What the parts of a routed model hand on.
+"""The outputs of a routed model and of its parts.
 
 Dimensions: `B` batch, `L` tokens, `D` hidden, `W` rungs, `C` labels.
 """
@@ -17,8 +17,8 @@ from sharcs_pl.models.router import router_loss, task_loss
 
 @dataclass
 class SharcsOutput(ModelOutput):
-    """`loss` = `task_loss` + `router_loss`, of those that were asked for; `logits` [B, C]; `router_logits` [B, W] (None
-    without a router); `rungs` [B] long: the rung each sample ran on."""
+    """The output of a pass. `loss`: sum of the requested ones of `task_loss` and `router_loss`. `logits`: [B, C].
+    `router_logits`: [B, W], None without a router. `rungs`: [B] long, the rung that each sample ran on."""
 
     loss: Tensor | None = None
     logits: Tensor | None = None
@@ -36,7 +36,7 @@ class SharcsOutput(ModelOutput):
         labels: Tensor | None,
         memberships: Tensor | None,
     ) -> SharcsOutput:
-        """With the losses that `labels` [B] and `memberships` [B, W] ask for."""
+        """Return an output with the task loss if `labels` [B] and the router loss if `memberships` [B, W] are given."""
         task = None if labels is None else task_loss(logits, labels, logits.shape[-1])
         router = None
         if memberships is not None and router_logits is not None:
@@ -47,8 +47,8 @@ class SharcsOutput(ModelOutput):
 
 
 class EveryRung(NamedTuple):
-    """What `all_rungs` gives: `logits` [B, W, C]; `signals` [B, W], by which a rung is chosen (router logits, or an
-    exit's certainties), None where nothing is; `macs` [B, W], None where a text's length tells them."""
+    """The output of `all_rungs`. `logits`: [B, W, C]. `signals`: [B, W], the router logits or exit certainties that
+    choose a rung, or None. `macs`: [B, W], None if they follow from the length of a text."""
 
     logits: Tensor
     signals: Tensor | None = None
@@ -57,11 +57,10 @@ class EveryRung(NamedTuple):
 
 @dataclass(frozen=True)
 class TrunkState:
-    """What the tails start from: `hidden` [B, L, D], `attention_mask` [B, L] long, `router_logits` [B, W] or None.
+    """The input of the tails: `hidden` [B, L, D], `attention_mask` [B, L] long, `router_logits` [B, W] or None.
 
-    Where tokens are skimmed, L is what is left at inference, and `counts` [B, split_layer + 2] says how many tokens
-    came in, ran in each layer of the trunk, and run in the tail; `gate` [B, L]: in training the tail's draw, 1 or 0,
-    with gradients.
+    With skimming, L counts the remaining tokens at inference. `counts`: [B, split_layer + 2], the numbers of tokens at
+    the input, in each trunk layer and in the tail. `gate`: [B, L], the tail's draw in training, 1 or 0, with gradients.
     """
 
     hidden: Tensor
@@ -71,6 +70,6 @@ class TrunkState:
     gate: Tensor | None = None
 
     def select(self, rows: Tensor) -> TrunkState:
-        """The state of some samples, `rows` [n] long."""
+        """Return the state of the samples `rows`, [n] long."""
         logits, counts, gate = (None if x is None else x[rows] for x in (self.router_logits, self.counts, self.gate))
         return TrunkState(self.hidden[rows], self.attention_mask[rows], logits, counts, gate)

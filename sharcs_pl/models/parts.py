@@ -1,4 +1,4 @@
-"""Where a stock layer keeps its parts: attention and feed-forward, each followed by its norm."""
+"""The names of the parts of stock layers: attention and feed-forward, each followed by its norm."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from dataclasses import dataclass, field, replace
 
 @dataclass(frozen=True)
 class LayerParts:
-    """Names of a layer's submodules, in the order in which they run; where norms run first (`SizeKeys.pre_norm`), each
-    before its block. `ffn_norm` is the last of the layer: where norms run last, the norm after the cut starts from it.
+    """The names of a layer's submodules in running order; with `SizeKeys.pre_norm` each norm runs before its block.
 
-    `chunks`: the Linears that hold several blocks of outputs one below the other, with their number. A projection to
-    query, key and value at once goes by one name three times; a gated feed-forward block has two blocks in `ffn_in`.
-    `position_projections`: Linears from hidden dims to heads that a table of relative positions passes, where there are
-    any.
+    Without `pre_norm`, `ffn_norm` is the last submodule, and the norm after the cut starts from it. `chunks`: number of
+    stacked output blocks of each Linear with several. A fused projection to query, key and value has its name three
+    times; a gated feed-forward block has two blocks in `ffn_in`. `position_projections`: Linears from hidden dims to
+    heads for a table of relative positions, if any.
     """
 
     query: str

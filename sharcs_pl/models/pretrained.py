@@ -24,13 +24,13 @@ _HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "revision",
 
 
 def load_stock(source: Source, num_labels: int | None = None, dropout: float | None = None) -> PreTrainedModel:
-    """The stock `...ForSequenceClassification` model of `source`, in evaluation mode.
+    """Return the stock `...ForSequenceClassification` model of `source`, in evaluation mode.
 
     `source` is a folder, a hub id (loaded as float32), or a model object of a supported architecture with or without a
-    head (copied, its dtype and attention implementation kept). `num_labels` and `dropout` (of embeddings, attention,
-    layers and head) replace the checkpoint's when given. A head that is missing or of another size is drawn afresh from
-    the global torch generator: seed it first. `ValueError` when the architecture is not supported, the checkpoint is
-    not there, or any other weight is missing.
+    head (copied with its dtype and attention implementation). `num_labels` and `dropout` (of embeddings, attention,
+    layers and head) replace the checkpoint's if given. A head that is missing or of another size is drawn from the
+    global torch generator, so seed it first. Raise `ValueError` if the architecture is not supported, the checkpoint
+    does not exist, or any other weight is missing.
     """
     if isinstance(source, PreTrainedModel):
         return _from_object(source, num_labels, dropout)
@@ -38,7 +38,7 @@ def load_stock(source: Source, num_labels: int | None = None, dropout: float | N
 
 
 def stock_from_dict(encoder: dict[str, Any], num_labels: int, attention: str | None) -> PreTrainedModel:
-    """A stock model with fresh weights from its config as a dict; `attention` where the architecture has a choice."""
+    """Return a stock model with fresh weights from its config as a dict. `attention`: its kernel, if supported."""
     family = get_family(encoder["model_type"])
     values = {key: value for key, value in encoder.items() if key not in ("model_type", "id2label", "label2id")}
     config = AutoConfig.for_model(family.model_type, **values)
@@ -49,7 +49,7 @@ def stock_from_dict(encoder: dict[str, Any], num_labels: int, attention: str | N
 
 
 def stock_family(source: Any = None, *args: Any, config: Any = None, **kwargs: Any) -> Family | None:
-    """The family of a stock checkpoint, from the arguments of `from_pretrained`; None where it is none."""
+    """Return the family of a stock checkpoint from the arguments of `from_pretrained`, or None for another one."""
     if source is None or config is not None:
         return None
     where = {key: kwargs[key] for key in _HUB_ARGUMENTS if key in kwargs}
@@ -60,7 +60,7 @@ def stock_family(source: Any = None, *args: Any, config: Any = None, **kwargs: A
 def load_checkpoint(
     source: str, num_labels: int | None = None, dropout: float | None = None
 ) -> tuple[PreTrainedModel, set[str]]:
-    """`load_stock` of a folder or a hub id, and the names of the head's parameters that were drawn afresh."""
+    """Return `load_stock` of a folder or a hub id, and the names of the head's freshly drawn parameters."""
     try:
         config = AutoConfig.from_pretrained(source)
     except OSError as error:
@@ -91,7 +91,7 @@ def _from_object(source: PreTrainedModel, num_labels: int | None, dropout: float
 
 
 def _copy_weights(source: nn.Module, model: PreTrainedModel, family: Family) -> list[str]:
-    """Copy every tensor that both have in the same shape; returns the names that `model` did not get."""
+    """Copy every tensor that both models have in the same shape. Return the names that `model` did not get."""
     bare = not hasattr(source, family.base)
     weights = {f"{family.base}.{name}" if bare else name: value for name, value in source.state_dict().items()}
     own = model.state_dict()
@@ -101,8 +101,8 @@ def _copy_weights(source: nn.Module, model: PreTrainedModel, family: Family) -> 
 
 
 def _twin(tensor: Tensor) -> Tensor:
-    """A copy at the same offset from a cache line: on CPU the rounding of a matrix-vector product depends on it, and
-    tensors mapped from a safetensors file lie anywhere."""
+    """Return a copy at the original's offset from a cache line. The rounding of matrix-vector products on CPUs depends
+    on the offset, which is arbitrary for tensors mapped from a safetensors file."""
     size = tensor.element_size()
     buffer = tensor.new_empty(tensor.numel() + _CACHE_LINE // size)
     start = (tensor.data_ptr() - buffer.data_ptr()) % _CACHE_LINE // size
@@ -110,7 +110,7 @@ def _twin(tensor: Tensor) -> Tensor:
 
 
 def check_finite(model: nn.Module, what: str) -> None:
-    """`ValueError` that begins with `what`, the key and its value, unless every weight is a finite number."""
+    """Raise `ValueError` beginning with `what`, the key and its value, unless every weight is finite."""
     for name, tensor in model.state_dict().items():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             kind = "NaN" if bool(tensor.isnan().any()) else "infinity"
@@ -118,16 +118,16 @@ def check_finite(model: nn.Module, what: str) -> None:
 
 
 def align(model: nn.Module) -> None:
-    """Move parameters that lie in a mapped file onto cache lines, where freshly made ones lie too, so that a model that
-    was saved gives its logits bit for bit when it is read again (see `_twin`)."""
+    """Move parameters from a mapped file onto cache lines, like fresh parameters, so that a saved and reloaded model
+    reproduces its logits bit for bit (see `_twin`)."""
     for parameter in model.parameters():
         if parameter.device.type == "cpu" and parameter.data_ptr() % _CACHE_LINE:
             parameter.data = parameter.data.clone()
 
 
 def cast(model: Any, dtype: torch.dtype, device: torch.device | None = None) -> Any:
-    """`model` on `device`, its parameters in `dtype`. Buffers keep theirs, as when transformers loads in a lower
-    precision: the frequencies of rotary positions lose their meaning in bfloat16."""
+    """Move `model` to `device` with parameters in `dtype`. Buffers keep their dtype, as in transformers, because the
+    frequencies of rotary positions need more precision than bfloat16."""
     model.to(device)
     for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype)
@@ -153,7 +153,7 @@ def _check_complete(family: Family, source: str, missing: Iterable[str]) -> None
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Hold back transformers' report on missing keys and its progress bar: what is missing is checked here."""
+    """Silence transformers' progress bar and its report on missing keys, which are checked here."""
     verbosity, bar = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
     hf_logging.set_verbosity_error()
     hf_logging.disable_progress_bar()

@@ -1,4 +1,4 @@
-"""The routed model: a full-width trunk, a router, and one tail per rung over shared weights (SHARCS, arXiv 2310.12126).
+"""The routed model, a full-width trunk, a router, and a tail per rung on shared weights (SHARCS, arXiv 2310.12126).
 
 Dimensions: `B` batch, `L` tokens, `D` hidden, `W` rungs, `C` labels.
 """
@@ -41,8 +41,8 @@ __all__ = ["SharcsConfig", "SharcsForSequenceClassification", "SharcsOutput", "T
 class SharcsForSequenceClassification(LadderModel):
     """A stock encoder whose layers after `split_layer` run at a width chosen per sample.
 
-    Rung i runs the tail on the leading r_i of the hidden dims, heads and feed-forward neurons. At the top rung nothing
-    is cut, so with `top_rung_norm=False` its logits are bit for bit those of the stock model.
+    Rung i runs the tail on the leading r_i of the hidden dims, heads and feed-forward neurons. The top rung is not cut,
+    so with `top_rung_norm=False` its logits equal the stock model's bit for bit.
     """
 
     config: SharcsConfig
@@ -62,12 +62,12 @@ class SharcsForSequenceClassification(LadderModel):
         check_cut(config, self.family, self.shape, self.ladder)
         units, routed = config.router_hidden_size, len(self.ladder) > 1 and config.router_hidden_size > 0
         self.router = Router(self.shape.hidden_size, units, len(self.ladder)) if routed else None
-        # One before each layer of the trunk, and one before the tail.
+        # A predictor runs before each layer of the trunk and before the tail.
         number, hidden = config.split_layer + 1, self.shape.hidden_size
         self.predictors = make_predictors(hidden, config.skim, number) if config.skim else None
         self.cost = cost_of(config, self.shape, self.ladder, routed)
         self.post_init()
-        # After post_init, which would draw every norm it finds afresh: these hold slices of pretrained ones.
+        # post_init would draw every norm afresh, also these slices of pretrained norms, so they are added after it.
         self.tails = make_tails(config, self.encoder, self.cost)
 
     @classmethod
@@ -87,12 +87,12 @@ class SharcsForSequenceClassification(LadderModel):
         cut: str = "full",
         skim: bool = False,
     ) -> SharcsForSequenceClassification:
-        """Surgery on a stock encoder: a folder, a hub id or a model object (which is copied, not changed).
+        """Perform surgery on a stock encoder, given as a folder, a hub id or a model object (which is copied).
 
-        `num_labels` and `dropout` None keep the checkpoint's. What the checkpoint lacks of the head, and the router,
-        are drawn from the global torch generator. The model comes in evaluation mode. `router_hidden_size=0` makes no
-        router; a ladder of one width needs none. `skim`: tokens are skipped on the way, hardly any before training.
-        `ValueError` names the config key at fault: `encoder.pretrained`, `width.multipliers`, `width.split_layer`,
+        `num_labels` and `dropout` None keep the checkpoint's. The router and missing parts of the head are drawn from
+        the global torch generator. The model is in evaluation mode. `router_hidden_size=0` makes no router, which a
+        ladder of one width does not need. `skim` adds predictors that skip tokens, hardly any before training. Raise
+        `ValueError` naming the config key at fault: `encoder.pretrained`, `width.multipliers`, `width.split_layer`,
         `width.reduction`, `width.norm_init`, `method.cut`, `method.skim_weight`.
         """
         labels = WidthLadder.parse(widths).labels()
@@ -115,8 +115,8 @@ class SharcsForSequenceClassification(LadderModel):
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
-        """Load as `LadderModel.from_pretrained`; a stock checkpoint with its head, which a dense run leaves, becomes a
-        model of one width."""
+        """Load as `LadderModel.from_pretrained` does. A stock checkpoint with a head, such as a dense run writes,
+        becomes a model of one width."""
         family = stock_family(*args, **kwargs)
         if family is not None:
             return cls._around_stock(family, *args, **kwargs)
@@ -141,12 +141,12 @@ class SharcsForSequenceClassification(LadderModel):
         rungs: int | Tensor | None = None,
         memberships: Tensor | None = None,
     ) -> SharcsOutput:
-        """One pass over a batch of any mixture of rungs.
+        """Run a pass over a batch with any mixture of rungs.
 
         `input_ids`, `attention_mask`, `token_type_ids`: [B, L] long, the last two optional. `rungs`: None for the
-        router's choice, an int for every sample, or [B] long. `labels` [B] (values when `num_labels` is 1) adds
-        `task_loss`, `memberships` [B, W] adds `router_loss`; `loss` is their sum. `ValueError` for a rung that is not
-        on the ladder.
+        router's choice, an int for every sample, or [B] long. `labels` [B] (values if `num_labels` is 1) adds
+        `task_loss`, `memberships` [B, W] adds `router_loss`, and `loss` is their sum. Raise `ValueError` for a rung
+        that is not on the ladder.
         """
         state = self.trunk(input_ids, attention_mask, token_type_ids)
         chosen = self._chosen(rungs, state)
@@ -160,8 +160,8 @@ class SharcsForSequenceClassification(LadderModel):
         token_type_ids: Tensor | None = None,
         draw: bool = False,
     ) -> TrunkState:
-        """Embeddings, the first `split_layer` layers at full width, and the router. Inputs as in `forward`; `draw` as
-        training does which tokens go on, where they are skimmed."""
+        """Run the embeddings, the first `split_layer` layers at full width, and the router, with the inputs of
+        `forward`. `draw`: draw the kept tokens as in training, if tokens are skimmed."""
         state = self.before_router(input_ids, attention_mask, token_type_ids, draw)
         if self.router is None:
             return state
@@ -174,7 +174,7 @@ class SharcsForSequenceClassification(LadderModel):
         token_type_ids: Tensor | None = None,
         draw: bool = False,
     ) -> TrunkState:
-        """The trunk without the router; inputs as in `trunk`."""
+        """Run the trunk without the router, with the inputs of `trunk`."""
         attention_mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         hidden = self.family.embed(self._base, input_ids, token_type_ids, attention_mask)
         layers = self.family.depth_order(self.encoder)[: self.split_layer]
@@ -185,22 +185,22 @@ class SharcsForSequenceClassification(LadderModel):
         return TrunkState(run_layers(layers, hidden, mask, extras), attention_mask)
 
     def _skimmed(self, hidden: Tensor, valid: Tensor, layers: Sequence[nn.Module], draw: bool) -> TrunkState:
-        """The running tokens through `layers`, and those of them that the tail is to run on."""
+        """Run `layers` with skimming, and return the state with the tokens for the tail."""
         assert self.predictors is not None
         begin = Drawn.begin(hidden, valid) if draw else Decided.begin(hidden, valid, self.config.skim_threshold)
         tokens, counts = skim_layers(begin, self.predictors, layers, layer_runner(self.family, self.encoder))
         return TrunkState(tokens.hidden, tokens.running.long(), counts=counts, gate=tokens.gate)
 
     def tail(self, state: TrunkState, rung: int) -> Tensor:
-        """The logits [B, C] of every sample of `state` at one rung."""
+        """Return the logits [B, C] of every sample of `state` at a rung."""
         tail = self._tail(rung)
         hidden = tail.enter(state.hidden)
-        if state.gate is not None:  # after the norm, which undoes a factor: no gradient would reach the gate through it
+        if state.gate is not None:  # applied after the norm, which cancels a factor and its gradient
             hidden = hidden * state.gate.unsqueeze(-1)
         return self.after_cut(tail, hidden, state.attention_mask)
 
     def after_cut(self, tail: Tail, hidden: Tensor, attention_mask: Tensor) -> Tensor:
-        """The rest of the way at one rung: [B, L, D_i] from `Tail.enter` and a mask [B, L] -> logits [B, C]."""
+        """Return the logits [B, C] of a rung from the output [B, L, D_i] of `Tail.enter` and a mask [B, L]."""
         family, stock = self.family, self.encoder
         extras = family.layer_extras(family.base_of(stock), hidden, tail.size.heads, tail)
         hidden = tail.run(hidden, family.mask(stock, hidden, attention_mask), extras)
@@ -209,43 +209,43 @@ class SharcsForSequenceClassification(LadderModel):
         return head.output(head.dropout(head.activation(tail.head_dense(pooled))))
 
     def route(self, router_logits: Tensor, thresholds: Sequence[float] | None = None) -> Tensor:
-        """The rung of each sample [B] long, from `router_logits` [B, W]: `choose_rungs` with these `thresholds` [W-1]
-        (logits), or with those of the operating point in use."""
+        """Return the rung of each sample, [B] long, by `choose_rungs` from `router_logits` [B, W]. `thresholds`: [W-1]
+        in logits, None for the operating point in use."""
         given = self.config.thresholds() if thresholds is None else thresholds
         logits = router_logits.float()
         return choose_rungs(logits, None if given is None else logits.new_tensor(given))
 
     def choose(self, logits: Tensor, signals: Tensor | None) -> Tensor:
-        """The rung of each sample [B] long from what `all_rungs` gives: the router's choice, else the widest."""
+        """Return the router's choice of rung for each sample, [B] long, or the widest rung without a router."""
         if signals is None:
             return torch.full(logits.shape[:1], self.ladder.top, device=logits.device)
         return self.route(signals)
 
     def sweep(self, logits: Tensor, signals: Tensor | None) -> list[SweptPoint]:
-        """The router's thresholds that matter, and the rungs they give, from what `all_rungs` gives."""
+        """Return the router's thresholds at which choices change, and the rungs that they give."""
         return [] if self.router is None or signals is None else sweep_router(signals)
 
     def new_parameters(self) -> list[nn.Parameter]:
-        """What surgery added to the stock model: private norms and learned reductions, router and predictors."""
+        """Return the parameters that surgery adds: private norms, learned reductions, router and predictors."""
         others = [part for part in (self.router, self.predictors) if part is not None]
         return [p for part in (self.tails, *others) for p in part.parameters()]
 
     def describe(self) -> str:
-        """The ladder in words."""
+        """Return a description of the ladder."""
         plural = "s" if len(self.ladder) > 1 else ""
         skimmed = ", tokens skimmed on the way" if self.config.skim else ""
         return f"width{plural} {' '.join(self.ladder.labels())} after layer {self.split_layer}{skimmed}"
 
     def set_operating_point(self, name: str | None) -> None:
-        """Route by a stored operating point from now on, None or "trained" for the rule of training; `ValueError` lists
-        the points there are. It is kept by `save_pretrained`."""
+        """Route by a stored operating point, or by the rule of training for None or "trained". `save_pretrained` keeps
+        it. Raise `ValueError` listing the known points."""
         self.config.thresholds(name)
         self.config.operating_point = None if name == TRAINED else name
 
     def all_rungs(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
     ) -> EveryRung:
-        """Every sample on every rung behind one trunk; the signals are the router's logits."""
+        """Run every sample on every rung after a shared trunk. The signals are the router's logits."""
         state = self.trunk(input_ids, attention_mask, token_type_ids)
         logits = [self.tail(state, rung) for rung in range(len(self.ladder))]
         macs = None
@@ -254,7 +254,7 @@ class SharcsForSequenceClassification(LadderModel):
         return EveryRung(torch.stack(logits, dim=1), state.router_logits, macs)
 
     def idle_parameters(self, rungs: Collection[int], routed: bool) -> list[nn.Parameter]:
-        """The parameters that get no gradient from batches at these `rungs`; the router's too unless `routed`."""
+        """Return the parameters without a gradient from batches at these `rungs`, with the router unless `routed`."""
         busy = [p for rung in rungs for p in self._tail(rung).parameters_in_use()]
         if routed and self.router is not None:
             busy += self.router.parameters()
@@ -267,8 +267,8 @@ class SharcsForSequenceClassification(LadderModel):
         return tail
 
     def rung_dependent_parameters(self) -> list[nn.Parameter]:
-        """Every parameter that a step may leave without a gradient, depending on the rungs it holds: the tails' own
-        norms and reductions, the stock norms that only the top rung's tail runs, and the router."""
+        """Return all parameters that get a gradient only in some steps, depending on their rungs: the tails' own norms
+        and reductions, the stock norms that only the top rung's tail runs, and the router."""
         norms = top_norms(self.family, self.encoder, self.split_layer)
         owners = [self.tails, *norms, *([] if self.router is None else [self.router])]
         return list({id(p): p for owner in owners for p in owner.parameters()}.values())
@@ -279,7 +279,7 @@ class SharcsForSequenceClassification(LadderModel):
             module.reset_parameters()
 
     def _chosen(self, rungs: int | Tensor | None, state: TrunkState) -> Tensor:
-        """The rung of each sample [B] long."""
+        """Return the rung of each sample, [B] long."""
         size, top = state.hidden.shape[0], self.ladder.top
         if rungs is None and state.router_logits is not None:
             return self.route(state.router_logits)
@@ -287,7 +287,7 @@ class SharcsForSequenceClassification(LadderModel):
         return given.to(state.hidden.device)
 
     def _mixed(self, state: TrunkState, rungs: Tensor) -> Tensor:
-        """Each rung's samples together through its tail, the logits [B, C] back in the order of the batch."""
+        """Run the samples of each rung together through its tail, and return the logits [B, C] in batch order."""
         groups = [(rung, (rungs == rung).nonzero().flatten()) for rung in range(len(self.ladder))]
         groups = [(rung, rows) for rung, rows in groups if len(rows)]
         if len(groups) == 1:

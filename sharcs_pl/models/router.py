@@ -15,20 +15,19 @@ Reduction = Literal["mean", "none"]
 
 
 def masked_mean(hidden: Tensor, attention_mask: Tensor) -> Tensor:
-    """Mean of `hidden` [B, L, D] over the real tokens of `attention_mask` [B, L] (1 real, 0 padding) -> [B, D].
+    """Return the mean [B, D] of `hidden` [B, L, D] over the real tokens of `attention_mask` [B, L] (1 real, 0 padding).
 
-    Padding takes no part, so a text gets the same vector whatever it is batched with. A row without any real token
-    gives zeros.
+    Padding has no effect, so the vector of a text does not depend on its batch. A row without real tokens gives zeros.
     """
     weight = attention_mask.to(hidden.dtype).unsqueeze(-1)
     return (hidden * weight).sum(1) / weight.sum(1).clamp(min=1)
 
 
 class Router(nn.Module):
-    """Says from the trunk's output which rungs would do: mean over real tokens, Linear, ReLU, Linear.
+    """The router, which predicts suitable rungs by a mean over real tokens, Linear, ReLU, Linear.
 
-    `forward` takes the trunk's output [B, L, D] and the mask [B, L], and gives one logit per rung [B, W]. The rungs
-    are labels of their own (a sample may belong to several), so the logits go through sigmoids, not a softmax.
+    `forward` takes the trunk's output [B, L, D] and the mask [B, L], and returns one logit per rung [B, W]. A sample
+    may belong to several rungs, so the logits go through sigmoids, not a softmax.
     """
 
     def __init__(self, hidden_size: int, router_hidden_size: int, num_rungs: int) -> None:
@@ -42,11 +41,11 @@ class Router(nn.Module):
 
 
 def choose_rungs(router_logits: Tensor, thresholds: Tensor | None = None) -> Tensor:
-    """The rung of each sample [B] long, from `router_logits` [B, W].
+    """Return the rung of each sample, [B] long, from `router_logits` [B, W].
 
-    Without `thresholds` the likeliest one. With them ([W-1], in logits) the narrowest rung i at which some rung up to i
-    reaches thresholds[i], else the top: a text easy enough for a narrower rung is easy enough for a wider one. Where
-    bounds overlap a sample belongs to several rungs, so that the likeliest is not the cheapest.
+    Without `thresholds` this is the likeliest rung. With thresholds ([W-1], in logits) it is the narrowest rung i at
+    which some rung up to i reaches thresholds[i], else the top, because a text that suits a narrow rung suits a wider
+    one. If bounds overlap, a sample belongs to several rungs, and the likeliest may not be the cheapest.
     """
     if thresholds is None:
         return router_logits.argmax(-1)
@@ -58,12 +57,12 @@ def choose_rungs(router_logits: Tensor, thresholds: Tensor | None = None) -> Ten
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:
-    """Half precision made float32, as losses want it; float64 stays."""
+    """Convert half precision to float32 for losses. float64 stays."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def router_loss(router_logits: Tensor, memberships: Tensor, reduction: Reduction = "mean") -> Tensor:
-    """Multi-label binary cross-entropy of `router_logits` [B, W] against `memberships` [B, W] (0 or 1).
+    """Return the multi-label binary cross-entropy of `router_logits` [B, W] and `memberships` [B, W] (0 or 1).
 
     The mean is taken over the rungs, then over the batch; `reduction="none"` gives the batch's losses [B].
     """
@@ -73,8 +72,8 @@ def router_loss(router_logits: Tensor, memberships: Tensor, reduction: Reduction
 
 
 def task_loss(logits: Tensor, labels: Tensor, num_labels: int, reduction: Reduction = "mean") -> Tensor:
-    """Cross-entropy of `logits` [B, C] against class indices [B], or squared error against values [B] when
-    `num_labels` is 1 (a regression task). `reduction="none"` gives the batch's losses [B]."""
+    """Return the cross-entropy of `logits` [B, C] and class indices [B], or the squared error to values [B] if
+    `num_labels` is 1 (a regression task). `reduction="none"` gives the losses of the batch [B]."""
     if num_labels == 1:
         scores = at_least_float32(logits).squeeze(-1)
         return F.mse_loss(scores, labels.to(scores.dtype).view(-1), reduction=reduction)
@@ -82,8 +81,8 @@ def task_loss(logits: Tensor, labels: Tensor, num_labels: int, reduction: Reduct
 
 
 def given_rungs(rungs: int | Tensor, size: int, top: int) -> Tensor:
-    """Return the rung of each of `size` samples [B] long, from one for all or one per sample; `ValueError` for a rung
-    that is not on a ladder of 0 to `top`."""
+    """Return the rung of each of `size` samples, [B] long, from one rung for all or one per sample. Raise `ValueError`
+    for a rung that is not on a ladder of 0 to `top`."""
     given = torch.as_tensor(rungs)
     if given.is_floating_point() or given.shape not in ((), (size,)):
         raise ValueError(f"rungs: {given.dtype} of shape {tuple(given.shape)}; give an int, or one per sample ({size})")

@@ -1,4 +1,4 @@
-"""Models that were saved: which class reads a folder, and a fine-tuned one as a teacher."""
+"""Saving and loading of models, also as teachers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CLASSES: dict[str, Any] = {
 
 
 def as_stock(model: Any) -> PreTrainedModel:
-    """The stock model behind a model of this project, over the same weights, with its labels and problem type."""
+    """Return the stock model in a model of this project, sharing its weights, with its labels and problem type."""
     stock: Any = copy.copy(model.encoder)
     stock.config = copy.deepcopy(model.encoder.config)
     stock.config.id2label, stock.config.label2id = model.config.id2label, model.config.label2id
@@ -34,33 +34,33 @@ def as_stock(model: Any) -> PreTrainedModel:
 
 
 def save_model(model: Any, folder: Path) -> None:
-    """Save a model in transformers' format: as a stock checkpoint where it is nothing but its encoder."""
+    """Save a model in transformers' format, as a stock checkpoint if the model is only its encoder."""
     stock = is_stock(model.config.to_dict())
     (as_stock(model) if stock else model).save_pretrained(folder)
 
 
 def load_own(folder: Path) -> Any:
-    """A model of this project with its weights and in evaluation mode; one that was saved as a stock checkpoint as a
-    model of one width."""
+    """Load a model of this project in evaluation mode. One that was saved as a stock checkpoint becomes a model of one
+    width."""
     model_type = read_json(folder / "config.json").get("model_type")
     return CLASSES.get(str(model_type), SharcsForSequenceClassification).from_pretrained(folder).eval()
 
 
 def model_from_settings(settings: dict[str, Any]) -> Any:
-    """A model of this project with fresh weights, from its config as a dict."""
+    """Return a model of this project with fresh weights, from its config as a dict."""
     found = CLASSES[settings["model_type"]]
     return found(found.config_class.from_dict(settings))
 
 
 def load_saved(folder: Path) -> Any:
-    """A model of this project, or a stock fine-tuned one, with its weights and in evaluation mode."""
+    """Load a model of this project or a stock fine-tuned model, in evaluation mode."""
     model_type = read_json(folder / "config.json").get("model_type")
     found = CLASSES.get(str(model_type), AutoModelForSequenceClassification)
     return found.from_pretrained(folder).eval()
 
 
 def load_ladder(source: Source) -> Any:
-    """The model of this project that lies in the folder `source`, whose `encoder` can be trained further; None for a
+    """Load the model of this project in the folder `source`, whose `encoder` can be trained further. Return None for a
     stock checkpoint, a hub id or a model object."""
     config = Path(source) / "config.json" if isinstance(source, str | Path) else None
     if config is None or not config.is_file() or read_json(config).get("model_type") not in CLASSES:
@@ -71,7 +71,7 @@ def load_ladder(source: Source) -> Any:
 
 
 def load_teacher(path: str, student: Any) -> Any:
-    """The teacher at ``path``; ``ValueError`` unless it reads the student's tokens."""
+    """Load the teacher at ``path``. Raise ``ValueError`` unless it reads the student's tokens."""
     teacher = load_saved(teacher_folder(path))
     check_finite(teacher, f"method.teacher={path}")
     sizes = [model.get_input_embeddings().num_embeddings for model in (teacher, student)]

@@ -1,7 +1,7 @@
-"""Token skimming: before every layer a small predictor says which tokens go on (Transkimmer, Guan et al., ACL 2022,
-arXiv 2205.07324). Skipped tokens keep the state they have; the layers above never see them again.
+"""Token skimming, with a small predictor before every layer that selects its tokens (Transkimmer, Guan et al., ACL
+2022, arXiv 2205.07324). Skipped tokens keep their state, and the layers above never see them again.
 
-Dimensions: `B` batch, `L` tokens, `l` of them still running at most, `D` hidden, `C` labels, `K` layers.
+Dimensions: `B` batch, `L` tokens, `l` largest number of running tokens, `D` hidden, `C` labels, `K` layers.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from sharcs_pl.models.sweeps import SweptPoint
 
 
 class SkimConfig(LadderConfig):
-    """`encoder`: the stock model's config as a dict. `threshold`: a token goes on where its probability to be kept
-    reaches it. `predictor_size`: hidden units of each layer's predictor."""
+    """The config of a skimming model. `encoder`: the stock model's config as a dict. `threshold`: least probability of
+    a kept token. `predictor_size`: hidden units of each layer's predictor."""
 
     model_type = "sharcs_skim"
 
@@ -52,8 +52,8 @@ class SkimConfig(LadderConfig):
 
 @dataclass
 class SkimOutput(ModelOutput):
-    """`loss` where labels were given; `logits` [B, C]; `last_states` [B, L, D]: a token's state where it was skipped,
-    else after the last layer; `kept` [B, K] long: the tokens that each layer ran on."""
+    """The output of a pass. `loss`: the task loss, None without labels. `logits`: [B, C]. `last_states`: [B, L, D], the
+    state of a token when it was skipped, else after the last layer. `kept`: [B, K] long, the tokens of each layer."""
 
     loss: Tensor | None = None
     logits: Tensor | None = None
@@ -62,7 +62,7 @@ class SkimOutput(ModelOutput):
 
 
 class SkimForSequenceClassification(LadderModel):
-    """A stock encoder whose layers run on ever fewer tokens; the first token, which the head reads, always stays."""
+    """A stock encoder whose layers run on ever fewer tokens. The first token, which the head reads, always stays."""
 
     config: SkimConfig
     ladder: SkimLadder  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -88,8 +88,8 @@ class SkimForSequenceClassification(LadderModel):
         dropout: float | None = None,
         predictor_size: int | None = None,
     ) -> SkimForSequenceClassification:
-        """Predictors on a stock encoder, which at first keep all: a folder, a hub id or a model object (copied).
-        `predictor_size` None: a quarter of the hidden size, at most 64."""
+        """Add predictors to a stock encoder, given as a folder, a hub id or a model object (copied). At first they keep
+        all tokens. `predictor_size` None is a quarter of the hidden size, at most 64."""
         stock = load_stock(source, num_labels, dropout)
         config = SkimConfig(
             predictor_size=predictor_size or skim_size(stock.config),
@@ -107,10 +107,10 @@ class SkimForSequenceClassification(LadderModel):
         labels: Tensor | None = None,
         threshold: float | None = None,
     ) -> SkimOutput:
-        """One pass in which skipped tokens are removed; nothing is random.
+        """Run a deterministic pass in which skipped tokens are removed.
 
         `input_ids`, `attention_mask`, `token_type_ids`: [B, L] long, the last two optional. `threshold`: None for
-        `config.threshold`; 0 keeps every token. `labels` [B] add the task loss.
+        `config.threshold`; 0 keeps every token. `labels`: [B], adds the task loss.
         """
         threshold = self.config.threshold if threshold is None else threshold
         hidden, valid = self._embed(input_ids, attention_mask, token_type_ids)
@@ -127,8 +127,8 @@ class SkimForSequenceClassification(LadderModel):
     def soft(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Training's pass (`Drawn`): logits [B, C], and the share of each sample's tokens that ran [B], the mean over
-        layers."""
+        """Run the pass of training (see `Drawn`). Return the logits [B, C] and each sample's share of running tokens
+        [B], averaged over layers."""
         hidden, valid = self._embed(input_ids, attention_mask, token_type_ids)
         run = layer_runner(self.family, self.encoder)
         tokens, counts = skim_layers(Drawn.begin(hidden, valid), self.predictors, self._layers(), run)
@@ -138,7 +138,7 @@ class SkimForSequenceClassification(LadderModel):
     def all_rungs(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
     ) -> EveryRung:
-        """Every sample at every threshold of the ladder, with the MACs that each pass took."""
+        """Run every sample at every threshold of the ladder, with the MACs of each pass."""
         outs = [self(input_ids, attention_mask, token_type_ids, threshold=x) for x in self.ladder.thresholds]
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         lengths = mask.sum(1).cpu().numpy()
@@ -146,30 +146,30 @@ class SkimForSequenceClassification(LadderModel):
         return EveryRung(torch.stack([out.logits for out in outs], 1), macs=torch.from_numpy(macs).double())
 
     def choose(self, logits: Tensor, signals: Tensor | None) -> Tensor:
-        """The threshold that training decides by, for every sample [B] long."""
+        """Return the rung of training's threshold for every sample, [B] long."""
         return torch.full(logits.shape[:1], TRAINED, device=logits.device)
 
     def sweep(self, logits: Tensor, signals: Tensor | None) -> list[SweptPoint]:
-        """None: the thresholds are the rungs."""
+        """Return an empty list, because the thresholds are the rungs."""
         return []
 
     def new_parameters(self) -> list[nn.Parameter]:
-        """The predictors."""
+        """Return the parameters of the predictors."""
         return list(self.predictors.parameters())
 
     def describe(self) -> str:
-        """What is skimmed, in words."""
+        """Return a description of the skimming."""
         return "tokens skimmed before every layer"
 
     def _embed(
         self, input_ids: Tensor, attention_mask: Tensor | None, token_type_ids: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """States [B, L, D], and which tokens are real, bool [B, L]."""
+        """Return the embedded states [B, L, D] and the mask of real tokens, bool [B, L]."""
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         return self.family.embed(self._base, input_ids, token_type_ids, mask), mask > 0
 
     def _answer(self, hidden: Tensor, valid: Tensor) -> Tensor:
-        """The stock head on what is left, [B, l, D] -> [B, C]."""
+        """Run the stock head on the remaining tokens, [B, l, D] -> [B, C]."""
         head = self.family.head(self.encoder)
         return run_head(head, head.pool(hidden, valid))
 
@@ -178,7 +178,7 @@ class SkimForSequenceClassification(LadderModel):
 
 
 def _put(last: Tensor, tokens: Decided) -> Tensor:
-    """`last` [B, L, D] with the states of the running `tokens` at their places."""
+    """Return `last` [B, L, D] with the states of the running `tokens` at their places."""
     index = tokens.places.unsqueeze(-1).expand(-1, -1, last.shape[-1])
     return last.scatter(1, index, torch.where(tokens.alive.unsqueeze(-1), tokens.hidden, last.gather(1, index)))
 

@@ -1,4 +1,4 @@
-"""Which models of this project are stock ones of transformers, by what their config says. Loads no torch."""
+"""The relation of this project's models to stock models of transformers, by their configs. Loads no torch."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ ROUTED, EXITS, SKIM = OURS
 
 
 def obstacle(settings: Mapping[str, Any]) -> str | None:
-    """Why no stock class gives the logits of a model at its widest (of early exits: at the last one); None where its
-    encoder does, as it is. `settings`: the model's own config."""
+    """Return why no stock class reproduces the logits of a model at its widest (or last exit), or None if its encoder
+    does. `settings`: the model's own config."""
     if settings["model_type"] == SKIM or settings.get("skim"):
         return "it skips tokens on the way, which no stock class does"
     if settings["model_type"] == EXITS:
@@ -33,18 +33,18 @@ NARROW = "behind a trunk of full width, and a stock config has one size for all 
 
 
 def is_stock(settings: Mapping[str, Any]) -> bool:
-    """Whether a model is nothing but its encoder, so that it is saved as a stock checkpoint."""
+    """Return True if a model is only its encoder, and is thus saved as a stock checkpoint."""
     return settings["model_type"] == ROUTED and settings.get("widths", ["1"]) == ["1"] and obstacle(settings) is None
 
 
 def of_stock(encoder: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of this project's model around a stock checkpoint, from its ``config.json``."""
+    """Return the config of a model of this project for a stock checkpoint, from its ``config.json``."""
     labels = {key: encoder[key] for key in ("id2label", "label2id", "problem_type") if key in encoder}
     ladder = {"widths": ["1"], "split_layer": 1, "router_hidden_size": 0}
     return {"model_type": ROUTED, "encoder": dict(encoder), **ladder, **labels}
 
 
 def read_settings(folder: Path, stock_too: bool) -> dict[str, Any]:
-    """A saved model's ``config.json``; with `stock_too` that of a stock checkpoint as `of_stock` has it."""
+    """Return a saved model's ``config.json``, with `stock_too` also of a stock checkpoint, converted by `of_stock`."""
     found = read_json(folder / "config.json")
     return of_stock(found) if stock_too and found.get("model_type") in ARCHITECTURES else found

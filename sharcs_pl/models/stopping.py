@@ -1,4 +1,4 @@
-"""When a sample stops: one row per rule. Each gives a sureness per exit, which a threshold is compared with.
+"""The stop rules, one row each. A rule returns a sureness per exit, which is compared with a threshold.
 
 Dimensions: `B` batch, `E` exits seen so far, `C` labels (1: a regression).
 """
@@ -14,36 +14,36 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class StopRule:
-    """`sureness` [B, E] from logits [B, E, C], certainties [B, E] (None where none are learned) and the tolerance; that
-    of an exit depends on it and those before alone. A sample stops at the first exit whose sureness is at least the
-    threshold, or, with `at_most`, at most the threshold."""
+    """A stop rule. `sureness` returns [B, E] from logits [B, E, C], certainties [B, E] (None if not learned) and the
+    tolerance; each value depends only on its exit and earlier ones. A sample stops at the first exit whose sureness is
+    at least the threshold, or, with `at_most`, at most the threshold."""
 
     sureness: Callable[[Tensor, Tensor | None, float], Tensor]
     at_most: bool = False
 
     def stops(self, logits: Tensor, certainty: Tensor | None, tolerance: float, threshold: float) -> Tensor:
-        """Whether each sample would stop at each exit, bool [B, E]."""
+        """Return True for each exit at which a sample would stop, bool [B, E]."""
         sure = self.sureness(logits.float(), certainty, tolerance)
         return sure <= threshold if self.at_most else sure >= threshold
 
 
 def _confidence(logits: Tensor, certainty: Tensor | None, tolerance: float) -> Tensor:
-    """The largest class probability (Shallow-Deep Networks, Kaya et al. 2019, section 4)."""
+    """Return the largest class probability (Shallow-Deep Networks, Kaya et al. 2019, section 4)."""
     return logits.softmax(-1).amax(-1)
 
 
 def _entropy(logits: Tensor, certainty: Tensor | None, tolerance: float) -> Tensor:
-    """The prediction's entropy in nats (BranchyNet, Teerapittayanon et al. 2016, section III-B; DeeBERT)."""
+    """Return the prediction's entropy in nats (BranchyNet, Teerapittayanon et al. 2016, section III-B; DeeBERT)."""
     return -(logits.softmax(-1) * logits.log_softmax(-1)).sum(-1)
 
 
 def _uncertainty(logits: Tensor, certainty: Tensor | None, tolerance: float) -> Tensor:
-    """Entropy over its largest value, in [0, 1] (FastBERT, Liu et al. 2020, equation 6)."""
+    """Return the entropy divided by its largest value, in [0, 1] (FastBERT, Liu et al. 2020, equation 6)."""
     return _entropy(logits, certainty, tolerance) / torch.tensor(float(logits.shape[-1])).log()
 
 
 def _patience(logits: Tensor, certainty: Tensor | None, tolerance: float) -> Tensor:
-    """How many exits in a row have agreed with the one before (PABEE, Zhou et al. 2020, section 3.2)."""
+    """Return the number of exits in a row that agree with the previous one (PABEE, Zhou et al. 2020, section 3.2)."""
     answers = logits[..., 0] if logits.shape[-1] == 1 else logits.argmax(-1)
     agrees = (answers[:, 1:] - answers[:, :-1]).abs() <= (tolerance if logits.shape[-1] == 1 else 0)
     counts = [torch.zeros(len(logits), device=logits.device)]
@@ -53,7 +53,7 @@ def _patience(logits: Tensor, certainty: Tensor | None, tolerance: float) -> Ten
 
 
 def _learned(logits: Tensor, certainty: Tensor | None, tolerance: float) -> Tensor:
-    """The learned certainty (BERxiT, Xin et al. 2021, section 3.3)."""
+    """Return the learned certainty (BERxiT, Xin et al. 2021, section 3.3)."""
     assert certainty is not None
     return certainty.float().sigmoid()
 
@@ -68,7 +68,7 @@ RULES = {
 
 
 def first_stop(stops: Tensor) -> Tensor:
-    """The first exit [B] long at which each sample stops, bool [B, E]; the last where it stops at none."""
+    """Return the first exit at which each sample stops, [B] long, else the last one. `stops`: bool [B, E]."""
     stops = stops.clone()
     stops[:, -1] = True
     return stops.int().argmax(-1)

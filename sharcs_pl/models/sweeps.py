@@ -1,4 +1,4 @@
-"""The family of operating points that one training leaves: thresholds, and where each sends every sample.
+"""The operating points of a trained model, which are thresholds with the rung that each gives every sample.
 
 Dimensions: `S` samples, `W` rungs or exits, `C` labels.
 """
@@ -25,7 +25,7 @@ class SweptPoint:
 
 
 def levels_of(values: Tensor, most: int = LEVELS) -> list[float]:
-    """At most `most` of the different `values` (any shape), evenly by rank, the least and the greatest among them."""
+    """Return at most `most` of the distinct `values` (any shape), evenly by rank, with the smallest and the largest."""
     seen = values.flatten().double().unique()
     if len(seen) > most:
         seen = seen[torch.linspace(0, len(seen) - 1, most).round().long()]
@@ -33,8 +33,8 @@ def levels_of(values: Tensor, most: int = LEVELS) -> list[float]:
 
 
 def sweep_router(router_logits: Tensor) -> list[SweptPoint]:
-    """`router_logits` [S, W] at the values of `router.threshold` that matter: one membership probability for every
-    narrow rung, from that which sends all to the narrowest to one that nobody reaches."""
+    """Return the points of `router_logits` [S, W] at the values of `router.threshold` that change choices. A value is a
+    membership probability for all narrow rungs, from one that sends all to the narrowest to one that none reaches."""
     logits = router_logits.double()
     levels = [*levels_of(logits[:, :-1].cummax(-1).values), float("inf")]
     narrow = logits.shape[1] - 1
@@ -44,7 +44,7 @@ def sweep_router(router_logits: Tensor) -> list[SweptPoint]:
 
 
 def sweep_exits(rule: StopRule, logits: Tensor, certainty: Tensor | None, tolerance: float) -> list[SweptPoint]:
-    """`logits` [S, W, C] at the values of `method.threshold` that matter, and at one that no exit reaches."""
+    """Return the points of `logits` [S, W, C] at each decisive `method.threshold`, and at one that no exit reaches."""
     sure = rule.sureness(logits.float(), certainty, tolerance)
     never = -float("inf") if rule.at_most else float("inf")
     levels = sorted([*levels_of(sure[:, :-1]), never])
@@ -52,6 +52,7 @@ def sweep_exits(rule: StopRule, logits: Tensor, certainty: Tensor | None, tolera
 
 
 def cascade(logits: Tensor) -> list[SweptPoint]:
-    """Narrow first, wider while the largest class probability is below the threshold; `logits` [S, W, C]."""
+    """Return the points of a cascade from `logits` [S, W, C]. It starts narrow, and goes to the next wider rung while
+    the largest class probability is below the threshold."""
     confidence = logits.float().softmax(-1).amax(-1)
     return [SweptPoint(x, first_stop(confidence >= x)) for x in levels_of(confidence[:, :-1])]

@@ -1,6 +1,6 @@
-"""The tails of a routed model: what each rung runs after the trunk, over weights that all of them share.
+"""The tails of a routed model, the parts of the rungs after the trunk, which share their weights.
 
-Dimensions: `D` hidden; with an index `i`, the same at rung i.
+Dimensions: `D` hidden; an index `i` marks the size at rung i.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sharcs_pl.models.layers import NORM_INITS, LayerSize, SlicedLinear, Tail, m
 
 
 def make_tails(config: SharcsConfig, stock: Any, cost: CostModel) -> nn.ModuleList:
-    """One tail for each rung, narrow first."""
+    """Return one tail for each rung, narrow first."""
     return nn.ModuleList(_make_tail(config, stock, cost, rung) for rung in range(len(cost.ladder)))
 
 
@@ -41,9 +41,9 @@ def _make_tail(config: SharcsConfig, stock: Any, cost: CostModel, rung: int) -> 
 
 
 def _norm_after_cut(config: SharcsConfig, last: nn.Module, size: int, full: int) -> nn.Module:
-    """The rung's norm of the trunk's output, started from that of its `last` layer. None where all hidden dims stay,
-    unless asked for; and none where the stock layers normalise what they read: their own first norm then follows the
-    cut."""
+    """Return the rung's norm of the trunk's output, initialised from the norm of its `last` layer. There is no norm if
+    all hidden dims stay, unless requested, or if stock layers normalise their input, so that their first norm follows
+    the cut."""
     family = get_family(config.encoder["model_type"])
     if family.keys.pre_norm or (size == full and not config.top_rung_norm):
         return nn.Identity()
@@ -53,7 +53,7 @@ def _norm_after_cut(config: SharcsConfig, last: nn.Module, size: int, full: int)
 
 
 def cost_of(config: SharcsConfig, shape: EncoderShape, ladder: WidthLadder, has_router: bool) -> CostModel:
-    """Return the multiply-adds of a model cut as its config asks."""
+    """Return the multiply-adds of a model with the cuts of its config."""
     return CostModel(
         shape=shape,
         ladder=ladder,
@@ -67,7 +67,7 @@ def cost_of(config: SharcsConfig, shape: EncoderShape, ladder: WidthLadder, has_
 
 
 def check_cut(config: SharcsConfig, family: Family, shape: EncoderShape, ladder: WidthLadder) -> None:
-    """Raise `ValueError` naming the config key where an encoder cannot be cut as its config asks."""
+    """Raise `ValueError` naming the config key if an encoder does not allow the cuts of its config."""
     if config.norm_init not in NORM_INITS:
         raise ValueError(f"width.norm_init: {config.norm_init!r} is none of {', '.join(NORM_INITS)}")
     check_split(config.split_layer, shape.num_layers)
@@ -83,7 +83,7 @@ def check_cut(config: SharcsConfig, family: Family, shape: EncoderShape, ladder:
 
 
 def top_norms(family: Family, stock: Any, split_layer: int) -> list[nn.Module]:
-    """Return the stock norms that only the tail of the top rung runs: those of layers after the split that no layer
+    """Return the stock norms that only the tail of the top rung runs: the norms of layers after the split that no layer
     before it shares, and the encoder's last norm."""
     layers, outer = family.depth_order(stock), family.outer_norms(family.base_of(stock))
     shared = {id(layer) for layer in layers[:split_layer]}

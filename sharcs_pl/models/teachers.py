@@ -1,4 +1,4 @@
-"""Can a folder teach? Its config is looked at; loads no torch."""
+"""Checks of a teacher's folder by its config. Loads no torch."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from sharcs_pl.models.folder import read_json
 
 
 def teacher_folder(path: str) -> Path:
-    """The folder of a teacher's model: a run directory's ``model/``, or the folder itself."""
+    """Return the folder of a teacher's model, which is a run directory's ``model/`` or the folder itself."""
     place = Path(path).expanduser()
     return place / "model" if (place / "model" / "config.json").is_file() else place
 
 
 def check_teacher(path: str, labels: tuple[str, ...] | None) -> None:
-    """``ValueError`` unless a fine-tuned model for these classes (None: a regression) lies there."""
+    """Raise ``ValueError`` unless the path has a fine-tuned model for these classes (None: a regression)."""
     folder = teacher_folder(path)
     if not (folder / "config.json").is_file():
         raise ValueError(f"method.teacher={path} holds no model; give a run directory or a model folder")

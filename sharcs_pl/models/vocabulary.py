@@ -1,4 +1,4 @@
-"""Do a tokenizer's ids fit the encoder's embeddings? One that does not ends in an index error, at some later text.
+"""Checks that a tokenizer's ids fit the encoder's embeddings, since a misfit fails later with an index error.
 
 Loads no torch.
 """
@@ -16,25 +16,25 @@ if TYPE_CHECKING:
 
 
 def check_vocabulary(given: str, folder: Path, config: Mapping[str, Any]) -> None:
-    """``ValueError`` that starts with ``given`` where the folder's tokenizer has an id for which the encoder, by its
+    """Raise ``ValueError`` beginning with ``given`` if the folder's tokenizer has an id for which the encoder, by its
     parsed ``config.json``, has no embedding."""
     _check(given, num_ids(folder), num_embeddings(config))
 
 
 def check_tokenizer(given: str, tokenizer: PreTrainedTokenizerBase, embeddings: int | None) -> None:
-    """The same of a tokenizer that is loaded, and the number of embeddings where it is known."""
+    """Raise ``ValueError`` beginning with ``given`` if a loaded tokenizer has more ids than known embeddings."""
     _check(given, max(tokenizer.get_vocab().values(), default=-1) + 1, embeddings)
 
 
 def num_embeddings(config: Mapping[str, Any]) -> int | None:
-    """Of tokens, where the config of an encoder, or of a model of this project, tells."""
+    """Return the number of token embeddings in the config of an encoder or a model of this project, or None."""
     encoder = config.get("encoder", config)
     found = encoder.get("vocab_size") if isinstance(encoder, Mapping) else None
     return found if type(found) is int else None
 
 
 def num_ids(folder: Path) -> int | None:
-    """The number of ids of a folder's tokenizer; None where its files do not tell it simply."""
+    """Return the number of ids of a folder's tokenizer, or None if its files do not tell it simply."""
     if (folder / "tokenizer.json").is_file():
         ids = _fast_ids(read_json(folder / "tokenizer.json"))
     elif (folder / "vocab.txt").is_file():
@@ -55,7 +55,7 @@ def _fast_ids(tokenizer: dict[str, Any]) -> list[Any]:
     ids: list[Any] = []
     if isinstance(vocab, dict):
         ids += vocab.values()
-    elif isinstance(vocab, list):  # with a score each, the id is the place
+    elif isinstance(vocab, list):  # pairs of token and score, in the order of ids
         ids += range(len(vocab))
     if isinstance(added, list):
         ids += [token.get("id") for token in added if isinstance(token, dict)]
