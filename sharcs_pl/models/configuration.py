@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig
 
@@ -16,8 +16,9 @@ NEVER = 1e9  # a threshold that no router logit reaches; JSON has no infinity
 class LadderConfig(PreTrainedConfig):
     """The base class of model configs. `encoder`: the stock model's config as a dict."""
 
-    if TYPE_CHECKING:  # at run time transformers takes an annotation for a required field
-        encoder: dict[str, Any]
+    def __init__(self, encoder: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        self.encoder = dict(encoder or {})
+        super().__init__(**kwargs)
 
     @property
     def initializer_range(self) -> float:
@@ -58,7 +59,6 @@ class SharcsConfig(LadderConfig):
         operating_point: str | None = None,
         **kwargs: Any,
     ) -> None:
-        self.encoder = dict(encoder or {})
         self.widths = list(widths)
         self.split_layer = split_layer
         self.reduction = reduction
@@ -71,7 +71,7 @@ class SharcsConfig(LadderConfig):
         self.skim_threshold = skim_threshold
         self.operating_points = dict(operating_points or {})
         self.operating_point = operating_point
-        super().__init__(**kwargs)
+        super().__init__(encoder, **kwargs)
 
     def thresholds(self, point: str | None = None) -> tuple[float, ...] | None:
         """Return one router logit per rung except the top for an operating point (None: the one in use, "trained": the

@@ -47,13 +47,12 @@ class ExitsConfig(LadderConfig):
         tolerance: float = 0.0,
         **kwargs: Any,
     ) -> None:
-        self.encoder = dict(encoder or {})
         self.exits = list(exits)
         self.exit_head = exit_head
         self.rule = rule
         self.threshold = threshold
         self.tolerance = tolerance
-        super().__init__(**kwargs)
+        super().__init__(encoder, **kwargs)
 
 
 @dataclass

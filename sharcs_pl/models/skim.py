@@ -44,10 +44,9 @@ class SkimConfig(LadderConfig):
     def __init__(
         self, encoder: dict[str, Any] | None = None, threshold: float = 0.5, predictor_size: int = 64, **kwargs: Any
     ) -> None:
-        self.encoder = dict(encoder or {})
         self.threshold = threshold
         self.predictor_size = predictor_size
-        super().__init__(**kwargs)
+        super().__init__(encoder, **kwargs)
 
 
 @dataclass
