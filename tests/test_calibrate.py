@@ -332,7 +332,7 @@ def test_the_reserved_name_is_that_of_the_model() -> None:
 
 def test_a_promise_names_what_it_bounds_in_the_help() -> None:
     text = " ".join(command_help("calibrate", CalibrateConfig).split())
-    assert "Bounds the drop in accuracy, of classifiers only" in text
+    assert "It bounds the drop in accuracy of classifiers only" in text
 
 
 RECORD = {
