@@ -57,7 +57,7 @@ def type_here(place: Place, line: Sequence[str]) -> tuple[int, str]:
     """Exit code and stderr of the train command in this process; 0 where it would have trained."""
     err = io.StringIO()
     GlobalHydra.instance().clear()
-    stop = mock.patch.object(entry, "quiet", side_effect=Stopped)
+    stop = mock.patch.object(entry, "silence_libraries", side_effect=Stopped)
     with mock.patch.object(sys, "argv", ["train", *line]), stop, redirect_stderr(err), redirect_stdout(io.StringIO()):
         signal.signal(signal.SIGALRM, _hangs)
         signal.alarm(20)

@@ -34,6 +34,9 @@ METRICS: dict[str, Any] = {
 }
 
 
+pytestmark = pytest.mark.painted  # loggers read the figures
+
+
 def needs(name: str) -> Any:
     return pytest.mark.skipif(name not in INSTALLED, reason=f"needs the extra [{name}]")
 
