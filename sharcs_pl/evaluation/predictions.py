@@ -77,7 +77,6 @@ class Predictions:
         return float(spent.sum() / cost.dense_macs(lengths).sum())
 
     def oracle_rungs(self) -> Tensor:
-        """Return the cheapest rung that is right, else the cheapest, [S]: the best choice of any router
-        (classification)."""
+        """Return the cheapest rung that is right, else the cheapest, [S]: the best any router could do for classes."""
         right = self.logits.argmax(-1) == self.labels[:, None]
         return right.int().argmax(-1)

@@ -1,4 +1,4 @@
-"""What a prediction has come to: rows, where they ran, and what that cost."""
+"""The tally of a prediction: its rows, where they ran, and what that cost."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Summary:
-    """`rows` of the input, `rejected` among them; `shares`: of the answered ones per rung, by its width. `macs`: mean
-    multiply-adds of an answer, `macs_fraction`: of those of the stock model. `texts_per_second` of this session, from
-    the first text to the last; None where it answered none."""
+    """The counts of a prediction: `rows` of the input, `rejected` among them, and `shares` of the answered ones per
+    rung, by its width. `macs` is the mean multiply-adds of an answer, `macs_fraction` their ratio to the stock model's.
+    `texts_per_second` covers this session, from the first text to the last; None where it answered none."""
 
     rows: int
     rejected: int
@@ -33,7 +33,7 @@ class Summary:
 
 
 class Tally:
-    """Counts finished rows. `cost`: what a rung costs at a length; `longest`: tokens at which texts are cut."""
+    """A counter of finished rows. `cost` is the cost of a rung at a length; texts are cut at `longest` tokens."""
 
     def __init__(self, cost: CostModel, longest: int) -> None:
         lengths = np.arange(1, longest + 1)
@@ -46,7 +46,7 @@ class Tally:
         self._before, self._start = 0, time.perf_counter()
 
     def add(self, record: Record) -> None:
-        """One more finished row, as the journal holds it."""
+        """Count one more finished row, as the journal holds it."""
         if isinstance(record, list):
             self._rejected += 1
             return
@@ -55,11 +55,11 @@ class Tally:
         self._dense_macs += self._dense[record["rung"]][record["macs"]]
 
     def start(self) -> None:
-        """What was added so far is an earlier session's; time runs from now."""
+        """Start the clock; rows added so far belong to an earlier session."""
         self._before, self._start = sum(self._counts), time.perf_counter()
 
     def summary(self) -> Summary:
-        """So far."""
+        """Return the counts so far."""
         answered, seconds = sum(self._counts), time.perf_counter() - self._start
         here = answered - self._before
         return Summary(
@@ -73,7 +73,7 @@ class Tally:
 
 
 def summary_table(name: str, summary: Summary) -> Table:
-    """A rich table of it; `name`: of the input."""
+    """Return a rich table of the summary; `name` is the input's."""
     from rich.table import Table
 
     table = Table(title=f"{name}: {summary.rows - summary.rejected:,} texts", title_justify="left", show_header=False)
@@ -91,7 +91,7 @@ def summary_table(name: str, summary: Summary) -> Table:
 
 
 def progress(total: int | None, done: int) -> AbstractContextManager[Callable[[], None]]:
-    """A bar on stderr where that is a terminal; the value is called once per row."""
+    """Return a bar on stderr, where that is a terminal; its value is called once per row."""
     if not sys.stderr.isatty():
         return nullcontext(lambda: None)
     return _bar(total, done)

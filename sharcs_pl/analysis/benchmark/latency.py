@@ -113,8 +113,7 @@ def race(
 
 
 class Clock:
-    """A clock of the seconds since its start, by CUDA events where there are any, since kernels run behind the
-    program."""
+    """A clock of the seconds since its start, by CUDA events if there are any, since kernels run behind the program."""
 
     def __init__(self, device: torch.device) -> None:
         self._cuda = device.type == "cuda"

@@ -44,8 +44,7 @@ def row(timed: Timed, workload: Workload) -> dict[str, Any]:
 
 
 def speed_table(timed: list[Timed], workload: Workload, metric: str | None) -> Table:
-    """Return the table of throughput, latency of a call (of a sample in streams), and measured and promised
-    speed-up."""
+    """Return the table of throughput, latency of a call (of a sample in streams), and measured and promised gain."""
     size = f"batch size {workload.batch_size}, {workload.order} order"
     title = f"{size}, {len(workload)} samples, {len(timed[0].seconds)} rounds"
     table = Table(title=title, title_justify="left")

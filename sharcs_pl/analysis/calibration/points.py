@@ -232,8 +232,7 @@ def _footnotes(report: Report, classifier: bool, confidence: float) -> list[str]
 
 
 def draw_points(rows: Sequence[Row], views: Views, path: Path) -> Path:
-    """Draw the metric against MACs, as a fraction of dense, along the dial, with points, single widths and the
-    oracle."""
+    """Draw the metric against MACs, as a fraction of dense, along the dial, with points, widths and the oracle."""
     dial = Dial.of(views.outcomes)
     budgets = np.linspace(*dial.reach, CURVE)
     chosen = [views.outcomes.rungs(np.array(dial.spend(float(budget) + 1e-9, views.metric))) for budget in budgets]

@@ -109,8 +109,7 @@ def _useful(outcomes: Outcomes, thresholds: np.ndarray) -> bool:
 
 
 def _too_few(outcomes: Outcomes, path: _Path, passed: int, max_drop: float, confidence: float) -> str:
-    """Return why there is no point, and about how many samples would do at the risk seen before the first useful
-    one."""
+    """Return why there is no point, and about how many samples would do at the risk seen before a useful one."""
     tested, ahead = path.tested, path.thresholds[passed:]
     useful = next(place for place, thresholds in enumerate(ahead) if _useful(outcomes, thresholds))
     risk = max(tested.at(tested.errors, thresholds).mean() for thresholds in ahead[: useful + 1])
