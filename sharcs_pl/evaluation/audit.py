@@ -1,8 +1,8 @@
-"""The closed-form cost checked against a count of what the model really computes.
+"""An audit of the closed-form cost against a count of the multiply-adds that the model really computes.
 
 fvcore traces one pass of one sample and counts the multiply-adds (MACs) of each operator it knows. It does not know
-fused attention, so that the count runs with the eager one, which does the same products. Compared are matrix products,
-and the weighted sums of a learned reduction: what `core.flops` counts. Its counts of norms are left out.
+fused attention, so the count runs with eager attention, which does the same products. Matrix products and the weighted
+sums of a learned reduction are compared, as `core.flops` counts them. fvcore's counts of norms are left out.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ TOLERANCE = 0.005  # a larger difference, as a fraction, stands out in the table
 
 @dataclass(frozen=True)
 class AuditRow:
-    """MACs of one pass over one sample of `tokens` tokens: by the closed form and counted on the model. `rung` names
-    the rung's width, or the stock model as "dense"."""
+    """The MACs of one pass over one sample of `tokens` tokens, by the closed form and as counted on the model. `rung`
+    names the rung's width, or the stock model as "dense"."""
 
     rung: str
     tokens: int
@@ -43,14 +43,14 @@ class AuditRow:
 
     @property
     def difference(self) -> float:
-        """How much more the closed form says, as a fraction of the count."""
+        """The excess of the closed form over the count, as a fraction of the count."""
         return self.analytic / self.counted - 1
 
 
 def audit(model: SharcsForSequenceClassification, lengths: Sequence[int]) -> list[AuditRow]:
     """Compare `model.cost` with a count of the stock model and of every rung, for one sample of each of `lengths`.
 
-    A few lengths of tokens will do: each costs a pass of the stock model and of every rung. The model stays as it is: a
+    A few lengths will do, since each costs a pass of the stock model and of every rung. The model stays as it is: a
     twin over the same weights runs, in evaluation mode.
     """
     twin = _eager_twin(model)
@@ -76,7 +76,7 @@ class _Stock(nn.Module):
 
 
 class _Rung(_Stock):
-    """Every sample on one rung. What the router says is an output too: a trace drops what no output needs."""
+    """The model with every sample on one rung. It returns the router's output too, or a trace would drop the router."""
 
     def __init__(self, model: SharcsForSequenceClassification, rung: int) -> None:
         super().__init__(model)
@@ -88,7 +88,7 @@ class _Rung(_Stock):
 
 
 def _eager_twin(model: SharcsForSequenceClassification) -> SharcsForSequenceClassification:
-    """A copy over the same weights, in evaluation mode, whose layers all run eager attention."""
+    """Return a copy over the same weights, in evaluation mode, whose layers all run eager attention."""
     shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     twin = copy.deepcopy(model, shared).eval()
     for module in twin.modules():
@@ -99,7 +99,7 @@ def _eager_twin(model: SharcsForSequenceClassification) -> SharcsForSequenceClas
 
 
 def _count(run: _Stock, length: int) -> int:
-    """MACs of one sample of `length` tokens, all of them attended to."""
+    """Return the MACs of one sample of `length` tokens, all of them attended to."""
     with warnings.catch_warnings():  # fvcore uses torch.jit, which has been deprecated since
         warnings.simplefilter("ignore", DeprecationWarning)
         from fvcore.nn import FlopCountAnalysis
@@ -116,12 +116,12 @@ def _count(run: _Stock, length: int) -> int:
 
 
 def _outputs(inputs: list[Any], outputs: list[Any]) -> int:
-    """One multiply-add per element of an elementwise product."""
+    """Count one multiply-add per element of an elementwise product."""
     return math.prod(outputs[0].type().sizes())
 
 
 def audit_table(rows: Sequence[AuditRow]) -> RenderableType:
-    """A rich table of both numbers per sample length and rung."""
+    """Return a rich table of both numbers per sample length and rung."""
     table = Table(title="MACs per sample: closed form against fvcore on the model", title_justify="left")
     for name in ("tokens", "", "closed form", "counted", "difference"):
         table.add_column(name, justify="left" if not name else "right")

@@ -26,8 +26,9 @@ _CHUNK = 1 << 20  # counts held at a time: 8 MB
 class Bootstrap:
     """A paired difference A - B over `draws` resamples.
 
-    `difference`: on the samples themselves. `low`, `high`: the 95 % percentile interval. `p_value`: two-sided, twice
-    the smaller of the shares of draws at most and at least 0, each counted with one more so that it is never 0.
+    `difference` is taken on the samples themselves. `low` and `high` bound the 95 % percentile interval. `p_value` is
+    twice the smaller of the shares of draws at most and at least 0 (two-sided), each counted with one more so that it
+    is not 0.
     """
 
     difference: float
@@ -38,17 +39,17 @@ class Bootstrap:
 
 
 def paired_bootstrap(a: Tensor, b: Tensor, labels: Tensor, metric: str, draws: int = DRAWS, seed: int = 1) -> Bootstrap:
-    """The difference of a metric between logits `a` and `b` [S, C] of the same samples, `labels` [S].
+    """Bootstrap the difference of a metric between logits `a` and `b` [S, C] of the same samples, `labels` [S].
 
-    A second for 10,000 draws of 10,000 samples, six for Spearman's coefficient; a metric that `CLOSED_FORMS` lacks
-    costs `draws` calls of `compute_metric` for each run.
+    It takes a second for 10,000 draws of 10,000 samples, six for Spearman's coefficient. A metric that `CLOSED_FORMS`
+    lacks costs `draws` calls of `compute_metric` for each run.
     """
     value_a, value_b = resampled_metric(metric, a, labels), resampled_metric(metric, b, labels)
     return bootstrap(lambda counts: value_a(counts) - value_b(counts), len(labels), draws, seed)
 
 
 def bootstrap(difference: Statistic, size: int, draws: int, seed: int) -> Bootstrap:
-    """Any difference, as a function of counts, over `draws` resamples of `size` samples."""
+    """Bootstrap any difference, as a function of counts, over `draws` resamples of `size` samples."""
     assert draws > 0, draws
     found = np.concatenate([difference(counts) for counts in _resamples(size, draws, seed)])
     low, high = np.quantile(found, (0.025, 0.975)).tolist()
@@ -58,7 +59,7 @@ def bootstrap(difference: Statistic, size: int, draws: int, seed: int) -> Bootst
 
 
 def _resamples(size: int, draws: int, seed: int) -> Iterator[np.ndarray]:
-    """Counts int64 [T, S] until `draws` rows have come."""
+    """Yield counts, int64 [T, S], until `draws` rows have come."""
     rng = np.random.default_rng(seed)
     rows = max(1, _CHUNK // size)
     for start in range(0, draws, rows):
@@ -68,8 +69,8 @@ def _resamples(size: int, draws: int, seed: int) -> Iterator[np.ndarray]:
 
 
 def resampled_metric(metric: str, logits: Tensor, labels: Tensor) -> Statistic:
-    """A metric of logits [S, C] against labels [S] as a function of counts. A draw where the closed form is 0 / 0, and
-    every draw of a metric that has none, goes to `compute_metric`, so that its conventions hold."""
+    """Return a metric of logits [S, C] against labels [S] as a function of counts. A draw where the closed form is 0 /
+    0, and every draw of a metric that has none, goes to `compute_metric`, so that its conventions hold."""
     make = CLOSED_FORMS.get(metric, lambda logits, labels: lambda counts: np.full(len(counts), np.nan))
     closed_form = make(logits.float(), labels)
 
@@ -84,7 +85,7 @@ def resampled_metric(metric: str, logits: Tensor, labels: Tensor) -> Statistic:
 
 
 def _by_class(value: Callable[..., np.ndarray]) -> Callable[[Tensor, Tensor], Statistic]:
-    """A metric of how many samples of a draw are right, of and predicted as each class, three float64 [T, C]."""
+    """Return a metric of a draw's samples that are right, of and predicted as each class, three float64 [T, C]."""
 
     def closed_form(logits: Tensor, labels: Tensor) -> Statistic:
         one_hot = torch.eye(logits.shape[1], dtype=torch.float64)
@@ -96,7 +97,7 @@ def _by_class(value: Callable[..., np.ndarray]) -> Callable[[Tensor, Tensor], St
 
 
 def _matthews(right: np.ndarray, true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Gorodkin's coefficient for several classes, which is Matthews' for two."""
+    """Return Gorodkin's coefficient for several classes, which is Matthews' for two."""
     size = true.sum(-1)
     spread = (size**2 - (true**2).sum(-1)) * (size**2 - (predicted**2).sum(-1))
     return _ratio(right.sum(-1) * size - (true * predicted).sum(-1), np.sqrt(spread))
@@ -116,7 +117,7 @@ def _pearson(logits: Tensor, labels: Tensor) -> Statistic:
 
 
 def _spearman(logits: Tensor, labels: Tensor) -> Statistic:
-    """Pearson's coefficient of the ranks that the samples of a draw have among themselves."""
+    """Return Pearson's coefficient of the ranks that the samples of a draw have among themselves."""
     ranks_x, ranks_y = _ranks(logits[:, 0].numpy()), _ranks(labels.float().numpy())
 
     def values(counts: np.ndarray) -> np.ndarray:
@@ -128,7 +129,7 @@ def _spearman(logits: Tensor, labels: Tensor) -> Statistic:
 
 
 def _ranks(values: np.ndarray) -> Statistic:
-    """From counts to twice the ranks [T, S], less their mean, of `values` [S]; equals share their mean rank."""
+    """Return a function from counts to twice the ranks [T, S] of `values` [S], less their mean; equals share one."""
     order = values.argsort(kind="stable")
     _, starts = np.unique(values[order], return_index=True)
     group = np.unique(values, return_inverse=True)[1]
@@ -141,7 +142,7 @@ def _ranks(values: np.ndarray) -> Statistic:
 
 
 def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    """NaN where `below` is 0."""
+    """Return the quotient, NaN where `below` is 0."""
     return np.divide(above, below, out=np.full(np.shape(below), np.nan), where=below != 0)
 
 

@@ -1,4 +1,4 @@
-"""Two runs on the same samples: what each gains and costs, and whether the difference could be chance.
+"""A comparison of two runs on the same samples: gains, costs, and whether the difference could be chance.
 
 Legend: `S` samples, `T` draws at a time. Counts [T, S] say how often each sample comes up in a draw.
 """
@@ -24,8 +24,8 @@ from sharcs_pl.evaluation.predictions import Predictions
 
 @dataclass(frozen=True)
 class Side:
-    """One run: its metric routed and with every sample on one rung; mean MACs per sample, also as a fraction of its
-    stock model's; the share of samples per width."""
+    """One run: its metric routed and with every sample on one rung, the mean MACs per sample, also as a fraction of its
+    stock model's, and the share of samples per width."""
 
     value: float
     macs: float
@@ -37,7 +37,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far two classifiers agree: the share of equal predictions, and McNemar's table as numbers of samples."""
+    """The agreement of two classifiers: the share of equal predictions, and McNemar's table as numbers of samples."""
 
     share: float
     both_right: int
@@ -48,8 +48,8 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Run A beside run B on one split. `agreement` is None for regression. The differences are A - B, of the routed
-    metric and of the MACs as fractions of dense. `positive`: the class that f1 is about."""
+    """Run A beside run B on one split. `agreement` is None for regression. The differences are A - B, in the routed
+    metric and in the MACs as fractions of dense. `positive` is the class that f1 is about."""
 
     metric: str
     samples: int
@@ -66,7 +66,7 @@ class Comparison:
         return metric_name(self.metric, self.positive)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain types."""
+        """Return the comparison as plain types."""
         plain = asdict(self)
         if self.positive is None:
             del plain["positive"]
@@ -76,7 +76,7 @@ class Comparison:
 def compare(
     a: Predictions, b: Predictions, metric: str, costs: tuple[CostModel, CostModel], draws: int = DRAWS, seed: int = 1
 ) -> Comparison:
-    """Compare two runs on the same split, each with its own cost model: encoder, tokenizer and ladder may differ.
+    """Compare two runs on the same split, each with its own cost model; encoder, tokenizer and ladder may differ. Raise
     `ValueError` where the samples differ or have no labels."""
     _check_same_samples(a, b)
     logits_a, logits_b, labels = a.routed_logits(), b.routed_logits(), a.labels
@@ -93,7 +93,7 @@ def compare(
 
 
 def _macs(run: Predictions, cost: CostModel) -> np.ndarray:
-    """MACs of each sample on its rung and in the stock model, float64 [S, 2]."""
+    """Return the MACs of each sample on its rung and in the stock model, float64 [S, 2]."""
     lengths = run.lengths.numpy()
     spent = run.rung_macs(cost)[np.arange(len(lengths)), run.rungs.numpy()]
     return np.stack([spent, cost.dense_macs(lengths)], axis=1).astype(float)
@@ -134,7 +134,7 @@ def _check_same_samples(a: Predictions, b: Predictions) -> None:
 
 
 def comparison_table(comparison: Comparison, names: tuple[str, str]) -> RenderableType:
-    """A rich table of both runs as A and B, their names above it."""
+    """Return a rich table of both runs as A and B, their names above it."""
     sides, title = (comparison.a, comparison.b), f"{comparison.metric_name} and cost on {comparison.samples:,} samples"
     table = Table(title=Text(f"{title}\nA  {names[0]}\nB  {names[1]}", style="italic"), title_justify="left")
     for name in ("", "A", "B", "A - B", "95% interval"):

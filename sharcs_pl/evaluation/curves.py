@@ -1,6 +1,6 @@
-"""``curve.csv``: every operating point that one training leaves, and what routing must be compared with.
+"""``curve.csv``: the operating points that one training leaves, and the controls to compare routing with.
 
-Rows of the run's own rule carry its method's name; those of controls ``<method>/<control>``: ``width`` or ``exit``
+Rows of the run's own rule carry its method's name; rows of controls carry ``<method>/<control>``: ``width`` or ``exit``
 (every sample at the same), ``random`` (the shares of the rule dealt to random samples), ``oracle`` (the cheapest that
 is right), ``cascade`` (narrow first, wider when unsure; it pays for every width it tries).
 
@@ -29,7 +29,7 @@ DRAWS = 20  # of random routing, at each point
 
 @dataclass(frozen=True)
 class CurveRow:
-    """One operating point: ``threshold`` in the unit of its key, None where it has none."""
+    """One operating point; ``threshold`` has the unit of its key, and is None where the point has none."""
 
     method: str
     point: str
@@ -49,7 +49,7 @@ class Curves:
     predictions: Predictions
 
     def rows(self, seed: int) -> list[CurveRow]:
-        """All of them; ``seed`` is that of random routing."""
+        """Return all rows; ``seed`` draws the random routing."""
         swept = self.model.sweep(self.predictions.logits, self.predictions.router_logits)
         if not swept:
             return [*self._fixed(""), *(self.controls() if len(self.model.ladder) > 1 else ())]
@@ -61,7 +61,7 @@ class Curves:
         return [*found, *self.controls()]
 
     def controls(self) -> Iterator[CurveRow]:
-        """What no training made: the oracle and the cascade; neither is defined for a regression."""
+        """Yield the controls that need no training, the oracle and the cascade; neither is defined for a regression."""
         logits, cost = self.predictions.logits, self.model.cost
         if logits.shape[2] == 1:
             return
@@ -77,7 +77,7 @@ class Curves:
             yield self._row(control, name, None, torch.full_like(self.predictions.rungs, rung))
 
     def _random(self, point: str, rungs: Tensor, generator: torch.Generator) -> CurveRow:
-        """The mean over draws; what it costs is the mean over samples at those shares."""
+        """Return the mean over draws, at the mean cost over samples at those shares."""
         each = [rungs[torch.randperm(len(rungs), generator=generator)] for _ in range(DRAWS)]
         rows = [self._row("/random", point, None, dealt) for dealt in each]
         means = {
@@ -97,7 +97,7 @@ class Curves:
 
 
 def write_curve(path: Path, rows: list[CurveRow]) -> None:
-    """The rows as a csv file, whole; a missing threshold is left empty."""
+    """Write the rows as a csv file, whole; a missing threshold is left empty."""
     with atomic_file(path) as part, part.open("w", newline="") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(CurveRow)])
         writer.writeheader()

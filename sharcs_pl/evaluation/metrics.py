@@ -55,7 +55,7 @@ METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def compute_metric(name: str, logits: Tensor, labels: Tensor) -> float:
-    """One metric of logits [S, C] against labels [S], in [0, 1] or [-1, 1]; a constant prediction correlates 0."""
+    """Return one metric of logits [S, C] against labels [S], in [0, 1] or [-1, 1]; constant answers correlate 0."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The variance of predictions or target is close to zero")
         value = METRICS[name](logits.float(), labels).item()
@@ -63,15 +63,15 @@ def compute_metric(name: str, logits: Tensor, labels: Tensor) -> float:
 
 
 def compute_metrics(names: Iterable[str], logits: Tensor, labels: Tensor) -> dict[str, float]:
-    """Several metrics of the same logits [S, C]; the order of ``names`` is kept."""
+    """Return several metrics of the same logits [S, C], in the order of ``names``."""
     return {name: compute_metric(name, logits, labels) for name in names}
 
 
 def router_auc(router_logits: Tensor, difficulty: Tensor) -> float | None:
-    """How well 1 - P(rung 0) ranks the samples whose planted difficulty is positive, in [0, 1].
+    """Return the AUROC of 1 - P(rung 0) for the samples of positive planted difficulty, in [0, 1].
 
-    P is the softmax over rungs, which orders samples as the routing decision does.
-    Null (``None``) when the samples are all easy or all hard.
+    P is the softmax over rungs, which orders samples as the routing decision does. The result is ``None`` when the
+    samples are all easy or all hard.
 
     Args:
         router_logits: [S, W].

@@ -1,4 +1,4 @@
-"""Every rung's answer to every sample of a split.
+"""The answers of every rung to every sample of a split.
 
 Legend: S samples, W rungs, C classes. MACs are multiply-adds per sample at its real token count.
 """
@@ -22,10 +22,10 @@ Cost = CostModel | ExitCost | SkimCost
 
 @dataclass(frozen=True)
 class Predictions:
-    """Every rung's answer to every sample of a split, in the order of uids; all on the CPU.
+    """The answers of every rung to every sample of a split, in the order of uids; all on the CPU.
 
-    Attributes: uids [S]; logits [S, W, C]; router_logits [S, W]; rungs [S], the router's choice; labels [S];
-    lengths [S] tokens; difficulty [S], -1 where unknown; macs [S, W] where the length does not tell them.
+    Attributes: uids [S]; logits [S, W, C]; router_logits [S, W]; rungs [S], the router's choice; labels [S]; lengths
+    [S] tokens; difficulty [S], -1 where unknown; macs [S, W] where the length does not tell them.
     """
 
     uids: Tensor
@@ -46,37 +46,37 @@ class Predictions:
 
     @property
     def labelled(self) -> bool:
-        """Whether the split has labels; GLUE keeps those of its test splits to itself."""
+        """True if the split has labels; GLUE keeps its test labels to itself."""
         return not bool((self.labels == UNKNOWN_LABEL).all())
 
     def at(self, rungs: Tensor) -> Tensor:
-        """Logits [S, C] when sample s runs on ``rungs[s]``."""
+        """Return the logits [S, C] when sample s runs on ``rungs[s]``."""
         return self.logits[torch.arange(len(rungs)), rungs]
 
     def routed_logits(self) -> Tensor:
-        """Logits [S, C] of the routed model."""
+        """Return the logits [S, C] of the routed model."""
         return self.at(self.rungs)
 
     def faulty(self) -> Tensor:
-        """The uids of samples that some rung, or the router, answers with NaN or infinity."""
+        """Return the uids of samples that some rung, or the router, answers with NaN or infinity."""
         fine = self.logits.isfinite().flatten(1).all(1) & self.router_logits.isfinite().all(1)
         return self.uids[~fine]
 
     def shares(self, num_rungs: int) -> list[float]:
-        """Share of the samples routed to each rung."""
+        """Return the share of the samples routed to each rung."""
         return (torch.bincount(self.rungs, minlength=num_rungs) / len(self.rungs)).tolist()
 
     def rung_macs(self, cost: Cost) -> np.ndarray:
-        """MACs of every sample on every rung [S, W]: as measured, else by its length."""
+        """Return the MACs of every sample on every rung [S, W], as measured, else by its length."""
         return cost.rung_macs(self.lengths.numpy()) if self.macs is None else self.macs.numpy()
 
     def macs_fraction(self, cost: Cost) -> float:
-        """Mean MACs of the routed model over those of the stock one."""
+        """Return the mean MACs of the routed model, as a fraction of the stock model's."""
         lengths = self.lengths.numpy()
         spent = self.rung_macs(cost)[np.arange(len(lengths)), self.rungs.numpy()]
         return float(spent.sum() / cost.dense_macs(lengths).sum())
 
     def oracle_rungs(self) -> Tensor:
-        """[S] the cheapest rung that is right, else the cheapest: the best any router could do (classification)."""
+        """Return the cheapest rung that is right, else the cheapest, [S]: the best any router could do for classes."""
         right = self.logits.argmax(-1) == self.labels[:, None]
         return right.int().argmax(-1)

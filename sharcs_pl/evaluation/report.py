@@ -1,4 +1,4 @@
-"""What routing gained and what it cost: routed, fixed-rung, random and oracle results of one set of predictions.
+"""The report of a run: routed, fixed-rung, random and oracle results of one set of predictions.
 
 Legend: S samples, W rungs, C classes. MACs are multiply-adds per sample at its real token count.
 """
@@ -24,7 +24,7 @@ PACKAGES = ("torch", "lightning", "transformers", "datasets", "torchmetrics", "h
 
 @dataclass(frozen=True)
 class Point:
-    """A metric and its cost: ``macs`` per sample and as a fraction of the stock model's."""
+    """A metric and its cost, as ``macs`` per sample and as a fraction of the stock model's."""
 
     value: float
     macs: float
@@ -33,9 +33,8 @@ class Point:
 
 @dataclass(frozen=True)
 class RungPoint(Point):
-    """One rung over all samples; ``share`` of them is routed to it. ``layer``: where an early exit is,
-    ``keep``: the least probability of a token that is not skimmed; None where there is no such thing. ``title``: the
-    rung in words."""
+    """One rung over all samples; ``share`` of them is routed to it. ``layer`` is the place of an early exit, ``keep``
+    the least probability of a token that is not skimmed; both are None elsewhere. ``title`` is the rung in words."""
 
     width: float = 1.0
     share: float = 0.0
@@ -46,8 +45,8 @@ class RungPoint(Point):
 
 @dataclass(frozen=True)
 class Report:
-    """The end table of a run, as ``metrics.json`` stores it. ``positive``: the class that f1 is about, where it is one
-    of the metrics; ``kind``: of the ladder's rungs."""
+    """The end table of a run, as ``metrics.json`` stores it. ``positive`` is the class that f1 is about, where f1 is
+    one of the metrics; ``kind`` is the kind of the ladder's rungs."""
 
     task: str
     metric: str
@@ -71,13 +70,13 @@ class Report:
 
     @property
     def random_point(self) -> Point:
-        """The router's choices dealt to random samples: the mean over draws, at the mean cost of all deals. A deal
-        sends a share of the samples to a rung whatever their lengths, so that costs what the rung costs all samples."""
+        """Return the router's choices dealt to random samples: the mean over draws, at the mean cost of all deals. A
+        deal picks samples for a rung whatever their lengths, so their mean cost is the rung's over all samples."""
         macs = sum(rung.share * rung.macs for rung in self.rungs)
         return Point(self.random["value"], macs, macs / self.dense_macs)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain types, rungs narrow first, with the versions of the packages that matter."""
+        """Return plain types, rungs narrow first, with the versions of the packages that matter."""
         plain = asdict(self)
         if self.positive is None:
             del plain["positive"]
@@ -101,7 +100,7 @@ def evaluate(predictions: dict[str, Predictions], task: TaskSpec, cost: Cost, se
 
     Args:
         predictions: one entry per validation split, the first one first.
-        seed: of the random routing at the same shares, averaged over 100 draws.
+        seed: seed of the random routing at the same shares, averaged over 100 draws.
     """
     first = predictions[task.validation[0]]
     metric, labels = task.metrics[0], first.labels
@@ -139,7 +138,7 @@ def evaluate(predictions: dict[str, Predictions], task: TaskSpec, cost: Cost, se
 
 
 def _random_routing(predictions: Predictions, metric: str, seed: int) -> dict[str, float]:
-    """Mean and standard deviation of the metric when the router's choices are dealt to random samples."""
+    """Return mean and standard deviation of the metric when the router's choices are dealt to random samples."""
     generator = torch.Generator().manual_seed(seed)
     rungs = predictions.rungs
     values = [

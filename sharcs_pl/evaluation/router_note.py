@@ -1,4 +1,4 @@
-"""Whether a router chooses at all, in a sentence below the table of a run.
+"""A note below the table of a run whose router chooses next to nothing, or no better than chance.
 
 Random routing deals the router's own choices to random samples, so each deal is a draw from what the metric would be if
 the choices had nothing to do with the samples: a permutation test, whose noise is the standard deviation of the deals.
@@ -18,8 +18,7 @@ _MORE = 'docs/troubleshooting.md, "The router chooses nothing"'
 
 
 def router_note(report: Report) -> str | None:
-    """What the router's choices are worth, where that is nothing, and what to try; None for a router that chooses, and
-    for a method that has none."""
+    """Return the note and what to try; None for a router that chooses well, and for a method that has no router."""
     if not report.has_router or len(report.rungs) < 2:
         return None
     widths = [f"{rung.width:.3g}" for rung in report.rungs]
@@ -29,7 +28,7 @@ def router_note(report: Report) -> str | None:
 
 
 def constant_note(widths: Sequence[str], shares: Sequence[float], budget: float = 0.7) -> str | None:
-    """Where one width takes nearly all; `budget`: a mean cost of dense that would mix the widths."""
+    """Return the note where one width takes nearly all; `budget` is a mean cost of dense that would mix the widths."""
     share, width = max(zip(shares, widths, strict=True))
     if share <= CONSTANT + _ROUNDING:
         return None
@@ -41,7 +40,7 @@ def constant_note(widths: Sequence[str], shares: Sequence[float], budget: float 
 
 
 def _chance_note(report: Report) -> str | None:
-    """Where the metric is within the noise of random routing at the same shares, or below it."""
+    """Return the note where the metric is within the noise of random routing at the same shares, or below it."""
     gain, noise = report.routed.value - report.random["value"], report.random["std"]
     if gain > NOISE * noise + _ROUNDING:
         return None

@@ -63,13 +63,13 @@ SUBMISSION_FILES: dict[tuple[str, str], SubmissionFile] = {
 
 
 def write_submission(folder: Path, task: TaskSpec, split: str, logits: Tensor, uids: Tensor) -> Path:
-    """Write the leaderboard's file of one test split into `folder`, which is made if need be; returns the file.
+    """Write the leaderboard's file of one test split into `folder`, which is made if need be; return the file.
 
     Args:
         logits: [S, C], one row per sample (C is 1 for STS-B).
         uids: [S] positions in the official file, each of 0 to S-1 once, in any order.
 
-    A number of samples other than the official one is a `DataWarning`: the leaderboard refuses it. Raises `ValueError`
+    A number of samples other than the official one is a `DataWarning`: the leaderboard refuses it. Raise `ValueError`
     for a task or split that is not on the leaderboard, and for logits or uids that do not make up a whole split.
     """
     row = _row(task.name, split)
@@ -85,10 +85,10 @@ def write_submission(folder: Path, task: TaskSpec, split: str, logits: Tensor, u
 
 
 def zip_submission(folder: Path) -> tuple[Path, list[str]]:
-    """Pack the leaderboard's files that `folder` holds into its `submission.zip`; returns that and the names missing.
+    """Pack the leaderboard's files that `folder` holds into its `submission.zip`; return the zip and the missing names.
 
-    The files lie flat in the zip and nothing else of the folder is packed; equal files give equal bytes. A `ValueError`
-    where the folder holds none of them.
+    The files lie flat in the zip and nothing else of the folder is packed; equal files give equal bytes. Raise
+    `ValueError` where the folder holds none of them.
     """
     names = [row.name for row in SUBMISSION_FILES.values()]
     found = sorted(name for name in names if (folder / name).is_file())
@@ -111,7 +111,7 @@ def _row(task: str, split: str) -> SubmissionFile:
 
 
 def _check_whole(place: str, shape: tuple[int, int], logits: Tensor, uids: Tensor) -> None:
-    """That the logits are of `shape` [S, C] and finite, and the ascending `uids` are 0 to S-1."""
+    """Raise `ValueError` unless the logits are finite and of `shape` [S, C], and the ascending `uids` are 0 to S-1."""
     if logits.shape != shape:
         raise ValueError(f"{place}: logits of shape {tuple(logits.shape)}; expected {shape}")
     if not logits.isfinite().all():
@@ -133,7 +133,7 @@ def _check_count(place: str, size: int, official: int | None) -> None:
 
 
 def _entry(name: str) -> zipfile.ZipInfo:
-    """A zip entry that is the same on every machine."""
+    """Return a zip entry that is equal on every machine."""
     entry = zipfile.ZipInfo(name, _EPOCH)
     entry.create_system = 3  # Unix, for the permissions
     entry.external_attr = 0o644 << 16

@@ -13,7 +13,7 @@ from sharcs_pl.evaluation.router_note import constant_note, router_note
 
 
 def report_table(report: Report, split: str = "validation") -> RenderableType:
-    """A rich table of the metric, share of samples, MACs per sample and their fraction of dense."""
+    """Return a rich table of the metric, share of samples, MACs per sample and their fraction of dense."""
     table = Table(title=f"{report.task}: {report.metric_name} and cost, {split} split", title_justify="left")
     for name in ("", report.metric, "samples", "MACs/sample", "of dense"):
         table.add_column(name, justify="left" if not name else "right")
@@ -33,7 +33,7 @@ def report_table(report: Report, split: str = "validation") -> RenderableType:
 
 
 def shares_table(task: str, split: str, predictions: Predictions, cost: Cost) -> RenderableType:
-    """Where the router sends the samples of a split whose labels are hidden, and what that costs."""
+    """Return a rich table of the routed shares of a split whose labels are hidden, and of their cost."""
     table = Table(title=f"{task}: {len(predictions.rungs):,} predictions, {split} split", title_justify="left")
     for name in ("", "samples", "of dense"):
         table.add_column(name, justify="left" if not name else "right")

@@ -1,9 +1,9 @@
-"""Batches of token ids to answers: the trunk on the batch, then one pass of a rung's tail over all that goes there.
+"""The engine from token ids to answers: the trunk on a batch, then one pass of a rung's tail over its samples.
 
 `Engine.answer` finishes a batch at once. A `PooledRun` leaves what would run as a crumb in its rung's pool until that
 is full, across batches.
 
-Dimensions: `B` batch, `L` tokens, `D` hidden, `W` rungs, `C` labels; with an index `i`, the same at rung i.
+Dimensions: `B` batch, `L` tokens, `D` hidden, `W` rungs, `C` labels; an index `i` marks the dimension at rung i.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PACK_ABOVE = 0.05  # share of padding from where on packing was no slower at any
 
 @dataclass(frozen=True)
 class Batch:
-    """Tokenised samples: `index` [B] long, what the caller knows them by; `input_ids` [B, L] long, padded on the right;
+    """Tokenised samples: `index` [B] long, the caller's numbers for them; `input_ids` [B, L] long, padded on the right;
     `lengths` [B] long, real tokens; `token_type_ids` [B, L] long, where the encoder has them. All on the CPU."""
 
     index: Tensor
@@ -40,8 +40,8 @@ class Batch:
 
 @dataclass(frozen=True)
 class Answers:
-    """`index` [B] long, `logits` [B, C] float32, `rungs` [B] long, `router_logits` [B, W] float32 (W may be 0),
-    `lengths` [B] long; all on the CPU."""
+    """Answers to samples: `index` [B] long, `logits` [B, C] float32, `rungs` [B] long, `router_logits` [B, W] float32
+    (W may be 0), `lengths` [B] long; all on the CPU."""
 
     index: Tensor
     logits: Tensor
@@ -59,7 +59,7 @@ class Engine:
         compile: `torch.compile` for the trunk and for each rung, with dynamic shapes.
         pack_narrow: contiguous copies of the narrow rungs' weights; `packed_bytes` says what they take.
         pack_above: tokens are packed where more than this share of a batch or group would be padding; 1 for never.
-        compile_backend: of `torch.compile`.
+        compile_backend: backend of `torch.compile`.
     """
 
     def __init__(
@@ -86,28 +86,28 @@ class Engine:
                 part.compile(dynamic=True, backend=compile_backend)
 
     def at(self, point: str | None) -> Engine:
-        """The same engine, weights and all, at another operating point."""
+        """Return an engine at another operating point that shares all weights with this one."""
         other = copy.copy(self)
         other.thresholds = _thresholds(self.model, point)
         return other
 
     @property
     def packed_bytes(self) -> int:
-        """Memory of the narrow rungs' own copies of weights."""
+        """The memory of the narrow rungs' own copies of weights, in bytes."""
         return self.fused.packed_bytes
 
     @torch.inference_mode()
     def answer(self, batch: Batch, rungs: Tensor | None = None) -> Answers:
-        """Every sample of a batch; `rungs` [B] long overrides the router."""
+        """Answer every sample of a batch; `rungs` [B] long overrides the router."""
         groups = self.groups(batch, rungs)
         return _join([self.tail(group) for group in groups])
 
     def pooled(self, pool_size: int) -> PooledRun:
-        """A run over many batches whose rungs wait for full groups of `pool_size` samples."""
+        """Return a run over many batches whose rungs wait for full groups of `pool_size` samples."""
         return PooledRun(self, pool_size)
 
     def groups(self, batch: Batch, rungs: Tensor | None) -> list[Group]:
-        """The trunk on a batch: its samples by rung, narrow first, each cut to its rung's hidden size."""
+        """Run the trunk on a batch; return its samples by rung, narrow first, each cut to its rung's hidden size."""
         device = self.model.device
         layout = self._layout(batch.lengths)
         types = None if batch.token_type_ids is None else batch.token_type_ids.to(device)
@@ -118,7 +118,7 @@ class Engine:
         return list(self._split(batch, tokens, self._choose(router_logits, rungs), router_logits))
 
     def _choose(self, router_logits: Tensor, rungs: Tensor | None) -> Tensor:
-        """[B] long."""
+        """Return the rung of each sample, [B] long."""
         if rungs is not None:
             return rungs
         if self.model.router is None:
@@ -132,7 +132,7 @@ class Engine:
             yield Group(rung, batch.index[rows], self._rung(rung).enter(own), batch.lengths[rows], router_logits[rows])
 
     def tail(self, group: Group) -> Answers:
-        """The rest of the way for one group."""
+        """Run the tail on one group and return its answers."""
         layout = self._layout(group.lengths)
         logits = self._rung(group.rung)(_laid_out(group.hidden, len(group), layout), layout)
         rungs = torch.full_like(group.index, group.rung)
@@ -148,7 +148,7 @@ class Engine:
 
 
 class PooledRun:
-    """Answers over many batches; at most `pool_size` - 1 samples of a rung wait between two calls."""
+    """A run over many batches; at most `pool_size` - 1 samples of a rung wait between two calls."""
 
     def __init__(self, engine: Engine, pool_size: int) -> None:
         self.engine = engine
@@ -156,13 +156,14 @@ class PooledRun:
 
     @torch.inference_mode()
     def add(self, batch: Batch, rungs: Tensor | None = None) -> list[Answers]:
-        """What a batch completes: its own samples or earlier ones. `rungs` [B] long overrides the router."""
+        """Add a batch; return all answers it completes, also of earlier samples. `rungs` [B] long overrides the
+        router."""
         groups = self.engine.groups(batch, rungs)
         return [self.engine.tail(full) for group in groups for full in self.pools[group.rung].add(group)]
 
     @torch.inference_mode()
     def flush(self, before: int | None = None) -> list[Answers]:
-        """What waits; with `before`, only the pools that hold a sample with a smaller index."""
+        """Answer the waiting samples; with `before`, only in the pools that hold a sample with a smaller index."""
         waiting = [pool for pool in self.pools if pool.waiting]
         late = [pool for pool in waiting if before is None or pool.oldest < before]
         return [self.engine.tail(pool.take()) for pool in late]
@@ -177,7 +178,7 @@ def _thresholds(model: SharcsForSequenceClassification, point: str | None) -> Te
 
 
 def _packed(hidden: Tensor, layout: Layout) -> Tensor:
-    """The trunk's output as packed tokens [T, D]."""
+    """Return the trunk's output as packed tokens [T, D]."""
     if layout.places is not None:
         return hidden
     flat = hidden.flatten(0, 1)
@@ -185,7 +186,7 @@ def _packed(hidden: Tensor, layout: Layout) -> Tensor:
 
 
 def _laid_out(tokens: Tensor, size: int, layout: Layout) -> Tensor:
-    """Packed tokens [T, D_i] as a layout has them."""
+    """Return packed tokens [T, D_i] in the form that a layout has them."""
     if layout.places is not None:
         return tokens
     if layout.mask is None:

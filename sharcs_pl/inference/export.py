@@ -1,4 +1,4 @@
-"""A routed model as one file for other runtimes: ONNX, or a program of ``torch.export``.
+"""Export of a routed model as one file for other runtimes: ONNX, or a program of ``torch.export``.
 
 Both hold the graph of `sharcs_pl.inference.graph` with batch and length left open, carry what a caller needs to know of
 the model (`facts`), and are compared with the model itself before they get their name.
@@ -43,8 +43,8 @@ Answer = Callable[[Inputs], tuple[Tensor, ...]]
 
 @dataclass(frozen=True)
 class Exported:
-    """A file that was written and checked. `difference`: the largest of any logit to the model's own.
-    `parameter_bytes`: those of the parameters that it holds, each once."""
+    """A file that was written and checked. `difference` is the largest between a logit and the model's own.
+    `parameter_bytes` counts the parameters that the file holds, each once."""
 
     path: Path
     inputs: tuple[str, ...]
@@ -63,9 +63,9 @@ def export_onnx(
 ) -> Exported:
     """Write `model` (float32, on the CPU, in evaluation mode), or one of its sub-networks, as one ONNX graph.
 
-    `opset`: None for the exporter's own. `max_length`: tokens the model was trained to read, for `facts`. Above 2 GB
-    the weights lie beside the file in ``<name>.data``. `ValueError`, and nothing written, when onnxruntime does not
-    answer as the model does.
+    `opset` is None for the exporter's own; `max_length` is the number of tokens the model was trained to read, for
+    `facts`. Above 2 GB the weights lie beside the file in ``<name>.data``. Raise `ValueError`, and write nothing, when
+    onnxruntime does not answer as the model does.
     """
     import onnxscript.optimizer
     from onnx_ir.passes.common import ClearMetadataAndDocStringPass
@@ -92,8 +92,8 @@ def export_onnx(
 def export_torch(
     model: SharcsForSequenceClassification, path: Path, *, rung: int | None = None, max_length: int | None = None
 ) -> Exported:
-    """The same as a program that ``torch.export.load`` reads where this package is not installed; it is called with
-    keywords. Its facts are the extra file `sharcs.json`."""
+    """Write a program that ``torch.export.load`` reads without this package; it is called with keywords. Its facts are
+    the extra file `sharcs.json`. Raise `ValueError`, and write nothing, when it does not answer as the model does."""
     with _quiet(), _whole_files(path) as part:
         extra = {FACTS: json.dumps(facts(model, rung, max_length))}
         torch.export.save(trace(model, rung), part, extra_files=extra)
@@ -102,7 +102,7 @@ def export_torch(
 
 
 def trace(model: SharcsForSequenceClassification, rung: int | None = None) -> ExportedProgram:
-    """The graph of a model or of one rung, for any batch and any length that the encoder can read."""
+    """Trace the graph of a model or of one rung, for any batch and any length that the encoder can read."""
     longest = encoder_sizes(model.config.encoder).max_tokens
     inputs = random_inputs(model, 3, min(4, longest), torch.Generator().manual_seed(0))
     if "thresholds" in input_names(model, rung):
@@ -117,8 +117,8 @@ def trace(model: SharcsForSequenceClassification, rung: int | None = None) -> Ex
 
 
 def facts(model: SharcsForSequenceClassification, rung: int | None, max_length: int | None) -> dict[str, Any]:
-    """What a caller needs beside the graph: labels, ladder, and the thresholds of every operating point
-    (None: the likeliest rung, asked for with NaN). Plain types."""
+    """Return what a caller needs beside the graph, as plain types: labels, ladder, and the thresholds of every
+    operating point (None: the likeliest rung, asked for with NaN)."""
     config = model.config
     found = {
         "sharcs_version": __version__,
@@ -135,13 +135,13 @@ def facts(model: SharcsForSequenceClassification, rung: int | None, max_length: 
 
 
 def parameter_bytes(model: SharcsForSequenceClassification, rung: int | None = None) -> int:
-    """Bytes of the parameters of a model, or of those that one sub-network of it needs."""
+    """Return the bytes of the parameters of a model, or of the part that one of its sub-networks needs."""
     owner = model if rung is None else RoutedGraph(model, rung)
     return sum(parameter.nbytes for parameter in owner.parameters())
 
 
 def onnx_answer(path: Path) -> Answer:
-    """What onnxruntime makes of a file; ``ValueError`` when it cannot load it."""
+    """Return a function that answers with onnxruntime. Raise ``ValueError`` when it cannot load the file."""
     import onnxruntime
     from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, NotImplemented
 
@@ -161,13 +161,13 @@ def onnx_answer(path: Path) -> Answer:
 
 
 def torch_answer(path: Path) -> Answer:
-    """What a program says once it is read back."""
+    """Return a function that answers with the program, read back from its file."""
     program = torch.export.load(path).module()
     return lambda inputs: program(**inputs)
 
 
 def random_inputs(model: SharcsForSequenceClassification, size: int, tokens: int, generator: torch.Generator) -> Inputs:
-    """Random token ids of texts of 1 to `tokens` tokens, at least one of them that long, padded on the right."""
+    """Return random token ids of texts of 1 to `tokens` tokens, at least one of them that long, padded on the right."""
     encoder = model.config.encoder
     pad = encoder.get("pad_token_id") or 0
     lengths = torch.randint(1, tokens + 1, (size, 1), generator=generator)
@@ -182,8 +182,8 @@ def random_inputs(model: SharcsForSequenceClassification, size: int, tokens: int
 
 
 def largest_difference(model: SharcsForSequenceClassification, answer: Answer, rung: int | None = None) -> float:
-    """Of any logit to the model's own, over batches at every rung and at mixtures of them; infinite where the rungs are
-    not those that the router's logits and the thresholds ask for, NaN where a logit is none."""
+    """Return the largest difference of a logit to the model's own, over batches at every rung and at mixtures of them.
+    It is infinite where the rungs do not follow from router logits and thresholds, NaN where a logit is none."""
     generator = torch.Generator().manual_seed(1)
     longest = encoder_sizes(model.config.encoder).max_tokens
     found = []
@@ -197,7 +197,7 @@ def largest_difference(model: SharcsForSequenceClassification, answer: Answer, r
 
 
 def points_to_try(model: SharcsForSequenceClassification, inputs: Inputs) -> list[Tensor]:
-    """Thresholds [W-1] that send a batch all to one rung, for each of them; by likelihood; and evenly to all rungs."""
+    """Return thresholds [W-1] that send a batch all to one rung, for each; by likelihood; and evenly to all rungs."""
     top = model.ladder.top
     points = [torch.tensor([NEVER] * rung + [-NEVER] * (top - rung)) for rung in range(top + 1)]
     points.append(torch.full((top,), math.nan))
@@ -247,7 +247,7 @@ def _exported(model: SharcsForSequenceClassification, path: Path, rung: int | No
 
 @contextmanager
 def _whole_files(path: Path) -> Iterator[Path]:
-    """A path to write to in a folder beside; what lies there when the block ends well moves next to ``path``."""
+    """Yield a path to write to in a folder beside; what lies there when the block ends well moves next to ``path``."""
     beside = path.with_name(path.name + ".data")
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
         yield Path(folder) / path.name
@@ -258,7 +258,7 @@ def _whole_files(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's notes to its own developers."""
+    """Silence the exporter's notes to its own developers."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():

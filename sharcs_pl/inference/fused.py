@@ -1,12 +1,12 @@
-"""The routed model as inference runs it: fewer kernels, no copies that training needs, the same logits.
+"""The routed model as inference runs it: fewer kernels, no copies that training needs, equal logits.
 
 A layer is written out as its products: intermediate results are overwritten in place (allocation is dear on CPUs), no
 mask is built where a batch has no padding, and a narrow rung's weights lie contiguous, query, key and value as one
 product. The trunk and the top rung read the model's own weights. Families whose layers are of another kind run as they
 are (`sharcs_pl.inference.plain`).
 
-Dimensions: `B` batch, `L` tokens of a row, `T` real tokens of all samples, `D` hidden, `N` heads, `H` head size,
-`F` feed-forward, `W` rungs, `C` labels; with an index `i`, the same at rung i.
+Dimensions: `B` batch, `L` tokens of a row, `T` real tokens of all samples, `D` hidden, `N` heads, `H` head size, `F`
+feed-forward, `W` rungs, `C` labels; an index `i` marks the dimension at rung i.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _IN_PLACE: dict[type, Callable[[Tensor], Tensor]] = {
 class Weights:
     """The weights of Linears as products read them: `shared` with the model, or `packed`, contiguous copies.
 
-    Layers that share a Linear (ALBERT) share its copy. `nbytes` is what the copies take.
+    Layers that share a Linear (ALBERT) share its copy. `nbytes` is the memory of the copies.
     """
 
     def __init__(self, packed: bool) -> None:
@@ -47,7 +47,7 @@ class Weights:
         self._copies: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
 
     def of(self, *linears: Linear) -> tuple[Tensor, Tensor]:
-        """Weight [out, in] and bias [out]; of several Linears, one below the other (packed only)."""
+        """Return weight [out, in] and bias [out]; several Linears stand one below the other (packed only)."""
         if not self.packed:
             (linear,) = linears
             return linear.weight.detach(), _bias(linear)
@@ -66,7 +66,7 @@ def _bias(linear: Linear) -> Tensor:
 
 
 class Product(nn.Module):
-    """x W^T + b, [.., in] -> [.., out]."""
+    """The product x W^T + b, [.., in] -> [.., out]."""
 
     weight: Tensor
     bias: Tensor
@@ -99,8 +99,8 @@ class FusedLayer(nn.Module):
         self.activation = _IN_PLACE.get(type(activation), activation)
 
     def forward(self, hidden: Tensor, bias: Tensor | None, layout: Layout) -> Tensor:
-        """`hidden` [B, L, D_i] or [T, D_i], as `layout` says. `bias` is added to the attention scores: [B or 1,
-        N_i or 1, L or 1, L], None where nothing is added."""
+        """Run the layer on `hidden` [B, L, D_i] or [T, D_i], as `layout` says. `bias` is added to the attention scores:
+        [B or 1, N_i or 1, L or 1, L], None where nothing is added."""
         query, key, value = self._heads(hidden, layout)
         context = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         context = layout.collect(context.transpose(1, 2).flatten(2))
@@ -109,14 +109,14 @@ class FusedLayer(nn.Module):
         return self.ffn_norm(self.ffn_out(inner).add_(hidden))
 
     def _heads(self, hidden: Tensor, layout: Layout) -> tuple[Tensor, ...]:
-        """Query, key and value, each [B, N_i, L, H]."""
+        """Return query, key and value, each [B, N_i, L, H]."""
         found = [layout.spread(product(hidden)) for product in self.qkv]
         parts = found[0].chunk(3, -1) if len(found) == 1 else found
         return tuple(part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for part in parts)
 
 
 class FusedTrunk(nn.Module):
-    """Embeddings, the layers before the split, and the router, which decides in float32."""
+    """The embeddings, the layers before the split, and the router, which decides in float32."""
 
     def __init__(self, model: SharcsForSequenceClassification, weights: Weights, router: Router | None) -> None:
         super().__init__()
@@ -128,7 +128,7 @@ class FusedTrunk(nn.Module):
         self._model = (model,)  # not a submodule of ours
 
     def forward(self, input_ids: Tensor, token_type_ids: Tensor | None, layout: Layout) -> tuple[Tensor, Tensor | None]:
-        """[B, L] long each -> hidden [B, L, D] or [T, D], as `layout` says, and router logits [B, W] float32 (None
+        """Map [B, L] long each to hidden [B, L, D] or [T, D], as `layout` says, and router logits [B, W] float32 (None
         without a router)."""
         (model,) = self._model
         rows = model.family.embed(model.family.base_of(model.encoder), input_ids, token_type_ids)
@@ -144,15 +144,15 @@ class FusedTrunk(nn.Module):
 
 
 def _in_float32(router: Router | None) -> Router | None:
-    """The router itself, or a copy where its weights are of another precision: a text's rung is a comparison of two
-    numbers that are often close."""
+    """Return the router itself, or a copy where its weights are of another precision, since a text's rung is a
+    comparison of two numbers that are often close."""
     if router is None or router.dense.weight.dtype == torch.float32:
         return router
     return copy.deepcopy(router).float()
 
 
 class FusedTail(RungTail):
-    """A rung's layers written out."""
+    """The layers of a rung, written out."""
 
     def __init__(self, model: SharcsForSequenceClassification, rung: int, weights: Weights) -> None:
         super().__init__(model, rung)
@@ -165,7 +165,7 @@ class FusedTail(RungTail):
         self.bias = AttentionBias(model, tail.size.heads)
 
     def forward(self, hidden: Tensor, layout: Layout) -> Tensor:
-        """[B, L, D_i] or [T, D_i] from `enter`, as `layout` says -> logits [B, C]."""
+        """Map [B, L, D_i] or [T, D_i] from `enter`, as `layout` says, to logits [B, C]."""
         bias = self.bias(hidden, layout.mask)
         for layer in self.layers:
             hidden = layer(hidden, bias, layout)
@@ -173,7 +173,7 @@ class FusedTail(RungTail):
 
 
 class AttentionBias(nn.Module):
-    """What is added to the attention scores: minus infinity at padding, and MPNet's position bias."""
+    """The bias of the attention scores: minus infinity at padding, and MPNet's position bias."""
 
     def __init__(self, model: SharcsForSequenceClassification, num_heads: int) -> None:
         super().__init__()
@@ -181,7 +181,7 @@ class AttentionBias(nn.Module):
         self._model = (model,)
 
     def forward(self, hidden: Tensor, attention_mask: Tensor | None) -> Tensor | None:
-        """[B, L, any] or, with a mask, [T, any]; [B, L] -> [B, N_i or 1, L or 1, L], None where nothing is added."""
+        """Map [B, L, any] or, with a mask, [T, any]; [B, L] to [B, N_i or 1, L or 1, L]; None without a bias."""
         (model,) = self._model
         rows = hidden if attention_mask is None else hidden.new_empty(*attention_mask.shape, 1)
         extras = model.family.layer_extras(model.family.base_of(model.encoder), rows, self.num_heads)
@@ -194,11 +194,11 @@ class AttentionBias(nn.Module):
 
 
 class FusedModel(nn.Module):
-    """Trunk and tails of a routed model for inference. The model's weights must not be replaced afterwards.
+    """The trunk and tails of a routed model for inference. The model's weights must not be replaced afterwards.
 
-    Layers are written out where the family's are of that kind, else they run as they are, and nothing is packed.
-    `pack_narrow` False lets the narrow rungs read slices of the shared weights: no copy (`packed_bytes` is 0), slower.
-    `router`: in place of the model's own, of float32 weights; a router of other weights is copied into them.
+    Layers are written out where the family's are of that kind, else they run as they are, and nothing is packed. With
+    `pack_narrow` False the narrow rungs read slices of the shared weights: no copy (`packed_bytes` is 0), slower.
+    `router` takes the place of the model's own, of float32 weights; a router of other weights is copied into them.
     """
 
     def __init__(

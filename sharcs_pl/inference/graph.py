@@ -4,7 +4,7 @@ Rows of a rung are gathered, run through its tail and scattered back; there is n
 runs on none. Stock layers cannot be traced with an empty batch, so a layer is written out from its family's parts.
 
 Dimensions: `B` batch, `n` a rung's rows, `L` tokens, `D` hidden, `N` heads, `H` head size, `F` feed-forward, `W` rungs,
-`C` labels; with an index `i`, the same at rung i.
+`C` labels; an index `i` marks the dimension at rung i.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Linear = nn.Linear | SlicedLinear
 
 
 class Product(nn.Module):
-    """One of the encoder's Linears at the largest size in use, its weight [in, out] laid out as the product reads it:
+    """A Linear of the encoder at the largest size in use, its weight [in, out] laid out as the product reads it, since
     exporters would store a transposed copy beside a weight that is also sliced."""
 
     def __init__(self, linear: nn.Linear, in_features: int, out_features: int) -> None:
@@ -38,7 +38,7 @@ class Product(nn.Module):
 
 
 class Cut(nn.Module):
-    """The leading block of a shared `Product`: [.., in_i] -> [.., out_i]."""
+    """The leading block of a shared `Product`, [.., in_i] -> [.., out_i]."""
 
     def __init__(self, product: Product, linear: Linear) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ def _leading(tensor: Tensor, dim: int, size: int) -> Tensor:
 
 
 class Products:
-    """Every Linear that a graph uses, stored once whatever the number of rungs and layers that share it (ALBERT)."""
+    """The Linears that a graph uses, each stored once however many rungs and layers share it (ALBERT)."""
 
     def __init__(self, linears: Iterable[Linear]) -> None:
         used: dict[int, list[Linear]] = {}
@@ -67,7 +67,7 @@ class Products:
         }
 
     def cut(self, linear: Linear) -> Cut:
-        """The block of the stored weights that `linear` reads."""
+        """Return the block of the stored weights that `linear` reads."""
         return Cut(self._products[id(_owner(linear))], linear)
 
 
@@ -76,16 +76,16 @@ def _owner(linear: Linear) -> nn.Linear:
 
 
 def linears_of(layer: nn.Module, parts: LayerParts) -> list[Any]:
-    """The six Linears of a layer, in the order in which they run."""
+    """Return the six Linears of a layer, in the order in which they run."""
     names = (parts.query, parts.key, parts.value, parts.attention_out, parts.ffn_in, parts.ffn_out)
     return [layer.get_submodule(name) for name in names]
 
 
 class AttentionBias(nn.Module):
-    """What is added to the attention scores: the lowest number at padding, and MPNet's position bias [N, L, L].
+    """The bias of the attention scores: the lowest number at padding, and MPNet's position bias [N, L, L].
 
     The position bias depends on the distance of two tokens only. It is kept by distance for every head, [N, 2P - 1] for
-    P positions: its formula holds a logarithm whose rounding, and so the bias, could differ between runtimes.
+    P positions, since its formula holds a logarithm whose rounding, and so the bias, could differ between runtimes.
     """
 
     by_distance: Tensor | None
@@ -101,7 +101,7 @@ class AttentionBias(nn.Module):
         self.register_buffer("by_distance", distances)
 
     def forward(self, attention_mask: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
-        """[B, L] -> padding [B, 1, 1, L] and position bias [N, L, L] or None."""
+        """Map [B, L] to padding [B, 1, 1, L] and position bias [N, L, L] or None."""
         padding = (1.0 - attention_mask.to(dtype)) * torch.finfo(dtype).min
         if self.by_distance is None:
             return padding[:, None, None], None
@@ -111,7 +111,7 @@ class AttentionBias(nn.Module):
 
 
 class GraphLayer(nn.Module):
-    """A stock layer, or a rung's view of one: [n, L, D_i] -> [n, L, D_i]."""
+    """A stock layer, or a rung's view of one, [n, L, D_i] -> [n, L, D_i]."""
 
     def __init__(self, layer: nn.Module, parts: LayerParts, head_size: int, products: Products) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ class GraphLayer(nn.Module):
         self.heads, self.head_size = self.query.out_features // head_size, head_size
 
     def forward(self, hidden: Tensor, padding: Tensor, position: Tensor | None) -> Tensor:
-        """`padding` [n, 1, 1, L] and `position` [N, L, L] are added to the attention scores."""
+        """Run the layer; `padding` [n, 1, 1, L] and `position` [N, L, L] are added to the attention scores."""
         query, key, value = (self._split(cut(hidden)) for cut in (self.query, self.key, self.value))
         scores = (query * self.head_size**-0.5) @ key.transpose(-1, -2) + padding
         if position is not None:
@@ -132,16 +132,16 @@ class GraphLayer(nn.Module):
         return self.ffn_norm(hidden + self.ffn_out(self.activation(self.ffn_in(hidden))))
 
     def _split(self, x: Tensor) -> Tensor:
-        """[n, L, N_i * H] -> [n, N_i, L, H]. No size is left to be inferred: with no rows it could not be."""
+        """Split heads, [n, L, N_i * H] -> [n, N_i, L, H], with no size left to infer: without rows it could not be."""
         return x.reshape(x.shape[0], x.shape[1], self.heads, self.head_size).transpose(1, 2)
 
     def _join(self, x: Tensor) -> Tensor:
-        """[n, N_i, L, H] -> [n, L, N_i * H]."""
+        """Join heads, [n, N_i, L, H] -> [n, L, N_i * H]."""
         return x.transpose(1, 2).reshape(x.shape[0], x.shape[2], self.heads * self.head_size)
 
 
 class GraphTail(nn.Module):
-    """What one rung runs after the trunk: [n, L, D] -> logits [n, C]."""
+    """The part that one rung runs after the trunk, [n, L, D] -> logits [n, C]."""
 
     def __init__(self, model: SharcsForSequenceClassification, tail: Tail, products: Products) -> None:
         super().__init__()
@@ -161,9 +161,9 @@ class GraphTail(nn.Module):
 class RoutedGraph(nn.Module):
     """A whole routed model, or one sub-network of it, for inference only.
 
-    `rung`: None for every rung behind the router; an index for that sub-network alone, whose weights are then cut to
-    what it uses. A model of one rung has no router. The graph shares embeddings, norms and router with the model and
-    holds copies of its Linears, each once. `ValueError` for an architecture whose layers cannot be written out.
+    `rung` is None for every rung behind the router, or the index of a sub-network, whose weights are then cut to what
+    it uses. A model of one rung has no router. The graph shares embeddings, norms and router with the model and holds
+    copies of its Linears, each once. Raise `ValueError` for an architecture whose layers cannot be written out.
     """
 
     def __init__(self, model: SharcsForSequenceClassification, rung: int | None = None) -> None:
@@ -195,8 +195,8 @@ class RoutedGraph(nn.Module):
         token_type_ids: Tensor | None = None,
         thresholds: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
-        """[B, L] long each, and the operating point [W-1] (router logits; NaN in it: the likeliest rung) -> logits
-        [B, C], rungs [B] long and router logits [B, W]; without a router the logits alone."""
+        """Map [B, L] long each, and the operating point [W-1] (router logits; NaN in it: the likeliest rung), to logits
+        [B, C], rungs [B] long and router logits [B, W]; without a router to the logits alone."""
         hidden = self._embed(self.front, input_ids, token_type_ids)
         padding, position = self.bias(attention_mask, hidden.dtype)
         for layer in self.trunk:
@@ -209,7 +209,7 @@ class RoutedGraph(nn.Module):
         return self._mixed(hidden, padding, position, rungs), rungs, router_logits
 
     def _mixed(self, hidden: Tensor, padding: Tensor, position: Tensor | None, rungs: Tensor) -> Tensor:
-        """Each rung's rows through its tail, the logits [B, C] back in the order of the batch."""
+        """Run each rung's rows through its tail; return the logits [B, C] in the order of the batch."""
         logits = hidden.new_zeros(hidden.shape[0], self.num_labels)
         for rung, tail in enumerate(self.tails):
             rows = torch.nonzero(rungs == rung).squeeze(1)
@@ -221,7 +221,7 @@ class RoutedGraph(nn.Module):
 
 
 def input_names(model: SharcsForSequenceClassification, rung: int | None = None) -> Sequence[str]:
-    """What a graph of `model` takes, in order. `token_type_ids` only where the encoder tells several apart."""
+    """Return a graph's inputs in order, with `token_type_ids` only where the encoder tells several apart."""
     table = getattr(model.family.base_of(model.encoder).embeddings, "token_type_embeddings", None)
     types = table is not None and table.num_embeddings > 1
     routed = getattr(model, "router", None) is not None and rung is None  # early exits have none

@@ -1,7 +1,7 @@
-"""The finished rows of a prediction under way, beside its output: what an interrupted one goes on from.
+"""The journal of a prediction: its finished rows, kept beside its output, from which an interrupted one goes on.
 
-A JSONL file. Its first line is the fingerprint of all that the answers depend on; then comes a line per row in order:
-an object for an answer, ``[row, place, error]`` for a rejected row.
+It is a JSONL file. Its first line is the fingerprint of all that the answers depend on; then comes a line per row in
+order: an object for an answer, ``[row, place, error]`` for a rejected row.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _SECONDS = 1.0  # between two writes to the disk
 
 
 def journal_path(output: Path) -> Path:
-    """Where the journal of an output lies."""
+    """Return the path of the journal of an output."""
     return output.with_name(output.name + ".part")
 
 
 class Journal:
-    """Rows are added at the end, and read again from the start. `rows`: how many it holds."""
+    """A file of rows that are added at the end, and read again from the start. `rows` is their number."""
 
     def __init__(self, path: Path, file: BinaryIO, rows: int) -> None:
         self.path = path
@@ -36,7 +36,7 @@ class Journal:
 
     @classmethod
     def begin(cls, path: Path, fingerprint: Mapping[str, Any]) -> Journal:
-        """An empty one, in the place of any that is there."""
+        """Begin an empty journal, in the place of any that is there."""
         file = path.open("wb")
         file.write(_line(fingerprint))
         file.flush()
@@ -44,8 +44,8 @@ class Journal:
 
     @classmethod
     def resume(cls, path: Path, fingerprint: Mapping[str, Any], segment: int) -> Journal:
-        """The one that is there, up to the last whole `segment` of rows: rows are answered by segments, which give the
-        same answers only as a whole. `ValueError` unless its fingerprint is the same. Without one, a new one."""
+        """Open the existing journal up to its last whole `segment` of rows, or a new one: rows are answered by
+        segments, which give equal answers only as a whole. Raise `ValueError` for another fingerprint."""
         if not path.exists():
             return cls.begin(path, fingerprint)
         check_fingerprint(path, fingerprint)
@@ -56,19 +56,19 @@ class Journal:
         return cls(path, file, rows)
 
     def add(self, record: Record) -> None:
-        """One more row; it is on the disk within a second or so."""
+        """Add one row; it is on the disk within a second or so."""
         self._file.write(_line(record))
         self.rows += 1
         if time.monotonic() - self._written > _SECONDS:
             self.flush()
 
     def flush(self) -> None:
-        """Everything to the disk."""
+        """Write everything to the disk."""
         self._file.flush()
         self._written = time.monotonic()
 
     def records(self) -> Iterator[Record]:
-        """All rows from the first."""
+        """Yield all rows from the first."""
         self.flush()
         with self.path.open("rb") as file:
             next(file)
@@ -76,7 +76,7 @@ class Journal:
                 yield json.loads(line)
 
     def remove(self) -> None:
-        """The output is there, or can never be."""
+        """Remove the journal, since the output is there or can never be."""
         self._file.close()
         self.path.unlink(missing_ok=True)
 
@@ -88,7 +88,7 @@ class Journal:
 
 
 def check_fingerprint(path: Path, fingerprint: Mapping[str, Any]) -> None:
-    """`ValueError` that names what has changed since a journal was begun."""
+    """Raise `ValueError` naming what has changed since a journal was begun."""
     try:
         with path.open("rb") as file:
             begun = json.loads(file.readline())
@@ -106,7 +106,7 @@ def check_fingerprint(path: Path, fingerprint: Mapping[str, Any]) -> None:
 
 
 def _whole_rows(path: Path, segment: int) -> tuple[int, int]:
-    """The rows of whole segments, and the bytes of the file up to there."""
+    """Return the number of rows in whole segments, and the bytes of the file up to there."""
     rows = size = whole_rows = whole_size = 0
     with path.open("rb") as file:
         size = whole_size = len(file.readline())
@@ -120,7 +120,7 @@ def _whole_rows(path: Path, segment: int) -> tuple[int, int]:
 
 
 def _is_record(line: bytes) -> bool:
-    """Whether a line is whole: the last one may have been torn."""
+    """Return True if a line is whole; the last one may have been torn."""
     if not line.endswith(b"\n"):
         return False
     try:

@@ -1,4 +1,4 @@
-"""How the tokens of a batch lie in memory: in rows padded to the longest sample, or packed one after the other.
+"""Layouts of a batch's tokens in memory: in rows padded to the longest sample, or packed one after the other.
 
 Products, norms and activations of packed tokens cost nothing for padding; attention alone spreads them over rows. That
 costs copies, so it pays where there is enough padding to save.
@@ -16,14 +16,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Layout:
-    """`mask` [B, L] long, 1 at real tokens, None where every sample fills its row. `places` [T] long: where the packed
-    tokens lie in B * L; None for a hidden state in rows."""
+    """A layout of tokens. `mask` [B, L] long is 1 at real tokens, None where every sample fills its row. `places` [T]
+    long are the packed tokens' places in B * L, None for a hidden state in rows."""
 
     mask: Tensor | None = None
     places: Tensor | None = None
 
     def spread(self, tokens: Tensor) -> Tensor:
-        """What attention reads: [T, D] packed or [B, L, D] in rows -> [B, L, D]."""
+        """Return the tokens in rows, as attention reads them: [T, D] packed or [B, L, D] in rows -> [B, L, D]."""
         if self.places is None:
             return tokens
         assert self.mask is not None
@@ -31,18 +31,18 @@ class Layout:
         return rows.index_copy_(0, self.places, tokens).view(*self.mask.shape, -1)
 
     def collect(self, rows: Tensor) -> Tensor:
-        """The way back: [B, L, D] -> [T, D] packed, or unchanged."""
+        """Undo `spread`: [B, L, D] -> [T, D] packed, or unchanged."""
         return rows if self.places is None else rows.flatten(0, 1)[self.places]
 
     def first(self, tokens: Tensor) -> Tensor:
-        """The first token of each sample, [B, D]."""
+        """Return the first token of each sample, [B, D]."""
         if self.places is None:
             return tokens[:, 0]
         assert self.mask is not None
         return tokens[self.mask.sum(1).cumsum(0) - self.mask.sum(1)]
 
     def mean(self, tokens: Tensor) -> Tensor:
-        """The mean over each sample's real tokens, [B, D]."""
+        """Return the mean over each sample's real tokens, [B, D]."""
         if self.mask is None:
             return tokens.mean(1)
         if self.places is None:
@@ -53,8 +53,8 @@ class Layout:
 
 
 def layout_of(lengths: Tensor, pack_above: float, keep_mask: bool, device: torch.device) -> Layout:
-    """The layout for samples of these lengths [B] (long, on the CPU): packed where more than `pack_above` of the rows
-    would be padding. `keep_mask`: have a mask where none is needed."""
+    """Return the layout for samples of these lengths [B] (long, on the CPU): packed where more than `pack_above` of the
+    rows would be padding. With `keep_mask` it has a mask even where none is needed."""
     longest = int(lengths.max())
     padding = 1 - lengths.sum().item() / (len(lengths) * longest)
     if padding == 0 and not keep_mask:
@@ -65,7 +65,7 @@ def layout_of(lengths: Tensor, pack_above: float, keep_mask: bool, device: torch
 
 
 def real_tokens(lengths: Tensor, samples: Tensor | None = None) -> Tensor:
-    """Positions of some samples' tokens (all by default) among the packed tokens of samples of these lengths, [T]."""
+    """Return the positions of some samples' tokens (by default all) among the packed tokens of `lengths`, [T]."""
     ends = lengths.cumsum(0)
     chosen = torch.arange(len(lengths)) if samples is None else samples
     counts = lengths[chosen]

@@ -1,10 +1,10 @@
-"""Trunk and tails as inference runs them where no layer is written out: the model's own layers, the same logits.
+"""Trunk and tails as inference runs them where no layer is written out: the model's own layers, with equal logits.
 
 Attention of another kind than BERT's (rotary or relative positions, windows) goes this way. Hidden states are packed
 between trunk and tails, where they wait, but not inside.
 
-Dimensions: `B` batch, `L` tokens of a row, `T` real tokens of all samples, `D` hidden, `W` rungs, `C` labels; with an
-index `i`, the same at rung i.
+Dimensions: `B` batch, `L` tokens of a row, `T` real tokens of all samples, `D` hidden, `W` rungs, `C` labels; an index
+`i` marks the dimension at rung i.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sharcs_pl.models.router import Router
 
 
 class RungTail(nn.Module):
-    """What one rung runs after the trunk: `enter` cuts and normalises, `forward` runs the layers and the head."""
+    """The part of one rung after the trunk: `enter` cuts and normalises, `forward` runs the layers and the head."""
 
     def __init__(self, model: SharcsForSequenceClassification, rung: int) -> None:
         super().__init__()
@@ -29,15 +29,15 @@ class RungTail(nn.Module):
         self.reduction, self.norm = tail.reduction, tail.norm
 
     def enter(self, hidden: Tensor) -> Tensor:
-        """The trunk's output [.., D] -> [.., D_i]."""
+        """Map the trunk's output [.., D] to [.., D_i]."""
         return self.norm(self.reduction(hidden))
 
 
 class PlainTail(RungTail):
-    """A rung's stock layers and views."""
+    """The stock layers and views of a rung."""
 
     def forward(self, hidden: Tensor, layout: Layout) -> Tensor:
-        """[B, L, D_i] or [T, D_i] from `enter`, as `layout` says -> logits [B, C]."""
+        """Map [B, L, D_i] or [T, D_i] from `enter`, as `layout` says, to logits [B, C]."""
         (model,), (tail,) = self._model, self._tail
         rows = layout.spread(hidden)
         mask = torch.ones(rows.shape[:2], dtype=torch.long, device=rows.device) if layout.mask is None else layout.mask
@@ -53,7 +53,7 @@ class PlainTrunk(nn.Module):
         self._model = (model,)
 
     def forward(self, input_ids: Tensor, token_type_ids: Tensor | None, layout: Layout) -> tuple[Tensor, Tensor | None]:
-        """[B, L] long each -> hidden [B, L, D] or [T, D], as `layout` says, and router logits [B, W] float32 (None
+        """Map [B, L] long each to hidden [B, L, D] or [T, D], as `layout` says, and router logits [B, W] float32 (None
         without a router)."""
         (model,) = self._model
         state = model.before_router(input_ids, layout.mask, token_type_ids)

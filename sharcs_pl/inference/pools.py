@@ -1,6 +1,6 @@
-"""Where samples wait behind the trunk until their rung has a full batch.
+"""Pools in which samples wait behind the trunk until their rung has a full batch.
 
-Dimensions: `B` samples of a group, `T` their real tokens, `D` hidden, `W` rungs; with an index `i`, the same at rung i.
+Dimensions: `B` samples of a group, `T` their real tokens, `D` hidden, `W` rungs; an index `i` stands for rung i.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ class Group:
         return len(self.index)
 
     def rows(self, start: int, end: int) -> Group:
-        """Some of its samples."""
+        """Return the group's samples from `start` to `end`."""
         cut, ends = slice(start, end), [0, *self.lengths.cumsum(0).tolist()]
         tokens = self.hidden[ends[start] : ends[end]]
         return Group(self.rung, self.index[cut], tokens, self.lengths[cut], self.router_logits[cut])
 
 
 class RungPool:
-    """At most `size` - 1 samples of one rung wait here; `size` of them make a group that runs.
+    """A pool where at most `size` - 1 samples of one rung wait; `size` of them make a group that runs.
 
     A group that fills the pool at once passes through without a copy.
     """
@@ -46,7 +46,7 @@ class RungPool:
 
     @property
     def waiting(self) -> int:
-        """Samples that wait."""
+        """The number of samples that wait."""
         return sum(map(len, self._parts))
 
     @property
@@ -55,7 +55,7 @@ class RungPool:
         return min(int(part.index.min()) for part in self._parts)
 
     def add(self, group: Group) -> Iterator[Group]:
-        """Put samples in; yields each full group that they complete."""
+        """Put samples in; yield each full group that they complete."""
         start = 0
         while start < len(group):
             end = min(len(group), start + self.size - self.waiting)
@@ -66,7 +66,7 @@ class RungPool:
         self._parts = [_own(part) for part in self._parts]
 
     def take(self) -> Group:
-        """All that waits, as one group; the pool is empty then."""
+        """Return all that waits, as one group; the pool is empty then."""
         parts, self._parts = self._parts, []
         if len(parts) == 1:
             return parts[0]
@@ -75,6 +75,6 @@ class RungPool:
 
 
 def _own(part: Group) -> Group:
-    """The same with a hidden state of its own: a slice would keep the whole batch's alive while it waits."""
+    """Return the part with a hidden state of its own; a slice would keep the whole batch's alive while it waits."""
     whole = part.hidden.untyped_storage().nbytes() == part.hidden.nbytes
     return part if whole else Group(part.rung, part.index, part.hidden.clone(), part.lengths, part.router_logits)

@@ -1,4 +1,4 @@
-"""Texts in, answers out: a saved model behind a tokenizer, in batches or as a stream."""
+"""The predictor from texts to answers: a saved model behind a tokenizer, in batches or as a stream."""
 
 from __future__ import annotations
 
@@ -27,11 +27,12 @@ Text = str | tuple[str, str]
 
 @dataclass(frozen=True)
 class Prediction:
-    """One text's answer.
+    """The answer to one text.
 
-    `label`: the class's name, or the value of a regression. `probabilities`: in the order of `RoutedPredictor.labels`,
-    empty for a regression. `rung`, `width`: where it ran. `macs`: multiply-adds it cost at its real length.
-    `router_scores`: the probability of each rung that the text belongs there, empty where nothing is routed.
+    `label` is the class's name, or the value of a regression. `probabilities` are in the order of
+    `RoutedPredictor.labels`, empty for a regression. `rung` and `width` tell where the text ran, and `macs` the
+    multiply-adds it cost at its real length. `router_scores` holds the probability of each rung that the text belongs
+    there, empty where nothing is routed.
     """
 
     label: str | float
@@ -82,7 +83,7 @@ class RoutedPredictor:
     def from_pretrained(
         cls, path: str | Path, *, device: str | torch.device = "cpu", **options: Any
     ) -> RoutedPredictor:
-        """From a run directory, a saved model folder or a hub id; `options` are those of the class."""
+        """Load a run directory, a saved model folder or a hub id; `options` are the arguments of the class."""
         from transformers import AutoTokenizer
 
         inside = Path(path) / "model"
@@ -92,14 +93,14 @@ class RoutedPredictor:
         return cls(model, AutoTokenizer.from_pretrained(folder), **options)
 
     def predict(self, texts: Sequence[Text]) -> list[Prediction]:
-        """Answers in the order of the texts (pairs for a task of two), batched by length inside. `ValueError` for
+        """Answer texts (pairs for a task of two) in their order, batched by length inside. Raise `ValueError` for
         anything that is not a text, and for an answer that is not finite, with its position."""
         return [_finite(answer, position) for position, answer in enumerate(self.try_predict(texts))]
 
     def stream(self, texts: Iterable[Text], max_wait: float | None = None) -> Iterator[Prediction]:
-        """The same one by one, from a source of any length.
+        """Yield the answers of `predict` one by one, from a source of any length.
 
-        Every rung runs full groups, filled across batches. Held at any time: `window` batches of texts, the answers
+        Every rung runs full groups, filled across batches. Held at any time are `window` batches of texts, the answers
         that wait for an earlier one (of two windows at most) and less than one batch of hidden states per rung. With
         `max_wait` (seconds) no text waits longer for others to come.
         """
@@ -107,14 +108,14 @@ class RoutedPredictor:
             yield _finite(answer, position)
 
     def try_predict(self, texts: Sequence[Text]) -> list[Prediction | None]:
-        """As `predict`, with None for a text whose answer is NaN or infinite."""
+        """Answer texts as `predict` does, with None for a text whose answer is NaN or infinite."""
         found: dict[int, Prediction | None] = {}
         for batch in self._batches(texts, 0):
             found |= self._predictions(self.engine.answer(batch))
         return [found[index] for index in range(len(texts))]
 
     def try_stream(self, texts: Iterable[Text], max_wait: float | None = None) -> Iterator[Prediction | None]:
-        """As `stream`, with None for a text whose answer is NaN or infinite."""
+        """Yield answers as `stream` does, with None for a text whose answer is NaN or infinite."""
         run = self.engine.pooled(self.batch_size)
         found: dict[int, Prediction | None] = {}
         read = given = 0
@@ -133,8 +134,8 @@ class RoutedPredictor:
         yield from (found[index] for index in range(given, read))
 
     def _batches(self, texts: Sequence[Text], start: int, longest_first: bool = False) -> Iterator[Batch]:
-        """Texts of similar length together; every other window runs backwards, so that a pool that spans two of them
-        holds similar lengths too."""
+        """Yield batches of texts of similar length. Every other window runs backwards, so that a pool that spans two of
+        them holds similar lengths too."""
         table = self.tokenize(texts, start)
         order = np.argsort(table.lengths, kind="stable")
         order = order[::-1] if longest_first else order
@@ -145,7 +146,7 @@ class RoutedPredictor:
             yield Batch(index, found["input_ids"], lengths, found.get("token_type_ids"))
 
     def tokenize(self, texts: Sequence[Text], start: int = 0) -> TokenTable:
-        """Token ids, cut at `max_length` as in training; `start` is the position of the first text in messages."""
+        """Return token ids, cut at `max_length` as in training; messages count texts from the position `start`."""
         rows = [_row(text, position) for position, text in enumerate(texts, start)]
         odd = next((position for position, row in enumerate(rows, start) if len(row) != len(rows[0])), None)
         if odd is not None:
@@ -153,7 +154,7 @@ class RoutedPredictor:
         return tokenize(Examples(rows, np.zeros(len(rows), np.int64)), self.tokenizer, self.max_length)
 
     def _predictions(self, answers: Answers) -> dict[int, Prediction | None]:
-        """By the position of their texts; None for an answer that is not finite."""
+        """Return predictions by the position of their texts; None for an answer that is not finite."""
         rungs = answers.rungs.numpy()
         macs = self.cost.rung_macs(answers.lengths.numpy())[np.arange(len(rungs)), rungs]
         columns = (answers.index.tolist(), rungs.tolist(), macs.tolist(), answers.router_logits.sigmoid().tolist())
@@ -188,7 +189,7 @@ def _row(text: object, position: int) -> tuple[str, ...]:
 
 
 def _class_names(model: SharcsForSequenceClassification) -> tuple[str, ...] | None:
-    """None for a regression."""
+    """Return the names of the classes; None for a regression."""
     count: int = model.shape.num_labels
     names: dict[int, str] = model.config.id2label  # pyright: ignore[reportAssignmentType]
     return None if count == 1 else tuple(names[number] for number in range(count))

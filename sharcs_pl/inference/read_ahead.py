@@ -1,4 +1,4 @@
-"""Windows of a stream: as many items as a window takes, or as many as came while the first one waited."""
+"""Windows of a stream, of as many items as a window takes, or as many as came while the first one waited."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _POLL = 0.1  # seconds after which a feeder notices that nobody reads any more
 
 
 def windows(source: Iterable[Any], size: int, max_wait: float | None = None) -> Iterator[tuple[list[Any], bool]]:
-    """(items, hurry) until the source ends; `items` are at most `size`.
+    """Yield (items, hurry) until the source ends; `items` are at most `size`.
 
     Without `max_wait` a window waits until it is full. With it (seconds) it closes that long after it opened, empty if
     need be, and `hurry` says that the source was slow: whatever waits anywhere should be answered now. The source is
@@ -34,7 +34,7 @@ def windows(source: Iterable[Any], size: int, max_wait: float | None = None) -> 
 
 
 class _Feeder:
-    """Reads a source into a bounded queue; a full queue holds the source back."""
+    """A reader of a source into a bounded queue; a full queue holds the source back."""
 
     def __init__(self, source: Iterable[Any], size: int) -> None:
         self._queue: queue.Queue[Any] = queue.Queue(size)
@@ -50,7 +50,7 @@ class _Feeder:
         self._closed.set()
 
     def window(self, size: int, max_wait: float) -> tuple[list[Any], bool, bool]:
-        """(items, whether the source has ended, whether the wait ran out)."""
+        """Return (items, whether the source has ended, whether the wait ran out)."""
         found: list[Any] = []
         until = time.monotonic() + max_wait
         while len(found) < size:

@@ -1,4 +1,4 @@
-"""The rows that are predicted: read one by one, those that cannot be used among them, and joined with their answers."""
+"""The rows of a prediction: read one by one, unusable ones among them, and joined with their answers."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _NAMED = 100  # rows of a pipe that may all be unusable before it is given up
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the rows are and what is read of them.
+    """The place of the rows, and what is read of them.
 
-    `path`: None for stdin. `suffix`: the format. `text`: one or two columns; `keep`: columns carried along. `quoting`,
-    `delimiter`, `encoding` and `usual_delimiter`: as in a `Request`. `allow_empty`: an empty text is one.
+    `path` is None for stdin, `suffix` the format. `text` names one or two columns, `keep` the columns carried along.
+    `quoting`, `delimiter`, `encoding` and `usual_delimiter` are as in a `Request`. `allow_empty` admits empty texts.
     """
 
     path: Path | None
@@ -40,12 +40,12 @@ class Layout:
 
     @property
     def name(self) -> str:
-        """What the input is called in messages."""
+        """The name of the input in messages."""
         return "stdin" if self.path is None else self.path.name
 
     @property
     def request(self) -> Request:
-        """The columns, each once: the texts first."""
+        """Return the columns to read, each once, the texts first."""
         columns = tuple(dict.fromkeys((*self.text, *self.keep)))
         return Request(columns, None, self.quoting, self.delimiter, self.encoding, self.usual_delimiter, prefix="")
 
@@ -62,7 +62,7 @@ class InputRow:
 
     @property
     def text(self) -> Text:
-        """As a predictor takes it."""
+        """The text, or the pair of texts, as a predictor takes it."""
         return self.texts[0] if len(self.texts) == 1 else (self.texts[0], self.texts[1])
 
 
@@ -79,24 +79,24 @@ class Rejected:
 
     @classmethod
     def unanswered(cls, row: InputRow) -> Rejected:
-        """For a row that can be read, to which the model's answer is none."""
+        """Return the rejection of a readable row to which the model has no finite answer."""
         return cls(row.number, row.place, "the model's answer to it is not finite")
 
 
 def check_input(value: str) -> Path:
-    """The file that ``input=`` names; `ValueError` when it is none of a known format."""
+    """Return the file that ``input=`` names. Raise `ValueError` when it is missing or of an unknown format."""
     return check_file("input", value, (*READERS, LINES))
 
 
 def check_layout(layout: Layout) -> None:
-    """`ValueError` where the format has not the columns that are asked for."""
+    """Raise `ValueError` where the format lacks the columns that are asked for."""
     if layout.suffix == LINES and (len(layout.text) > 1 or layout.keep):
         columns = ", ".join((*layout.text, *layout.keep))
         raise ValueError(f"{layout.name}: a .txt input has one text per line and no columns such as {columns}")
 
 
 def read_inputs(layout: Layout) -> Iterator[InputRow | Rejected]:
-    """Every row in order. `ValueError` for a header that cannot serve, or an input without rows."""
+    """Yield every row in order. Raise `ValueError` for a header that cannot serve, or an input without rows."""
     number = 0
     for number, found in enumerate(_found(layout), 1):
         if isinstance(found, Fault):
@@ -109,8 +109,8 @@ def read_inputs(layout: Layout) -> Iterator[InputRow | Rejected]:
 
 
 def count_rows(layout: Layout, skip: bool) -> int:
-    """The number of rows of a file, which is read once for it. `ValueError` for the first row that cannot be used, with
-    `skip` only where none can."""
+    """Read a file once and return its number of rows. Raise `ValueError` for the first row that cannot be used, with
+    `skip` only where no row can."""
     first, usable, number = None, 0, 0
     for row in read_inputs(layout):
         number = row.number
@@ -126,7 +126,7 @@ def count_rows(layout: Layout, skip: bool) -> int:
 
 
 def check_first_row(rows: Iterator[InputRow | Rejected], skip: bool) -> Iterator[InputRow | Rejected]:
-    """The same rows, read up to the first that can be used: what `count_rows` checks, as far as a pipe allows."""
+    """Return the rows, after a check that the first can be used: `count_rows`'s check, as far as a pipe allows."""
     head: list[InputRow | Rejected] = []
     for row in islice(rows, _NAMED):
         head.append(row)
@@ -143,11 +143,11 @@ def answer_rows(
     segment: int,
     skip: bool,
 ) -> Iterator[tuple[InputRow | Rejected, Prediction | None]]:
-    """Every row with its answer, in order; None for one that is rejected, or that `predict` has no finite answer to,
-    which ends them all unless `skip`.
+    """Yield every row with its answer, in order. The answer is None for a row that is rejected, or that `predict` has
+    no finite answer to, which ends them all unless `skip`.
 
-    Each `segment` of rows is answered by a call of its own, so that its answers do not depend on what came before: one
-    that starts at a segment's boundary gives them again bit for bit. Held in memory is less than a segment.
+    Each `segment` of rows is answered by a call of its own, so that its answers do not depend on what came before; one
+    that starts at a segment's boundary gives them again bit for bit. Less than a segment is held in memory.
     """
     for first in rows:
         for row, prediction in _segment(islice(chain([first], rows), segment), predict, skip):
@@ -187,7 +187,7 @@ def _found(layout: Layout) -> Iterator[Row | Fault]:
 
 
 def _read_lines(source: Opened, request: Request) -> Iterator[Row | Fault]:
-    """A row per line, so that the answers pair with the lines; a blank one is an empty text."""
+    """Yield a row per line, so that the answers pair with the lines; a blank line is an empty text."""
     lines = TextLines(source, request.key("encoding"), returns=False)
     for line in lines:
         fault = lines.fault

@@ -1,4 +1,4 @@
-"""The widest run of a model as a stock checkpoint of transformers.
+"""The widest sub-network of a model as a stock checkpoint of transformers.
 
 Dimensions: `B` batch, `L` tokens, `C` labels.
 """
@@ -24,9 +24,9 @@ _BATCHES = ((1, 5), (2, 12), (7, 33), (16, 64))  # samples and tokens that the c
 
 
 def save_stock(model: Any, folder: Path) -> float:
-    """Write `config.json` and the weights of a model that `models.stock_form.obstacle` has nothing against; returns the
-    largest difference of a logit between what transformers reads there and the model. `ValueError` where it is not
-    within rounding."""
+    """Write `config.json` and the weights of a model that `models.stock_form.obstacle` has nothing against. Return the
+    largest difference of a logit between what transformers reads there and the model. Raise `ValueError` where it is
+    not within rounding."""
     as_stock(model).save_pretrained(folder)
     disable_progress_bar()
     stock: Any = AutoModelForSequenceClassification.from_pretrained(folder)
@@ -49,12 +49,12 @@ def _gap(model: Any, stock: Any, size: int, tokens: int, generator: torch.Genera
 
 
 def widest(model: Any, inputs: dict[str, Tensor]) -> Tensor:
-    """Logits [B, C] of a model at its full width, or at its last exit."""
+    """Return the logits [B, C] of a model at its full width, or at its last exit."""
     if isinstance(model, ExitsForSequenceClassification):
         return model.all_rungs(**inputs).logits[:, -1]
     return model(**inputs, rungs=model.ladder.top).logits
 
 
 def names(model: Any) -> tuple[str, ...]:
-    """What the stock model takes."""
+    """Return the names of the stock model's inputs."""
     return tuple(name for name in input_names(model) if name != "thresholds")

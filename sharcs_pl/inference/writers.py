@@ -1,4 +1,4 @@
-"""Answers as JSONL, CSV, TSV or parquet; written from the journal once all of them are there."""
+"""Writers of answers as JSONL, CSV, TSV or parquet, from the journal once all of them are there."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ RESERVED = ("row", "label", "probabilities", "rung", "width", "macs", "router_sc
 
 @dataclass(frozen=True)
 class Columns:
-    """What an output holds: the `kept` columns of the input by their names there, a probability per class (`classes`
-    empty for a regression), and with `explain` a score for each of the `widths`."""
+    """The columns of an output: the `kept` columns of the input by their names there, a probability per class
+    (`classes` empty for a regression), and with `explain` a score for each of the `widths`."""
 
     kept: tuple[str, ...]
     classes: tuple[str, ...]
@@ -39,7 +39,7 @@ class Columns:
 
     @property
     def kept_names(self) -> tuple[str, ...]:
-        """Their names in the output: ``input_`` before one that an output column has."""
+        """The names of the kept columns in the output, with ``input_`` before one that an output column has."""
         taken = {*RESERVED, *self.probabilities, *(f"router_{width}" for width in self.widths)}
         names: list[str] = []
         for name in self.kept:
@@ -66,7 +66,7 @@ class Columns:
         return ("row", *self.kept_names, "label", *self.probabilities, *ends)
 
     def record(self, row: InputRow, prediction: Prediction) -> dict[str, Any]:
-        """An answer as JSONL writes it."""
+        """Return an answer as JSONL writes it."""
         found: dict[str, Any] = {"row": row.number, **dict(zip(self.kept_names, row.kept, strict=True))}
         if self.classes:
             rounded = [round(value, _DIGITS) for value in prediction.probabilities]
@@ -80,7 +80,7 @@ class Columns:
         return found
 
     def values(self, record: dict[str, Any]) -> list[Any]:
-        """A record as a row of a table."""
+        """Return a record as a row of a table."""
         probabilities, scores = record.get("probabilities", {}), record.get("router_scores", {})
         return [
             record["row"],
@@ -93,13 +93,13 @@ class Columns:
 
 
 def rejected_path(output: Path) -> Path:
-    """Where the rejected rows of an output are listed."""
+    """Return the path of the list of an output's rejected rows."""
     return output.with_name(f"{output.stem}.rejected.jsonl")
 
 
 def check_output(value: str, source: Path | None, overwrite: bool) -> Path:
-    """The path that ``output=`` names; `ValueError` unless it can be written, is not there already (or shall be
-    replaced: `overwrite`) and is not the input `source`."""
+    """Return the path that ``output=`` names. Raise `ValueError` unless it can be written, is not there already (or
+    shall be replaced: `overwrite`) and is not the input `source`."""
     path = Path(value).expanduser()
     given = f"output={value}"
     if path.suffix.lower() not in WRITERS:
@@ -122,7 +122,7 @@ def check_output(value: str, source: Path | None, overwrite: bool) -> Path:
 
 
 def finish(journal: Journal, output: Path, columns: Columns) -> None:
-    """The output and the list of rejected rows, each whole, from a complete journal, which is then removed."""
+    """Write the output and the list of rejected rows, each whole, from a complete journal, which is then removed."""
     with atomic_file(output, ".new") as part:  # .part is the journal's
         WRITERS[output.suffix.lower()](part, journal, columns)
         rejected = rejected_path(output)
@@ -135,13 +135,13 @@ def finish(journal: Journal, output: Path, columns: Columns) -> None:
 
 
 def json_line(record: Record) -> str:
-    """A record as a line of JSONL; null for a number carried along that JSON cannot hold."""
+    """Return a record as a line of JSONL, with null for a number carried along that JSON cannot hold."""
     return json.dumps(without_nan(record), ensure_ascii=False, default=str, allow_nan=False) + "\n"
 
 
 def cell(value: Any) -> str:
-    """A value of any kind as a cell's text: what JSON writes, texts as they are, nothing for null; NaN and Infinity
-    only where they are the whole cell."""
+    """Return a value of any kind as a cell's text: what JSON writes, texts as they are, nothing for null; NaN and
+    Infinity only where they are the whole cell."""
     if value is None:
         return ""
     if isinstance(value, str):
@@ -202,7 +202,7 @@ def _same(value: Any) -> Any:
 
 
 def _schema(journal: Journal, columns: Columns) -> pa.Schema:
-    """Kept columns are numbers, truths or texts where all their values are, else texts as JSON."""
+    """Return the schema. Kept columns are numbers, truths or texts where all their values are, else texts as JSON."""
     import pyarrow as pa
 
     kinds: dict[str, set[type]] = {name: set() for name in columns.kept_names}
@@ -216,7 +216,7 @@ def _schema(journal: Journal, columns: Columns) -> pa.Schema:
 
 
 def _kind(value: Any) -> type:
-    """The type of a value; a whole number that parquet cannot hold counts as a text."""
+    """Return the type of a value; a whole number that parquet cannot hold counts as a text."""
     return str if isinstance(value, int) and not -(2**63) <= value < 2**63 else type(value)
 
 

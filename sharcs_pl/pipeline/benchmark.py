@@ -1,4 +1,4 @@
-"""Time a model beside the stock one: what is measured, in which variants, on which machine."""
+"""A benchmark of a model beside the stock one: what is measured, in which variants, on which machine."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ PACKAGES = ("torch", "transformers", "onnxruntime")
 
 
 def measure_speed(config: BenchConfig, prepared: list[Prepared]) -> dict[str, Any]:
-    """Measure, print and write; returns what ``bench.json`` holds."""
+    """Measure, print and write; return the contents of ``bench.json``."""
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     target = trained(config, *prepared) if prepared else untrained(config)
@@ -66,7 +66,7 @@ def measure_speed(config: BenchConfig, prepared: list[Prepared]) -> dict[str, An
 
 @dataclass(frozen=True)
 class BenchmarkTarget:
-    """What is measured: a routed model, the stock one beside it, and tokenised samples."""
+    """The target of a benchmark: a routed model, the stock one beside it, and tokenised samples."""
 
     name: str
     model: SharcsForSequenceClassification
@@ -77,7 +77,7 @@ class BenchmarkTarget:
 
 
 def trained(config: BenchConfig, one: Prepared, dense: Prepared | None = None) -> BenchmarkTarget:
-    """A trained model on a seeded draw of its validation texts."""
+    """Return a trained model on a seeded draw of its validation texts."""
 
     silence_libraries()
     model = load_model(one.source)
@@ -94,7 +94,7 @@ def trained(config: BenchConfig, one: Prepared, dense: Prepared | None = None) -
 
 
 def untrained(config: BenchConfig) -> BenchmarkTarget:
-    """Random weights and ids of a named shape: time does not depend on what they are."""
+    """Return random weights and ids of a named shape, since time does not depend on their values."""
 
     torch.manual_seed(config.seed)
     sizes = {"num_hidden_layers" if key == "num_layers" else key: size for key, size in SIZES[config.shape].items()}
@@ -118,7 +118,7 @@ def untrained(config: BenchConfig) -> BenchmarkTarget:
 
 
 def on_device(config: BenchConfig, target: BenchmarkTarget) -> BenchmarkTarget:
-    """Every variant in the same precision, on the same device, with the same attention kernel."""
+    """Put every variant on one device, in one precision, with one attention kernel."""
 
     if config.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("device=cuda: no CUDA device is available; use device=cpu")
@@ -131,7 +131,7 @@ def on_device(config: BenchConfig, target: BenchmarkTarget) -> BenchmarkTarget:
 
 
 def rounds(config: BenchConfig, target: BenchmarkTarget) -> Iterator[tuple[VariantFactory, list[Variant]]]:
-    """The variants of each batch size and order, the stock model first."""
+    """Yield the variants of each batch size and order, the stock model first."""
 
     # Without packing first: padding as the stock model has it.
     ways: dict[str, dict[str, Any]] = {"": {"pack_above": 1.0}}
@@ -155,7 +155,7 @@ def rounds(config: BenchConfig, target: BenchmarkTarget) -> Iterator[tuple[Varia
 
 
 def engine_rows(config: BenchConfig, factory: VariantFactory, engine: Engine, suffix: str) -> Iterator[Variant]:
-    """All full, all narrow, and routed: at given shares, or by the model's own router."""
+    """Yield the engine all full, all narrow, and routed at given shares or by the model's own router."""
 
     ladder, size = factory.model.ladder, len(factory.workload)
     for rung, label in enumerate(ladder.labels()):
@@ -177,7 +177,7 @@ def engine_rows(config: BenchConfig, factory: VariantFactory, engine: Engine, su
 
 @contextmanager
 def graph(config: BenchConfig, target: BenchmarkTarget) -> Iterator[Any]:
-    """The exported graph as a function, None unless it is asked for."""
+    """Yield the exported graph as a function, None unless it is asked for."""
     if not config.onnx:
         yield None
         return
@@ -189,7 +189,7 @@ def graph(config: BenchConfig, target: BenchmarkTarget) -> Iterator[Any]:
 
 
 def graph_rows(config: BenchConfig, factory: VariantFactory, exported: Any) -> Iterator[Variant]:
-    """The exported graph at full width, at the narrowest, and routed."""
+    """Yield the exported graph at full width, at the narrowest, and routed."""
 
     top = factory.model.ladder.top
     if exported is None or top == 0:
@@ -204,7 +204,7 @@ def graph_rows(config: BenchConfig, factory: VariantFactory, exported: Any) -> I
 
 
 def compete(config: BenchConfig, factory: VariantFactory, variants: list[Variant]) -> list[Timed]:
-    """The rounds of one batch size, with a bar on stderr."""
+    """Run the rounds of one batch size, with a bar on stderr."""
 
     console = Screen(stderr=True)
     label = f"batch size {factory.workload.batch_size}, {factory.workload.order} order"
@@ -214,12 +214,12 @@ def compete(config: BenchConfig, factory: VariantFactory, variants: list[Variant
 
 
 def command() -> str:
-    """What was typed."""
+    """Return the command line as it was typed."""
     return shlex.join(["sharcs", "bench", *sys.argv[1:]])
 
 
 def machine(config: BenchConfig) -> dict[str, Any]:
-    """What the figures were measured on."""
+    """Return a description of the machine that the figures were measured on."""
 
     cuda = torch.cuda.get_device_name() if config.device == "cuda" else None
     return {
@@ -233,7 +233,7 @@ def machine(config: BenchConfig) -> dict[str, Any]:
 
 
 def processor() -> str:
-    """The name of the CPU where the system tells it."""
+    """Return the name of the CPU where the system tells it."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
@@ -241,7 +241,7 @@ def processor() -> str:
 
 
 def write(folder: Path, found: dict[str, Any], text: str) -> None:
-    """The figures as JSON, the tables as text, and the plot where matplotlib is installed."""
+    """Write the figures as JSON, the tables as text, and the plot where matplotlib is installed."""
 
     write_json(folder / "bench.json", found)
     write_text(folder / "table.txt", text)

@@ -1,4 +1,4 @@
-"""From a checked config to objects: the one place that chooses variants, and the one reader of the environment."""
+"""Construction of a run's objects from a config; only this module chooses variants and reads the environment."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ from sharcs_pl.training.rules import TrainingRule
 
 @dataclass(frozen=True)
 class Run:
-    """Everything a training run is made of."""
+    """The objects that a training run is made of."""
 
     inputs: Inputs
     tokenizer: PreTrainedTokenizerFast
@@ -71,7 +71,7 @@ def build_run(
 ) -> Run:
     """Tokenise the texts, load the model and wire both to a trainer; nothing is written but the token cache.
 
-    ``more``: arguments of the trainer that the config does not have.
+    ``more`` holds arguments of the trainer that the config does not have.
     """
     method = get_method(config.method.name)
     check_devices(config)
@@ -87,7 +87,7 @@ def build_run(
 
 
 def build_tokenizer(inputs: Inputs) -> PreTrainedTokenizerFast:
-    """The checkpoint's own tokenizer, or that of the embedded task for an encoder from scratch."""
+    """Load the checkpoint's own tokenizer, or the embedded task's for an encoder from scratch."""
     if inputs.encoder is None:
         return word_tokenizer()
     tokenizer = AutoTokenizer.from_pretrained(inputs.encoder.source)
@@ -96,12 +96,12 @@ def build_tokenizer(inputs: Inputs) -> PreTrainedTokenizerFast:
 
 
 def build_table(config: RunConfig, examples: Examples, tokenizer: PreTrainedTokenizerFast) -> TokenTable:
-    """A split's tokens, from the cache where an earlier run left them."""
+    """Return a split's tokens, from the cache where an earlier run left them."""
     return tokenize(examples, tokenizer, config.task.max_length, cache_dir())
 
 
 def build_datamodule(config: RunConfig, inputs: Inputs, tokenizer: PreTrainedTokenizerFast) -> SharcsDataModule:
-    """Tokenised splits and the way their epochs are planned."""
+    """Build the datamodule: tokenised splits and the way their epochs are planned."""
     tables = {split: build_table(config, examples, tokenizer) for split, examples in inputs.examples.items()}
     plan = PlanConfig(
         batch_size=config.batch_size,
@@ -124,7 +124,7 @@ def build_datamodule(config: RunConfig, inputs: Inputs, tokenizer: PreTrainedTok
 
 
 def matched_steps(run: str) -> list[int]:
-    """Steps of each epoch of another run, from its ``plan.csv``."""
+    """Return the steps of each epoch of another run, from its ``plan.csv``."""
     path = Path(run).expanduser() / "plan.csv"
     if not path.exists():
         raise ValueError(f"method.match={run}: {path} does not exist; give the run directory of a sharcs run")
@@ -133,7 +133,7 @@ def matched_steps(run: str) -> list[int]:
 
 
 def cache_dir() -> Path:
-    """Where tokenised data is kept: ``$SHARCS_CACHE``, else ``sharcs_pl`` under ``$XDG_CACHE_HOME`` or ~/.cache."""
+    """Return the folder of tokenised data: ``$SHARCS_CACHE``, else ``sharcs_pl`` in ``$XDG_CACHE_HOME`` or ~/.cache."""
     chosen = os.environ.get("SHARCS_CACHE")
     if chosen:  # first: some containers have no home
         return Path(chosen)
@@ -143,7 +143,7 @@ def cache_dir() -> Path:
 def build_model(
     config: RunConfig, method: Method, inputs: Inputs, tokenizer: PreTrainedTokenizerFast
 ) -> PreTrainedModel:
-    """The method's surgery on the chosen encoder."""
+    """Apply the method's surgery to the chosen encoder."""
     task = inputs.task
     source = _tiny_bert(config, tokenizer) if inputs.encoder is None else inputs.encoder.source
     model = method.model(config, source, task.num_labels)
@@ -157,7 +157,7 @@ def build_model(
 
 
 def set_attention(config: RunConfig, model: Any) -> None:
-    """The attention kernel the config asks for."""
+    """Set the attention kernel the config asks for."""
     if config.encoder.attn_implementation:
         model.encoder.set_attn_implementation(config.encoder.attn_implementation)
 
@@ -178,7 +178,7 @@ def _tiny_bert(config: RunConfig, tokenizer: PreTrainedTokenizerFast) -> BertFor
 
 
 def build_module(config: RunConfig, task: TaskSpec, model: Any, rule: TrainingRule | None = None) -> SharcsModule:
-    """The LightningModule around the model; ``rule`` says how it is trained, None where it is evaluated only."""
+    """Build the LightningModule around the model; ``rule`` says how it is trained, None where it is evaluated only."""
     weights = config.width.loss_weights if config.method.widths == "all" else None
     learns = config.method.teacher or (config.distill.name == "top" and config.method.widths == "all")
     objective = ObjectiveConfig(
@@ -204,7 +204,7 @@ def build_module(config: RunConfig, task: TaskSpec, model: Any, rule: TrainingRu
 def build_trainer(
     config: RunConfig, run_dir: Path, callbacks: list[Callback], more: Mapping[str, Any] | None = None
 ) -> L.Trainer:
-    """Lightning's trainer with the given callbacks; ``more``: arguments that the config does not have."""
+    """Build Lightning's trainer with the given callbacks; ``more`` holds arguments that the config does not have."""
     arguments = asdict(config.trainer)
     timeout = timedelta(minutes=arguments.pop("timeout_minutes"))
     if world_size(config) > 1:
@@ -225,8 +225,8 @@ def build_trainer(
 
 
 def build_callbacks(config: RunConfig, module: SharcsModule, run_dir: Path) -> list[Callback]:
-    """What stops a diverged run first; then history, the best checkpoint and the last: that of an epoch's end must hold
-    the closed history and what is the best so far."""
+    """Return the callbacks in their order. A diverged run is stopped first; then come history, the best checkpoint and
+    the last, since the one of an epoch's end must hold the closed history and the best so far."""
     callbacks: list[Callback] = [
         StopAtDivergence(),
         RankAgreement(config.digest()),
@@ -248,8 +248,8 @@ def build_callbacks(config: RunConfig, module: SharcsModule, run_dir: Path) -> l
 
 
 def build_plugins() -> list[Any]:
-    """Durable checkpoints; under SLURM also its environment without Lightning's requeueing, which hangs when a process
-    is slower than another. ``GracefulStop`` has the job requeued."""
+    """Return durable checkpoints, and under SLURM its environment without Lightning's requeueing, which hangs when a
+    process is slower than another. ``GracefulStop`` has the job requeued."""
     plugins: list[Any] = [DurableCheckpointIO()]
     # As Lightning decides it; its own detect() also advises to use srun wherever that is installed.
     started_by_slurm = slurm_job(os.environ) is not None and "SLURM_NTASKS" in os.environ
@@ -259,7 +259,7 @@ def build_plugins() -> list[Any]:
 
 
 def build_logger(config: RunConfig, run_dir: Path, record: dict[str, Any] | None) -> list[Callback]:
-    """The chosen logger, if any; ``metrics.csv`` is written in any case."""
+    """Return the chosen logger, if any; ``metrics.csv`` is written in any case."""
     if config.logger.name == "none":
         return []
     check_logger(config.logger.name)

@@ -37,10 +37,10 @@ from sharcs_pl.runs.files import CARD
 def set_point(
     config: CalibrateConfig, prepared: Prepared, folder: Path, figure: tuple[Path, Written]
 ) -> dict[str, Any]:
-    """Choose a point, print it beside the model's others and keep it; returns what is kept.
+    """Choose a point, print it beside the model's others and keep it; return what is kept.
 
-    ``figure``: the folder of the figure and the list of what was written there. ``ValueError`` where the point is out
-    of reach or cannot be promised: then nothing is kept.
+    ``figure`` is the folder of the figure and the list of what was written there. Raise ``ValueError`` where the point
+    is out of reach or cannot be promised; then nothing is kept.
     """
     model, views = answer(prepared)
     if config.latency_ms is not None:
@@ -57,7 +57,7 @@ def set_point(
 
 
 def answer(prepared: Prepared) -> tuple[SharcsForSequenceClassification, Views]:
-    """Every rung's answer to every text."""
+    """Return the model and every rung's answer to every text."""
 
     done = evaluate_model(prepared)
     found = done.predictions[prepared.task.validation[0]]
@@ -67,7 +67,7 @@ def answer(prepared: Prepared) -> tuple[SharcsForSequenceClassification, Views]:
 def time_rungs(
     config: CalibrateConfig, prepared: Prepared, model: SharcsForSequenceClassification, views: Views
 ) -> Views:
-    """The views with the latency of each text on each rung; what was timed is printed."""
+    """Return the views with the latency of each text on each rung; what was timed is printed."""
 
     latency = engine_latency(model, views.predictions.lengths.numpy(), config, prepared.config.trainer.accelerator)
     Screen().print(latency_table(latency, model.ladder.labels()))
@@ -91,7 +91,7 @@ def engine_latency(
 
 
 def split_off(config: CalibrateConfig, views: Views) -> tuple[Views, Views]:
-    """The texts that choose, and those that measure: the same ones without ``holdout``."""
+    """Return the texts that choose, and the ones that measure; without ``holdout`` all texts do both."""
     size = len(views.outcomes)
     away = held_out(config, size)
     if config.holdout is None:
@@ -103,7 +103,7 @@ def split_off(config: CalibrateConfig, views: Views) -> tuple[Views, Views]:
 
 
 def choose(config: CalibrateConfig, views: Views) -> tuple[tuple[float, ...], dict[str, Any]]:
-    """The thresholds, and what a promise rests on: the number of texts that tested it and the bound they gave."""
+    """Choose the thresholds; return them and a promise's basis, the number of texts that tested it and its bound."""
 
     if config.max_drop is not None:
         promise = control(views.outcomes, config.max_drop, config.confidence, config.seed)
@@ -117,7 +117,7 @@ def choose(config: CalibrateConfig, views: Views) -> tuple[tuple[float, ...], di
 def measure_points(
     config: CalibrateConfig, model: SharcsForSequenceClassification, views: Views, thresholds: tuple[float, ...]
 ) -> list[Row]:
-    """The rule of training, the points that the model has, and last the new one."""
+    """Measure the rule of training, the points that the model has, and last the new one."""
 
     stored = [name for name in (RESERVED, *model.config.operating_points) if name != config.point]
     points: dict[str, Thresholds] = {name: model.config.thresholds(name) for name in stored}
@@ -125,7 +125,7 @@ def measure_points(
 
 
 def origin(config: CalibrateConfig, prepared: Prepared, choosing: Views, measuring: Views) -> dict[str, Any]:
-    """What the figures of a point were taken from: ``samples`` chose it and, without ``holdout``, measured it too."""
+    """Return the texts behind a point's figures: ``samples`` chose it and, without ``holdout``, measured it too."""
     split, count = choosing.task.validation[0], chose_epoch(config, prepared)
     found = {"task": choosing.task.name, "split": split, "samples": len(choosing.outcomes)}
     if config.holdout is not None:
@@ -142,7 +142,7 @@ def check_bounds(
     here: dict[str, Any],
     found: dict[str, Any],
 ) -> list[Row]:
-    """The rows with what their bounds are worth: ``here`` is the origin, ``found`` what a promise rests on."""
+    """Return the rows with what their bounds are worth; ``here`` is the origin, ``found`` what a promise rests on."""
     clean, stored = "chose_epoch" not in here, model.config.operating_points
     *others, new = (replace(row, holds=clean and bound_holds(stored.get(row.name, {}), here)) for row in rows)
     chosen_apart = config.max_drop is not None or config.holdout is not None or len(new.thresholds or ()) < 2
@@ -170,7 +170,7 @@ def keep(folder: Path, config: CalibrateConfig, record: dict[str, Any]) -> None:
 
 
 def present(config: CalibrateConfig, folder: Path, rows: list[Row], views: Views, figure: tuple[Path, Written]) -> None:
-    """The table of all points on the screen, and the figure where matplotlib is installed."""
+    """Print the table of all points, and draw the figure where matplotlib is installed."""
 
     console, widths = Screen(), views.cost.ladder.labels()
     held = "" if config.holdout is None else " held out"

@@ -1,4 +1,4 @@
-"""What the user sees of the libraries below, and how paths are written."""
+"""The output that the user sees of the libraries below, and the form of paths."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def shown(path: Path) -> str:
-    """The path as a user would write it here."""
+    """Return the path as a user would write it here."""
     here = Path.cwd()
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 

@@ -1,4 +1,4 @@
-"""How many processes a run has, and whether the devices that it asks for are here."""
+"""The number of a run's processes, and the check that the devices it asks for are here."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sharcs_pl.config import RunConfig
 
 
 def world_size(config: RunConfig) -> int:
-    """Number of processes of the run."""
+    """Return the number of processes of the run."""
     devices = config.trainer.devices
     if isinstance(devices, list):
         return len(devices) * config.trainer.num_nodes
@@ -19,7 +19,7 @@ def world_size(config: RunConfig) -> int:
 
 
 def check_accelerator(name: str, key: str = "trainer.accelerator") -> None:
-    """``ValueError`` naming the key where the accelerator asked for is not here."""
+    """Raise ``ValueError`` naming the key where the accelerator asked for is not here."""
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     here = {"gpu": cuda or mps, "cuda": cuda, "mps": mps}
     if not here.get(name, True):
@@ -27,7 +27,7 @@ def check_accelerator(name: str, key: str = "trainer.accelerator") -> None:
 
 
 def check_devices(config: RunConfig) -> None:
-    """``ValueError`` naming the key where the devices asked for are not here, or do not know the precision."""
+    """Raise ``ValueError`` naming the key where the devices asked for are not here, or do not know the precision."""
     trainer = config.trainer
     check_accelerator(trainer.accelerator)
     asked, cuda = trainer.devices, trainer.accelerator not in ("cpu", "mps") and torch.cuda.is_available()

@@ -1,4 +1,4 @@
-"""One training run, from a checked config to a filled run directory."""
+"""A training run, from a checked config to a filled run directory."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def train(
     composed: Composed,
     build: Callable[..., Run] = build_run,
 ) -> dict[str, Any]:
-    """Train, evaluate the best checkpoint, print the table and fill the run directory; returns ``metrics.json``.
+    """Train, evaluate the best checkpoint, print the table and fill the run directory; return ``metrics.json``.
 
     ``build`` makes the objects of the run; it takes the arguments of ``build_run``.
 
@@ -76,7 +76,7 @@ def train(
 def claim_directory(
     config: RunConfig, ready: Preflight, run_dir: Path, composed: Composed, run: Run
 ) -> list[str | None]:
-    """Make the directory this run's own, its lock held; returns its absolute path and the checkpoint to go on from."""
+    """Make the directory this run's own, its lock held; return its absolute path and the checkpoint to go on from."""
     record = make_record(config, run.inputs.task)
     state = claim(config, run_dir, composed.run, composed.hydra, record, ready.job, ready.facts)
     if ready.seen is not None:
@@ -110,20 +110,20 @@ def ends_told(last: Path, composed: Composed) -> Iterator[None]:
 
 
 def outcome(stopped: Interrupted, last: Path, composed: Composed) -> str:
-    """What is said of a run that a signal ended."""
+    """Return the message for a run that a signal ended."""
     what = "interrupted" if stopped.signal == signal.SIGINT else f"stopped by {stopped.signal.name}"
     return f"{what}, and requeued" if stopped.requeued else what + how_to_go_on(last, composed)
 
 
 def how_to_go_on(last: Path, composed: Composed) -> str:
-    """The command that resumes the run, where there is something to resume."""
+    """Return the command that resumes the run, where there is something to resume."""
     if composed.resume is None or not (last.exists() or previous(last).exists()):
         return ""
     return f"; to go on:\n{composed.resume()}"
 
 
 def after_divergence(last: Path) -> str:
-    """What can be done about a run that has diverged; another rate is another config, and no directory mixes two."""
+    """Return the advice for a diverged run. Another rate is another config, and no directory mixes two."""
     kept = next((path for path in (last, previous(last)) if path.exists()), None)
     if kept is None:
         return "no checkpoint was saved yet: overwrite=true begins again"

@@ -1,4 +1,4 @@
-"""LightningCLI over the config of a run: typed sections in, the objects of ``build`` out."""
+"""LightningCLI over the config of a run, from typed sections to the objects of ``build``."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ PRESET = "What the keys below default to: a choice per Hydra group, such as --pr
 
 
 class SharcsParser(LightningArgumentParser):
-    """Answers a mistake in one line, and prints a config without its presets: every key they set is in it."""
+    """A parser that answers a mistake in one line, and prints a config without presets, whose every key is in it."""
 
     def error(self, message: str, *rest: Any) -> Any:
         print(f"error: {shorten(message)}", file=sys.stderr)
@@ -72,9 +72,10 @@ class SharcsParser(LightningArgumentParser):
 
 
 class SharcsCLI(LightningCLI):
-    """``fit``, ``validate``, ``test`` and ``predict`` of the project's own module, datamodule and callbacks.
+    """The commands ``fit``, ``validate``, ``test`` and ``predict`` with the project's module, datamodule and callbacks.
 
-    With ``run=False`` nothing is trained: ``model``, ``datamodule`` and ``trainer`` are those that ``fit`` would use.
+    With ``run=False`` nothing is trained: ``model``, ``datamodule`` and ``trainer`` are the ones that ``fit`` would
+    use.
     """
 
     model: SharcsModule
@@ -94,9 +95,9 @@ class SharcsCLI(LightningCLI):
         )
 
     def subcommands(self) -> dict[str, set[str]]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The subcommands, and the arguments of Lightning's methods that they lack: all but ``ckpt_path``.
+        """Return the subcommands, and the arguments of Lightning's methods that they lack: all but ``ckpt_path``.
 
-        Where the first word is one it is the only one: a parser takes half a second to build.
+        If the first word is one, it is the only one returned, since a parser takes half a second to build.
         """
         asked = [name for name in self.given[:1] if name in SUBCOMMANDS] or SUBCOMMANDS
         methods = {name: inspect.signature(getattr(L.Trainer, name)).parameters for name in asked}
@@ -124,13 +125,13 @@ class SharcsCLI(LightningCLI):
         self.config = parser.parse_args(self.given)
 
     def _parse_ckpt_path(self) -> None:
-        """Nothing: a checkpoint of this project is opened by ``base_config``."""
+        """Do nothing; a checkpoint of this project is opened by ``base_config``."""
 
     def _set_seed(self) -> None:
-        """Nothing: ``build_run`` seeds."""
+        """Do nothing; ``build_run`` seeds."""
 
     def instantiate_classes(self) -> None:
-        """Check the config; what it builds follows once the run directory is known to be free."""
+        """Check the config; its objects are built once the run directory is known to be free."""
         self.config_init = self.parser.instantiate(self.config)
         values = self.config_init.get(str(self.subcommand), self.config_init).as_dict()
         self.ckpt_path: str | None = values.setdefault("ckpt_path", None)
@@ -146,13 +147,14 @@ class SharcsCLI(LightningCLI):
 
     @cached_property
     def run_dir(self) -> Path:
-        """``trainer.default_root_dir``, or a new folder under ``runs/`` named as ``sharcs train`` does."""
+        """The run directory: ``trainer.default_root_dir``, or a folder under ``runs/`` with a name of ``sharcs
+        train``."""
         config = self.run_config
         name = f"{config.task.name}-{config.encoder.name}-{config.method.name}"
         return Path(self.root or f"runs/{name}/{stamp()}").absolute()
 
     def build(self, config: RunConfig, inputs: Inputs, run_dir: Path, callbacks: Sequence[Callback] = ()) -> Run:
-        """The run's objects, also as ``model``, ``datamodule`` and ``trainer``; typed callbacks come last."""
+        """Build the run's objects, also as ``model``, ``datamodule`` and ``trainer``; typed callbacks come last."""
         run = build_run(config, inputs, run_dir, [*callbacks, *self.callbacks], self.trainer_arguments)
         self.model, self.datamodule, self.trainer = run.module, run.datamodule, run.trainer
         return run
@@ -172,20 +174,20 @@ class SharcsCLI(LightningCLI):
         train(config, ready, self.run_dir, composed, self.build)
 
     def resume_command(self) -> str:
-        """The command that goes on with the run."""
+        """Return the command that goes on with the run."""
         again = [f"--trainer.default_root_dir={shown(self.run_dir)}", "--ckpt_path=last", "--overwrite=false"]
         return shlex.join(["python", "-m", "sharcs_pl.cli", *self.given, *again])
 
     def validate(self) -> None:
-        """The table of a trained model on the validation split, as ``sharcs evaluate`` gives it."""
+        """Print the table of a trained model on the validation split, as ``sharcs evaluate`` does."""
         self.evaluate("validation")
 
     def test(self) -> None:
-        """The same on the test split; ``ValueError`` where its labels are not known."""
+        """Print the table of a trained model on the test split. Raise ``ValueError`` where its labels are not known."""
         self.evaluate("test", labels_needed=True)
 
     def predict(self) -> None:
-        """``predictions.tsv`` of the test split, which needs no labels; of the validation split where there is none."""
+        """Write ``predictions.tsv`` of the test split, which needs no labels; without one, of the validation split."""
         task = self.run_config.task
         untested = task.name == GRADED.name or (task.is_own and task.test is None)
         self.evaluate("validation" if untested else "test")
@@ -205,7 +207,7 @@ class SharcsCLI(LightningCLI):
         present(prepared, done, options)
 
     def prepare(self, split: str) -> Prepared:
-        """The checkpoint and the split's texts; no model is loaded yet."""
+        """Return the checkpoint and the split's texts; no model is loaded yet."""
         # In one process, as `sharcs evaluate` does: every sample counts once, whatever the run was trained on.
         alone = replace(self.run_config.trainer, devices=1, num_nodes=1, strategy="auto")
         config = replace(self.run_config, trainer=alone)
@@ -223,19 +225,19 @@ class SharcsCLI(LightningCLI):
 
 
 def add_keys(parser: LightningArgumentParser, schema: type, prefix: str, names: Sequence[str]) -> None:
-    """Some keys of a dataclass, with their types and help texts; their defaults follow from the presets."""
+    """Add some keys of a dataclass, with their types and help texts; their defaults follow from the presets."""
     hints, texts = get_type_hints(schema), field_texts(schema)
     for name in names:
         parser.add_argument(f"--{prefix}{name}", type=hints[name], help=texts[name].replace("``", ""))
 
 
 def as_list(callbacks: Any) -> list[Callback]:
-    """Lightning takes one callback, a list of them, or none."""
+    """Return Lightning's callbacks, given as one, a list or None, as a list."""
     return [callbacks] if isinstance(callbacks, Callback) else list(callbacks or [])
 
 
 def check_same_model(config: RunConfig, source: Source) -> None:
-    """``ValueError`` for a key that would ask for another model than the checkpoint holds."""
+    """Raise ``ValueError`` for a key that would ask for another model than the checkpoint holds."""
     for group, names in SHAPE.items():
         for name in names:
             asked, held = (show_default(getattr(getattr(c, group), name)) for c in (config, source.config))

@@ -1,4 +1,4 @@
-"""The method table: how each model is made and what a training step of it learns (docs/methods.md)."""
+"""The table of methods: how each model is made and what a training step of it learns (docs/methods.md)."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from sharcs_pl.training.slimmable import Teacher, slimmable_losses
 
 @dataclass(frozen=True)
 class Method:
-    """A row. ``model`` makes the model from an encoder and a number of labels; ``rule`` says how a step trains it (the
-    model is given, since a teacher must fit it). Its stop rule and options are in its yaml."""
+    """A row of the table. ``model`` makes the model from an encoder and a number of labels; ``rule`` says how a step
+    trains it (the model is given, since a teacher must fit it). Its stop rule and options are in its yaml."""
 
     model: Callable[[RunConfig, Source, int], Any]
     rule: Callable[[RunConfig, Any], TrainingRule]
 
 
 def ladder_model(config: RunConfig, source: Source, num_labels: int) -> SharcsForSequenceClassification:
-    """Width surgery; the router only where samples are routed. A model of several widths, which are the same, goes on
-    with its norms; any other gives its encoder alone."""
+    """Build a model by width surgery, with a router only where samples are routed. A model of several widths, which
+    must be equal, goes on with its norms; any other gives its encoder alone."""
     trained = load_ladder(source)
     model = SharcsForSequenceClassification.from_encoder(
         source if trained is None else trained.encoder,
@@ -56,14 +56,14 @@ def _routed(config: RunConfig, model: Any) -> TrainingRule:
 
 
 def _taught(config: RunConfig, model: Any) -> TrainingRule:
-    """Every width on every batch, by the teacher's logits where there is a teacher."""
+    """Train every width on every batch, by the teacher's logits where there is a teacher."""
     path = config.method.teacher
     teacher = None if path is None else Teacher(load_teacher(path, model))
     return TrainingRule(slimmable_losses(teacher), every_width_idle)
 
 
 def exits_model(config: RunConfig, source: Source, num_labels: int) -> ExitsForSequenceClassification:
-    """A head after every chosen layer."""
+    """Build a model with a head after every chosen layer."""
     method = config.method
     assert method.rule is not None
     trained = load_ladder(source)
@@ -80,7 +80,7 @@ def exits_model(config: RunConfig, source: Source, num_labels: int) -> ExitsForS
 
 
 def _exits(objective: Objective) -> Method:
-    """A method of early exits; its stop rule is ``method.rule``."""
+    """Return the row of a method of early exits; its stop rule is ``method.rule``."""
 
     def rule(config: RunConfig, model: Any) -> TrainingRule:
         return TrainingRule(exit_losses(objective), exits_idle(objective), config.stage_epochs)
@@ -89,7 +89,7 @@ def _exits(objective: Objective) -> Method:
 
 
 def skim_model(config: RunConfig, source: Source, num_labels: int) -> SkimForSequenceClassification:
-    """A predictor before every layer."""
+    """Build a model with a predictor before every layer."""
     trained = load_ladder(source)
     return SkimForSequenceClassification.from_encoder(
         source if trained is None else trained.encoder, num_labels=num_labels, dropout=config.encoder.dropout
@@ -117,7 +117,7 @@ METHODS = {
 
 
 def get_method(name: str) -> Method:
-    """The method's row; an unknown name raises ``ValueError`` with the known ones."""
+    """Return the method's row. Raise ``ValueError`` listing the known names for an unknown one."""
     if name not in METHODS:
         raise ValueError(f"method={name} is unknown; choose one of: {', '.join(METHODS)}")
     return METHODS[name]

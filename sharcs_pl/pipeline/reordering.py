@@ -1,4 +1,4 @@
-"""Measure the importance of heads and neurons, reorder a model by it, check that its function stayed, and save it."""
+"""Reordering of a model: measure the importance of heads and neurons, sort by it, check the function, and save."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was measured: importance and order, and the logits of every cut before and after."""
+    """The measurements: importance and order, and the logits of every cut before and after."""
 
     importance: Importance
     order: Order
@@ -58,7 +58,7 @@ class Outcome:
 
 
 def reorder_encoder(config: ReorderConfig, found: Found, output: Path) -> dict[str, Any]:
-    """Measure, reorder, check, save and print; returns what ``reorder.json`` holds."""
+    """Measure, reorder, check, save and print; return the contents of ``reorder.json``."""
     if config.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("device=cuda: no CUDA device is available; use device=cpu")
     torch.manual_seed(config.seed)
@@ -75,7 +75,7 @@ def reorder_encoder(config: ReorderConfig, found: Found, output: Path) -> dict[s
 
 
 def load(config: ReorderConfig, found: Found) -> Loaded:
-    """The model that is measured: the run's stock encoder with its head, or the checkpoint with a head of the task."""
+    """Load the model to measure: the run's stock encoder with its head, or the checkpoint with a head of the task."""
 
     if found.source is not None:
         encoder: Any = load_model(found.source).encoder
@@ -88,7 +88,7 @@ def load(config: ReorderConfig, found: Found) -> Loaded:
 
 
 def tables(config: ReorderConfig, found: Found, tokenizer: PreTrainedTokenizerFast) -> tuple[TokenTable, TokenTable]:
-    """Texts that measure importance (and fit a head), and those of the report; each a seeded draw."""
+    """Return the texts that measure importance (and fit a head), and the texts of the report; each is a seeded draw."""
 
     def drawn(split: str, count: int | None) -> TokenTable:
         table = build_table(found.config, found.examples[split], tokenizer)
@@ -100,14 +100,14 @@ def tables(config: ReorderConfig, found: Found, tokenizer: PreTrainedTokenizerFa
 
 
 def batches(table: TokenTable, size: int, device: str) -> Iterator[dict[str, Tensor]]:
-    """The samples by length, longest first, so that little is padded."""
+    """Yield the samples by length, longest first, so that little is padded."""
 
     for rows in EvalDataset(table, size).batches:
         yield {name: value.to(device) for name, value in table.collate(rows).items()}
 
 
 def prepare_head(config: ReorderConfig, loaded: Loaded, measured: TokenTable) -> dict[str, Tensor]:
-    """Fit the head where the checkpoint has none; returns the head's weights as they were, to be put back."""
+    """Fit the head where the checkpoint has none; return the head's weights as they were, to be put back."""
 
     prefixes = get_family(loaded.stock.config.model_type).head_prefixes
     kept = {k: v.detach().clone() for k, v in loaded.stock.state_dict().items() if k.startswith(prefixes)}
@@ -117,7 +117,7 @@ def prepare_head(config: ReorderConfig, loaded: Loaded, measured: TokenTable) ->
 
 
 def rearrange(config: ReorderConfig, stock: Any, measured: TokenTable, evaluated: TokenTable) -> Outcome:
-    """Measure and reorder in place, the cuts evaluated before and after."""
+    """Measure and reorder in place; the cuts are evaluated before and after."""
 
     ladder, split = WidthLadder.parse(config.width.multipliers), config.width.split_layer
 
@@ -131,7 +131,7 @@ def rearrange(config: ReorderConfig, stock: Any, measured: TokenTable, evaluated
 
 
 def check_function(stock: Any, outcome: Outcome) -> float:
-    """The largest difference of a logit at full width; ``ValueError`` when it is more than rounding."""
+    """Return the largest difference of a logit at full width. Raise ``ValueError`` when it is more than rounding."""
 
     top = max(rung for _, rung in outcome.before.logits)
     before, after = (found.logits[KEPT, top] for found in (outcome.before, outcome.after))
@@ -145,7 +145,7 @@ def check_function(stock: Any, outcome: Outcome) -> float:
 def describe(
     config: ReorderConfig, found: Found, loaded: Loaded, outcome: Outcome, difference: float
 ) -> dict[str, Any]:
-    """What ``reorder.json`` holds."""
+    """Return the contents of ``reorder.json``."""
 
     metric, widths = found.task.metric, config.width.multipliers
     head = "fitted" if loaded.reinitialized else "the run's" if found.source else "the checkpoint's"
@@ -174,7 +174,7 @@ def describe(
 
 
 def score(found: NarrowLogits, metric: str, which: tuple[str, int]) -> dict[str, float]:
-    """The metric and the mean loss of one cut at one rung."""
+    """Return the metric and the mean loss of one cut at one rung."""
 
     logits = found.logits[which]
     return {
@@ -186,7 +186,7 @@ def score(found: NarrowLogits, metric: str, which: tuple[str, int]) -> dict[str,
 def save(
     output: Path, config: ReorderConfig, found: Found, loaded: Loaded, outcome: Outcome, record: dict[str, Any]
 ) -> None:
-    """The checkpoint with its tokenizer, the importance, its figure and the record, all of them or none."""
+    """Save the checkpoint with its tokenizer, the importance, its figure and the record, all of them or none."""
 
     stock, missing = final_weights(config, found, loaded, outcome)
     weights = {name: value for name, value in stock.state_dict().items() if name not in missing}
@@ -199,7 +199,7 @@ def save(
 
 
 def final_weights(config: ReorderConfig, found: Found, loaded: Loaded, outcome: Outcome) -> tuple[Any, set[str]]:
-    """The model to save and the names of what its checkpoint lacks: a head that was drawn here is not kept."""
+    """Return the model to save and the names of what its checkpoint lacks; a head that was drawn here is not kept."""
 
     if found.source is None:
         return loaded.stock, loaded.reinitialized
@@ -215,7 +215,7 @@ def final_weights(config: ReorderConfig, found: Found, loaded: Loaded, outcome: 
 
 
 def present(record: dict[str, Any], output: Path) -> None:
-    """The accuracy of every cut before and after, and where the checkpoint is."""
+    """Print the accuracy of every cut before and after, and where the checkpoint is."""
 
     metric = metric_name(record["metric"], record["positive"])
     title = f"{record['task']}: {metric} (loss) without training, layers after the first {record['split_layer']}"

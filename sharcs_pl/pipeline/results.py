@@ -1,4 +1,4 @@
-"""After the last epoch: the best weights, the end table and the files of a run directory."""
+"""The results after the last epoch: the best weights, the end table and the files of a run directory."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def headline(config: RunConfig, run: Run) -> None:
 
 
 def positive_note(config: RunConfig, task: TaskSpec) -> str:
-    """Which class f1 is about, and how to make it the other one."""
+    """Return a note on the class that f1 is about, and how to make it the other one."""
     assert task.labels is not None
     other = task.labels[0]
     free = config.task.is_own and config.task.positive is None
@@ -69,7 +69,7 @@ def positive_note(config: RunConfig, task: TaskSpec) -> str:
 
 
 def finish(config: RunConfig, run: Run, run_dir: Path) -> dict[str, Any]:
-    """Evaluate the best weights, print the table, write the results; returns what ``metrics.json`` holds."""
+    """Evaluate the best weights, print the table, write the results; return the contents of ``metrics.json``."""
     found = load_best(run, run_dir / "checkpoints" / "best.ckpt")
     if config.checkpoint.save_best and not found:
         Screen(stderr=True, soft_wrap=True).print(no_best(config))
@@ -84,7 +84,7 @@ def finish(config: RunConfig, run: Run, run_dir: Path) -> dict[str, Any]:
 
 
 def no_best(config: RunConfig) -> str:
-    """Why the last weights are evaluated and not the best, and what to change."""
+    """Return why the last weights are evaluated and not the best, and what to change."""
     limit = config.checkpoint.max_macs_fraction
     if limit is None:
         return "no routed epoch was completed: the last weights are evaluated"
@@ -96,12 +96,12 @@ def no_best(config: RunConfig) -> str:
 
 
 def report_json(report: Report, config: RunConfig) -> dict[str, Any]:
-    """The report and whose it is."""
+    """Return the report with the run that it belongs to."""
     return report.to_json() | {"seed": config.seed, "method": config.method.name, "encoder": config.encoder.name}
 
 
 def load_best(run: Run, path: Path) -> bool:
-    """Put the best checkpoint's weights into the module; without one the last weights stay and the answer is False."""
+    """Put the best checkpoint's weights into the module. Return False without one; the last weights then stay."""
     if not path.exists():
         return False
     check_zip(path, "remove it and add ckpt_path=last, and the last weights are evaluated")
@@ -110,7 +110,7 @@ def load_best(run: Run, path: Path) -> bool:
 
 
 def write_results(config: RunConfig, run: Run, run_dir: Path, report: Report, metrics: dict[str, Any]) -> None:
-    """``metrics.json``, ``predictions.tsv`` and ``model/``, each complete or absent; the table on the screen."""
+    """Write ``metrics.json``, ``predictions.tsv`` and ``model/``, each complete or absent, and print the table."""
     task, module = run.inputs.task, run.module
     split = task.validation[0]
     predictions, examples = module.predictions[split], run.inputs.examples[split]
@@ -139,7 +139,7 @@ def write_results(config: RunConfig, run: Run, run_dir: Path, report: Report, me
 
 
 def figure_inputs(config: RunConfig, task: TaskSpec, ladder: Ladder, run_dir: Path, folder: Path) -> FigureInputs:
-    """What the figures are drawn from beside the predictions; ``folder`` takes them."""
+    """Return the inputs of the figures beside the predictions; ``folder`` takes the figures."""
     return FigureInputs(
         folder=folder,
         routed=config.method.routed,
@@ -154,9 +154,9 @@ def figure_inputs(config: RunConfig, task: TaskSpec, ladder: Ladder, run_dir: Pa
 
 
 def write_predictions(path: Path, predictions: Predictions, cost: Cost, task: TaskSpec, examples: Examples) -> None:
-    """One row per sample: uid, label, prediction, confidence (of the predicted class), rung, MACs and its texts.
+    """Write one row per sample: uid, label, prediction, confidence (of the predicted class), rung, MACs and texts.
 
-    Tab-separated with CSV's quotes, so that any text comes back unchanged; a label that is not known is left empty.
+    The file is tab-separated with CSV's quotes, so that any text comes back unchanged; an unknown label is left empty.
     """
     macs = predictions.rung_macs(cost)
     names = [f"text_{name}" if name in PREDICTION_COLUMNS else name for name in task.text_columns]
@@ -171,7 +171,7 @@ def write_predictions(path: Path, predictions: Predictions, cost: Cost, task: Ta
 
 
 def _answers(predictions: Predictions, labels: tuple[str, ...] | None) -> Sequence[list[str]]:
-    """Label, prediction and confidence of each sample, as text."""
+    """Return label, prediction and confidence of each sample, as text."""
     logits, truth = predictions.routed_logits(), predictions.labels.tolist()
     hidden = not predictions.labelled
     if labels is None:

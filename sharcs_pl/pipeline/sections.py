@@ -1,6 +1,6 @@
 """The typed sections of the Lightning command line: where a Hydra key stands in them, and the presets beneath them.
 
-Loads no Lightning.
+The module loads no Lightning.
 """
 
 from __future__ import annotations
@@ -47,18 +47,18 @@ _WORDS = {
 
 
 def groups() -> dict[str, type]:
-    """The dataclass of each group of a RunConfig."""
+    """Return the dataclass of each group of a RunConfig."""
     made = {field.name: field.default_factory for field in fields(RunConfig)}
     return {name: factory for name, factory in made.items() if isinstance(factory, type) and is_dataclass(factory)}
 
 
 def place(name: str) -> str:
-    """Where a group, or a key without one, stands: ``optim`` -> ``model.optim``, ``task`` -> ``data.task``."""
+    """Return the place of a group, or of a key without one: ``optim`` -> ``model.optim``, ``task`` -> ``data.task``."""
     return _SECTIONS.get(name, f"model.{name}")
 
 
 def typed(message: str) -> str:
-    """A message about Hydra's keys, in the words of this command."""
+    """Return a message about Hydra's keys in the words of this command."""
     names = "|".join(map(re.escape, [*groups(), *_WORDS, "batch_size", "eval_batch_size", "seed"]))
 
     def words(found: re.Match[str]) -> str:
@@ -70,7 +70,7 @@ def typed(message: str) -> str:
 
 
 def to_sections(config: dict[str, Any]) -> dict[str, Any]:
-    """A config of Hydra's keys as values of the dotted keys of the typed sections."""
+    """Return a config of Hydra's keys as values of the dotted keys of the typed sections."""
     found = {}
     for name, value in config.items():
         rows = {f".{key}": inner for key, inner in value.items()} if name in groups() else {"": value}
@@ -80,7 +80,7 @@ def to_sections(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def from_sections(values: dict[str, Any]) -> RunConfig:
-    """The checked config of parsed sections; arguments of Lightning's trainer that it does not have are left out."""
+    """Return the checked config of parsed sections, without the arguments of Lightning's trainer that it lacks."""
     plain: dict[str, Any] = {}
     for field in fields(RunConfig):
         found: Any = values
@@ -96,7 +96,7 @@ def from_sections(values: dict[str, Any]) -> RunConfig:
 
 
 def preset_config(choices: dict[str, str]) -> dict[str, Any]:
-    """What Hydra composes from a choice per group, with the pair's recipe. Not checked: a key may be typed yet."""
+    """Compose Hydra's config of a choice per group, with the pair's recipe, unchecked as keys may be typed yet."""
     overrides = [f"{group}={choice}" for group, choice in choices.items()]
     check_recipe(overrides)
     Plugins.instance().register(OwnConf)
@@ -107,7 +107,7 @@ def preset_config(choices: dict[str, str]) -> dict[str, Any]:
 
 
 def base_config(arguments: Sequence[str]) -> dict[str, Any]:
-    """What the typed keys stand on: the presets, or for an evaluation what its checkpoint was trained with."""
+    """Return the config below the typed keys: the presets, or for an evaluation the config of its checkpoint."""
     subcommand = next((word for word in arguments if word in SUBCOMMANDS), None)
     given = peek(arguments, subcommand)
     if subcommand in EVALUATIONS and given["ckpt_path"]:
@@ -119,7 +119,7 @@ def base_config(arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def peek(arguments: Sequence[str], subcommand: str | None) -> dict[str, Any]:
-    """``preset`` and ``ckpt_path`` as the files and the command line give them, later beating earlier."""
+    """Return ``preset`` and ``ckpt_path`` as the files and the command line give them, later beating earlier."""
     found: dict[str, Any] = {"preset": {}, "ckpt_path": None}
     for content in map(_content, arguments, [*arguments[1:], ""]):
         content = content.get(subcommand or "", content)
@@ -132,7 +132,7 @@ def peek(arguments: Sequence[str], subcommand: str | None) -> dict[str, Any]:
 
 
 def _content(word: str, after: str) -> dict[str, Any]:
-    """What an argument sets: a file's content, or a preset or checkpoint of the command line."""
+    """Return the settings of an argument: a file's content, or a preset or checkpoint of the command line."""
     option, equals, value = word.partition("=")
     value = value if equals else after
     if option in ("-c", "--config") and Path(value).is_file():
@@ -145,7 +145,7 @@ def _content(word: str, after: str) -> dict[str, Any]:
 
 
 def read_yaml(text: str, name: str) -> Any:
-    """What the text holds; ``ValueError`` names where it was given."""
+    """Parse the text. Raise ``ValueError`` naming the argument that it was given as."""
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:

@@ -31,7 +31,7 @@ from sharcs_pl.runs.loading import load_model, load_tokenizer
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A model's answers on each split; ``report`` is None where the labels are hidden."""
+    """The answers of a model on each split; ``report`` is None where the labels are hidden."""
 
     model: SharcsForSequenceClassification
     predictions: dict[str, Predictions]
@@ -41,7 +41,7 @@ class Evaluated:
 def evaluate_model(prepared: Prepared, trainer: L.Trainer | None = None) -> Evaluated:
     """Run every rung on every sample, in the way and in the batches of training's own validation.
 
-    ``trainer``: of one process; None makes one from the config.
+    ``trainer`` must run one process; None makes one from the config.
     """
     config, task = prepared.config, prepared.task
     if trainer is None:
@@ -67,7 +67,7 @@ def evaluate_model(prepared: Prepared, trainer: L.Trainer | None = None) -> Eval
 
 
 def check_answers(prepared: Prepared, found: dict[str, Predictions]) -> None:
-    """``ValueError`` naming the first text whose answer is no number."""
+    """Raise ``ValueError`` naming the first text whose answer is no number."""
     for split, predictions in found.items():
         faulty = predictions.faulty()
         if len(faulty):
@@ -79,7 +79,7 @@ def check_answers(prepared: Prepared, found: dict[str, Predictions]) -> None:
 
 
 def present(prepared: Prepared, done: Evaluated, config: EvaluateConfig) -> dict[str, Any] | None:
-    """The table on the screen and the files of the evaluation."""
+    """Print the table and write the files of the evaluation."""
     task, report = prepared.task, done.report
     folder, listed, names = results_of(prepared, config)
     folder.mkdir(parents=True, exist_ok=True)
@@ -108,7 +108,7 @@ def present(prepared: Prepared, done: Evaluated, config: EvaluateConfig) -> dict
 
 
 def submit(prepared: Prepared, done: Evaluated, config: EvaluateConfig) -> None:
-    """GLUE's submission files, and the zip of all that the folder holds."""
+    """Write GLUE's submission files, and the zip of all that the folder holds."""
     claimed = submission_of(prepared, config)
     assert claimed is not None
     folder, listed, names = claimed
@@ -122,7 +122,7 @@ def submit(prepared: Prepared, done: Evaluated, config: EvaluateConfig) -> None:
 
 
 def compare_with(one: Prepared, done: Evaluated, other: Prepared, config: EvaluateConfig) -> None:
-    """Two runs side by side, with a paired bootstrap of the difference."""
+    """Compare two runs side by side, with a paired bootstrap of the difference."""
     rival = evaluate_model(other)
     a, b = (next(iter(found.predictions.values())) for found in (done, rival))
     costs = (done.model.cost, rival.model.cost)
@@ -134,7 +134,7 @@ def compare_with(one: Prepared, done: Evaluated, other: Prepared, config: Evalua
 
 
 def audit_costs(done: Evaluated) -> None:
-    """The formula's multiply-adds beside those that fvcore counts on the real model."""
+    """Print the formula's multiply-adds beside the counts of fvcore on the real model."""
     lengths = next(iter(done.predictions.values())).lengths.sort().values
     chosen = sorted({int(lengths[0]), int(lengths[len(lengths) // 2]), int(lengths[-1])})
     Screen().print(audit_table(audit(done.model, chosen)))

@@ -29,7 +29,7 @@ def datamodule_of(trainer: L.Trainer) -> SharcsDataModule:
 
 
 class EpochFractionSchedule(Callback):
-    """Sets the learning rate before every step, from the fraction of epochs done.
+    """Callback that sets the learning rate before every step, from the fraction of epochs done.
 
     Nothing is stored: a resumed run computes the same rates, and one that goes on from another run's checkpoint takes
     its own optimizer's settings, not those that the checkpoint was written with.
@@ -54,7 +54,7 @@ class EpochFractionSchedule(Callback):
 
 
 class HardnessHistory(Callback):
-    """Carries each step's scores to the history and closes its epoch; the next loader is planned from it.
+    """Callback that gives each step's scores to the history and closes its epoch; the next loader is planned from it.
 
     With a folder, the epoch is also written to ``history.parquet`` (epoch, uid, score, rung).
     """
@@ -77,7 +77,7 @@ class HardnessHistory(Callback):
 
 
 class RankAgreement(Callback):
-    """Stops a run whose processes were started with different configs, or have planned different epochs."""
+    """Callback that stops a run whose processes have different configs, or have planned different epochs."""
 
     def __init__(self, config_digest: str) -> None:
         self.config_digest = config_digest
@@ -99,7 +99,7 @@ def check_agreement(name: str, digest: str) -> None:
 
 
 class CurveFiles(Callback):
-    """Writes ``metrics.csv`` (one row per epoch) and ``plan.csv`` (bucket sizes and steps per epoch).
+    """Callback that writes ``metrics.csv`` (a row per epoch) and ``plan.csv`` (bucket sizes and steps per epoch).
 
     A logger gets both, the bucket sizes as ``plan/width_…``. The running sum of every rank's loss is checkpointed, so
     that a run resumed in mid-epoch writes what a whole one would.

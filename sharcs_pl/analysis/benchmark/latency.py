@@ -1,4 +1,4 @@
-"""Time, measured side by side: variants take turns round by round, and only ratios within a round are compared."""
+"""Time measured side by side: variants take turns round by round, and only ratios within a round are compared."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Pass:
 
 @dataclass(frozen=True)
 class Variant:
-    """`run` takes a whole workload. `macs_fraction`: its multiply-adds over those of the stock model at the same
-    texts; `value`: the task's metric where labels are known."""
+    """A function `run` over a whole workload. `macs_fraction` is its multiply-adds over the stock model's on the same
+    texts; `value` is the task's metric where labels are known."""
 
     name: str
     run: Callable[[], Pass]
@@ -41,7 +41,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Timed:
-    """What a variant took over all rounds, and its speed beside the first contender's in the same round."""
+    """The times of a variant over all rounds, and its speed beside the first contender's in the same round."""
 
     variant: Variant
     samples: int
@@ -51,12 +51,12 @@ class Timed:
 
     @property
     def throughput(self) -> float:
-        """Median samples per second."""
+        """The median number of samples per second."""
         return self.samples / statistics.median(self.seconds)
 
     @property
     def speedup(self) -> float:
-        """Median over the rounds."""
+        """The median speed-up over the rounds."""
         return statistics.median(self.speedups)
 
     @property
@@ -76,7 +76,7 @@ class Timed:
         return float(low), float(high)
 
     def percentile(self, percent: float) -> float:
-        """Of the latencies, in seconds."""
+        """Return a percentile of the latencies, in seconds."""
         return float(np.percentile(self.latencies, percent))
 
 
@@ -88,8 +88,8 @@ def race(
     seed: int,
     tick: Callable[[], object] = lambda: None,
 ) -> list[Timed]:
-    """Every variant once a round, in an order drawn anew for each; the first one is what speed-ups refer to. `tick`
-    is called after each pass."""
+    """Run every variant once a round, in an order drawn anew for each; speed-ups refer to the first one. `tick` is
+    called after each pass."""
     order, draws = list(range(len(variants))), random.Random(seed)
     rounds: list[list[Pass]] = [[] for _ in variants]
     for number in range(warmup + repeats):
@@ -113,14 +113,14 @@ def race(
 
 
 class Clock:
-    """Seconds since a start: CUDA events where the device has them, since its kernels run behind the program."""
+    """A clock of the seconds since its start, by CUDA events if there are any, since kernels run behind the program."""
 
     def __init__(self, device: torch.device) -> None:
         self._cuda = device.type == "cuda"
         self._start: Any = self._mark()
 
     def seconds(self) -> float:
-        """Until now; waits for the device."""
+        """Return the seconds until now; waits for the device."""
         end = self._mark()
         if not self._cuda:
             return end - self._start
@@ -136,7 +136,7 @@ class Clock:
 
 
 def batch_pass(batches: Sequence[Batch], call: Call, device: torch.device) -> Pass:
-    """Batches one after the other; the latency of a batch is its own time."""
+    """Time batches one after the other; the latency of a batch is its own time."""
     whole, latencies = Clock(device), []
     for batch in batches:
         clock = Clock(device)
@@ -148,7 +148,7 @@ def batch_pass(batches: Sequence[Batch], call: Call, device: torch.device) -> Pa
 def stream_pass(
     batches: Sequence[Batch], engine: Engine, pool_size: int, rungs: Sequence[Tensor] | None = None
 ) -> tuple[Pass, list[Answers]]:
-    """Batches through pools; the latency of a sample is the time from its batch's start to its answer."""
+    """Time batches through pools; the latency of a sample is the time from its batch's start to its answer."""
     run, clock = engine.pooled(pool_size), Clock(engine.model.device)
     started: dict[int, float] = {}
     latencies: list[float] = []

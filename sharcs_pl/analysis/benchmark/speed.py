@@ -25,7 +25,7 @@ COLUMNS = (
 
 
 def row(timed: Timed, workload: Workload) -> dict[str, Any]:
-    """One variant as plain numbers, with every round's time."""
+    """Return one variant as plain numbers, with every round's time."""
     low, high = timed.spread
     return {
         "contender": timed.variant.name,
@@ -44,7 +44,7 @@ def row(timed: Timed, workload: Workload) -> dict[str, Any]:
 
 
 def speed_table(timed: list[Timed], workload: Workload, metric: str | None) -> Table:
-    """Throughput, latency of a call (of a sample in streams), and the speed-up beside what multiply-adds promise."""
+    """Return the table of throughput, latency of a call (of a sample in streams), and measured and promised gain."""
     size = f"batch size {workload.batch_size}, {workload.order} order"
     title = f"{size}, {len(workload)} samples, {len(timed[0].seconds)} rounds"
     table = Table(title=title, title_justify="left")
@@ -69,7 +69,7 @@ def speed_table(timed: list[Timed], workload: Workload, metric: str | None) -> T
 
 
 def draw_speedups(rows: list[dict[str, Any]], path: Path) -> None:
-    """Measured speed-up beside the promised one, a panel per batch size and order; nothing without matplotlib."""
+    """Draw measured and promised speed-ups, a panel per batch size and order; do nothing without matplotlib."""
     if not have_matplotlib():
         return
     panels: dict[tuple[int, str], list[dict[str, Any]]] = {}

@@ -1,4 +1,4 @@
-"""Who takes part in a benchmark: the stock model, and the routed one in every way it can run, on the same batches."""
+"""The contenders of a benchmark: the stock model, and the routed one in every way it can run, on the same batches."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ Metric = Callable[[Tensor, Tensor], float]
 
 @dataclass(frozen=True)
 class Workload:
-    """Samples in batches, the same for everyone. `lengths` [S] and `labels` [S] (None where unknown) are by the index
-    that the batches carry."""
+    """Samples in batches, shared by all contenders. `lengths` [S] and `labels` [S] (None where unknown) are in the
+    order of the index that the batches carry."""
 
     batches: list[Batch]
     lengths: np.ndarray
@@ -35,7 +35,7 @@ class Workload:
 
 
 def make_workload(table: TokenTable, batch_size: int, order: str, labelled: bool) -> Workload:
-    """`order` "given" or "sorted" (by length); every batch is padded to its longest sample."""
+    """Make a workload in the `order` "given" or "sorted" (by length); every batch is padded to its longest sample."""
     lengths = table.lengths
     places = np.arange(len(table)) if order == "given" else np.argsort(lengths, kind="stable")
     batches = []
@@ -50,14 +50,14 @@ def make_workload(table: TokenTable, batch_size: int, order: str, labelled: bool
 
 @dataclass(frozen=True)
 class VariantFactory:
-    """Makes variants for one workload; `metric` is asked where labels are known."""
+    """A maker of variants for one workload; `metric` is computed where labels are known."""
 
     model: SharcsForSequenceClassification
     workload: Workload
     metric: Metric | None
 
     def stock(self, stock: nn.Module, name: str = "stock transformers") -> Variant:
-        """The untouched class of transformers."""
+        """Return the untouched class of transformers as a variant."""
         device = self.model.device
 
         def call(batch: Batch) -> Tensor:
@@ -68,13 +68,13 @@ class VariantFactory:
         return self._called(name, call, torch.full((len(self.workload),), self.model.ladder.top), dense=True)
 
     def batched(self, name: str, engine: Engine, rungs: Tensor | None = None) -> Variant:
-        """The engine, batch by batch; `rungs` [S] overrides the router."""
+        """Return the engine, batch by batch; `rungs` [S] overrides the router."""
         found = [engine.answer(batch, _of(rungs, batch)) for batch in self.workload.batches]
         call: Call = lambda batch: engine.answer(batch, _of(rungs, batch)).logits  # noqa: E731
         return self._engine(name, lambda: batch_pass(self.workload.batches, call, engine.model.device), found)
 
     def streamed(self, name: str, engine: Engine, rungs: Tensor | None = None) -> Variant:
-        """The engine with a pool per rung."""
+        """Return the engine with a pool per rung."""
         batches = self.workload.batches
         given = None if rungs is None else [rungs[batch.index] for batch in batches]
         size = self.workload.batch_size
@@ -82,7 +82,7 @@ class VariantFactory:
         return self._engine(f"{name}, stream", lambda: stream_pass(batches, engine, size, given)[0], found)
 
     def graph(self, name: str, answer: Callable[[dict[str, Tensor]], tuple[Tensor, ...]], point: Tensor) -> Variant:
-        """An exported graph at an operating point [W-1]."""
+        """Return an exported graph at an operating point [W-1]."""
         typed = "token_type_ids" in input_names(self.model)
 
         def call(batch: Batch) -> tuple[Tensor, ...]:
@@ -99,8 +99,8 @@ class VariantFactory:
         return self._called(name, lambda batch: call(batch)[0], rungs)
 
     def dealt(self, share: float, seed: int) -> Tensor:
-        """[S] long: that share of the samples on the narrowest rung, the rest on the widest; of every batch as nearly
-        as whole samples allow."""
+        """Return rungs [S] long with that share of the samples on the narrowest rung and the rest on the widest, in
+        every batch as nearly as whole samples allow."""
         generator = torch.Generator().manual_seed(seed)
         rungs = torch.full((len(self.workload),), self.model.ladder.top)
         seen = narrow = 0

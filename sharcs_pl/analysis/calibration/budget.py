@@ -2,7 +2,7 @@
 
 Rung i takes a sample when its score i, the largest router logit of the rungs up to i, reaches threshold i and no
 narrower rung took it (`models.router.choose_rungs`). So a threshold matters only by which samples it lets through, and
-the thresholds between two neighbouring scores are one choice. Two rungs: every choice is looked at. More: the
+the thresholds between two neighbouring scores are one choice. For two rungs every choice is looked at. For more, the
 thresholds are searched jointly on a grid of their quantiles, by cumulative sums over all samples at once.
 
 Legend: `S` samples, `W` rungs, `G` levels of a threshold.
@@ -31,10 +31,10 @@ Metric = Callable[[np.ndarray], float]  # rungs int [S] -> value
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What every rung would do with every sample.
+    """The outcome of every rung on every sample.
 
-    `scores` float32 [S, W-1], as above; `costs` [S, W] in any unit; `quality` [S, W]: 1 for a right answer and 0 for a
-    wrong one, or minus the squared error of a regression.
+    `scores` float32 [S, W-1] are the largest router logits up to each rung; `costs` [S, W] have any unit; `quality` [S,
+    W] is 1 for a right answer and 0 for a wrong one, or minus the squared error of a regression.
     """
 
     scores: np.ndarray
@@ -43,7 +43,7 @@ class Outcomes:
 
     @classmethod
     def of(cls, predictions: Predictions, costs: np.ndarray) -> Outcomes:
-        """From every rung's logits; `costs` [S, W]."""
+        """Return the outcomes of the predictions; `costs` [S, W]."""
         logits, labels = predictions.logits.numpy(), predictions.labels.numpy()
         if logits.shape[2] == 1:
             quality = -((logits[:, :, 0].astype(float) - labels[:, None]) ** 2)
@@ -56,44 +56,44 @@ class Outcomes:
 
     @property
     def num_rungs(self) -> int:
-        """W."""
+        """The number of rungs W."""
         return self.costs.shape[1]
 
     @property
     def errors(self) -> np.ndarray:
-        """Where a rung is wrong and the top one right, 0 or 1 [S, W]: a classifier's loss whose mean is the risk."""
+        """Errors of each rung where the top one is right, 0 or 1 [S, W]: a classifier's loss whose mean is the risk."""
         return self.quality[:, -1:] * (1 - self.quality)
 
     def select(self, rows: np.ndarray) -> Outcomes:
-        """Some samples."""
+        """Return the outcomes of some samples."""
         return Outcomes(self.scores[rows], self.costs[rows], self.quality[rows])
 
     def rungs(self, thresholds: np.ndarray) -> np.ndarray:
-        """The rung of each sample, int [S], for `thresholds` [W-1]."""
+        """Return the rung of each sample, int [S], for `thresholds` [W-1]."""
         reached = self.scores >= thresholds
         return np.where(reached.any(1), reached.argmax(1), self.num_rungs - 1)
 
     def at(self, values: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-        """Of `values` [S, W] those of the rungs that the samples go to, [S]."""
+        """Return the entries of `values` [S, W] at the rungs that the samples go to, [S]."""
         return values[np.arange(len(self)), self.rungs(thresholds)]
 
 
 def scores_of(router_logits: np.ndarray) -> np.ndarray:
-    """Scores [S, W-1] of router logits [S, W]."""
+    """Return the scores [S, W-1] of router logits [S, W]."""
     return np.maximum.accumulate(router_logits[:, :-1].astype(np.float32), axis=1)
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Thresholds to choose from: `levels`, for each rung but the top ascending float32 [G], the first let all through
-    and the last nobody; `codes` int [S, W-1], the highest level that each score reaches."""
+    """A grid of thresholds: `levels`, for each rung but the top ascending float32 [G], the first let all through and
+    the last nobody; `codes` int [S, W-1], the highest level that each score reaches."""
 
     levels: tuple[np.ndarray, ...]
     codes: np.ndarray
 
     @classmethod
     def over(cls, scores: np.ndarray) -> Grid:
-        """Every choice there is for two rungs; for more, quantiles in such a number that `CELLS` are not exceeded."""
+        """Return every choice there is for two rungs; for more, as many quantiles as `CELLS` allows."""
         narrow = scores.shape[1]
         most = None if narrow == 1 else math.floor(CELLS ** (1 / narrow) + 1e-9)
         levels = tuple(_levels(column, most) for column in scores.T)
@@ -102,16 +102,16 @@ class Grid:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """G of each threshold."""
+        """The number of levels G of each threshold."""
         return tuple(map(len, self.levels))
 
     def thresholds(self, cells: np.ndarray) -> np.ndarray:
-        """Thresholds [P, W-1] of flat indices of combinations [P]."""
+        """Return the thresholds [P, W-1] of flat indices of combinations [P]."""
         places = np.unravel_index(cells, self.shape)
         return np.stack([level[place] for level, place in zip(self.levels, places, strict=True)], -1)
 
     def totals(self, values: np.ndarray) -> np.ndarray:
-        """The sum over samples of `values` [S, W] at the rung each would go to, for every combination, flat.
+        """Return the sum over samples of `values` [S, W] at the rung each would go to, for every combination, flat.
 
         A sample is on rung i where levels 0 to i-1 are above its codes and level i is not: histograms over the codes,
         summed up along each axis from the side that holds.
@@ -130,7 +130,7 @@ class Grid:
 
 
 def _levels(scores: np.ndarray, most: int | None) -> np.ndarray:
-    """Thresholds half-way between neighbouring scores, so that another batch's rounding moves no sample."""
+    """Return thresholds half-way between neighbouring scores, so that another batch's rounding moves no sample."""
     seen = np.unique(scores)
     below, above = seen[:-1], seen[1:]
     between = (below / 2 + above / 2).astype(np.float32)
@@ -141,18 +141,18 @@ def _levels(scores: np.ndarray, most: int | None) -> np.ndarray:
 
 
 def _accepted(counts: np.ndarray, axis: int) -> np.ndarray:
-    """Sums over the codes at or above each level."""
+    """Return the sums over the codes at or above each level."""
     return np.flip(np.flip(counts, axis).cumsum(axis), axis)
 
 
 def _refused(counts: np.ndarray, axis: int) -> np.ndarray:
-    """Sums over the codes below each level."""
+    """Return the sums over the codes below each level."""
     return counts.cumsum(axis) - counts
 
 
 @dataclass(frozen=True)
 class Dial:
-    """Every combination of thresholds on a set of samples: mean cost and mean quality, both flat."""
+    """A table of every combination of thresholds on a set of samples: mean cost and mean quality, both flat."""
 
     outcomes: Outcomes
     grid: Grid
@@ -161,7 +161,7 @@ class Dial:
 
     @classmethod
     def of(cls, outcomes: Outcomes) -> Dial:
-        """Look at all of them."""
+        """Evaluate every combination on the outcomes."""
         grid, size = Grid.over(outcomes.scores), len(outcomes)
         return cls(outcomes, grid, grid.totals(outcomes.costs) / size, grid.totals(outcomes.quality) / size)
 
@@ -171,10 +171,11 @@ class Dial:
         return float(self.costs.min()), float(self.costs.max())
 
     def spend(self, budget: float, metric: Metric, key: str = "budget") -> tuple[float, ...]:
-        """The thresholds [W-1] that make the most of a mean cost of `budget`.
+        """Return the thresholds [W-1] that make the most of a mean cost of `budget`.
 
-        Two rungs: the threshold whose cost is the closest below it. More: of the combinations that come as close as
-        `BAND`, the best by `metric` among the `SHORTLIST` of best mean quality. `ValueError` names `key` and the reach.
+        Two rungs get the threshold whose cost is the closest below it. More get, of the combinations that come as close
+        as `BAND`, the best by `metric` among the `SHORTLIST` of best mean quality. Raise `ValueError` with `key` and
+        the reach.
         """
         least, most = self.reach
         within = np.flatnonzero(self.costs <= budget)
@@ -191,6 +192,6 @@ class Dial:
 
 
 def _up(value: float) -> str:
-    """Three digits, rounded up: what is shown can be had."""
+    """Return three digits, rounded up so that the figure shown can be had."""
     scale = 10 ** (3 - math.ceil(math.log10(value)))
     return f"{math.ceil(value * scale) / scale:g}"

@@ -1,4 +1,4 @@
-"""Operating points side by side on one set of texts: what each gains, costs and risks.
+"""Operating points side by side on one set of texts, with their gains, costs and risks.
 
 Legend: `S` samples, `W` rungs, `C` classes.
 """
@@ -36,7 +36,7 @@ Thresholds = tuple[float, ...] | None  # router logits [W-1]; None: the likelies
 @dataclass(frozen=True)
 class Views:
     """One set of samples as the tables need it. `outcomes` holds costs as fractions of the mean dense one; `latency`
-    [S, W] in milliseconds, where it was measured."""
+    [S, W] is in milliseconds, where it was measured."""
 
     predictions: Predictions
     outcomes: Outcomes
@@ -47,13 +47,13 @@ class Views:
 
     @classmethod
     def of(cls, predictions: Predictions, task: TaskSpec, cost: CostModel, seed: int) -> Views:
-        """From every rung's logits on the split."""
+        """Return the views of every rung's logits on the split."""
         lengths = predictions.lengths.numpy()
         fractions = cost.rung_macs(lengths) / cost.dense_macs(lengths).mean()
         return cls(predictions, Outcomes.of(predictions, fractions), task, cost, seed)
 
     def select(self, rows: np.ndarray) -> Views:
-        """Some samples; costs become fractions of their own mean dense one."""
+        """Return the views of some samples; costs become fractions of their own mean dense one."""
         at = torch.from_numpy(rows)
         some: dict[str, Any] = {name: None if x is None else x[at] for name, x in vars(self.predictions).items()}
         return Views.of(Predictions(**some), self.task, self.cost, self.seed).timed(
@@ -61,17 +61,17 @@ class Views:
         )
 
     def timed(self, latency: np.ndarray | None) -> Views:
-        """The same with latencies."""
+        """Return the views with latencies."""
         return replace(self, latency=latency)
 
     @property
     def by_latency(self) -> Outcomes:
-        """The outcomes with milliseconds as costs."""
+        """Return the outcomes with milliseconds as costs."""
         assert self.latency is not None
         return replace(self.outcomes, costs=self.latency)
 
     def metric(self, rungs: np.ndarray) -> float:
-        """The task's first metric where the samples go to `rungs` int [S]."""
+        """Return the task's first metric where the samples go to `rungs` int [S]."""
         found = self.predictions
         return compute_metric(self.task.metric, found.at(torch.from_numpy(rungs)), found.labels)
 
@@ -80,10 +80,10 @@ class Views:
 class Row:
     """An operating point on a set of samples.
 
-    `report`: as `evaluate` gives it. Of a classifier: `accuracy`; `drop`, the top rung's accuracy less this one's;
-    `risk`, the share of samples that the top rung gets right and this point wrong; `bound`, the exact upper bound of
-    the risk, and so of the drop; `holds`: whether it does, since texts that chose the thresholds or the epoch flatter.
-    `milliseconds`: mean latency of a text, where it was measured.
+    `report` is the result of `evaluate`. A classifier also has `accuracy`; `drop`, the top rung's accuracy less this
+    one's; `risk`, the share of samples that the top rung gets right and this point wrong; `bound`, the exact upper
+    bound of the risk, and so of the drop; and `holds`, False where the texts chose the thresholds or the epoch and so
+    flatter the bound. `milliseconds` is the mean latency of a text, where it was measured.
     """
 
     name: str
@@ -98,11 +98,11 @@ class Row:
 
     @property
     def shares(self) -> list[float]:
-        """Share of the samples per rung, narrow first."""
+        """The share of the samples per rung, narrow first."""
         return [rung.share for rung in self.report.rungs]
 
     def to_json(self, widths: Sequence[str]) -> dict[str, Any]:
-        """What is kept with the model beside the thresholds: plain types, MACs as a fraction of dense."""
+        """Return what is kept with the model beside the thresholds, as plain types, MACs as a fraction of dense."""
         found = {
             "metric": self.report.metric,
             "value": self.report.routed.value,
@@ -120,7 +120,7 @@ class Row:
 
 
 def measure(name: str, thresholds: Thresholds, views: Views, confidence: float) -> Row:
-    """One point; `confidence` is that of the bound."""
+    """Measure one point; its risk's bound holds with `confidence`."""
     found, outcomes = views.predictions, views.outcomes
     limits = None if thresholds is None else found.router_logits.new_tensor(thresholds)
     rungs = choose_rungs(found.router_logits, limits)
@@ -145,8 +145,8 @@ def measure(name: str, thresholds: Thresholds, views: Views, confidence: float) 
 
 
 def points_table(rows: Sequence[Row], widths: Sequence[str], confidence: float, title: str) -> RenderableType:
-    """All points of a model, the last one standing out, with every rung alone and the oracle; and what they are set
-    to. Both tables fit a terminal of 80 columns."""
+    """Return a table of a model's points, the last one standing out, with every rung alone and the oracle, and a table
+    of their settings. Both fit a terminal of 80 columns."""
     report, classifier = rows[0].report, rows[0].drop is not None
     table = Table(title=title, title_justify="left")
     table.add_column("", overflow="fold")
@@ -167,7 +167,7 @@ def points_table(rows: Sequence[Row], widths: Sequence[str], confidence: float, 
 
 
 def _settings_table(rows: Sequence[Row], widths: Sequence[str]) -> Table:
-    """Thresholds, where the samples go, and how long they take."""
+    """Return the table of thresholds, of the shares of samples per rung, and of latencies."""
     table = Table(title="thresholds and shares of texts", title_justify="left")
     table.add_column("", overflow="fold")
     timed = rows[0].milliseconds is not None
@@ -182,7 +182,7 @@ def _settings_table(rows: Sequence[Row], widths: Sequence[str]) -> Table:
 
 
 def _random_table(rows: Sequence[Row]) -> Table:
-    """What each point must beat, at its own cost."""
+    """Return the table of random routing at each point's own cost, which each point must beat."""
     table = Table(title="the same shares dealt to random texts", title_justify="left")
     table.add_column("", overflow="fold")
     for name in (rows[0].report.metric, "of dense"):
@@ -193,7 +193,7 @@ def _random_table(rows: Sequence[Row]) -> Table:
 
 
 def show_thresholds(thresholds: Thresholds) -> str:
-    """As membership probabilities, narrow rungs first."""
+    """Return thresholds as membership probabilities, narrow rungs first."""
     if thresholds is None:
         return "likeliest"
     return " ".join(_probability(logit) for logit in thresholds)
@@ -232,7 +232,7 @@ def _footnotes(report: Report, classifier: bool, confidence: float) -> list[str]
 
 
 def draw_points(rows: Sequence[Row], views: Views, path: Path) -> Path:
-    """The metric against MACs as a fraction of dense along the dial, with the points, single widths and the oracle."""
+    """Draw the metric against MACs, as a fraction of dense, along the dial, with points, widths and the oracle."""
     dial = Dial.of(views.outcomes)
     budgets = np.linspace(*dial.reach, CURVE)
     chosen = [views.outcomes.rungs(np.array(dial.spend(float(budget) + 1e-9, views.metric))) for budget in budgets]
@@ -255,7 +255,7 @@ def draw_points(rows: Sequence[Row], views: Views, path: Path) -> Path:
 
 
 def _plot_points(axes: Any, rows: Sequence[Row]) -> None:
-    """Every point with a mark of its own, named in the legend: beside the marks the names would collide."""
+    """Plot every point with a mark of its own, named in the legend; beside the marks the names would collide."""
     for number, row in enumerate(rows):
         new = number == len(rows) - 1
         mark = "*" if new else "ov^<>pPXh"[number % 9]
@@ -265,5 +265,5 @@ def _plot_points(axes: Any, rows: Sequence[Row]) -> None:
 
 
 def measure_all(points: Mapping[str, Thresholds], views: Views, confidence: float) -> list[Row]:
-    """Every point in the order given."""
+    """Measure every point, in the order given."""
     return [measure(name, thresholds, views, confidence) for name, thresholds in points.items()]

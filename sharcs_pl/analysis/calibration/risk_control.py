@@ -1,4 +1,4 @@
-"""A promise about the drop in accuracy: the cheapest thresholds whose risk stays below a limit, with a confidence.
+"""Risk control: the cheapest thresholds whose drop in accuracy stays below a limit, with a confidence.
 
 Legend: `S` samples, `W` rungs, `P` points of a path.
 """
@@ -27,8 +27,8 @@ _STEPS = (1 / 8, 1 / 4, 1 / 2, 3 / 4)  # how far the cautious start of a path go
 
 @dataclass(frozen=True)
 class Promise:
-    """Thresholds [W-1] whose risk is at most the one asked for; `errors` among the `samples` that tested them, and
-    the exact upper `bound` of the risk."""
+    """Thresholds [W-1] whose risk is at most the one asked for, with the `errors` among the `samples` that tested them
+    and the exact upper `bound` of the risk."""
 
     thresholds: tuple[float, ...]
     errors: int
@@ -37,15 +37,15 @@ class Promise:
 
 
 def control(outcomes: Outcomes, max_drop: float, confidence: float, seed: int = 1) -> Promise:
-    """The cheapest thresholds whose risk is at most `max_drop` with `confidence`, over the draw of the samples.
+    """Return the cheapest thresholds whose risk is at most `max_drop` with `confidence`, over the draw of the samples.
 
-    From cautious to cheap, thresholds are tested until one fails. Two rungs: every threshold, on all samples. The risk
-    rises as the threshold falls, so passing at one that breaks the promise means passing where the risk is `max_drop`,
-    though scores of the samples themselves are the candidates (Bates et al. 2021, arXiv 2101.02703, theorem 1). More
-    rungs: one half of the samples, drawn by `seed`, finds the combinations that no other beats in risk and cost, and
-    the other half tests them in that order (Pareto testing: Laufer-Goldshtein et al. 2023, arXiv 2210.07913).
+    From cautious to cheap, thresholds are tested until one fails. For two rungs it is every threshold, on all samples.
+    The risk rises as the threshold falls, so passing at one that breaks the promise means passing where the risk is
+    `max_drop`, though scores of the samples themselves are the candidates (Bates et al. 2021, arXiv 2101.02703, theorem
+    1). For more, one half of the samples, drawn by `seed`, finds the combinations that no other beats in risk and cost,
+    and the other half tests them in that order (Pareto testing: Laufer-Goldshtein et al. 2023, arXiv 2210.07913).
 
-    `ValueError` where the samples support no point that saves anything; it says how many would do.
+    Raise `ValueError` where the samples support no point that saves anything; it says how many would do.
     """
     check_enough(len(outcomes), outcomes.num_rungs, max_drop, confidence)
     path = _two_rungs(outcomes) if outcomes.num_rungs == 2 else _halves(outcomes, seed)
@@ -68,7 +68,7 @@ class _Path:
     counted: np.ndarray | None = None
 
     def errors(self) -> Iterator[int]:
-        """Errors along the path; each is counted only when it is asked for, since a sequence ends early."""
+        """Yield the errors along the path; each is counted only when it is asked for, since a sequence ends early."""
         if self.counted is not None:
             yield from self.counted.tolist()
             return
@@ -78,14 +78,14 @@ class _Path:
 
 
 def _two_rungs(outcomes: Outcomes) -> _Path:
-    """Every threshold but all-top, from the highest, on all samples."""
+    """Return the path of every threshold but all-top, from the highest, on all samples."""
     grid = Grid.over(outcomes.scores)
     errors = grid.totals(outcomes.errors).round().astype(int)
     return _Path(grid.levels[0][-2::-1, None], outcomes, errors[-2::-1])
 
 
 def _halves(outcomes: Outcomes, seed: int) -> _Path:
-    """Found on one half of the samples, for the other half."""
+    """Return the path found on one half of the samples, for the other half."""
     order = np.random.default_rng(seed).permutation(len(outcomes))
     half = len(outcomes) // 2
     designing = outcomes.select(order[:half])
@@ -95,21 +95,21 @@ def _halves(outcomes: Outcomes, seed: int) -> _Path:
 
 
 def _cautious(grid: Grid, first: int) -> np.ndarray:
-    """Combinations between all-top and a path's first one: that one had no error where it was found and may have had
-    luck; what comes before it in the sequence costs no power, and leaves something to pass."""
+    """Return combinations between all-top and a path's first one. That one had no error where it was found and may have
+    had luck; what comes before it in the sequence costs no power, and leaves something to pass."""
     start, top = np.array(np.unravel_index(first, grid.shape)), np.array(grid.shape) - 1
     places = [top - np.ceil(step * (top - start)).astype(int) for step in _STEPS]
     return np.array([np.ravel_multi_index(tuple(place), grid.shape) for place in places])
 
 
 def _useful(outcomes: Outcomes, thresholds: np.ndarray) -> bool:
-    """Whether a point saves anything worth the name, of what all-narrow would."""
+    """Return True if a point saves at least the share `USEFUL` of what all-narrow would."""
     top, narrow = outcomes.costs[:, -1].mean(), outcomes.costs[:, 0].mean()
     return bool(top - outcomes.at(outcomes.costs, thresholds).mean() >= USEFUL * (top - narrow))
 
 
 def _too_few(outcomes: Outcomes, path: _Path, passed: int, max_drop: float, confidence: float) -> str:
-    """Why there is no point, and about how many samples would do at the risk seen on the way to one that saves some."""
+    """Return why there is no point, and about how many samples would do at the risk seen before a useful one."""
     tested, ahead = path.tested, path.thresholds[passed:]
     useful = next(place for place, thresholds in enumerate(ahead) if _useful(outcomes, thresholds))
     risk = max(tested.at(tested.errors, thresholds).mean() for thresholds in ahead[: useful + 1])

@@ -1,4 +1,4 @@
-"""How long one text takes on each rung, on this machine.
+"""The time that one text takes on each rung, on this machine.
 
 Legend: `S` samples, `W` rungs, `K` lengths that are timed.
 """
@@ -20,7 +20,7 @@ WARM_UP = 2  # passes of each kind that are not timed
 @dataclass(frozen=True)
 class Latency:
     """Milliseconds of one text at batch size 1: `median`, and the quartiles `low` and `high`, each [W, K]; `lengths`
-    [K] tokens, ascending."""
+    [K] are in tokens, ascending."""
 
     lengths: np.ndarray
     median: np.ndarray
@@ -29,12 +29,12 @@ class Latency:
     repeats: int
 
     def of(self, lengths: np.ndarray) -> np.ndarray:
-        """Milliseconds of samples of `lengths` [S] on every rung [S, W]: the medians, straight lines between them."""
+        """Return the milliseconds of samples of `lengths` [S] on every rung [S, W], linear between the medians."""
         return np.stack([np.interp(lengths, self.lengths, row) for row in self.median], 1)
 
 
 def timed_lengths(lengths: np.ndarray) -> np.ndarray:
-    """A few lengths that tell those of a split apart: its least, its greatest and quantiles between them."""
+    """Return a few lengths that represent a split's: the least, the greatest and quantiles between them."""
     return np.unique(np.quantile(lengths, (0, 0.25, 0.5, 0.75, 0.95, 1), method="nearest").astype(int))
 
 
@@ -67,7 +67,7 @@ def measure_latency(
 
 
 def latency_table(latency: Latency, widths: Sequence[str]) -> Table:
-    """A rich table of the medians and quartiles."""
+    """Return a rich table of the medians and quartiles."""
     title = f"milliseconds per text at batch size 1: median and quartiles of {latency.repeats} interleaved passes"
     table = Table(title=title, title_justify="left")
     table.add_column("tokens", justify="right")

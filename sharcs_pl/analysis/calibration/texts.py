@@ -1,4 +1,4 @@
-"""Which texts set an operating point, and what they may promise: whether they chose the epoch, or the thresholds."""
+"""The texts that set an operating point, and the promises they allow, having chosen the epoch or thresholds or not."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ PREDICTIONS = "predictions.tsv"
 
 
 def split_of(config: CalibrateConfig, run: RunConfig) -> str | None:
-    """The split to calibrate on: the calibration split where there is one and no ``task.dev`` is given, else None for
-    the one that evaluates the task."""
+    """Return the split to calibrate on: the calibration split where there is one and no ``task.dev`` is given, else
+    None for the split that evaluates the task."""
     kept = config.task.calibration or run.task.calibration
     return "calibration" if kept is not None and config.task.dev is None else None
 
 
 def chose_epoch(config: CalibrateConfig, prepared: Prepared) -> int:
-    """How many of the texts are of the validation split that chose the run's best epoch; 0 where it chose nothing.
+    """Return how many of the texts are in the validation split that chose the run's best epoch; 0 where it chose none.
 
-    The run's own validation split is taken for that wherever it lies now. A file is compared with the run's
-    predictions, where they are there.
+    The run's own validation split counts wherever it lies now. A file is compared with the run's predictions, where
+    they exist.
     """
     run = prepared.source.config
     if run.candidate_epochs < 2:
@@ -48,7 +48,7 @@ def chose_epoch(config: CalibrateConfig, prepared: Prepared) -> int:
 
 
 def _validated(source: Source) -> set[tuple[str, ...]]:
-    """The texts of the run's validation split, from its predictions."""
+    """Return the texts of the run's validation split, from its predictions."""
     path = source.home / PREDICTIONS
     if not path.is_file():
         return set()
@@ -58,19 +58,19 @@ def _validated(source: Source) -> set[tuple[str, ...]]:
 
 
 def digest_of(examples: Examples) -> str:
-    """A hash of texts and labels: points of the same one were set on the same texts."""
+    """Return a hash of texts and labels; points of equal hashes were set on the same texts."""
     digest = hashlib.sha256(json.dumps(examples.labels.tolist()).encode())
     digest.update(json.dumps(examples.texts).encode())
     return digest.hexdigest()[:16]
 
 
 def bound_holds(point: Mapping[str, Any], here: Mapping[str, Any]) -> bool:
-    """Whether the bound of a point's risk holds where it is measured: not where the texts that measure chose two of its
-    thresholds or more by their answers, nor where that is not known.
+    """Return True if the bound of a point's risk holds where it is measured. It does not where the texts that measure
+    chose two or more of its thresholds by their answers, nor where that is not known.
 
     Args:
-        point: what is kept of the point; without thresholds for the rule of training.
-        here: of what measures: ``texts`` (`digest_of` all of them), ``seed``, and ``holdout`` where it is a share.
+        point: the record of the point; without thresholds for the rule of training.
+        here: the record of what measures: ``texts`` (`digest_of` all), ``seed``, and ``holdout`` where it is a share.
     """
     if len(point.get("thresholds", ())) < 2:  # a single one follows from the cost alone, or was tested
         return True
@@ -84,5 +84,5 @@ def bound_holds(point: Mapping[str, Any], here: Mapping[str, Any]) -> bool:
 
 
 def held_out(config: CalibrateConfig, size: int) -> int:
-    """Number of texts that only measure."""
+    """Return the number of texts that only measure."""
     return round((config.holdout or 0) * size)

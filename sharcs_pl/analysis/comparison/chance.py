@@ -1,4 +1,4 @@
-"""Whether a difference between methods could be chance in the samples: the paired bootstrap over all their seeds."""
+"""Chance as a cause of a difference between methods, by the paired bootstrap over all their seeds."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Versus:
 
 @dataclass(frozen=True)
 class Chance:
-    """The bootstrap of one task's runs; each draw gives all seeds of both methods the same samples, and takes the
+    """The bootstrap of one task's runs. Each draw gives all seeds of both methods the same samples, and takes the
     difference of the two means over seeds."""
 
     runs: Sequence[RunResult]
@@ -37,7 +37,7 @@ class Chance:
 
     @cached_property
     def _classes(self) -> tuple[str, ...] | None:
-        """The classes by id, as the runs say them or in order; None for a regression."""
+        """Return the classes by id, as the runs say them or in order; None for a regression."""
         said = next((run.classes for run in self.runs if run.classes), None)
         answers = [run.answers for run in self.runs if run.answers]
         if self.runs[0].metric in ("pearson", "spearman"):
@@ -46,8 +46,8 @@ class Chance:
         return said if said and seen <= set(said) else tuple(sorted(seen))
 
     def constant(self, run: RunResult) -> float | None:
-        """The metric of the best constant answer to the run's texts, or where it does not keep them to another's; None
-        where no run keeps its answers."""
+        """Return the metric of the best constant answer to the run's texts, or to another run's where it does not keep
+        them; None where no run keeps its answers."""
         answers = run.answers or next((run.answers for run in self.runs if run.answers), None)
         if answers is None:
             return None
@@ -59,7 +59,7 @@ class Chance:
         return max(compute_metric(metric, row.expand(len(labels), -1), labels) for row in each)
 
     def versus(self, name: str, ours: Sequence[RunResult], others: Sequence[RunResult]) -> Versus | None:
-        """`ours` minus `others`, who are called `name`; None where a run of either keeps no answers."""
+        """Return `ours` minus `others`, who are called `name`; None where a run of either keeps no answers."""
         sides = [[run.answers for run in runs] for runs in (ours, others)]
         if any(answers is None for side in sides for answers in side):
             return None
@@ -80,7 +80,7 @@ class Chance:
         return torch.tensor([self._classes.index(text) for text in answers.labels])
 
     def _logits(self, answers: Answers) -> Tensor:
-        """[S, C] with 1 at the answer; [S, 1] for a regression."""
+        """Return logits [S, C] with 1 at the answer; [S, 1] for a regression."""
         if self._classes is None:
             return torch.tensor([[float(text)] for text in answers.predictions])
         chosen = torch.tensor([self._classes.index(text) for text in answers.predictions])

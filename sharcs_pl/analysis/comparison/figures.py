@@ -1,6 +1,6 @@
 """The figures of a report: every method's curve in one, and each method beside its controls in the other.
 
-Told apart by colour, marker and dashes together, so that a grey printer and colour-blind eyes lose nothing.
+Methods differ in colour, marker and dashes, so that a grey printer and colour-blind eyes lose nothing.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MANY = 12  # points of a curve above which their marks are made small
 
 
 def look(number: int) -> dict[str, Any]:
-    """A method's colour, marker and dashes; colours come round after eight, with another marker and other dashes."""
+    """Return a method's colour, marker and dashes; colours repeat after eight, with another marker and other dashes."""
     around = number // len(COLOURS)
     return {
         "color": COLOURS[number % len(COLOURS)],
@@ -40,14 +40,14 @@ def look(number: int) -> dict[str, Any]:
 
 
 def looks_of(comparisons: Sequence[Comparison]) -> dict[str, dict[str, Any]]:
-    """A look for each method by its name, the same in every task's figure."""
+    """Return a look for each method by its name, equal in every task's figure."""
     rows = [(found, row) for found in comparisons for row in found.standings]
     names = dict.fromkeys(row.method.name for found, row in rows if row.method is not found.dense)
     return {name: look(number) for number, name in enumerate(names)}
 
 
 def draw_comparison(found: Comparison, looks: Mapping[str, dict[str, Any]], folder: Path) -> list[Path]:
-    """Both figures of a task in both formats; the second only where a method has controls. Returns the images."""
+    """Draw both figures of a task in both formats, the second only where a method has controls; return the images."""
     height = 3.9 + 0.2 * -(-(len(found.standings) + 1) // _columns(found))  # the legend's rows come on top
     drawn = _saved(folder / found.task, (7.2, height), lambda figure: _methods(figure, found, looks))
     controlled = [row for row in found.standings if _control_names(row)]
@@ -62,7 +62,7 @@ def draw_comparison(found: Comparison, looks: Mapping[str, dict[str, Any]], fold
 
 
 def figure_names(found: Comparison) -> list[str]:
-    """The names of the images that ``draw_comparison`` may write."""
+    """Return the names of the images that ``draw_comparison`` may write."""
     return [f"{found.task}{kind}.{suffix}" for kind in ("", "_controls") for suffix in FORMATS]
 
 
@@ -107,9 +107,8 @@ def _methods(figure: Any, found: Comparison, looks: Mapping[str, dict[str, Any]]
 
 
 def _begin(axes: Axes, found: Comparison, points: Sequence[MeanPoint]) -> None:
-    """Where that frees a third of the height, let the axis begin a little under what the lower quarter of the methods
-    reach at the budget, and say how many points that leaves out: first exits that only guess would flatten everything
-    worth comparing."""
+    """Begin the axis a little under what the lower quarter of the methods reach at the budget, where that frees a third
+    of the height, and say how many points that leaves out. First exits that only guess would flatten the rest."""
     reached = sorted(row.at_budget.mean for row in found.standings if row.at_budget)
     if not reached:
         return
@@ -131,7 +130,7 @@ def _columns(found: Comparison) -> int:
 
 
 def _dense(axes: Axes, row: Standing) -> None:
-    """The dense model: a star, and a line across that shows what is lost against it."""
+    """Draw the dense model: a star, and a line across that shows what is lost against it."""
     axes.axhline(row.value.mean, color="black", lw=0.8, ls="--", zorder=1)
     error = row.value.std or 0
     axes.errorbar(
@@ -140,8 +139,8 @@ def _dense(axes: Axes, row: Standing) -> None:
 
 
 def _curve(axes: Axes, points: Sequence[MeanPoint], name: str, style: dict[str, Any]) -> None:
-    """A line along the frontier, a mark at every point (pale where another is cheaper and better), bars of one standard
-    deviation where there are seeds."""
+    """Draw a line along the frontier, a mark at every point (pale where another is cheaper and better), and bars of one
+    standard deviation where there are seeds."""
     kept = set(frontier([(p.cost.mean, p.value.mean) for p in points]))
     best = [p for p in points if (p.cost.mean, p.value.mean) in kept]
     rest = [p for p in points if (p.cost.mean, p.value.mean) not in kept]
@@ -164,7 +163,7 @@ def _control_names(row: Standing) -> list[str]:
 
 
 def _controls(figure: Any, found: Comparison, rows: Sequence[Standing], columns: int) -> None:
-    """A panel per method: its curve, and what it must be compared with."""
+    """Draw a panel per method, with its curve and its controls."""
     grid = figure.subplots(-(-len(rows) // columns), columns, squeeze=False, sharex=True, sharey=True)
     handles: dict[str, Any] = {}
     for axes, row in zip(grid.flat, rows, strict=False):

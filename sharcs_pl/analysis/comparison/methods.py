@@ -1,4 +1,4 @@
-"""Methods side by side on one task: seeds averaged, frontiers, areas, and whether differences could be chance.
+"""The methods of one task side by side: seeds averaged, frontiers, areas, and whether differences could be chance.
 
 A *method* here is a group of runs that differ in the seed alone. Cost is a fraction of one dense model's multiply-adds,
 the same for all of a task's methods, so that a smaller encoder counts as cheaper.
@@ -38,7 +38,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class MeanPoint:
-    """An operating point over seeds: `cost` as a fraction of dense."""
+    """An operating point over seeds; `cost` is a fraction of dense."""
 
     name: str
     cost: Spread
@@ -47,21 +47,21 @@ class MeanPoint:
 
 @dataclass(frozen=True)
 class Method:
-    """Runs that differ in the seed alone, and what they are called."""
+    """A name and its runs, which differ in the seed alone."""
 
     name: str
     runs: tuple[RunResult, ...]
 
     @property
     def full(self) -> bool:
-        """Whether it runs the whole model on every sample."""
+        """True if it runs the whole model on every sample."""
         return all(run.full for run in self.runs)
 
 
 @dataclass(frozen=True)
 class Standing:
-    """A method's row: `at_budget` and `area` are None where it has no point that cheap, or no labels are known.
-    `controls`: what each control's curve, by its name, gives at the budget, likewise."""
+    """The row of a method. `at_budget` and `area` are None where it has no point that cheap, or no labels are known; so
+    is each value of `controls`, which a control's curve gives at the budget."""
 
     method: Method
     value: Spread
@@ -76,8 +76,8 @@ class Standing:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A task's section; `dense` is the method that runs the whole model, where there is one. `on_texts`: the runs by
-    the texts and labels that they were evaluated on, as ``(method, seed)``; those that keep no answers are left out."""
+    """The section of a task; `dense` is the method that runs the whole model, where there is one. `on_texts` groups the
+    runs, as ``(method, seed)``, by the texts and labels they were evaluated on; runs without answers are left out."""
 
     task: str
     metric: str
@@ -89,7 +89,7 @@ class Comparison:
 
 
 def frontier(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Of (cost, value) those better than every cheaper one, cheapest first."""
+    """Return the (cost, value) points that are better than every cheaper one, cheapest first."""
     kept: list[tuple[float, float]] = []
     for cost, value in sorted(points, key=lambda point: (point[0], -point[1])):
         if not kept or value > kept[-1][1]:
@@ -98,8 +98,8 @@ def frontier(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]
 
 
 def value_at(points: Sequence[tuple[float, float]], budget: float) -> float | None:
-    """The value that a mean cost of `budget` buys: linear between neighbours on the frontier (which dealing samples to
-    the two at random achieves in expectation), that of the dearest beyond it, None below the cheapest."""
+    """Return the value that a mean cost of `budget` buys: linear between neighbours on the frontier (which dealing
+    samples to the two at random achieves in expectation), constant beyond the dearest, None below the cheapest."""
     kept = frontier(points)
     if not kept or budget < kept[0][0] - SLACK:
         return None
@@ -108,7 +108,7 @@ def value_at(points: Sequence[tuple[float, float]], budget: float) -> float | No
 
 
 def area(points: Sequence[tuple[float, float]], constant: float) -> float:
-    """The mean of `value_at` over budgets from 0 to 1; below the cheapest point samples are mixed with the best
+    """Return the mean of `value_at` over budgets from 0 to 1. Below the cheapest point samples are mixed with the best
     constant answer, which costs nothing and is worth `constant`."""
     kept = frontier([(0.0, constant), *points])
     grid = np.unique([0.0, 1.0, *(cost for cost, _ in kept if cost < 1)])
@@ -117,7 +117,7 @@ def area(points: Sequence[tuple[float, float]], constant: float) -> float:
 
 
 def mean_points(method: Method, control: str, dense_macs: float) -> list[MeanPoint]:
-    """The points of a control that every seed has, averaged by name, cheapest first."""
+    """Return the points of a control that every seed has, averaged by name, cheapest first."""
     each = [{point.name: point for point in run.curves.get(control, [])} for run in method.runs]
     names = [name for name in each[0] if all(name in points for points in each)]
     found = [_mean(name, [points[name] for points in each], dense_macs) for name in names]
@@ -130,7 +130,7 @@ def _mean(name: str, points: Sequence[CurvePoint], dense_macs: float) -> MeanPoi
 
 
 def compare_methods(methods: Sequence[Method], budget: float, draws: int, seed: int) -> Comparison:
-    """The section of one task; `ValueError` where the runs are of different tasks."""
+    """Return the section of one task. Raise `ValueError` where the runs are of different tasks."""
     runs = [run for method in methods for run in method.runs]
     _check_same(runs)
     dense = _dense(methods)
@@ -142,7 +142,7 @@ def compare_methods(methods: Sequence[Method], budget: float, draws: int, seed: 
 
 
 def _on_texts(methods: Sequence[Method]) -> tuple[tuple[tuple[str, int], ...], ...]:
-    """The runs of each set of texts and labels, in the order in which the sets come."""
+    """Return the runs of each set of texts and labels, in the order in which the sets come."""
     found: dict[str, list[tuple[str, int]]] = {}
     for method in methods:
         for run in method.runs:
@@ -182,13 +182,13 @@ def _shape(points: Sequence[CurvePoint], dense_macs: float) -> list[tuple[float,
 
 
 def _at(curves: Sequence[list[tuple[float, float]]], budget: float) -> Spread | None:
-    """What the curves, one per seed, give at the budget; None unless each reaches it."""
+    """Return the value of the curves, one per seed, at the budget; None unless each reaches it."""
     known = [value for value in (value_at(curve, budget) for curve in curves) if value is not None]
     return Spread.of(known) if len(known) == len(curves) else None
 
 
 def _best_rival(method: Method, methods: Sequence[Method], dense_macs: float) -> Method | None:
-    """The most accurate other method, each as it was trained to run, that costs no more."""
+    """Return the most accurate other method, each as it was trained to run, that costs no more."""
 
     def mean(of: Method, what: Callable[[RunResult], float]) -> float:
         return fmean(what(run) for run in of.runs)
@@ -199,7 +199,7 @@ def _best_rival(method: Method, methods: Sequence[Method], dense_macs: float) ->
 
 
 def _dense(methods: Sequence[Method]) -> Method | None:
-    """The largest model that is run whole."""
+    """Return the largest model that is run whole."""
     return max((m for m in methods if m.full), key=lambda m: m.runs[0].dense_macs, default=None)
 
 
@@ -214,8 +214,8 @@ def _check_same(runs: Sequence[RunResult]) -> None:
 
 
 def group_runs(runs: Sequence[tuple[str | None, RunResult]]) -> list[Method]:
-    """Runs as methods: those of one given name, else those whose settings differ in the seed alone; `ValueError` when
-    a method then has one seed twice."""
+    """Group runs into methods, by their given name, else by their settings but for the seed. Raise `ValueError` when a
+    method then has one seed twice."""
     groups: dict[Any, list[RunResult]] = {}
     for name, run in runs:
         # A run that does not say how it was trained is a seed of no other.
@@ -233,7 +233,7 @@ def group_runs(runs: Sequence[tuple[str | None, RunResult]]) -> list[Method]:
 
 
 def _names(firsts: dict[Any, RunResult]) -> dict[Any, str]:
-    """A given name as it is; else the method's, with what tells it from others of that name."""
+    """Return a name per group: the given one, else the method's with what tells it from others of its name."""
     found = {}
     for key, run in firsts.items():
         if isinstance(key, str):
@@ -245,7 +245,7 @@ def _names(firsts: dict[Any, RunResult]) -> dict[Any, str]:
 
 
 def _differences(same: Sequence[RunResult]) -> dict[Path, str]:
-    """What tells each run of a method from the others, in the shortest words that do."""
+    """Return the shortest words that tell each run of a method from the others."""
     keys = sorted({key for run in same for key in run.settings})
     differing = [key for key in keys if len({run.settings.get(key) for run in same}) > 1]
     of_the_model = [key for key in differing if not key.startswith(("task.", "trainer."))]

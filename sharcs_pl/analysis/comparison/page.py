@@ -1,4 +1,4 @@
-"""A report as one page for a browser that asks for nothing else."""
+"""The report as one page for a browser that asks for nothing else."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sharcs_pl.analysis.comparison.tables import Grid, different_texts, grids, n
 
 
 def page(sections: Sequence[tuple[Comparison, Sequence[Path]]], title: str) -> str:
-    """The report as one HTML file: images inside, and a policy that forbids every request."""
+    """Return the report as one HTML file: images inside, and a policy that forbids every request."""
     links = "".join(f'<a href="#{html.escape(f.task)}">{html.escape(f.task)}</a>' for f, _ in sections)
     nav = f"<nav>{links}</nav>" if len(sections) > 1 else ""
     body = "".join(_section(found, figures) for found, figures in sections)
@@ -34,7 +34,7 @@ def _section(found: Comparison, figures: Sequence[Path]) -> str:
 
 
 def _lead(found: Comparison) -> str:
-    """The best method at the budget, in a sentence."""
+    """Return a sentence about the best method at the budget."""
     first = found.standings[0]
     dense = next((row.value.mean for row in found.standings if row.method is found.dense), None)
     beside = f"; dense reaches {dense:.4f}" if dense is not None else ""

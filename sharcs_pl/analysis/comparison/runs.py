@@ -1,7 +1,7 @@
-"""What a finished run's directory says about it, read without its model: points, answers, measured times.
+"""The results in a finished run's directory, read without its model: points, answers, measured times.
 
-``curve.csv`` holds every operating point: ``method`` is the method's name, for a control with ``/<control>`` after it;
-a run without it has the points of ``metrics.json``.
+``curve.csv`` holds every operating point; ``method`` is the method's name, for a control with ``/<control>`` after it.
+A run without the file has the points of ``metrics.json``.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _NOT_PART = {
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """One operating point: the metric, and multiply-adds per sample."""
+    """One operating point: its metric, and its multiply-adds per sample."""
 
     name: str
     value: float
@@ -48,8 +48,8 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class Answers:
-    """Of ``predictions.tsv``: each sample's uid, label and prediction, as text; `samples`, a hash of all uids, labels
-    and texts: where two runs' are equal, so is what they were evaluated on."""
+    """The contents of ``predictions.tsv``: each sample's uid, label and prediction, as text, and `samples`, a hash of
+    all uids, labels and texts. Runs of equal hashes were evaluated on the same samples."""
 
     uids: tuple[str, ...]
     labels: tuple[str, ...]
@@ -59,9 +59,9 @@ class Answers:
 
 @dataclass(frozen=True)
 class RunResult:
-    """A finished run. `curves`: points by control, `OWN` for the method's own; `settings`: its config as flat text;
-    `classes`: in the order of their ids where the run says them; `positive`: the one that f1 is about; `static`: one
-    width for every sample."""
+    """A finished run. `curves` holds points by control, `OWN` for the method's own; `settings` is its config as flat
+    text; `classes` are in the order of their ids where the run says them, and f1 is about the `positive` one; `static`
+    marks one width for every sample."""
 
     path: Path
     task: str
@@ -88,8 +88,8 @@ class RunResult:
 
 
 def find_runs(entry: str, skip_unfinished: bool = False) -> list[Path]:
-    """The run directories that an entry of ``runs`` names: itself, those below it, or those that match it.
-    ``ValueError`` when there are none, or one has no results."""
+    """Return the run directories that an entry of ``runs`` names: itself, the ones below it, or those that match it.
+    Raise ``ValueError`` when there are none, or one has no results."""
     path = Path(entry).expanduser()
     if path.is_dir():
         places = [path]
@@ -109,7 +109,7 @@ def find_runs(entry: str, skip_unfinished: bool = False) -> list[Path]:
 
 
 def _below(place: Path) -> list[Path]:
-    """The runs at or below a folder, in order; what lies inside a run is its own."""
+    """Return the runs at or below a folder, in order, without runs inside a run."""
     found = []
     for folder, inner, files in os.walk(place):
         inner.sort()
@@ -132,7 +132,7 @@ def read_run(path: Path) -> RunResult:
 
 
 def _check_names(file: str, metrics: Mapping[str, Any]) -> None:
-    """Figures are called after the task; the metric is computed again."""
+    """Check the task's name, after which figures are called, and the metric's, which is computed again."""
     check_plain_name(f"{file}task", str(metrics.get("task", "own")))
     metric = one_line(metrics.get("metric", KNOWN_METRICS[0]))
     if metric not in KNOWN_METRICS:
@@ -187,7 +187,7 @@ def _from_metrics(own: CurvePoint, rungs: Any) -> dict[str, list[CurvePoint]]:
 
 
 def _curve(path: Path, method: str) -> dict[str, list[CurvePoint]]:
-    """Points by control; empty where the file is not there. ``ValueError`` names a row that does not fit."""
+    """Return the points by control; empty without the file. Raise ``ValueError`` naming a row that does not fit."""
     if not path.is_file():
         return {}
     found: dict[str, list[CurvePoint]] = {}
@@ -203,7 +203,7 @@ def _curve(path: Path, method: str) -> dict[str, list[CurvePoint]]:
 
 
 def read_answers(path: Path) -> Answers | None:
-    """The file's answers; None where it is missing or its labels are hidden."""
+    """Read the file's answers; return None where it is missing or its labels are hidden."""
     if not path.is_file():
         return None
     digest = hashlib.sha256()
@@ -221,7 +221,7 @@ def read_answers(path: Path) -> Answers | None:
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """``{"optim.lr": "0.0001"}``, without what does not shape the result."""
+    """Return the config as ``{"optim.lr": "0.0001"}``, without what does not shape the result."""
     found: dict[str, str] = {}
     for key, value in config.items():
         if prefix + key in _NOT_PART:

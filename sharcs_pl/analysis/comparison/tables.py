@@ -1,4 +1,4 @@
-"""A report as tables for papers: Markdown, LaTeX, CSV."""
+"""The report as tables for papers, in Markdown, LaTeX and CSV."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Grid:
 
 
 def summary(found: Comparison) -> Grid:
-    """A row per method, best at the budget first."""
+    """Return a row per method, best at the budget first."""
     head = ("method", "seeds", found.metric, "MACs, of dense", f"at {found.budget:g}x MACs", "area", "oracle")
     rows = tuple(_row(row) for row in found.standings)
     marked: set[tuple[int, int]] = set()
@@ -47,7 +47,7 @@ def _row(row: Standing) -> tuple[str, ...]:
 
 
 def differences(found: Comparison) -> Grid | None:
-    """Each method against the dense model and against the best that costs no more; None without answers."""
+    """Return each method against the dense model and the best that costs no more; None without answers."""
     rows = [
         (row.method.name, versus(row.to_dense), versus(row.to_best), row.to_best.name if row.to_best else NONE)
         for row in found.standings
@@ -58,12 +58,12 @@ def differences(found: Comparison) -> Grid | None:
 
 
 def grids(found: Comparison) -> list[Grid]:
-    """All tables of a task."""
+    """Return all tables of a task."""
     return [grid for grid in (summary(found), controls(found), differences(found), timings(found)) if grid]
 
 
 def controls(found: Comparison) -> Grid | None:
-    """Each method's rule at the budget beside its controls there; None where no run has any."""
+    """Return each method's rule at the budget beside its controls there; None where no run has any."""
     rows = [
         (row.method.name, *(shown(value) for value in (row.at_budget, *_controls(row))))
         for row in found.standings
@@ -74,20 +74,20 @@ def controls(found: Comparison) -> Grid | None:
 
 
 def _controls(row: Standing) -> list[Spread | None]:
-    """Random, cascade, and one width or exit for all."""
+    """Return the controls' values: random, cascade, and one width or exit for all."""
     given = row.controls
     return [given.get("random"), given.get("cascade"), given.get("width") or given.get("exit")]
 
 
 def shown(value: Spread | None, digits: int = 4) -> str:
-    """Mean, and standard deviation over seeds."""
+    """Format a mean, and its standard deviation over seeds."""
     if value is None:
         return NONE
     return f"{value.mean:.{digits}f}" + (f" ± {value.std:.{digits}f}" if value.std is not None else "")
 
 
 def versus(found: Versus | None) -> str:
-    """A difference with its interval."""
+    """Format a difference with its interval."""
     if found is None:
         return NONE
     low, high = found.interval or (0, 0)
@@ -95,7 +95,7 @@ def versus(found: Versus | None) -> str:
 
 
 def timings(found: Comparison) -> Grid | None:
-    """What was measured with ``sharcs bench``; None where nothing was."""
+    """Return the table of times measured with ``sharcs bench``; None where nothing was measured."""
     rows = []
     for standing in found.standings:
         for timing in (row for run in standing.method.runs for row in run.timings):
@@ -129,7 +129,7 @@ _MOST_RUNS = 4  # that a note names of one set of texts
 
 
 def different_texts(found: Comparison) -> str | None:
-    """Which runs were evaluated on different texts, and what follows; None where all were on the same."""
+    """Return a note on runs evaluated on different texts, and what follows; None where all had the same."""
     if len(found.on_texts) < 2:
         return None
     sets = "; ".join(_runs_named(runs, found) for runs in found.on_texts)
@@ -141,7 +141,7 @@ def different_texts(found: Comparison) -> str | None:
 
 
 def _runs_named(runs: Sequence[tuple[str, int]], found: Comparison) -> str:
-    """Some runs by their methods' names, with the seed where a method has several."""
+    """Name some runs by their methods, with the seed where a method has several."""
     seeds = {row.method.name: len(row.method.runs) for row in found.standings}
     names = [f"{name} of seed {seed}" if seeds[name] > 1 else name for name, seed in runs]
     more = f" and {len(names) - _MOST_RUNS} more" if len(names) > _MOST_RUNS else ""
@@ -149,7 +149,7 @@ def _runs_named(runs: Sequence[tuple[str, int]], found: Comparison) -> str:
 
 
 def notes(found: Comparison) -> list[str]:
-    """How the numbers were made."""
+    """Return notes on how the numbers were made."""
     dense = f"the dense model's ({found.dense.name})" if found.dense else "the largest stock model's (no dense run)"
     random = " The rules' table reads their curves alike." if controls(found) else ""
     timed = [_TIMED] if timings(found) else []
@@ -175,7 +175,7 @@ def notes(found: Comparison) -> list[str]:
 
 
 def markdown(sections: Sequence[tuple[Comparison, Sequence[Path]]], title: str) -> str:
-    """The report as Markdown; figures by their paths beside it."""
+    """Return the report as Markdown; figures by their paths beside it."""
     lines = [f"# {markdown_text(title)}", ""]
     for found, figures in sections:
         lines += [f"## {markdown_text(found.task)}", ""]
@@ -200,7 +200,7 @@ def _markdown_table(grid: Grid) -> list[str]:
 
 
 def latex(sections: Sequence[tuple[Comparison, Sequence[Path]]]) -> str:
-    """A `tabular` per table for ``\\input``; it needs the package booktabs."""
+    """Return a `tabular` per table for ``\\input``; it needs the package booktabs."""
     return "\n".join(_latex_table(grid) for found, _ in sections for grid in grids(found))
 
 
@@ -220,7 +220,7 @@ def _latex_table(grid: Grid) -> str:
 
 
 def summary_csv(sections: Sequence[tuple[Comparison, Sequence[Path]]]) -> str:
-    """A row per task and method, numbers alone."""
+    """Return a row per task and method, numbers alone."""
     names = "task,metric,method,seeds,value,value_std,macs_fraction,at_budget,at_budget_std,area,area_std,oracle"
     names += ",oracle_macs_fraction,minus_dense,minus_dense_low,minus_dense_high"
     names += ",best_rival,minus_best,minus_best_low,minus_best_high"
@@ -244,7 +244,7 @@ def _numbers(found: Comparison, row: Standing) -> list[object]:
 
 
 def points_csv(sections: Sequence[tuple[Comparison, Sequence[Path]]]) -> str:
-    """Every operating point of every run."""
+    """Return every operating point of every run."""
     rows: list[list[object]] = [["task", "method", "seed", "control", "point", "value", "macs", "macs_fraction"]]
     for found, _ in sections:
         for method in (row.method for row in found.standings):

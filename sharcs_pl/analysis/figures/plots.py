@@ -42,12 +42,11 @@ BINS = 40
 
 @dataclass(frozen=True)
 class FigureInputs:
-    """What figures need beside the predictions; a figure whose file is None or missing is left out.
+    """Inputs of the figures beside the predictions; a figure whose file is None or missing is left out.
 
-    Attributes: folder, where they go; widths, the rungs' labels, narrow first; routed, whether there
-    is a router to draw; plan_csv and history, the run's files;
-    bounds, one (lo, hi) of the hardness score per rung; score, its name; labels, the task's classes (None for
-    regression, with label_range as its least and greatest score).
+    Attributes: folder takes the figures; widths, the rungs' labels, narrow first; routed, whether there is a router to
+    draw; plan_csv and history, the run's files; bounds, one (lo, hi) of the hardness score per rung; score, its name;
+    labels, the task's classes (None for regression, with label_range as its least and greatest score).
     """
 
     folder: Path
@@ -64,13 +63,13 @@ class FigureInputs:
 def draw_run(
     report: Report, predictions: Predictions, texts: Sequence[tuple[str, ...]], run: FigureInputs
 ) -> list[Path]:
-    """Draw every figure of a routed model into ``run.folder``; returns the images, none for a single rung or without
-    the extra ``[plots]``.
+    """Draw every figure of a routed model into ``run.folder``; return the images, none for a single rung or without the
+    extra ``[plots]``.
 
     Args:
-        report: of the split.
-        predictions: of the same split.
-        texts: of the same split, a sample's at the place of its uid.
+        report: the report on the split.
+        predictions: the predictions on the split.
+        texts: the texts of the split, each at the place of its uid.
         run: everything else.
     """
     if len(run.widths) < 2 or not have_matplotlib():
@@ -89,7 +88,7 @@ def draw_run(
 
 
 def draw_cost(report: Report, widths: Sequence[str], path: Path) -> Path:
-    """The metric against MACs as a fraction of dense: rungs, routed, random routing and the oracle."""
+    """Draw the metric against MACs as a fraction of dense: rungs, routed, random routing and the oracle."""
     with canvas(path, (WIDTH, 3.9)) as figure:
         axes = figure.subplots()
         x, y = [rung.macs_fraction for rung in report.rungs], [rung.value for rung in report.rungs]
@@ -109,9 +108,9 @@ def draw_cost(report: Report, widths: Sequence[str], path: Path) -> Path:
 
 
 def _plot_routes(axes: Axes, report: Report) -> None:
-    """What mixes rungs, each at its own cost: the router, random routing with its standard deviation, and the oracle.
+    """Plot the router, random routing with its standard deviation, and the oracle, each at its own cost.
 
-    They may coincide (a router that sends all one way): the smaller marks stand before the larger.
+    They may coincide (a router that sends all one way), so the smaller marks stand before the larger.
     """
     routed, random = report.routed, report.random_point
     axes.plot(routed.macs_fraction, routed.value, "*", ms=16, mfc=ORANGE, mec="black", label="routed", zorder=3)
@@ -125,7 +124,7 @@ def _plot_routes(axes: Axes, report: Report) -> None:
 
 
 def _limits(report: Report) -> tuple[float, float]:
-    """Room for every point and error bar; differences under two points of the metric are not blown up."""
+    """Return limits with room for every point and error bar; differences under two points are not blown up."""
     value, std = report.random["value"], report.random["std"]
     seen = [value - std, value + std, report.routed.value, *(rung.value for rung in report.rungs)]
     seen += [report.oracle.value] if report.oracle else []
@@ -137,7 +136,7 @@ def _limits(report: Report) -> tuple[float, float]:
 
 
 def draw_buckets(plan_csv: Path, path: Path) -> Path:
-    """How many training samples each rung was given in each epoch, stacked."""
+    """Draw the number of training samples that each rung was given in each epoch, stacked."""
     from matplotlib.ticker import StrMethodFormatter
 
     with plan_csv.open(newline="") as file:
@@ -159,7 +158,7 @@ def draw_buckets(plan_csv: Path, path: Path) -> Path:
 
 
 def draw_scores(run: FigureInputs, path: Path) -> Path:
-    """Histograms of each epoch's training scores, by the rung that each sample ran on, under the widths' bounds."""
+    """Draw histograms of each epoch's training scores, by the rung that each sample ran on, under the bounds."""
     from matplotlib.ticker import StrMethodFormatter
 
     assert run.history is not None
@@ -187,7 +186,7 @@ def draw_scores(run: FigureInputs, path: Path) -> Path:
 
 
 def _score_panel(axes: Axes, scores: list[np.ndarray], run: FigureInputs, high: float) -> None:
-    """One epoch: an outline per rung; above it a strip per rung from its lower to its upper bound.
+    """Draw one epoch: an outline per rung, and above it a strip per rung from its lower to its upper bound.
 
     Counts stand on a logarithmic axis: most samples are soon learnt, and the few that are not would vanish.
     """
@@ -209,12 +208,12 @@ def _score_panel(axes: Axes, scores: list[np.ndarray], run: FigureInputs, high: 
 
 
 def _strips(run: FigureInputs) -> float:
-    """Room for the bounds over a panel, as a share of the panel's height."""
+    """Return the room for the bounds over a panel, as a share of the panel's height."""
     return min(0.3, 0.06 * len(run.bounds))
 
 
 def spread(values: list[int], most: int) -> list[int]:
-    """At most ``most`` of ``values``, evenly chosen, the first and the last among them."""
+    """Return at most ``most`` of ``values``, evenly chosen, the first and the last among them."""
     if len(values) <= most:
         return values
     return [values[i] for i in np.linspace(0, len(values) - 1, most).round().astype(int)]

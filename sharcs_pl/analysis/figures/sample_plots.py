@@ -37,7 +37,7 @@ MARKS: dict[bool, dict[str, Any]] = {
 
 
 def draw_calibration(predictions: Predictions, names: Names, path: Path) -> Path:
-    """Reliability of the router: P(narrowest) against the share of samples that rung 0 answers as well as the top."""
+    """Draw the router's reliability: P(narrowest) against the share of samples that rung 0 answers as well as top."""
     probability = narrow_probability(predictions)
     bins = calibrate(probability, as_good_as_top(predictions, names))
     narrow = names.widths[0]
@@ -58,8 +58,8 @@ def draw_calibration(predictions: Predictions, names: Names, path: Path) -> Path
 
 
 def draw_extremes(predictions: Predictions, texts: Sequence[tuple[str, ...]], names: Names, path: Path) -> Path:
-    """The texts that the router finds easiest and hardest, with labels and each rung's success; a ``.tsv`` of the same
-    name holds them whole."""
+    """Draw the texts that the router finds easiest and hardest, with labels and each rung's success; a ``.tsv`` of the
+    same name holds them whole."""
     groups = [pick(predictions, texts, names, places) for places in extremes(narrow_probability(predictions), SAMPLES)]
     write_samples(path.with_suffix(".tsv"), [sample for group in groups for sample in group])
     sheet = Sheet([len(group) for group in groups if group], names.widths)
@@ -72,7 +72,7 @@ def draw_extremes(predictions: Predictions, texts: Sequence[tuple[str, ...]], na
 
 @dataclass(frozen=True)
 class Sheet:
-    """A page of bars with their texts: where things stand, in inches.
+    """A page of bars with their texts, laid out in inches.
 
     Attributes: rows of each group; names of the widths; the rest are sizes of columns and rows.
     """
@@ -90,12 +90,12 @@ class Sheet:
 
     @property
     def size(self) -> tuple[float, float]:
-        """Width and height of the page."""
+        """The width and height of the page."""
         width = self.text + self.bar + self.mark * len(self.widths) + self.label + 5 * self.gap
         return width, sum(self.head + self.row * rows for rows in self.rows) + self.foot - 0.2
 
     def axes(self, figure: Figure) -> list[Axes]:
-        """One panel of bars per group, the first on top."""
+        """Add a panel of bars per group, the first on top."""
         (width, height), found = self.size, []
         top = height + 0.2
         for rows in self.rows:
@@ -106,7 +106,7 @@ class Sheet:
         return found
 
     def fill(self, axes: Axes, samples: Sequence[Sample], title: str) -> None:
-        """Bars, texts, marks and labels of one group under their headings."""
+        """Draw bars, texts, marks and labels of one group under their headings."""
         left, marks = -self.text - self.gap, self.bar + self.gap
         end = marks + self.mark * len(self.widths) + self.gap
         self._head(axes, title, marks, end)
@@ -119,7 +119,7 @@ class Sheet:
                 axes.plot(x, row, transform=axes.get_yaxis_transform(), clip_on=False, **MARKS[ok])
 
     def legend(self, figure: Figure, outcomes: tuple[str, str]) -> None:
-        """What the marks mean, at the foot of the page."""
+        """Explain the marks at the foot of the page."""
         from matplotlib.lines import Line2D
 
         handles = [Line2D([], [], **MARKS[True]), Line2D([], [], **MARKS[False])]
@@ -133,13 +133,13 @@ class Sheet:
             self._write(axes, marks + self.mark * (rung + 0.5), -1, name, ha="center")
 
     def _write(self, axes: Axes, inches: float, row: float, text: str, **style: Any) -> Text:
-        """Text at a distance from the bars' left edge."""
+        """Write text at a distance from the bars' left edge."""
         place = axes.get_yaxis_transform()
         return axes.text(inches / self.bar, row, text, transform=place, va="center_baseline", fontsize=9, **style)
 
 
 def fit(text: Text, inches: float) -> None:
-    """Shorten what is wider than its column: wide letters need more room than most."""
+    """Shorten text that is wider than its column; wide letters need more room than most."""
     figure = text.get_figure(root=True)
     assert figure is not None
     while (wide := text.get_window_extent().width / figure.dpi) > inches:

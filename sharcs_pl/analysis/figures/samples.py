@@ -1,4 +1,4 @@
-"""What the router believes of single samples: how far its probabilities hold, and the texts it finds easy and hard.
+"""The router's view of single samples: how far its probabilities hold, and the texts it finds easy and hard.
 
 Legend: S samples, W rungs. P(narrowest) is the sigmoid of the router's first logit: the chance that rung 0 suits.
 """
@@ -26,47 +26,47 @@ Z = 1.959964  # normal quantile of a 95% interval
 
 @dataclass(frozen=True)
 class Names:
-    """What rungs and labels are called: ``widths`` narrow first; ``labels`` the classes, None for regression, whose
-    least and greatest score is ``label_range``."""
+    """The names of rungs and labels: ``widths`` narrow first; ``labels`` the classes, None for regression, whose least
+    and greatest score is ``label_range``."""
 
     widths: Sequence[str]
     labels: Sequence[str] | None = None
     label_range: Sequence[float] | None = None
 
     def label(self, value: float) -> str:
-        """A label as the reader knows it."""
+        """Return a label as the reader knows it."""
         return f"{value:g}" if self.labels is None else self.labels[int(value)]
 
     @property
     def outcomes(self) -> tuple[str, str]:
-        """What it means to be ``right``, and not to be."""
+        """Return the words for a ``right`` answer and for any other."""
         if self.labels is None:
             return "within a tenth of the label range", "farther off"
         return "right at that width", "wrong"
 
     @property
     def span(self) -> float:
-        """Length of the label range."""
+        """The length of the label range."""
         return self.label_range[1] - self.label_range[0] if self.label_range else 1.0
 
 
 def narrow_probability(predictions: Predictions) -> np.ndarray:
-    """P(narrowest) of each sample, float64 [S]."""
+    """Return P(narrowest) of each sample, float64 [S]."""
     return torch.sigmoid(predictions.router_logits[:, 0].double()).numpy()
 
 
 def right(predictions: Predictions, names: Names) -> np.ndarray:
-    """Whether each rung answers each sample rightly, bool [S, W]; a regression within a tenth of the label range."""
+    """Return True where a rung answers a sample rightly, bool [S, W]; regressions within a tenth of the label range."""
     if names.labels is None:
         return _errors(predictions) <= CLOSE * names.span
     return (predictions.logits.argmax(-1) == predictions.labels[:, None]).numpy()
 
 
 def as_good_as_top(predictions: Predictions, names: Names) -> np.ndarray:
-    """Whether rung 0 answers each sample as well as the top rung, bool [S].
+    """Return True where rung 0 answers a sample as well as the top rung, bool [S].
 
-    Classes: it is right, or gives the top rung's own answer (both are wrong in the same way). Regression: its error
-    exceeds the top rung's by at most 5% of the label range.
+    A class is as good if it is right or the top rung's own answer (both are wrong in the same way). A regression is as
+    good if its error exceeds the top rung's by at most 5% of the label range.
     """
     if names.labels is None:
         errors = _errors(predictions)
@@ -76,13 +76,13 @@ def as_good_as_top(predictions: Predictions, names: Names) -> np.ndarray:
 
 
 def _errors(predictions: Predictions) -> np.ndarray:
-    """|prediction - label| of a regression, [S, W]."""
+    """Return |prediction - label| of a regression, [S, W]."""
     return (predictions.logits[..., 0].double() - predictions.labels.double()[:, None]).abs().numpy()
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Bins of samples by probability: its mean, the observed share with a 95% interval, and the count; each [bins]."""
+    """Bins of samples by probability: mean, observed share with a 95% interval, and count, each [bins]."""
 
     mean: np.ndarray
     share: np.ndarray
@@ -92,12 +92,12 @@ class Calibration:
 
 
 def calibrate(probability: np.ndarray, outcome: np.ndarray, bins: int = BINS) -> Calibration:
-    """Bins of equal counts; equal probabilities share a bin, so that ties leave fewer and fuller ones.
+    """Return bins of equal counts; equal probabilities share a bin, so that ties leave fewer and fuller ones.
 
     Args:
         probability: [S].
         outcome: bool [S].
-        bins: at most.
+        bins: the greatest number of bins.
     """
     edges = np.unique(np.quantile(probability, np.linspace(0, 1, bins + 1)[1:-1]))
     place = np.searchsorted(edges, probability, side="right")
@@ -109,14 +109,14 @@ def calibrate(probability: np.ndarray, outcome: np.ndarray, bins: int = BINS) ->
 
 
 def wilson(share: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Wilson's 95% interval of a binomial share observed over ``count`` samples."""
+    """Return Wilson's 95% interval of a binomial share observed over ``count`` samples."""
     centre = (share + Z**2 / (2 * count)) / (1 + Z**2 / count)
     half = Z / (1 + Z**2 / count) * np.sqrt(share * (1 - share) / count + Z**2 / (4 * count**2))
     return centre - half, centre + half
 
 
 def extremes(probability: np.ndarray, most: int) -> tuple[list[int], list[int]]:
-    """Places of the samples of the highest and of the lowest probability, each in falling order; none is in both."""
+    """Return the places of the samples of highest and of lowest probability, each in falling order; none is in both."""
     order = np.argsort(-probability, kind="stable").tolist()
     highest = order[: min(most, math.ceil(len(order) / 2))]
     return highest, order[len(highest) :][-most:]
@@ -124,7 +124,7 @@ def extremes(probability: np.ndarray, most: int) -> tuple[list[int], list[int]]:
 
 @dataclass(frozen=True)
 class Sample:
-    """One sample as the reader sees it; ``width`` is the router's choice, ``right`` each width's success."""
+    """A sample as the reader sees it; ``width`` is the router's choice, ``right`` each width's success."""
 
     uid: int
     probability: float
@@ -134,7 +134,7 @@ class Sample:
     texts: tuple[str, ...]
 
     def line(self, letters: int) -> str:
-        """The text in one short line; of a pair, what one does not need the other gets."""
+        """Return the text in one short line; in a pair, one gets the room that the other does not need."""
         plain = [" ".join(text.split()) or "(empty)" for text in self.texts]
         if len(plain) == 1:
             return shorten(plain[0], letters)
@@ -144,14 +144,14 @@ class Sample:
 
 
 def shorten(text: str, letters: int) -> str:
-    """At most ``letters`` letters, the last one an ellipsis where some were cut."""
+    """Return at most ``letters`` letters, the last one an ellipsis where some were cut."""
     return text if len(text) <= letters else text[: letters - 1].rstrip() + "…"
 
 
 def pick(
     predictions: Predictions, texts: Sequence[tuple[str, ...]], names: Names, places: Sequence[int]
 ) -> list[Sample]:
-    """The samples at some places of the predictions; ``texts`` by uid."""
+    """Return the samples at some places of the predictions; ``texts`` by uid."""
     probability, marks = narrow_probability(predictions), right(predictions, names)
     uids, labels = predictions.uids.tolist(), predictions.labels.tolist()
     return [
@@ -168,7 +168,7 @@ def pick(
 
 
 def write_samples(path: Path, samples: Sequence[Sample]) -> None:
-    """Tab-separated, every text in quotes: ``csv`` reads it back unchanged, tabs and line breaks included."""
+    """Write tab-separated rows, every text in quotes: ``csv`` reads tabs and line breaks back unchanged."""
     widths, columns = list(samples[0].right), ["text", "text_pair"][: len(samples[0].texts)]
     with atomic_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")

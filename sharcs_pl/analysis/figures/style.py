@@ -1,6 +1,6 @@
-"""How figures look: colours that colour-blind readers tell apart, and hatches and markers that survive a grey printer.
+"""The style of figures: colours that colour-blind readers tell apart, hatches and markers that survive a grey printer.
 
-matplotlib is the extra ``[plots]``: it is imported when a figure is drawn, never with this module, and never pyplot.
+matplotlib is the extra ``[plots]``. It is imported when a figure is drawn, never with this module, and never pyplot.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ SETTINGS: dict[Any, Any] = {
 
 
 def have_matplotlib() -> bool:
-    """Whether the extra is installed."""
+    """Return True if the extra is installed."""
     return importlib.util.find_spec("matplotlib") is not None
 
 
 @contextmanager
 def canvas(path: Path, size: tuple[float, float], layout: Any = "constrained") -> Iterator[Figure]:
-    """A figure of ``size`` inches to draw on, in the house style; on leaving, it is whole at ``path`` or not there.
+    """Open a figure of ``size`` inches in the house style; on leaving, it is whole at ``path`` or not there.
 
     A character the font lacks is drawn as a box, without a warning.
     """
@@ -60,18 +60,18 @@ def canvas(path: Path, size: tuple[float, float], layout: Any = "constrained") -
 
 
 def colour(rung: int) -> str:
-    """A rung's colour; after eight rungs they come round again."""
+    """Return a rung's colour; after eight rungs colours repeat."""
     return RUNGS[rung % len(RUNGS)]
 
 
 def rung_style(rung: int) -> dict[str, Any]:
-    """A rung's bars: its colour under a white hatch of its own."""
+    """Return the style of a rung's bars: its colour under a white hatch of its own."""
     hatch = HATCHES[rung % len(HATCHES)]
     return {"facecolor": colour(rung), "hatch": hatch, "edgecolor": "white", "linewidth": 0.4}
 
 
 def outline(rung: int, filled: bool) -> dict[str, Any]:
-    """A rung's outline in a histogram of several: its colour, a dash pattern of its own, perhaps a faint fill."""
+    """Return a rung's outline among several in a histogram: its colour, its own dash pattern, perhaps a faint fill."""
     return {
         "fill": filled,
         "facecolor": (colour(rung), 0.25),
@@ -82,17 +82,17 @@ def outline(rung: int, filled: bool) -> dict[str, Any]:
 
 
 def width_names(labels: Sequence[str]) -> list[str]:
-    """What a legend calls each rung."""
+    """Return the names of the rungs in a legend."""
     return [f"width {label}" for label in labels]
 
 
 def legend_below(figure: Figure, axes: Axes, columns: int = 4) -> None:
-    """One legend under the whole figure, where it covers nothing."""
+    """Put one legend under the whole figure, where it covers nothing."""
     _legend(figure, axes, columns, "outside lower center")
 
 
 def legend_above(figure: Figure, axes: Axes, columns: int = 4) -> None:
-    """One legend over the whole figure; for a figure with a label of its own at the bottom."""
+    """Put one legend over the whole figure, where a figure has a label of its own at the bottom."""
     _legend(figure, axes, columns, "outside upper center")
 
 

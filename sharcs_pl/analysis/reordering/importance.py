@@ -1,7 +1,7 @@
-"""How much the loss would change without a head or a feed-forward neuron, to first order, and its figure.
+"""The importance of a head or a feed-forward neuron: the change of the loss without it, to first order; and its figure.
 
-Michel et al. 2019 (arXiv 1905.10650, equation 2), as DynaBERT (Hou et al. 2020, section 3.1) uses it to decide which
-heads and neurons a narrow network keeps.
+The measure is due to Michel et al. 2019 (arXiv 1905.10650, equation 2), as DynaBERT (Hou et al. 2020, section 3.1) uses
+it to decide which heads and neurons a narrow network keeps.
 
 Dimensions: `B` batch, `L` tokens, `n` layers, `N` heads, `H` head size, `F` feed-forward neurons.
 """
@@ -30,7 +30,7 @@ _BANDS = 48  # of neurons in the figure
 
 @dataclass(frozen=True)
 class Importance:
-    """Expected absolute change of a sample's loss: `heads` [n, N] and `neurons` [n, F], over `samples` samples."""
+    """The expected absolute change of a sample's loss: `heads` [n, N] and `neurons` [n, F], over `samples` samples."""
 
     heads: Tensor
     neurons: Tensor
@@ -38,11 +38,11 @@ class Importance:
 
 
 def measure(stock: Any, batches: Iterable[dict[str, Tensor]]) -> Importance:
-    """Importance of every head and neuron of a stock model, in evaluation mode, over batches with `labels`.
+    """Measure the importance of every head and neuron of a stock model, in evaluation mode, over batches with `labels`.
 
-    For a head's output h of one sample, [L, H], it is the mean over samples of |sum(h * dloss/dh)|; for a neuron's
-    output, [L], likewise. The absolute value is taken per sample, so the batch size does not matter; gradients are
-    taken of activations alone, so none is left from one batch to the next.
+    For a part's output h of one sample, [L, H] of a head or [L] of a neuron, it is the mean over samples of |sum(h *
+    dloss/dh)|. The absolute value is taken per sample, so the batch size does not matter; gradients are taken of
+    activations alone, so none is left from one batch to the next.
     """
     size = get_family(stock.config.model_type).size(stock.config)
     depths = len(get_family(stock.config.model_type).depth_order(stock))
@@ -58,7 +58,7 @@ def measure(stock: Any, batches: Iterable[dict[str, Tensor]]) -> Importance:
 
 
 def _changes(stock: Any, batch: dict[str, Tensor]) -> dict[tuple[str, int], Tensor]:
-    """`h * dloss/dh` of all that enters the output projections, by part and depth, each [B, L, any]."""
+    """Return `h * dloss/dh` of all that enters the output projections, by part and depth, each [B, L, any]."""
     seen: dict[tuple[str, int], Tensor] = {}
 
     def keep(part: str, depth: int, value: Tensor) -> Tensor:
@@ -79,7 +79,7 @@ def _changes(stock: Any, batch: dict[str, Tensor]) -> dict[tuple[str, int], Tens
 
 
 class _frozen:
-    """No gradient of any parameter inside the block: those of activations are all that is asked for."""
+    """A block in which no parameter gets a gradient; the gradients of activations are all that is needed."""
 
     def __init__(self, stock: Any) -> None:
         self.parameters = [parameter for parameter in stock.parameters() if parameter.requires_grad]
@@ -94,7 +94,7 @@ class _frozen:
 
 
 def write_importance(path: Path, importance: Importance, order: Order) -> None:
-    """A row per head and neuron: layer and index in the encoder as it came, importance, and its place in the order."""
+    """Write a row per head and neuron: original layer and index in the encoder, importance, and place in the order."""
     tables = [
         _rows("head", importance.heads, order.heads),
         _rows("neuron", importance.neurons, order.neurons),
@@ -117,8 +117,8 @@ def _rows(part: str, importance: Tensor, order: Tensor) -> pa.Table:
 
 
 def draw_importance(importance: Importance, order: Order, path: Path) -> Path | None:
-    """Heat maps of both, each row a layer and divided by its largest: heads as they came, with their places written in;
-    neurons in their new order, averaged over bands. None without the extra ``[plots]``."""
+    """Draw heat maps of both, each row a layer and divided by its largest: heads as they came, with their places
+    written in; neurons in their new order, averaged over bands. Return None without the extra ``[plots]``."""
     if not have_matplotlib():
         return None
     layers, heads = importance.heads.shape
@@ -146,5 +146,5 @@ def _heat(axes: Any, values: np.ndarray, label: str) -> Any:
 
 
 def _bands(neurons: Tensor) -> np.ndarray:
-    """Means over bands of neighbouring neurons, [n, F] -> [n, at most `_BANDS`]."""
+    """Return means over bands of neighbouring neurons, [n, F] -> [n, at most `_BANDS`]."""
     return np.stack([band.mean(-1).numpy() for band in neurons.tensor_split(min(_BANDS, neurons.shape[1]), -1)], 1)

@@ -1,7 +1,7 @@
-"""What the leading heads and neurons of an encoder are worth alone, before any training of the tail.
+"""The worth of an encoder's leading heads and neurons alone, before any training of the tail.
 
-Two cuts of the layers after the split: that of a rung, hidden dims included, and DynaBERT's (Hou et al. 2020), which
-keeps the hidden size and cuts heads and neurons only: there the order decides alone.
+The layers after the split are cut in two ways: as a rung is, hidden dims included, and as DynaBERT (Hou et al. 2020)
+does, which keeps the hidden size and cuts heads and neurons only, so that the order decides alone.
 
 Dimensions: `S` samples, `C` labels.
 """
@@ -26,7 +26,7 @@ CUTS = (RUNG, KEPT)
 
 @dataclass(frozen=True)
 class NarrowLogits:
-    """Logits [S, C] by (cut, rung) for every cut; the top rung is the stock model; `labels` [S]."""
+    """Logits [S, C] by (cut, rung) for every cut, and `labels` [S]; the top rung is the stock model."""
 
     logits: dict[tuple[str, int], Tensor]
     labels: Tensor
@@ -34,7 +34,7 @@ class NarrowLogits:
 
 @torch.inference_mode()
 def narrow_logits(stock: Any, batches: Iterable[dict[str, Tensor]], ladder: WidthLadder, split: int) -> NarrowLogits:
-    """Every sample at every rung under both cuts, from batches with `labels`."""
+    """Run every sample at every rung under both cuts, from batches with `labels`."""
     routed = SharcsForSequenceClassification.from_encoder(stock, widths=ladder.widths, split_layer=split)
     found: dict[tuple[str, int], list[Tensor]] = {(cut, rung): [] for cut in CUTS for rung in range(len(ladder))}
     labels = []
@@ -49,7 +49,7 @@ def narrow_logits(stock: Any, batches: Iterable[dict[str, Tensor]], ladder: Widt
 
 
 def hidden_kept(stock: Any, inputs: dict[str, Tensor], ladder: WidthLadder, rung: int, split: int) -> Tensor:
-    """Logits [S, C] of the stock model whose layers after `split` keep their leading heads and neurons only: the
+    """Return logits [S, C] of the stock model whose layers after `split` keep their leading heads and neurons only. The
     others' outputs are set to nought, which is what cutting them gives."""
 
     def cut(depth: int, value: Tensor) -> Tensor:
