@@ -109,8 +109,7 @@ def read_inputs(layout: Layout) -> Iterator[InputRow | Rejected]:
 
 
 def survey(layout: Layout, skip: bool) -> int:
-    """Read a file once and return its number of rows. Raise `ValueError` for the first row that cannot be used, with
-    `skip` only where no row can."""
+    """Return a file's number of rows. Raise `ValueError` for the first unusable row, with `skip` only if all are."""
     first, usable, number = None, 0, 0
     for row in read_inputs(layout):
         number = row.number

@@ -50,7 +50,7 @@ def decided_by_main(trainer: L.Trainer, decide: Callable[[], Any]) -> Any:
         return decide()
     strategy: Any = trainer.strategy
     if not strategy.cluster_environment.creates_processes_externally:
-        found = decide()  # the others do not exist yet: they are born with the answer
+        found = decide()  # the other processes do not exist yet and inherit the answer
         os.environ[DECISION] = json.dumps(found)
         return found
     if not is_main() and DECISION in os.environ:

@@ -88,8 +88,8 @@ def race(
     seed: int,
     tick: Callable[[], object] = lambda: None,
 ) -> list[Timed]:
-    """Run every contender once a round, in an order drawn anew for each; speed-ups refer to the first one. `tick` is
-    called after each pass."""
+    """Run every contender once a round, in an order drawn anew, and ``tick`` after each; speed-ups refer to the
+    first."""
     order, draws = list(range(len(contenders))), random.Random(seed)
     rounds: list[list[Pass]] = [[] for _ in contenders]
     for number in range(warmup + repeats):
