@@ -36,7 +36,7 @@ OF_THE_SWEEP = ("hydra.sweep", "hydra/sweeper", "hydra.launcher", "hydra/launche
 
 
 class SharcsLauncher(BasicLauncher):
-    """Runs one job after the other, each of several processes as a command of its own."""
+    """A launcher that runs jobs one after the other, each of several processes as a command of its own."""
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from sharcs_pl.launch.cluster import one_process

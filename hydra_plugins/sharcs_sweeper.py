@@ -38,7 +38,7 @@ ConfigStore.instance().store(group="hydra/sweeper", name="sharcs", node=SharcsSw
 
 
 class SharcsSweeper(BasicSweeper):
-    """Composes and checks every job before the first one starts; those that cannot run are named and left out."""
+    """A sweeper that composes and checks all jobs before the first one starts; bad ones are named and left out."""
 
     def sweep(self, arguments: list[str]) -> list[JobReturn]:
         assert self.config is not None

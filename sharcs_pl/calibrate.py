@@ -21,7 +21,7 @@ from sharcs_pl.runs.evaluation_inputs import Prepared, prepare
 from sharcs_pl.runs.files import results_list
 from sharcs_pl.runs.trained import Source, check_served, open_source
 
-_MOST_SEEN = 0.02  # of the texts of a promise; official dev sets share up to 1.5 % of theirs with train
+_MOST_SEEN = 0.02  # largest share of trained-on texts in a promise; official dev sets have up to 1.5 %
 
 
 def main() -> None:

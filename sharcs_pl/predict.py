@@ -172,7 +172,7 @@ def load(prepared: Prepared, config: PredictConfig) -> RoutedPredictor:
 
     if config.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("device=cuda: torch sees no CUDA device here; use device=cpu or auto")
-    disable_progress_bar()  # of the weights' loading
+    disable_progress_bar()  # the bar of the weights' loading
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     device = "cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu"
     model = load_model(prepared.source)

@@ -103,7 +103,7 @@ def _count(run: _Stock, length: int) -> int:
     with warnings.catch_warnings():  # fvcore uses torch.jit, which has been deprecated since
         warnings.simplefilter("ignore", DeprecationWarning)
         from fvcore.nn import FlopCountAnalysis
-    ids = torch.zeros(1, length, dtype=torch.long, device=run.model.device)  # which tokens, changes no count
+    ids = torch.zeros(1, length, dtype=torch.long, device=run.model.device)  # the choice of tokens changes no count
     counter = FlopCountAnalysis(run, ids).set_op_handle("aten::mul", _outputs)
     counter.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
     with torch.no_grad(), warnings.catch_warnings():

@@ -146,7 +146,7 @@ def comparison_table(comparison: Comparison, names: tuple[str, str]) -> Renderab
     table.add_row("MACs/sample", *(f"{side.macs / 1e6:,.1f} M" for side in sides), end_section=True)
     table.add_row("all narrow", *(f"{side.narrow:.4f}" if len(side.shares) > 1 else "-" for side in sides))
     table.add_row("all at full width", *(f"{side.top:.4f}" for side in sides), end_section=True)
-    # Of widths, and of exits: "layer_2".
+    # Labels are widths, or exits such as "layer_2".
     numbers = {label: Fraction(label.rsplit("_", 1)[-1]) for side in sides for label in side.shares}
     for width in sorted(numbers, key=lambda label: numbers[label]):
         shares = (f"{side.shares[width]:.1%}" if width in side.shares else "-" for side in sides)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from sharcs_pl.evaluation.report import Report
 
-CONSTANT = 0.98  # of the samples on one width: as good as no choice
+CONSTANT = 0.98  # share of the samples on one width that is as good as no choice
 NOISE = 2.0  # standard deviations of the deals; a gain below that is met by chance in about one router of 40
 _ROUNDING = 1e-6  # of float32 shares, and of a mean of equal values
 _TRY = "other width.bounds, more epochs, a smaller batch_size where data is little, distill=top"

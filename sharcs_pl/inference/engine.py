@@ -1,7 +1,6 @@
 """The engine from token ids to answers: the trunk on a batch, then one pass of a rung's tail over its samples.
 
-`Engine.answer` finishes a batch at once. A `PooledRun` leaves what would run as a crumb in its rung's pool until that
-is full, across batches.
+`Engine.answer` finishes a batch at once. A `PooledRun` keeps small groups in their rung's pool until that is full.
 
 Dimensions: `B` batch, `L` tokens, `D` hidden, `W` rungs, `C` labels; an index `i` marks the dimension at rung i.
 """
@@ -156,8 +155,7 @@ class PooledRun:
 
     @torch.inference_mode()
     def add(self, batch: Batch, rungs: Tensor | None = None) -> list[Answers]:
-        """Add a batch; return all answers it completes, also of earlier samples. `rungs` [B] long overrides the
-        router."""
+        """Add a batch; return the answers it completes, also of earlier samples. `rungs` [B] overrides the router."""
         groups = self.engine.groups(batch, rungs)
         return [self.engine.tail(full) for group in groups for full in self.pools[group.rung].add(group)]
 

@@ -50,7 +50,7 @@ def broadcast_from_rank_zero(trainer: L.Trainer, decide: Callable[[], Any]) -> A
         return decide()
     strategy: Any = trainer.strategy
     if not strategy.cluster_environment.creates_processes_externally:
-        found = decide()  # the others do not exist yet: they are born with the answer
+        found = decide()  # the other processes do not exist yet and inherit the answer
         os.environ[DECISION] = json.dumps(found)
         return found
     if not is_rank_zero() and DECISION in os.environ:

@@ -84,7 +84,7 @@ def engine_latency(
     engine, index = Engine(model.to(device)), torch.zeros(1, dtype=torch.long)  # pyright: ignore[reportArgumentType]
 
     def one_text(rung: int, length: int) -> None:
-        ids = torch.ones(1, length, dtype=torch.long)  # which tokens, changes no time
+        ids = torch.ones(1, length, dtype=torch.long)  # the choice of tokens changes no time
         engine.answer(Batch(index, ids, torch.tensor([length])), torch.tensor([rung]))
 
     return measure_latency(one_text, len(model.ladder), timed_lengths(lengths), config.latency_repeats, config.seed)

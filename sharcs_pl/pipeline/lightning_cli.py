@@ -74,8 +74,7 @@ class SharcsParser(LightningArgumentParser):
 class SharcsCLI(LightningCLI):
     """The commands ``fit``, ``validate``, ``test`` and ``predict`` with the project's module, datamodule and callbacks.
 
-    With ``run=False`` nothing is trained: ``model``, ``datamodule`` and ``trainer`` are the ones that ``fit`` would
-    use.
+    With ``run=False`` nothing is trained: ``model``, ``datamodule`` and ``trainer`` are the objects of ``fit``.
     """
 
     model: SharcsModule
@@ -147,8 +146,7 @@ class SharcsCLI(LightningCLI):
 
     @cached_property
     def run_dir(self) -> Path:
-        """The run directory: ``trainer.default_root_dir``, or a folder under ``runs/`` with a name of ``sharcs
-        train``."""
+        """The run directory: ``trainer.default_root_dir``, or a folder under ``runs/`` named as by ``sharcs train``."""
         config = self.run_config
         name = f"{config.task.name}-{config.encoder.name}-{config.method.name}"
         return Path(self.root or f"runs/{name}/{stamp()}").absolute()

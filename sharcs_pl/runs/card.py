@@ -269,5 +269,5 @@ def _number(value: float | None, form: str = ".3f") -> str:
 
 
 def _yaml(text: str) -> str:
-    """A string of the front matter in one line; JSON strings are valid YAML."""
+    """Return a string of the front matter in one line; JSON strings are valid YAML."""
     return json.dumps(one_line(text), ensure_ascii=False)

@@ -139,7 +139,7 @@ def _split_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Ite
 
 
 def listed(differences: list[str]) -> str:
-    """A few of the differences, in one line."""
+    """Return a few of the differences, in one line."""
     more = len(differences) - _MOST_SHOWN
     return "; ".join(differences[:_MOST_SHOWN]) + (f"; and {more} more" if more > 0 else "")
 

@@ -81,8 +81,7 @@ class RunLock:
         self._made: list[Path] = []
 
     def take(self) -> None:
-        """Take the lock; of several that try at once one succeeds. Raise ``ValueError`` while another process holds
-        it."""
+        """Take the lock. Of several that try at once one succeeds. Raise ``ValueError`` while another holds it."""
         assert self._mine is None
         self._made = [folder for folder in self.path.parents if not folder.exists()]
         self.path.parent.mkdir(parents=True, exist_ok=True)

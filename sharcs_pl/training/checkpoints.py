@@ -22,8 +22,8 @@ _FAILED = 2  # the exit code of the processes that do not write, when the one th
 
 
 class DurableCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its place, forces it to the disk and renames it. The ``last.ckpt`` before it is kept
-    as ``last.prev.ckpt``, so that at any moment one of the two is whole.
+    """Checkpoint files that are written beside their place, forced to the disk and renamed. The ``last.ckpt`` before is
+    kept as ``last.prev.ckpt``, so that at any moment one of the two is whole.
 
     A full disk, or any other ``OSError``, is reported with the checkpoint's name; the older ones stay, and no part of
     the new one is left. A damaged file raises ``ValueError`` when it is loaded.
@@ -104,7 +104,7 @@ def epoch_is_whole(trainer: L.Trainer) -> bool:
 
 
 class LastCheckpoint(Checkpoint):
-    """Keeps ``last.ckpt``, saved at the end of every n-th epoch and, if asked, every so many steps or minutes.
+    """Callback that keeps ``last.ckpt``, saved every n-th epoch's end and, if asked, every so many steps or minutes.
 
     A save that falls due at an epoch's last step is made at the epoch's end. Among the callbacks this one stands behind
     the history and ``BestCheckpoint``, whose state it saves.
@@ -163,7 +163,7 @@ class LastCheckpoint(Checkpoint):
 
 
 class BestCheckpoint(Checkpoint):
-    """Keeps ``best.ckpt`` by the routed metric, from ``first_epoch`` on, before which nothing is routed.
+    """Callback that keeps ``best.ckpt`` by the routed metric, from ``first_epoch`` on; before it nothing is routed.
 
     With ``max_macs_fraction`` only epochs count whose routing costs at most that fraction of dense. The earliest of
     equally good epochs is kept.

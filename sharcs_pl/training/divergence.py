@@ -14,7 +14,7 @@ from sharcs_pl.core.ranks import all_ranks
 
 
 class StopAtDivergence(Callback):
-    """Raises ``Diverged`` in every process at once.
+    """Callback that raises ``Diverged`` in every process at once.
 
     - After a step whose loss is NaN or infinite in any process. The loss is summed over the processes where it lies and
       read once, which the curves do anyway: a GPU does not wait once more for it.

@@ -22,7 +22,7 @@ from sharcs_pl.launch.slurm import SlurmJob
 from sharcs_pl.training.checkpoints import LastCheckpoint, can_go_on, save_together
 
 REQUEUEING = (signal.SIGUSR1, signal.SIGUSR2)
-# Where several came, the later in this row counts.
+# Of several signals, the one later in this row counts.
 SIGNALS = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, *REQUEUEING)
 _SECONDS = 60.0  # for scontrol to answer
 
@@ -31,7 +31,7 @@ _BY_NOHUP = (signal.SIGHUP, signal.SIG_IGN)
 
 
 class GracefulStop(Checkpoint):
-    """Within ``with``, signals end a run so that it can go on.
+    """Callback and context in which signals end a run so that it can go on.
 
     ``path`` is the checkpoint that is written; ``job`` the SLURM job, if the run is one.
 

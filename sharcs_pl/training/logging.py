@@ -185,8 +185,8 @@ LOGGERS = {
 
 
 class RunLogger(Callback):
-    """Opens the logger when training starts, since only then is the run directory this run's own, and leaves it open
-    for the results. Curves end with training: what is evaluated afterwards is no epoch.
+    """Callback that opens the logger when training starts, since only then is the run directory this run's own, and
+    leaves it open for the results. Curves end with training: what is evaluated afterwards is no epoch.
 
     Args:
         settings: the settings of the logger, whose name is a key of ``LOGGERS``.

@@ -44,12 +44,12 @@ def anchor(parameters: list[nn.Parameter]) -> Tensor:
 
 
 class SharcsModule(L.LightningModule):
-    """Trains a routed (or dense) classifier step by step of an epoch plan.
+    """A routed (or dense) classifier in training, step by step of an epoch plan.
 
     ``training_step`` takes a :class:`StepBatch` and returns its loss and, for the hardness history, the uids, scores
     and rungs of its samples. Validation runs every rung on every sample and keeps the :class:`Predictions` of each
-    split in ``self.predictions``. ``record``: the run's config in plain types, kept in every checkpoint
-    and given to loggers.
+    split in ``self.predictions``. ``record`` is the run's config in plain types, kept in every
+    checkpoint and given to loggers.
     """
 
     def __init__(
