@@ -46,11 +46,11 @@ def run_job(cfg: DictConfig) -> float:
     # A sweep collects the exceptions of its jobs and goes on; alone, the process ends here.
     sweeping = hydra_cfg.mode == RunMode.MULTIRUN
     join_submitit()
+    checked = CheckRun.taken()
     try:
         with picklable_errors() if sweeping else user_errors(RunConfig):
-            config = CheckRun.taken()
-            if config is None:  # a job of a sweep
-                config = run_config(cfg)
+            config = run_config(cfg) if checked is None else checked.config
+            if checked is None:  # a job of a sweep
                 check_started(config, sweeping)
             ready = preflight(config, run_dir)
             silence_libraries()
@@ -61,7 +61,7 @@ def run_job(cfg: DictConfig) -> float:
     except Interrupted as stopped:
         raise SystemExit(stopped.code) from None
     finally:
-        drop_empty(run_dir)
+        drop_empty([run_dir] if checked is None else checked.made)
 
 
 def resume_command(hydra_cfg: DictConfig, run_dir: Path) -> str:

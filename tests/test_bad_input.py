@@ -547,3 +547,12 @@ def test_help_and_the_config_answer_without_torch(place: Place) -> None:
             assert max(map(len, answer.out.splitlines())) <= 120
     assert len(place.type("--help").out.splitlines()) <= 40
     assert not place.mark.exists()
+
+
+def test_a_refused_run_leaves_no_folder_and_removes_none_of_the_users(place: Place) -> None:
+    (place.path / "mine").mkdir()
+    outside = place.path.parent / "outside"
+    outside.mkdir()
+    for folder in ("mine", "new/deep", outside, outside / "new/deep"):
+        place.refuse(f"hydra.run.dir={folder} ckpt_path=gone.ckpt", "ckpt_path=gone.ckpt does not exist")
+    assert not list(outside.iterdir())

@@ -24,6 +24,7 @@ from sharcs_pl.config import RunConfig
 from sharcs_pl.config.bench import BenchConfig
 from sharcs_pl.config.calibrate import CalibrateConfig
 from sharcs_pl.config.evaluate import EvaluateConfig
+from sharcs_pl.config.reorder import ReorderConfig
 from sharcs_pl.core.errors import DataWarning
 from sharcs_pl.data.spec import Examples
 from sharcs_pl.data.synthetic import graded_examples
@@ -31,6 +32,7 @@ from sharcs_pl.data.tasks import GLUE
 from sharcs_pl.evaluate import run
 from sharcs_pl.runs.directory import run_config
 from sharcs_pl.runs.evaluation_inputs import Prepared, check_comparable
+from sharcs_pl.runs.reordering_inputs import find
 from tests.conftest import TINY, compose_config, train_run
 
 
@@ -282,6 +284,8 @@ def test_a_dev_share_that_a_grown_file_draws_anew_is_told_by_count(tmp_path: Pat
         calibrate.run(CalibrateConfig(**options))
     with pytest.warns(DataWarning, match="trained on"):
         bench.check(BenchConfig(run=options["run"]))
+    with pytest.warns(DataWarning, match="trained on"):
+        find(ReorderConfig(run=options["run"], output=str(tmp_path / "order")))
 
 
 def test_results_replace_nothing_of_the_users(tmp_path: Path) -> None:

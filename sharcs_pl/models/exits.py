@@ -162,8 +162,13 @@ class ExitsForSequenceClassification(LadderModel):
         the stop rule, None for `config.threshold`. `labels`: [B], adds the task loss.
         """
         threshold = self.config.threshold if threshold is None else threshold
-        now = self._start(input_ids, attention_mask, token_type_ids)
-        logits, exits = now.hidden.new_empty(len(input_ids), self.shape.num_labels), torch.zeros_like(now.rows)
+        logits, exits = self._stop(self._start(input_ids, attention_mask, token_type_ids), threshold)
+        loss = None if labels is None else task_loss(logits, labels, self.shape.num_labels)
+        return ExitsOutput(loss, logits, exits)
+
+    def _stop(self, now: Running, threshold: float) -> tuple[Tensor, Tensor]:
+        """Return the logits [B, C] of the exit that each sample takes, and its index [B] long."""
+        logits, exits = now.hidden.new_empty(len(now.rows), self.shape.num_labels), torch.zeros_like(now.rows)
         for exit in range(len(self.ladder)):
             now = self._advance(now, exit)
             leaves = self._leaves(now, exit, threshold)
@@ -172,8 +177,7 @@ class ExitsForSequenceClassification(LadderModel):
             if bool(leaves.all()):
                 break
             now = now.select(~leaves)
-        loss = None if labels is None else task_loss(logits, labels, self.shape.num_labels)
-        return ExitsOutput(loss, logits, exits)
+        return logits, exits
 
     def all_rungs(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None

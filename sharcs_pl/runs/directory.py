@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
@@ -159,26 +159,34 @@ def claim(
     return state
 
 
-def drop_empty(directory: Path) -> None:
-    """Remove a directory that Hydra made for a run that wrote nothing, and empty ones above it up to the current
-    one."""
-    here = Path.cwd()
-    for path in (directory, *directory.parents):
-        if path == here or (not path.is_relative_to(here) and path != directory):
+def drop_empty(folders: Sequence[Path]) -> None:
+    """Remove the folders made for a run that wrote nothing, the innermost first, up to one that holds something."""
+    for folder in folders:
+        if not folder.is_dir() or any(folder.iterdir()):
             return
-        if not path.is_dir() or any(path.iterdir()):
-            return
-        path.rmdir()
+        folder.rmdir()
+
+
+def missing_folders(directory: Path) -> list[Path]:
+    """Return the directory and the folders above it that are not there yet, the innermost first."""
+    return [folder for folder in (directory, *directory.absolute().parents) if not folder.exists()]
+
+
+class Checked(NamedTuple):
+    """A run that may start: its checked config, and the folders that Hydra makes for it."""
+
+    config: RunConfig
+    made: list[Path]
 
 
 class CheckRun(Callback):
     """Hydra callback that refuses a bad config, or a directory that cannot be written to, before Hydra makes it."""
 
-    _checked: ClassVar[RunConfig | None] = None
+    _checked: ClassVar[Checked | None] = None
 
     @classmethod
-    def taken(cls) -> RunConfig | None:
-        """Return the checked config of this run, once; None in a job of a sweep, which no callback has checked."""
+    def taken(cls) -> Checked | None:
+        """Return what was checked of this run, once; None in a job of a sweep, which no callback has checked."""
         found, cls._checked = cls._checked, None
         return found
 
@@ -193,7 +201,7 @@ class CheckRun(Callback):
             if not is_rank_zero():  # the first process decides, and tells which directory; none of its own is made here
                 with read_write(config.hydra.run):
                     config.hydra.run.dir = "."
-            CheckRun._checked = checked
+            CheckRun._checked = Checked(checked, missing_folders(Path(config.hydra.run.dir)))
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         with user_errors(RunConfig):
