@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
@@ -172,7 +172,8 @@ def missing_folders(directory: Path) -> list[Path]:
     return [folder for folder in (directory, *directory.absolute().parents) if not folder.exists()]
 
 
-class Checked(NamedTuple):
+@dataclass(frozen=True)
+class Checked:
     """A run that may start: its checked config, and the folders that Hydra makes for it."""
 
     config: RunConfig
