@@ -127,7 +127,7 @@ def prepare(config: PredictConfig) -> Prepared:
 def make_layout(config: PredictConfig, source: Source, path: Path | None) -> Layout:
     """Return the layout of the input, by default with the run's own columns and the quotes of its own files."""
     task = source.config.task
-    known = None if task.is_own else get_task(task.name)
+    known = None if task.is_custom else get_task(task.name)
     theirs = tuple(task.text_columns) if known is None else known.text_columns
     text = config.text_columns or theirs
     if len(text) != len(theirs) and source.recorded:

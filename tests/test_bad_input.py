@@ -24,7 +24,7 @@ from sharcs_pl.config.errors import LONGEST_MESSAGE
 from tests.commands import run_line
 from tests.conftest import TINY
 
-OWN = "task=own task.train=a.csv task.dev=b.csv task.text=review task.label=stars encoder=custom encoder.pretrained=enc"
+OWN = "task=custom task.train=a.csv task.dev=b.csv task.text=review task.label=stars encoder=custom encoder.pretrained=enc"
 GLUE = "encoder=custom encoder.pretrained=enc task.data_dir=glue"
 GOOD = "review,stars\n" + "".join(f"text {i},{'good' if i % 2 else 'bad'}\n" for i in range(8))
 STSB = "genre\tscore\tsentence1\tsentence2\n"
@@ -181,12 +181,12 @@ def test_a_fork_that_imports_torch_is_found_out_and_the_next_one_is_not(place: P
         ("method=sharks", ["method=sharks is unknown", "sharcs"]),
         ("recipe=nope", ["recipe=nope is unknown", "mrpc_minilm"]),
         ("encoder=custom", ["encoder.pretrained is missing", "hub id or folder"]),
-        ("task=own encoder=minilm", ["task.text is missing"]),
-        ("task=own task.text=q,a task.label=b", ["task.text=q,a is no list; did you mean 'task.text=[q,a]'?"]),
-        ("task=own task.text=q task.label=b task.metrics=f1", ["task.metrics=f1 is no list", "'task.metrics=[f1]'"]),
+        ("task=custom encoder=minilm", ["task.text is missing"]),
+        ("task=custom task.text=q,a task.label=b", ["task.text=q,a is no list; did you mean 'task.text=[q,a]'?"]),
+        ("task=custom task.text=q task.label=b task.metrics=f1", ["task.metrics=f1 is no list", "'task.metrics=[f1]'"]),
         (f"{OWN} task.delimiter=ab", ["task.delimiter=ab is no delimiter", "comma, semicolon, tab, pipe"]),
         (f"{OWN} task.encoding=base64", ["task.encoding=base64 is no encoding of texts"]),
-        ("task=mrpc task.delimiter=tab", ["task.delimiter describes own data"]),
+        ("task=mrpc task.delimiter=tab", ["task.delimiter describes custom data"]),
         ("hardness.window=9", ["hardness.window=9", "trainer.max_epochs=8"]),
         ("trainer.precision=8", ["trainer.precision=8", "bf16-mixed"]),
         ("trainer.devices=none", ["trainer.devices=none", "a number of devices"]),
@@ -197,7 +197,7 @@ def test_a_fork_that_imports_torch_is_found_out_and_the_next_one_is_not(place: P
         (OWN.replace("=review", "=文本"), ["a.csv, line 1: no column '文本' among review, stars"]),
         (OWN.replace("=stars", "=null"), ["a.csv, line 1: no column 'null'"]),
         (f"{OWN} task.positive=ugly", ["task.positive=ugly is none of the classes bad, good"]),
-        ("task=mrpc encoder=minilm task.positive=1", ["task.positive describes own data, task=mrpc has its own"]),
+        ("task=mrpc encoder=minilm task.positive=1", ["task.positive describes custom data, task=mrpc has its own"]),
         ("hydra.run.dir=a.csv", ["hydra.run.dir=a.csv", "is a file"]),
         ("task=mrpc", ["encoder=tiny", "encoder=minilm"]),
         ("~optim.foo", ["there is no key optim.foo"]),

@@ -40,7 +40,7 @@ def test_every_group_has_its_yamls() -> None:
 def test_every_yaml_composes_and_binds(group: str, name: str) -> None:
     extra = ["encoder.pretrained=some/folder"] if (group, name) == ("encoder", "custom") else []
     extra += ["encoder=minilm"] if group == "recipe" and "minilm" in name else []
-    extra += ["task.text=a", "task.label=b"] if name == "own" else []
+    extra += ["task.text=a", "task.label=b"] if name == "custom" else []
     extra += ["method.teacher=some/folder"] if name == "distilled" else []
     cfg = compose_config(f"{group}={name}", *extra)
     if (group, name) == ("trainer", "fsdp"):
@@ -55,7 +55,7 @@ def test_every_yaml_composes_and_binds(group: str, name: str) -> None:
 def test_the_tables_in_the_code_and_the_yamls_name_the_same_choices() -> None:
     tasks = {name: OmegaConf.load(conf_dir() / group / f"{name}.yaml") for group, name in YAMLS if group == "task"}
     built_in = {name for name, keys in tasks.items() if "text" not in keys}  # others were saved by a user
-    assert built_in == {*GLUE, "graded", "own"}
+    assert built_in == {*GLUE, "graded", "custom"}
     assert {name for group, name in YAMLS if group == "method"} == set(METHODS)
     for group, name in YAMLS:
         if group in ("task", "method", "encoder", "distill", "logger") and name != "default":
@@ -115,7 +115,7 @@ RECIPES = [(), *((f"task={t}", f"encoder={e}", f"recipe={t}_{e}") for t, e in PA
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=str)
 def test_bounds_go_with_the_score(recipe: tuple[str, ...]) -> None:
-    own = ("task.text=a", "task.label=b") if "task=own" in recipe else ()
+    own = ("task.text=a", "task.label=b") if "task=custom" in recipe else ()
     scores = {}
     for score in ("confidence", "entropy"):
         config = run_config(compose_config(*recipe, *own, f"hardness.score={score}"))
@@ -171,7 +171,7 @@ def test_runs_from_before_a_key_keep_their_digest_where_it_is_not_used(monkeypat
     monkeypatch.setattr(
         "sharcs_pl.config.run.json.dumps", lambda *args, **more: seen.append(dumps(*args, **more)) or ""
     )
-    own = ("task=own", "task.text=q", "task.label=y", "encoder=minilm")
+    own = ("task=custom", "task.text=q", "task.label=y", "encoder=minilm")
     for words in ((), own, (*own, "task.positive=x")):
         run_config(compose_config(*words)).digest()
     assert ["positive" in text for text in seen] == [False, False, True]

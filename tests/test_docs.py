@@ -29,7 +29,7 @@ RUN = ("bash", "python")
 SHOWN = ("", "yaml", "bibtex")
 NOT_RUN = re.compile(r"<!-- not run: \S.* -->")
 # Choices that exist once an earlier command of the page has written their file.
-WRITTEN = {"task=tickets": ["task=own", "task.text=message", "task.label=team"]}
+WRITTEN = {"task=tickets": ["task=custom", "task.text=message", "task.label=team"]}
 
 
 def page_id(page: Path) -> str:

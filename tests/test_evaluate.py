@@ -61,7 +61,7 @@ def own_files(folder: Path, label: Callable[[int, str], Any]) -> list[str]:
     write_csv(folder / "t.csv", texts[:10], labels[:10])
     return [
         *(text for text in TINY if not text.startswith(("task.", "encoder."))),
-        "task=own", f"task.train={folder}/a.csv", "task.dev=0.3", "task.text=review", "task.label=stars",
+        "task=custom", f"task.train={folder}/a.csv", "task.dev=0.3", "task.text=review", "task.label=stars",
         "encoder=custom", "task.max_length=32",
     ]  # fmt: skip
 

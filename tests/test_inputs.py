@@ -67,7 +67,7 @@ def test_a_glue_task_keeps_a_share_of_train_for_calibration(tmp_path: Path) -> N
 
 
 SEMICOLONS = "text;label\r\ngrün, sagte er;a\r\nblau;b\r\n".encode("cp1252")
-OWN = ("task=own", "encoder=minilm", "task.text=text", "task.label=label", "task.labels=[a,b]")
+OWN = ("task=custom", "encoder=minilm", "task.text=text", "task.label=label", "task.labels=[a,b]")
 
 
 def test_every_command_reads_a_file_in_the_same_way(tmp_path: Path) -> None:

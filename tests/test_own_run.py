@@ -33,7 +33,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def fit(directory: Path, *overrides: str) -> dict[str, Any]:
-    return train_run(directory, *OPTIONS, "task=own", "encoder=custom", "task.max_length=24", *overrides)
+    return train_run(directory, *OPTIONS, "task=custom", "encoder=custom", "task.max_length=24", *overrides)
 
 
 def test_the_same_data_in_every_format_gives_the_same_metrics_and_texts(tmp_path: Path, encoder: Path) -> None:
@@ -91,7 +91,7 @@ def test_the_class_that_f1_is_about_is_chosen_and_named_everywhere(
         found[name] = told
         assert f"f1 is that of {told}" in shown
         assert ("task.positive=attack makes it that of attack" in shown) == (name == "second")
-        assert f"own: f1 of {told} and cost" in shown
+        assert f"custom: f1 of {told} and cost" in shown
         assert json.loads((tmp_path / name / "metrics.json").read_text()) == metrics
         assert f"| f1 of {told} |" in (tmp_path / name / "model/README.md").read_text()
         assert read_run(tmp_path / name).metric_name == f"f1 of {told}"
@@ -142,8 +142,8 @@ def test_a_saved_task_is_found_by_its_name(
         "task.save_as=pairs", f"encoder.pretrained={encoder}",
     )  # fmt: skip
     assert "task=pairs" in capsys.readouterr().err
-    assert compose_config("task=own", "encoder=minilm").trainer.max_epochs == 6
-    assert (tmp_path / "conf/recipe/pairs_minilm.yaml").exists()  # what task=own gets with that encoder
+    assert compose_config("task=custom", "encoder=minilm").trainer.max_epochs == 6
+    assert (tmp_path / "conf/recipe/pairs_minilm.yaml").exists()  # what task=custom gets with that encoder
     assert json.loads((tmp_path / "one/model/config.json").read_text())["id2label"] == {"0": "0", "1": "1"}
     words = ["sharcs_pl.train", *OPTIONS, "task=pairs", "encoder=custom", "task.max_length=24"]
     done = run_line([*words, f"encoder.pretrained={encoder}", "hydra.run.dir=two"], cwd=tmp_path, kind="loaded")

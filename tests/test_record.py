@@ -15,7 +15,7 @@ from sharcs_pl.runs.inputs import read_task
 from sharcs_pl.runs.record import make_record, read_record, travelling
 from tests.conftest import compose_config
 
-OWN = ("task=own", "task.text=text", "task.label=score", "encoder.pretrained=enc")
+OWN = ("task=custom", "task.text=text", "task.label=score", "encoder.pretrained=enc")
 
 
 def own_run(folder: Path, *overrides: str) -> tuple[RunConfig, dict]:

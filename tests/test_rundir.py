@@ -193,7 +193,7 @@ def test_a_clearing_that_was_cut_short_is_gone_on_with(tmp_path: Path, monkeypat
         ("encoder.pretrained", "model", ("encoder=custom", "task=mrpc")),
         ("method.teacher", ".", ("method=distilled",)),
         ("method.match", ".", ("method=dense",)),
-        ("task.train", "predictions.tsv", ("task=own", "task.text=a", "task.label=b", "task.dev=0.1")),
+        ("task.train", "predictions.tsv", ("task=custom", "task.text=a", "task.label=b", "task.dev=0.1")),
     ],
 )
 def test_what_a_run_reads_is_not_removed_for_it(tmp_path: Path, key: str, value: str, more: tuple[str, ...]) -> None:
@@ -255,7 +255,7 @@ def test_a_key_that_an_older_run_did_not_know_has_its_default(tmp_path: Path) ->
         decide(run_config(compose_config("ckpt_path=last", "optim.eps=1e-3")), tmp_path)
 
 
-OWN = ("task=own", "task.text=text", "task.label=label", "encoder=custom", "task.max_length=16")
+OWN = ("task=custom", "task.text=text", "task.label=label", "encoder=custom", "task.max_length=16")
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from sharcs_pl.config.checks import conf_dir, in_range, one_of
 from sharcs_pl.config.evaluate import EvaluateConfig
 from sharcs_pl.config.export import ExportConfig
 from sharcs_pl.config.predict import PredictConfig
+from sharcs_pl.config.renamed import store_earlier_choices
 from sharcs_pl.config.reorder import ReorderConfig
 from sharcs_pl.config.report import ReportConfig
 from sharcs_pl.config.run import RunConfig
@@ -25,6 +26,8 @@ COMMAND_SCHEMAS: dict[str, type] = {
     "reorder": ReorderConfig,
     "report": ReportConfig,
 }
+
+store_earlier_choices()
 
 __all__ = [
     "COMMAND_SCHEMAS",

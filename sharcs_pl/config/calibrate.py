@@ -21,9 +21,9 @@ class CalibrationPaths(DataPaths):
     """The paths of the data, if they have changed since the run."""
 
     dev: str | None = field(default=None, metadata=PATH)
-    """Own data: file to calibrate on, in place of the run's own texts."""
+    """Custom data: file to calibrate on, in place of the run's own texts."""
     calibration: str | None = field(default=None, metadata=PATH)
-    """Own data: the run's file of calibration texts."""
+    """Custom data: the run's file of calibration texts."""
 
 
 @dataclass

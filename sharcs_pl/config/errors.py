@@ -9,6 +9,7 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from sharcs_pl.config.help import describe, takes_list
+from sharcs_pl.config.renamed import earlier_choices
 from sharcs_pl.core.text import one_line
 
 LONGEST_MESSAGE = 400  # characters: a message fits a terminal
@@ -84,6 +85,7 @@ def _several(override: str, schema: type) -> str:
 
 def _unknown_choice(missing: str, options: list[str]) -> str:
     group, _, name = missing.rpartition("/")
+    options = [option for option in options if option not in earlier_choices().get(group, {})]
     close = get_close_matches(name, options, 1)
     hint = f"did you mean {group}={close[0]}? It is" if close else "choose"
     return f"{group}={name} is unknown; {hint} one of: {', '.join(sorted(options))}"

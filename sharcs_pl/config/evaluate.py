@@ -18,17 +18,17 @@ class DataPaths:
     data_dir: str | None = field(default=None, metadata=PATH)
     """Folder with the files of a GLUE task."""
     train: str | None = field(default=None, metadata=PATH)
-    """Own data: training file; needed only if the run split its dev set off."""
+    """Custom data: training file; needed only if the run split its dev set off."""
     dev: str | None = field(default=None, metadata=PATH)
-    """Own data: file to evaluate on."""
+    """Custom data: file to evaluate on."""
     test: str | None = field(default=None, metadata=PATH)
-    """Own data: file to predict; its label may be missing, or empty in every row."""
+    """Custom data: file to predict; its label may be missing, or empty in every row."""
     quoting: str | None = None
-    """Own data: ``standard`` quotes of CSV and TSV, or ``none``; null: as in the run."""
+    """Custom data: ``standard`` quotes of CSV and TSV, or ``none``; null: as in the run."""
     delimiter: str | None = field(default=None, metadata=TEXT)
-    """Own data: delimiter of CSV and TSV, as in ``train``; null: as in the run."""
+    """Custom data: delimiter of CSV and TSV, as in ``train``; null: as in the run."""
     encoding: str | None = field(default=None, metadata=TEXT)
-    """Own data: encoding of text files without a byte-order mark; null: as in the run."""
+    """Custom data: encoding of text files without a byte-order mark; null: as in the run."""
 
     def __post_init__(self) -> None:
         check_text_files("task.", self)

@@ -8,6 +8,7 @@ from omegaconf import MISSING
 
 from sharcs_pl.config.checks import in_range, one_of
 from sharcs_pl.config.texts import PATH, PATHS, TEXT, TEXTS
+from sharcs_pl.core.renamed import current_task
 
 
 @dataclass
@@ -35,6 +36,7 @@ class ReportConfig:
     """Folder for ``report.html``, ``report.md``, ``report.tex``, ``summary.csv``, ``points.csv`` and ``figures/``."""
 
     def __post_init__(self) -> None:
+        self.only_task = self.only_task and current_task(self.only_task)
         one_of("unfinished", self.unfinished, ("refuse", "skip"))
         in_range("budget", self.budget, 0.01, 1)
         in_range("draws", self.draws, 100)

@@ -14,6 +14,7 @@ from sharcs_pl.config.task import TaskConfig
 from sharcs_pl.config.texts import PATH
 from sharcs_pl.config.training import CheckpointConfig, LoggerConfig, OptimConfig, TrainerConfig
 from sharcs_pl.core.hardness import SCORES, Score
+from sharcs_pl.core.renamed import CUSTOM
 
 
 @dataclass
@@ -174,6 +175,8 @@ class RunConfig:
         for key in ("ckpt_path", "overwrite", "logger", "checkpoint"):
             kept.pop(key)
         kept["task"].pop("save_as")
+        if self.task.name == CUSTOM:
+            kept["task"]["name"] = "own"  # as runs were hashed when the task had that name
         if self.task.label_range_strict:
             kept["task"].pop("label_range_strict")
         if not self.task.is_drawn or self.task.split_seed == self.seed:  # as before split_seed was a key

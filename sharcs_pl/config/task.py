@@ -9,6 +9,7 @@ from omegaconf import MISSING
 
 from sharcs_pl.config.checks import check_text_files, in_range
 from sharcs_pl.config.texts import COLUMN, COLUMNS, PATH, PATH_OR_NUMBER, TEXT, TEXTS
+from sharcs_pl.core.renamed import CUSTOM, current_task
 
 
 @dataclass
@@ -16,7 +17,7 @@ class TaskConfig:
     """The classification or regression task and its data."""
 
     name: str = MISSING
-    """``graded`` (embedded, the default), a GLUE task (cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli), or own."""
+    """``graded`` (embedded, the default), a GLUE task (cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli), or custom."""
     data_dir: str | None = field(default=None, metadata=PATH)
     """Folder with a GLUE task's ``train.tsv`` and ``dev.tsv`` (or the GLUE folder above it); null: the hub."""
     max_length: int = 128
@@ -28,47 +29,48 @@ class TaskConfig:
     dev_size: int = 2000
     """Sentences in the validation split (``graded`` only)."""
     train: str | None = field(default=None, metadata=PATH)
-    """Own data: training file (.csv, .tsv, .jsonl, .json, .parquet, .xlsx; text files also with .gz, .bz2, .xz or
+    """Custom data: training file (.csv, .tsv, .jsonl, .json, .parquet, .xlsx; text files also with .gz, .bz2, .xz or
     .zst), or the name of the split with ``hub``."""
     dev: Any = field(default=None, metadata=PATH_OR_NUMBER)
-    """Own data: file to evaluate on, or a share such as 0.1 split off ``train``, stratified and seeded."""
+    """Custom data: file to evaluate on, or a share such as 0.1 split off ``train``, stratified and seeded."""
     split_seed: int = 1
     """Seed of the shares ``dev`` and ``calibration``, and of the sentences of ``graded``. It does not follow ``seed``,
     so that runs with several seeds are evaluated on the same texts."""
     calibration: Any = field(default=None, metadata=PATH_OR_NUMBER)
     """Share such as 0.1 of the rest of ``train`` after ``dev``, kept for ``sharcs calibrate``; these texts neither
-    train nor choose the epoch. Own data: a share or a file."""
+    train nor choose the epoch. Custom data: a share or a file."""
     test: str | None = field(default=None, metadata=PATH)
-    """Own data: file to predict; its label may be missing, or empty in every row."""
+    """Custom data: file to predict; its label may be missing, or empty in every row."""
     text: Any = field(default=None, metadata=COLUMNS)
-    """Own data: text column, or a list of two."""
+    """Custom data: text column, or a list of two."""
     label: str | None = field(default=None, metadata=COLUMN)
-    """Own data: label column; decimal numbers make it a regression, unless they are few whole ones such as 1.0."""
+    """Custom data: label column; decimal numbers make it a regression, unless they are few whole ones such as 1.0."""
     labels: list[Any] | None = field(default=None, metadata=TEXTS)
-    """Own data: classes in the order of their ids; null finds them in ``train``."""
+    """Custom data: classes in the order of their ids; null finds them in ``train``."""
     label_range: list[float] | None = None
-    """Own data: lowest and highest score of a regression; null finds them in ``train``."""
+    """Custom data: lowest and highest score of a regression; null finds them in ``train``."""
     label_range_strict: bool = True
-    """Own data: refuse scores outside of ``label_range``; false in a run that found its range in ``train``."""
+    """Custom data: refuse scores outside of ``label_range``; false in a run that found its range in ``train``."""
     positive: str | None = field(default=None, metadata=TEXT)
-    """Own data: positive class of f1 for two classes, which gets the id 1; null: the second."""
+    """Custom data: positive class of f1 for two classes, which gets the id 1; null: the second."""
     metrics: list[str] | None = None
-    """Own data: metrics, the main one first (accuracy, f1, macro_f1, matthews, pearson, spearman); null chooses."""
+    """Custom data: metrics, the main one first (accuracy, f1, macro_f1, matthews, pearson, spearman); null chooses."""
     hub: str | None = field(default=None, metadata=PATH)
-    """Own data: id of a dataset on the Hugging Face hub, or a local dataset folder."""
+    """Custom data: id of a dataset on the Hugging Face hub, or a local dataset folder."""
     hub_config: str | None = field(default=None, metadata=TEXT)
-    """Own data: configuration of the hub dataset."""
+    """Custom data: configuration of the hub dataset."""
     quoting: str = "standard"
-    """Own data: ``standard`` CSV quotes, or ``none``, where a quote is a plain character, as in GLUE's files."""
+    """Custom data: ``standard`` CSV quotes, or ``none``, where a quote is a plain character, as in GLUE's files."""
     delimiter: str | None = field(default=None, metadata=TEXT)
-    """Own data: delimiter of CSV and TSV, ``comma``, ``semicolon``, ``tab``, ``pipe`` or a character; null finds it in
+    """Custom data: delimiter of CSV and TSV, ``comma``, ``semicolon``, ``tab``, ``pipe`` or a character; null finds it in
     the header."""
     encoding: str | None = field(default=None, metadata=TEXT)
-    """Own data: encoding of text files without a byte-order mark, such as ``cp1252`` or ``latin-1``; null: UTF-8."""
+    """Custom data: encoding of text files without a byte-order mark, such as ``cp1252`` or ``latin-1``; null: UTF-8."""
     save_as: str | None = field(default=None, metadata=TEXT)
-    """Own data: write the keys of ``task`` to ``conf/task/<save_as>.yaml``, for later use as ``task=<save_as>``."""
+    """Custom data: write the keys of ``task`` to ``conf/task/<save_as>.yaml``, for later use as ``task=<save_as>``."""
 
     def __post_init__(self) -> None:
+        self.name = current_task(self.name)
         in_range("task.max_length", self.max_length, 4, 65536)
         in_range("task.train_size", self.train_size, 1)
         in_range("task.dev_size", self.dev_size, 1)
@@ -78,12 +80,12 @@ class TaskConfig:
         check_text_files("task.", self)
         if isinstance(self.calibration, int | float) and not _is_share(self.calibration):
             raise ValueError(f"task.calibration={self.calibration} is no share between 0 and 1, such as 0.1")
-        self._check_own() if self.is_own else self._check_built_in()
+        self._check_custom() if self.is_custom else self._check_built_in()
 
     @property
-    def is_own(self) -> bool:
+    def is_custom(self) -> bool:
         """True if the data is the user's own."""
-        return self.name == "own" or self.text is not None or self.label is not None
+        return self.name == CUSTOM or self.text is not None or self.label is not None
 
     @property
     def is_drawn(self) -> bool:
@@ -92,19 +94,19 @@ class TaskConfig:
 
     @property
     def text_columns(self) -> list[str]:
-        """The text column or columns of own data."""
+        """The text column or columns of custom data."""
         return list(self.text) if isinstance(self.text, list) else [self.text]
 
     def _check_built_in(self) -> None:
-        for key in (*OWN_PATHS, *_OWN_ONLY):
+        for key in (*CUSTOM_PATHS, *_CUSTOM_ONLY):
             if getattr(self, key) is not None:
-                raise ValueError(f"task.{key} describes own data, task={self.name} has its own; add task=own")
+                raise ValueError(f"task.{key} describes custom data, task={self.name} has its own; add task=custom")
         if not isinstance(self.calibration, int | float | None):
             raise ValueError(
                 f"task.calibration={self.calibration} is no share of train, such as 0.1; task={self.name} takes no file"
             )
 
-    def _check_own(self) -> None:
+    def _check_custom(self) -> None:
         for key, example in (("text", "review, or [question,answer]"), ("label", "stars")):
             if getattr(self, key) is None:
                 raise ValueError(f"task.{key} is missing; name the column, such as task.{key}={example}")
@@ -113,7 +115,7 @@ class TaskConfig:
             raise ValueError(f"task.text={self.text} must name one text column, or two: task.text=[question,answer]")
         if not self.label or self.label in columns or len(set(columns)) < len(columns):
             raise ValueError(f"task.text={self.text} and task.label={self.label} must name different columns")
-        for key in (*OWN_PATHS, "calibration"):
+        for key in (*CUSTOM_PATHS, "calibration"):
             value = getattr(self, key)
             share = key in ("dev", "calibration") and isinstance(value, int | float) and not isinstance(value, bool)
             if share and not 0 < value < 1:
@@ -130,8 +132,8 @@ class TaskConfig:
             raise ValueError("task.labels (classes) and task.label_range (a score) exclude each other; give one")
 
 
-OWN_PATHS = ("train", "dev", "test")
-_OWN_ONLY = (
+CUSTOM_PATHS = ("train", "dev", "test")
+_CUSTOM_ONLY = (
     "labels", "label_range", "positive", "metrics", "hub", "hub_config", "delimiter", "encoding", "save_as",
 )  # fmt: skip
 

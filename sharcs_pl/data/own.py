@@ -15,6 +15,7 @@ import numpy as np
 
 from sharcs_pl.core.errors import DataWarning
 from sharcs_pl.core.literal import literal
+from sharcs_pl.core.renamed import CUSTOM, EARLIER_TASKS
 from sharcs_pl.data.files import QUOTINGS, Request, check_file, listed, shown
 from sharcs_pl.data.labels import (
     Target,
@@ -66,7 +67,7 @@ class OwnSource:
     calibration: str | float | None = None
     delimiter: str | None = None
     encoding: str | None = None
-    name: str = "own"
+    name: str = CUSTOM
 
     @property
     def share(self) -> float | None:
@@ -285,7 +286,7 @@ def save_task(config: Mapping[str, Any], name: str, folder: Path) -> Path:
 def _check_name(name: str) -> None:
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
         raise ValueError(f"task.save_as={shown(name)}: only letters, digits, _ and - make a name")
-    if name in {*GLUE, GRADED.name, OwnSource.name}:
+    if name in {*GLUE, GRADED.name, CUSTOM, *EARLIER_TASKS}:
         raise ValueError(f"task.save_as={name} is the name of a built-in task; choose another")
 
 

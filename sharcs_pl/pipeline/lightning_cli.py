@@ -187,7 +187,7 @@ class SharcsCLI(LightningCLI):
     def predict(self) -> None:
         """Write ``predictions.tsv`` of the test split, which needs no labels; without one, of the validation split."""
         task = self.run_config.task
-        untested = task.name == GRADED.name or (task.is_own and task.test is None)
+        untested = task.name == GRADED.name or (task.is_custom and task.test is None)
         self.evaluate("validation" if untested else "test")
 
     def evaluate(self, split: str, labels_needed: bool = False) -> None:

@@ -49,7 +49,7 @@ def headline(config: RunConfig, run: Run) -> None:
     task = run.inputs.task
     names = [(printable(name), "bold") for name in (config.method.name, task.name)]
     console.print(Text.assemble(names[0], " on ", names[1], f": {', '.join(sizes)}"))
-    note = imbalance_note(run.inputs.examples["train"], task) if config.task.is_own else None
+    note = imbalance_note(run.inputs.examples["train"], task) if config.task.is_custom else None
     if note:
         console.print(note)
     if task.positive is not None:
@@ -64,7 +64,7 @@ def positive_note(config: RunConfig, task: TaskSpec) -> str:
     """Return a note on the class that f1 is about, and how to make it the other one."""
     assert task.labels is not None
     other = task.labels[0]
-    free = config.task.is_own and config.task.positive is None
+    free = config.task.is_custom and config.task.positive is None
     return f"f1 is that of {task.positive}" + (f"; task.positive={other} makes it that of {other}" if free else "")
 
 

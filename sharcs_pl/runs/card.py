@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sharcs_pl.core.files import write_text
+from sharcs_pl.core.renamed import CUSTOM
 from sharcs_pl.core.text import markdown, one_line
 from sharcs_pl.models.configuration import TRAINED
 from sharcs_pl.models.stock_form import obstacle
@@ -100,7 +101,7 @@ def _result_lines(found: Contents) -> list[str]:
 
 def _introduction(found: Contents) -> str:
     encoder, sizes = found.config["encoder"]["model_type"], found.sizes
-    about = f" for the task {markdown(found.task)}" if found.task not in (None, "own") else ""
+    about = f" for the task {markdown(found.task)}" if found.task not in (None, CUSTOM) else ""
     shape = f"{sizes.layers} layers, hidden size {sizes.hidden}, {sizes.heads} heads"
     answers = "a score" if found.labels is None else f"one of {', '.join(map(markdown, found.labels))}"
     start = f", fine-tuned from {markdown(found.base_model)}" if found.base_model else ""

@@ -9,6 +9,7 @@ from typing import Any
 
 from sharcs_pl.core.exits import ExitLadder
 from sharcs_pl.core.ladder import Ladder
+from sharcs_pl.core.renamed import current_task
 from sharcs_pl.core.skim import SkimLadder
 from sharcs_pl.core.widths import WidthLadder
 from sharcs_pl.data.spec import metric_name
@@ -55,7 +56,8 @@ class Contents:
     @property
     def task(self) -> str | None:
         """The task's name."""
-        return self.metrics.get("task") or self.record.get("task", {}).get("name")
+        name = self.metrics.get("task") or self.record.get("task", {}).get("name")
+        return name and current_task(name)
 
     @property
     def exits(self) -> list[int]:

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from sharcs_pl.config import RunConfig, check_logger, conf_dir
 from sharcs_pl.config.command_line import user_errors
 from sharcs_pl.config.plain import run_from_plain
+from sharcs_pl.config.renamed import earlier_choices
 from sharcs_pl.core.files import write_text
 from sharcs_pl.launch.cluster import check_started, check_sweep
 from sharcs_pl.launch.processes import is_rank_zero, is_single_process
@@ -220,5 +221,5 @@ def check_recipe(overrides: Sequence[str]) -> None:
     folders = [folder / "recipe" for folder in (conf_dir(), Path("conf"))]
     known = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
     for name in (text.removeprefix("recipe=") for text in overrides if text.startswith("recipe=")):
-        if name not in known:
+        if name not in {*known, *earlier_choices()["recipe"]}:
             raise ValueError(f"recipe={name} is unknown; choose one of: {', '.join(known)}")

@@ -121,7 +121,7 @@ def splits_of(config: RunConfig, split: str) -> list[str | None]:
     """Return the names of the splits of that kind. MNLI has two of each, and a diagnostic set where its file exists."""
     if split == "validation":
         return [None]
-    if config.task.is_own or config.task.name not in GLUE:
+    if config.task.is_custom or config.task.name not in GLUE:
         return ["test"]
     known = GLUE[config.task.name].files
     folder = config.task.data_dir

@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 
 from sharcs_pl.config import RunConfig
 from sharcs_pl.config.run import DISPLAY_KEYS, PROCESS_KEYS
+from sharcs_pl.core.renamed import current_task
 from sharcs_pl.data.seen import hash_texts
 from sharcs_pl.models.folder import SENTENCEPIECE_FILES, TOKENIZER_FILES, weight_files
 from sharcs_pl.models.locate import local_folder
@@ -104,6 +105,7 @@ def config_differences(marker: Mapping[str, Any], config: RunConfig) -> list[str
     seed = {"task.split_seed": held.get("seed", 1)}  # which drew the split before that had a seed of its own
     there = dict(_flat(defaults)) | seed | dict(_flat(held))
     here = dict(_flat(json.loads(json.dumps(asdict(config), default=str))))
+    there["task.name"] = current_task(there["task.name"])
     found = []
     for key, value in here.items():
         if key.startswith(_IGNORED) or (key == "task.split_seed" and not config.task.is_drawn):

@@ -75,7 +75,7 @@ def read_inputs(config: RunConfig, run_dir: Path, resumes: bool = False) -> Inpu
             DataWarning,
             stacklevel=2,
         )
-    if config.task.is_own:
+    if config.task.is_custom:
         share = config.task.dev if isinstance(config.task.dev, float) else None
         note = few_rows_note(examples["train"], examples["validation"], task, share)
         if note:
@@ -102,7 +102,7 @@ def check_limits(config: RunConfig, examples: dict[str, Examples]) -> None:
 def read_task(config: TaskConfig, splits: Sequence[str | None], seed: int) -> tuple[TaskSpec, dict[str, Examples]]:
     """Read the task and its splits; None among ``splits`` stands for all that evaluate the task. ``seed`` draws
     ``task.max_train_samples``."""
-    if config.is_own:
+    if config.is_custom:
         wanted = ["validation" if split is None else split for split in splits]
         task, examples = load_own(own_source(config), wanted, config.split_seed)
         return task, _limited(config, examples, seed)
@@ -156,7 +156,7 @@ def own_source(config: TaskConfig) -> OwnSource:
 
 def check_reader(config: RunConfig) -> None:
     """Raise ``ValueError`` unless the task is known; an encoder from scratch knows the embedded task's words only."""
-    if not config.task.is_own:
+    if not config.task.is_custom:
         get_task(config.task.name)
     if config.encoder.pretrained is None and config.task.name != GRADED.name:
         raise ValueError(

@@ -29,7 +29,7 @@ def make_record(config: RunConfig, task: TaskSpec) -> dict[str, Any]:
     if given.hub:
         paths = {key: getattr(given, key) for key in paths}
     found: dict[str, Any] = {}
-    if given.is_own:
+    if given.is_custom:
         found["labels"] = list(task.labels) if task.labels else None
         found["label_range"] = list(task.label_range) if task.label_range else None
         found["label_range_strict"] = given.label_range is not None and given.label_range_strict

@@ -15,6 +15,7 @@ from sharcs_pl.config import RunConfig, TaskConfig
 from sharcs_pl.config.model import EncoderConfig
 from sharcs_pl.core.errors import KeyFault
 from sharcs_pl.core.hub import why_unreachable_model
+from sharcs_pl.core.renamed import CUSTOM
 from sharcs_pl.data.files import listed, shown
 from sharcs_pl.models.architectures import OURS, encoder_sizes
 from sharcs_pl.models.folder import check_weights, check_zip, read_json, weight_files
@@ -98,7 +99,7 @@ def _assumed(place: Path) -> RunConfig:
         raise error.of(f"run={place}") from error
     tokenizer = place / "tokenizer_config.json"
     limit = read_json(tokenizer).get("model_max_length") if tokenizer.is_file() else None
-    task = TaskConfig(name="own", text=TEXT, label="label", max_length=int(min(limit or longest, longest)))
+    task = TaskConfig(name=CUSTOM, text=TEXT, label="label", max_length=int(min(limit or longest, longest)))
     return RunConfig(task=task, encoder=EncoderConfig(name="custom", pretrained=str(place)))
 
 

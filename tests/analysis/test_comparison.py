@@ -351,5 +351,5 @@ def test_f1_of_another_class_is_another_metric(tmp_path: Path) -> None:
         settings = {"task": {"name": "own", "labels": classes}}
         make_run(tmp_path / name, metric="f1", task="own", settings=settings)
     assert read_run(tmp_path / "a").metric_name == "f1 of attack"
-    with pytest.raises(ValueError, match=r"b is of task=own \(f1 of benign\), .*a of task=own \(f1 of attack\)"):
+    with pytest.raises(ValueError, match=r"b is of task=custom \(f1 of benign\), .*a of task=custom \(f1 of attack\)"):
         compared(tmp_path)

@@ -361,7 +361,7 @@ def test_names_of_splits_are_no_paths_but_a_dataset_folder_is(tmp_path: Path, mo
         assert (found.train, found.hub) == ("train", saved)
 
 
-@pytest.mark.parametrize("name", ["", "a/b", "../a", "a b", "a.b", "ä", "sst2", "graded", "own"])
+@pytest.mark.parametrize("name", ["", "a/b", "../a", "a b", "a.b", "ä", "sst2", "graded", "custom", "own"])
 def test_names_that_a_task_cannot_have(name: str, tmp_path: Path):
     with pytest.raises(ValueError, match=r"^task\.save_as="):
         save_task({"train": "a.csv"}, name, tmp_path)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sharcs_pl.core.finite import read_json
+from sharcs_pl.core.renamed import CUSTOM, current_task
 from sharcs_pl.core.text import check_plain_name, one_line
 from sharcs_pl.data.delimited import cells_of_any_size
 from sharcs_pl.data.spec import METRICS_BY_KIND, metric_name
@@ -133,7 +134,7 @@ def read_run(path: Path) -> RunResult:
 
 def _check_names(file: str, metrics: Mapping[str, Any]) -> None:
     """Check the task's name, after which figures are called, and the metric's, which is computed again."""
-    check_plain_name(f"{file}task", str(metrics.get("task", "own")))
+    check_plain_name(f"{file}task", str(metrics.get("task", CUSTOM)))
     metric = one_line(metrics.get("metric", KNOWN_METRICS[0]))
     if metric not in KNOWN_METRICS:
         raise ValueError(f"{file}metric={metric[:60]} is unknown; it must be one of: {', '.join(KNOWN_METRICS)}")
@@ -151,7 +152,7 @@ def _result(path: Path, metrics: Mapping[str, Any], config: Mapping[str, Any]) -
     read = _curve(path / "curve.csv", method)
     return RunResult(
         path=path,
-        task=str(metrics["task"]),
+        task=current_task(str(metrics["task"])),
         metric=str(metrics["metric"]),
         method=one_line(method),
         encoder=one_line(metrics.get("encoder", "")),
