@@ -33,7 +33,7 @@ from sharcs_pl.analysis.calibration.risk import p_value
 from sharcs_pl.analysis.calibration.risk_control import control
 from sharcs_pl.core.files import write_text
 from sharcs_pl.data.spec import Examples
-from sharcs_pl.runs.evaluation_inputs import Prepared
+from sharcs_pl.runs.evaluation_inputs import EvaluationInputs
 
 POPULATION = 100_000
 COSTS = {2: (0.38, 1.0), 3: (0.30, 0.55, 1.0)}  # of dense, per rung
@@ -141,18 +141,18 @@ def simulate(draws: int) -> list[Trial]:
     return found
 
 
-def prepared_run(run: str, data: str | None) -> Prepared:
+def prepared_run(run: str, data: str | None) -> EvaluationInputs:
     """A trained run and its validation texts."""
     from sharcs_pl.calibrate import prepare_texts
     from sharcs_pl.config.calibrate import CalibrateConfig, CalibrationPaths
     from sharcs_pl.pipeline.console import silence_libraries
-    from sharcs_pl.runs.trained import open_source
+    from sharcs_pl.runs.trained import open_trained
 
     silence_libraries()
-    return prepare_texts(CalibrateConfig(run=run, budget=0.6, task=CalibrationPaths(data_dir=data)), open_source(run))
+    return prepare_texts(CalibrateConfig(run=run, budget=0.6, task=CalibrationPaths(data_dir=data)), open_trained(run))
 
 
-def description(prepared: Prepared) -> dict[str, Any]:
+def description(prepared: EvaluationInputs) -> dict[str, Any]:
     """What the model is."""
     config = prepared.config
     width = {"multipliers": config.width.multipliers, "split_layer": config.width.split_layer}
@@ -160,7 +160,7 @@ def description(prepared: Prepared) -> dict[str, Any]:
     return model | {"epochs": config.trainer.max_epochs, "max_train_samples": config.task.max_train_samples}
 
 
-def unseen(prepared: Prepared, size: int) -> Prepared:
+def unseen(prepared: EvaluationInputs, size: int) -> EvaluationInputs:
     """The same run with `size` texts of the training file that its `max_train_samples` left out."""
     from sharcs_pl.runs.inputs import read_task
 

@@ -35,7 +35,7 @@ from sharcs_pl.pipeline.build import build_table
 from sharcs_pl.pipeline.console import silence_libraries
 from sharcs_pl.runs.evaluation_inputs import prepare
 from sharcs_pl.runs.loading import load_tokenizer
-from sharcs_pl.runs.trained import open_source
+from sharcs_pl.runs.trained import open_trained
 
 METHODS = ("branchynet", "shallow_deep", "deebert", "pabee", "fastbert", "berxit", "skim")
 POINTS = 6
@@ -84,7 +84,7 @@ def variant(model: Any, workload: Workload, metric: str, threshold: float) -> Va
 
 def measure(run: Path, args: argparse.Namespace, console: Console) -> list[dict[str, Any]]:
     """The rows of one run."""
-    source = open_source(str(run))
+    source = open_trained(str(run))
     found = prepare(str(run), source, EvaluateConfig(run=str(run)))
     model = load_saved(run / "model")
     model.encoder.set_attn_implementation("sdpa")

@@ -12,8 +12,8 @@ from sharcs_pl.config.command_line import read_command, user_errors
 from sharcs_pl.config.evaluate import EvaluateConfig
 from sharcs_pl.core.widths import WidthLadder, check_split
 from sharcs_pl.core.written import Written
-from sharcs_pl.runs.evaluation_inputs import Prepared, prepare
-from sharcs_pl.runs.trained import model_settings, open_source, thresholds_of
+from sharcs_pl.runs.evaluation_inputs import EvaluationInputs, prepare
+from sharcs_pl.runs.trained import model_settings, open_trained, thresholds_of
 
 FILES = ("bench.json", "table.txt", "speedup.png")
 
@@ -34,7 +34,7 @@ def run(config: BenchConfig) -> dict[str, Any]:
     return measure_speed(config, prepared)
 
 
-def check(config: BenchConfig) -> list[Prepared]:
+def check(config: BenchConfig) -> list[EvaluationInputs]:
     """Check the config before any model is built; return the texts of ``run`` and ``dense``."""
     if config.onnx and not (find_spec("onnx") and find_spec("onnxruntime") and find_spec("onnxscript")):
         raise ValueError("onnx=true needs the extra: pip install 'sharcs-pl[onnx]'")
@@ -46,12 +46,12 @@ def check(config: BenchConfig) -> list[Prepared]:
         )
         return []
 
-    settings = model_settings(open_source(config.run))
+    settings = model_settings(open_trained(config.run))
     for point in config.point:
         thresholds_of(settings, point)
     paths = [path for path in (config.run, config.dense) if path is not None]
     options = EvaluateConfig(run=config.run, task=config.task)
-    found = [prepare(path, open_source(path), options) for path in paths]
+    found = [prepare(path, open_trained(path), options) for path in paths]
     if found[-1].task.labels != found[0].task.labels:
         raise ValueError(
             f"dense={config.dense} was trained on task={found[-1].task.name}, run= on {found[0].task.name}"

@@ -17,9 +17,9 @@ from sharcs_pl.config.command_line import read_command, user_errors
 from sharcs_pl.core.written import Written
 from sharcs_pl.models.folder import read_json
 from sharcs_pl.pipeline.console import silence_libraries
-from sharcs_pl.runs.evaluation_inputs import Prepared, prepare
+from sharcs_pl.runs.evaluation_inputs import EvaluationInputs, prepare
 from sharcs_pl.runs.files import results_list
-from sharcs_pl.runs.trained import Source, check_served, open_source
+from sharcs_pl.runs.trained import TrainedModel, check_served, open_trained
 
 _MOST_SEEN = 0.02  # largest share of trained-on texts in a promise; official dev sets have up to 1.5 %
 
@@ -35,7 +35,7 @@ def run(config: CalibrateConfig) -> dict[str, Any]:
 
     Raise ``ValueError`` where the point is out of reach or cannot be promised; then nothing is kept.
     """
-    source = open_source(config.run)
+    source = open_trained(config.run)
     folder = model_folder(config, source)
     figure = check_figure(config, source)
     prepared = prepare_texts(config, source)
@@ -47,7 +47,7 @@ def run(config: CalibrateConfig) -> dict[str, Any]:
     return set_point(config, prepared, folder, figure)
 
 
-def model_folder(config: CalibrateConfig, source: Source) -> Path:
+def model_folder(config: CalibrateConfig, source: TrainedModel) -> Path:
     """Return the folder whose ``config.json`` takes the point. Raise ``ValueError`` where there is none, where nothing
     is routed, or where the model has the point already."""
     folder = source.weights
@@ -72,7 +72,7 @@ def model_folder(config: CalibrateConfig, source: Source) -> Path:
     return folder
 
 
-def check_figure(config: CalibrateConfig, source: Source) -> tuple[Path, Written]:
+def check_figure(config: CalibrateConfig, source: TrainedModel) -> tuple[Path, Written]:
     """Return the folder of the figure and the list of what was written there. Raise ``ValueError`` when a file of the
     user's is where the figure would go."""
     folder, listed, trusted = results_list(source.home, config.output, "calibration")
@@ -81,14 +81,14 @@ def check_figure(config: CalibrateConfig, source: Source) -> tuple[Path, Written
     return folder, listed
 
 
-def prepare_texts(config: CalibrateConfig, source: Source) -> Prepared:
+def prepare_texts(config: CalibrateConfig, source: TrainedModel) -> EvaluationInputs:
     """Return the texts to calibrate on, to be answered in float32."""
     prepared = prepare(config.run, source, config.evaluation(), split_of(config, source.config))
     trainer = replace(prepared.config.trainer, precision="32-true")
     return replace(prepared, config=replace(prepared.config, trainer=trainer))
 
 
-def check_promise(config: CalibrateConfig, prepared: Prepared, num_rungs: int) -> None:
+def check_promise(config: CalibrateConfig, prepared: EvaluationInputs, num_rungs: int) -> None:
     """Raise ``ValueError`` where ``max_drop`` can be refused before any text is answered."""
     if config.max_drop is None:
         return
@@ -108,7 +108,7 @@ def check_promise(config: CalibrateConfig, prepared: Prepared, num_rungs: int) -
     check_enough(size - held_out(config, size), num_rungs, config.max_drop, config.confidence)
 
 
-def warn_of_choice(config: CalibrateConfig, prepared: Prepared) -> None:
+def warn_of_choice(config: CalibrateConfig, prepared: EvaluationInputs) -> None:
     """Warn where texts chose the epoch too, since they flatter the model that they chose."""
     count = chose_epoch(config, prepared)
     if not count:

@@ -9,7 +9,7 @@ from sharcs_pl.config.command_line import read_command, user_errors
 from sharcs_pl.config.evaluate import EvaluateConfig
 from sharcs_pl.pipeline.console import silence_libraries
 from sharcs_pl.runs.evaluation_inputs import check_audited, check_comparable, check_results, prepare
-from sharcs_pl.runs.trained import open_source
+from sharcs_pl.runs.trained import open_trained
 
 
 def main() -> None:
@@ -20,7 +20,7 @@ def main() -> None:
 
 def run(config: EvaluateConfig) -> dict[str, Any] | None:
     """Evaluate, print and write; return the contents of ``metrics.json``, or None where the labels are hidden."""
-    sources = [(path, open_source(path)) for path in (config.run, config.compare) if path is not None]
+    sources = [(path, open_trained(path)) for path in (config.run, config.compare) if path is not None]
     one, *others = (prepare(path, source, config) for path, source in sources)
     other = others[0] if others else None
     if other is not None:

@@ -20,10 +20,10 @@ from sharcs_pl.core.widths import WidthLadder
 from sharcs_pl.models.architectures import OURS, check_written_out, encoder_sizes
 from sharcs_pl.models.folder import read_json, weight_files
 from sharcs_pl.models.stock_form import NARROW, obstacle
-from sharcs_pl.pipeline.console import shown, silence_libraries
+from sharcs_pl.pipeline.console import display_path, silence_libraries
 from sharcs_pl.runs.loading import load_model, load_tokenizer
 from sharcs_pl.runs.outputs import atomic_output, check_output_folder
-from sharcs_pl.runs.trained import Source, model_settings, open_source, saved_settings
+from sharcs_pl.runs.trained import TrainedModel, model_settings, open_trained, saved_settings
 
 if TYPE_CHECKING:
     from sharcs_pl.inference.export import Exported
@@ -34,11 +34,11 @@ PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
 @dataclass(frozen=True)
-class Found:
+class ExportInputs:
     """The model that ``run=`` names, before it is loaded. `ladder` is None where it makes no difference; `tokenizer` is
     the tokenizer's folder, or None where it is not known."""
 
-    source: Source
+    source: TrainedModel
     ladder: WidthLadder | None
     tokenizer: Path | None
 
@@ -75,7 +75,7 @@ def run(config: ExportConfig) -> Exported:
 
 def export_stock(config: ExportConfig) -> Exported:
     """Write the widest sub-network as a folder that stock transformers reads, with tokenizer and card."""
-    source = open_source(config.run, record_needed=False)
+    source = open_trained(config.run, record_needed=False)
     check_stock(config, saved_settings(source.weights))
     folder = check_output_folder(config.output, EXPORTED, config.overwrite, [EXPORTED])
     silence_libraries()
@@ -95,7 +95,7 @@ def export_stock(config: ExportConfig) -> Exported:
     weights = sum(path.stat().st_size for path in weight_files(folder))
     held = sum(parameter.nbytes for parameter in model.encoder.parameters())
     done = Exported(folder, names(model), weights, held, difference)
-    present(config, Found(source, None, folder), done)
+    present(config, ExportInputs(source, None, folder), done)
     return done
 
 
@@ -118,7 +118,7 @@ def check_stock(config: ExportConfig, settings: dict[str, Any]) -> None:
         )
 
 
-def contents(source: Source, settings: dict[str, Any]) -> Contents:
+def contents(source: TrainedModel, settings: dict[str, Any]) -> Contents:
     """Return the contents of the card of a model from any source."""
     from sharcs_pl.runs.card_contents import METRICS, Contents
 
@@ -140,14 +140,14 @@ def check_packages(opset: int | None) -> None:
         raise ValueError(f"opset={opset} is newer than the installed onnx, which has up to {onnx_opset_version()}")
 
 
-def find(run: str) -> Found:
+def find(run: str) -> ExportInputs:
     """Find the model that ``run=`` names without loading it. Raise ``ValueError`` when it is damaged or not of this
     project."""
-    source = open_source(run, record_needed=False)
+    source = open_trained(run, record_needed=False)
     saved = model_settings(source)
     _check_architecture(run, saved["encoder"]["model_type"])
     folder = source.weights if source.weights.is_dir() else source.home / "model"
-    return Found(source, WidthLadder.parse(saved["widths"]), folder if folder.is_dir() else None)
+    return ExportInputs(source, WidthLadder.parse(saved["widths"]), folder if folder.is_dir() else None)
 
 
 def _check_architecture(run: str, model_type: str) -> None:
@@ -185,11 +185,11 @@ def output_path(config: ExportConfig) -> Path:
     return path
 
 
-def present(config: ExportConfig, found: Found, done: Exported) -> None:
+def present(config: ExportConfig, found: ExportInputs, done: Exported) -> None:
     """Print what was written, and a script that runs it."""
     ratio = done.file_bytes / done.parameter_bytes
     print(
-        f"{shown(done.path.absolute())}: {done.file_bytes / 1e6:.1f} MB, {ratio:.3f} of its parameters' bytes\n"
+        f"{display_path(done.path.absolute())}: {done.file_bytes / 1e6:.1f} MB, {ratio:.3f} of its parameters' bytes\n"
         f"largest difference to the model's own logits: {done.difference:.1e}\n\nto run it:\n"
     )
     print(snippet(config.format, found.tokenizer, done))

@@ -31,10 +31,10 @@ from sharcs_pl.inference.rows import (
     count_rows,
     read_inputs,
 )
-from sharcs_pl.inference.writers import Columns, check_output, finish, json_line
+from sharcs_pl.inference.writers import Columns, check_output_file, finish, json_line
 from sharcs_pl.models.architectures import encoder_sizes
 from sharcs_pl.runs.loading import load_model, load_tokenizer
-from sharcs_pl.runs.trained import Source, model_digest, model_settings, open_source, thresholds_of
+from sharcs_pl.runs.trained import TrainedModel, model_digest, model_settings, open_trained, thresholds_of
 
 if TYPE_CHECKING:
     from sharcs_pl.inference.predictor import RoutedPredictor
@@ -54,11 +54,11 @@ class Stopped(BaseException):
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PredictionInputs:
     """A prediction whose inputs are checked and whose model is not loaded yet. `output` is None for stdout; `total` is
     the number of input rows, None for a pipe; `fingerprint` holds all that the answers depend on."""
 
-    source: Source
+    source: TrainedModel
     layout: Layout
     rows: Iterator[InputRow | Rejected]
     output: Path | None
@@ -100,11 +100,11 @@ def run(config: PredictConfig) -> Summary:
     return summary
 
 
-def prepare(config: PredictConfig) -> Prepared:
+def prepare(config: PredictConfig) -> PredictionInputs:
     """Check paths, model and input, the cheapest first."""
     path = None if config.input == PIPE else check_input(config.input)
-    output = None if config.output == PIPE else check_output(config.output, path, config.overwrite)
-    source = open_source(config.run, record_needed=False)
+    output = None if config.output == PIPE else check_output_file(config.output, path, config.overwrite)
+    source = open_trained(config.run, record_needed=False)
     settings = model_settings(source)
     longest = encoder_sizes(settings["encoder"]).max_tokens
     if (config.max_length or 0) > longest:
@@ -121,10 +121,10 @@ def prepare(config: PredictConfig) -> Prepared:
     skip = config.on_error == "skip"
     total = None if path is None else count_rows(layout, skip)
     rows = check_first_row(read_inputs(layout), skip) if path is None else read_inputs(layout)
-    return Prepared(source, layout, rows, output, total, max_length, fingerprint)
+    return PredictionInputs(source, layout, rows, output, total, max_length, fingerprint)
 
 
-def make_layout(config: PredictConfig, source: Source, path: Path | None) -> Layout:
+def make_layout(config: PredictConfig, source: TrainedModel, path: Path | None) -> Layout:
     """Return the layout of the input, by default with the run's own columns and the quotes of its own files."""
     task = source.config.task
     known = None if task.is_custom else get_task(task.name)
@@ -163,7 +163,7 @@ def _fingerprint(config: PredictConfig, layout: Layout, max_length: int) -> dict
     return {"input": place, **columns, "max_length": max_length, **options, "version": __version__}
 
 
-def load(prepared: Prepared, config: PredictConfig) -> RoutedPredictor:
+def load(prepared: PredictionInputs, config: PredictConfig) -> RoutedPredictor:
     """Load the model and its tokenizer."""
     import torch
     from transformers.utils.logging import disable_progress_bar
@@ -188,7 +188,7 @@ def load(prepared: Prepared, config: PredictConfig) -> RoutedPredictor:
     )
 
 
-def open_journal(prepared: Prepared, config: PredictConfig) -> Journal:
+def open_journal(prepared: PredictionInputs, config: PredictConfig) -> Journal:
     """Open a new journal, or with ``resume=true`` the existing one."""
     assert prepared.output is not None
     path = journal_path(prepared.output)
@@ -197,7 +197,9 @@ def open_journal(prepared: Prepared, config: PredictConfig) -> Journal:
     return Journal.begin(path, prepared.fingerprint)
 
 
-def answer(prepared: Prepared, predictor: RoutedPredictor, journal: Journal | None, config: PredictConfig) -> Summary:
+def answer(
+    prepared: PredictionInputs, predictor: RoutedPredictor, journal: Journal | None, config: PredictConfig
+) -> Summary:
     """Answer every row into the journal and from there into the output, or straight to stdout."""
     from sharcs_pl.inference.summary import RunningSummary, progress
 
@@ -220,7 +222,7 @@ def answer(prepared: Prepared, predictor: RoutedPredictor, journal: Journal | No
 
 
 def records(
-    prepared: Prepared, predictor: RoutedPredictor, columns: Columns, config: PredictConfig, done: int
+    prepared: PredictionInputs, predictor: RoutedPredictor, columns: Columns, config: PredictConfig, done: int
 ) -> Iterator[Record]:
     """Yield the record of each row after the first ``done``. Raise ``ValueError`` at a row that is rejected or has no
     finite answer, unless such rows are skipped."""
@@ -278,7 +280,7 @@ def _how_to_go_on(journal: Journal | None, config: PredictConfig) -> str:
     return f"interrupted after {journal.rows:,} rows, kept in {journal.path}; the same command with resume=true goes on"
 
 
-def present(prepared: Prepared, summary: Summary) -> None:
+def present(prepared: PredictionInputs, summary: Summary) -> None:
     """Print the table on stderr, and where the answers are."""
     from sharcs_pl.core.screen import Screen
     from sharcs_pl.inference.summary import summary_table

@@ -15,7 +15,7 @@ from sharcs_pl.core.written import LIST, Written
 from sharcs_pl.runs.directory import check_writable
 
 if TYPE_CHECKING:
-    from sharcs_pl.analysis.comparison.methods import Comparison
+    from sharcs_pl.analysis.comparison.methods import TaskComparison
     from sharcs_pl.analysis.comparison.runs import RunResult
 
 PAGE = "report.html"
@@ -29,9 +29,9 @@ def main() -> None:
         run(read_command("report", ReportConfig, sys.argv[1:]))
 
 
-def run(config: ReportConfig) -> list[Comparison]:
+def run(config: ReportConfig) -> list[TaskComparison]:
     """Read, compare, draw, write and print; return a section per task."""
-    folder = check_output(config.output)
+    folder = check_report_folder(config.output)
     found = read_runs(config)
     check_tasks(config, [run for _, run in found])
     check_figures()
@@ -41,7 +41,7 @@ def run(config: ReportConfig) -> list[Comparison]:
     return sections
 
 
-def check_output(output: str) -> Path:
+def check_report_folder(output: str) -> Path:
     """Return the folder to write. Raise ``ValueError`` when it holds files that no report writes."""
     folder = Path(output).expanduser()
     check_writable(folder, "output")
@@ -93,7 +93,7 @@ def check_figures() -> None:
         raise ValueError("sharcs report draws figures: pip install 'sharcs-pl[plots]'")
 
 
-def compare(config: ReportConfig, found: Sequence[tuple[str | None, RunResult]]) -> list[Comparison]:
+def compare(config: ReportConfig, found: Sequence[tuple[str | None, RunResult]]) -> list[TaskComparison]:
     """Return a comparison per task, in the order in which the tasks come."""
     from sharcs_pl.analysis.comparison.methods import compare_methods, group_runs
 
@@ -102,7 +102,7 @@ def compare(config: ReportConfig, found: Sequence[tuple[str | None, RunResult]])
     return [compare_methods(methods, config.budget, config.draws, config.seed) for methods in groups]
 
 
-def write(config: ReportConfig, folder: Path, comparisons: Sequence[Comparison]) -> None:
+def write(config: ReportConfig, folder: Path, comparisons: Sequence[TaskComparison]) -> None:
     """Write the page, the tables and the figures, each whole."""
     from sharcs_pl.analysis.comparison.figures import draw_comparison, figure_names, looks_of
     from sharcs_pl.analysis.comparison.page import page
@@ -120,13 +120,13 @@ def write(config: ReportConfig, folder: Path, comparisons: Sequence[Comparison])
     write_text(folder / "points.csv", points_csv(sections))
 
 
-def present(comparisons: Sequence[Comparison], folder: Path) -> None:
+def present(comparisons: Sequence[TaskComparison], folder: Path) -> None:
     """Print a short table per task, and where the rest is."""
     from rich.table import Table
 
     from sharcs_pl.analysis.comparison.tables import different_texts, summary
     from sharcs_pl.core.screen import Screen
-    from sharcs_pl.pipeline.console import shown
+    from sharcs_pl.pipeline.console import display_path
 
     console = Screen(width=None if sys.stdout.isatty() else 120)
     for found in comparisons:
@@ -140,7 +140,7 @@ def present(comparisons: Sequence[Comparison], folder: Path) -> None:
         apart = different_texts(found)
         if apart:
             console.print(apart, soft_wrap=True)
-    console.print(f"the page: {shown((folder / PAGE).absolute())}", soft_wrap=True)
+    console.print(f"the page: {display_path((folder / PAGE).absolute())}", soft_wrap=True)
 
 
 if __name__ == "__main__":

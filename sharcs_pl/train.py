@@ -21,7 +21,7 @@ from sharcs_pl.config.overrides import quote_texts
 from sharcs_pl.core.errors import DataWarning, Interrupted
 from sharcs_pl.launch.cluster import check_started, join_submitit, picklable_errors
 from sharcs_pl.launch.processes import is_rank_zero
-from sharcs_pl.pipeline.console import shown, silence_libraries
+from sharcs_pl.pipeline.console import display_path, silence_libraries
 from sharcs_pl.runs.directory import CheckRun, drop_empty, run_config, typed
 from sharcs_pl.runs.preflight import preflight
 
@@ -67,7 +67,7 @@ def run_job(cfg: DictConfig) -> float:
 def resume_command(hydra_cfg: DictConfig, run_dir: Path) -> str:
     """Return the command that goes on with the run."""
     overrides = [o for o in typed(hydra_cfg) if not o.startswith(("ckpt_path=", "overwrite="))]
-    words = [*overrides, f"hydra.run.dir={shown(run_dir)}", "ckpt_path=last"]
+    words = [*overrides, f"hydra.run.dir={display_path(run_dir)}", "ckpt_path=last"]
     return f"python -m sharcs_pl.train {shlex.join(words)}"
 
 

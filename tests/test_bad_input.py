@@ -24,7 +24,8 @@ from sharcs_pl.config.errors import LONGEST_MESSAGE
 from tests.commands import run_line
 from tests.conftest import TINY
 
-OWN = "task=custom task.train=a.csv task.dev=b.csv task.text=review task.label=stars encoder=custom encoder.pretrained=enc"
+OWN = "task=custom task.train=a.csv task.dev=b.csv task.text=review task.label=stars"
+OWN += " encoder=custom encoder.pretrained=enc"
 GLUE = "encoder=custom encoder.pretrained=enc task.data_dir=glue"
 GOOD = "review,stars\n" + "".join(f"text {i},{'good' if i % 2 else 'bad'}\n" for i in range(8))
 STSB = "genre\tscore\tsentence1\tsentence2\n"

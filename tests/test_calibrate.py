@@ -24,7 +24,7 @@ from sharcs_pl.core.errors import DataWarning
 from sharcs_pl.models.configuration import NEVER, TRAINED
 from sharcs_pl.pipeline.calibration import answer
 from sharcs_pl.runs.inputs import read_task
-from sharcs_pl.runs.trained import open_source
+from sharcs_pl.runs.trained import open_trained
 from tests.conftest import TINY
 from tests.test_bad_input import Place
 from tests.test_bad_input import place as place  # a fixture
@@ -66,7 +66,7 @@ def saved(directory: Path) -> dict[str, Any]:
 def spent(directory: Path, point: str) -> float:
     """Mean MACs of dense that the saved model spends at a point, its own rule choosing."""
     model = AutoModelForSequenceClassification.from_pretrained(directory / "model")
-    _, views = answer(prepare_texts(config(directory, budget=0.5), open_source(str(directory))))
+    _, views = answer(prepare_texts(config(directory, budget=0.5), open_trained(str(directory))))
     rungs = model.route(views.predictions.router_logits, model.config.thresholds(point)).numpy()
     return float(views.outcomes.costs[np.arange(len(rungs)), rungs].mean())
 
@@ -132,7 +132,7 @@ def test_a_share_held_out_measures_and_does_not_choose(directory: Path) -> None:
     assert (first["samples"], first["holdout_samples"]) == (120, 120)
     assert "holdout_samples" not in whole
     assert len({tuple(r["thresholds"]) for r in (whole, first, second)}) == 3
-    _, views = answer(prepare_texts(config(directory, budget=0.8), open_source(str(directory))))
+    _, views = answer(prepare_texts(config(directory, budget=0.8), open_trained(str(directory))))
     away = views.select(np.sort(np.random.default_rng(1).permutation(240)[:120])).outcomes
     assert first["macs_fraction"] == pytest.approx(away.at(away.costs, np.array(first["thresholds"])).mean())
     assert first["macs_fraction"] == pytest.approx(0.8, abs=0.1)
@@ -195,13 +195,13 @@ def test_texts_that_were_kept_for_it_are_the_default_and_their_promise_is_clean(
     assert f"| 240 | 240 | {record['risk_bound']:.4f} with confidence 0.9, from 120 texts |" in card
     row = next(x for x in printed.out.splitlines() if x.startswith("│ drop_0.3"))
     assert f"{record['risk_bound']:.4f}" in row
-    seen = {text for (text,) in read_task(open_source(str(directory)).config.task, ("train",), 1)[1]["train"].texts}
+    seen = {text for (text,) in read_task(open_trained(str(directory)).config.task, ("train",), 1)[1]["train"].texts}
     assert len(seen) > 0
     assert not seen & {text for (text,) in prepared_texts(directory)}
 
 
 def prepared_texts(directory: Path) -> list[tuple[str, ...]]:
-    found = prepare_texts(config(directory, budget=0.5), open_source(str(directory)))
+    found = prepare_texts(config(directory, budget=0.5), open_trained(str(directory)))
     return found.examples[found.task.validation[0]].texts
 
 
@@ -320,7 +320,7 @@ def test_a_file_kept_for_calibration_is_read_where_it_is_now(tmp_path: Path, enc
 
 def test_a_router_is_read_in_float32_whatever_the_run_was_trained_in(tmp_path: Path) -> None:
     fit(tmp_path / "run", *TINY, "trainer.precision=bf16-mixed")
-    model, views = answer(prepare_texts(config(tmp_path / "run", budget=0.5), open_source(str(tmp_path / "run"))))
+    model, views = answer(prepare_texts(config(tmp_path / "run", budget=0.5), open_trained(str(tmp_path / "run"))))
     assert model.dtype == torch.float32
     assert not (views.predictions.router_logits == views.predictions.router_logits.bfloat16().float()).all()
 

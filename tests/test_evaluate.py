@@ -31,7 +31,7 @@ from sharcs_pl.data.synthetic import graded_examples
 from sharcs_pl.data.tasks import GLUE
 from sharcs_pl.evaluate import run
 from sharcs_pl.runs.directory import run_config
-from sharcs_pl.runs.evaluation_inputs import Prepared, check_comparable
+from sharcs_pl.runs.evaluation_inputs import EvaluationInputs, check_comparable
 from sharcs_pl.runs.reordering_inputs import find
 from tests.conftest import TINY, compose_config, train_run
 
@@ -200,12 +200,12 @@ def test_two_runs_side_by_side_and_the_audit(tmp_path: Path, capsys: pytest.Capt
         evaluate(tmp_path / "a", compare=str(tmp_path / "b"), draws=200)
 
 
-def on(texts: list[str], labels: list[int], classes: tuple[str, ...] | None = ("bad", "good")) -> Prepared:
+def on(texts: list[str], labels: list[int], classes: tuple[str, ...] | None = ("bad", "good")) -> EvaluationInputs:
     """A run named x on a validation split."""
     task = replace(GLUE["sst2"], labels=classes)
     examples = Examples([(text,) for text in texts], np.array(labels))
     config: Any = SimpleNamespace(task=SimpleNamespace(split_seed=1))
-    return Prepared("x", None, config, task, {"validation": examples})  # pyright: ignore[reportArgumentType]
+    return EvaluationInputs("x", None, config, task, {"validation": examples})  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def on(texts: list[str], labels: list[int], classes: tuple[str, ...] | None = ("
     ],
     ids=["texts", "order", "labels", "classes", "kind"],
 )
-def test_runs_on_other_texts_or_labels_are_not_paired(other: Prepared, words: str) -> None:
+def test_runs_on_other_texts_or_labels_are_not_paired(other: EvaluationInputs, words: str) -> None:
     """Before any model is loaded."""
     one = on(["a", "b"], [0, 1])
     check_comparable(one, on(["a", "b"], [0, 1]))
@@ -229,9 +229,9 @@ def test_runs_on_other_texts_or_labels_are_not_paired(other: Prepared, words: st
 
 def test_the_record_is_the_config_and_reads_back(tmp_path: Path) -> None:
     fit(tmp_path / "run", *TINY)
-    from sharcs_pl.runs.trained import open_source
+    from sharcs_pl.runs.trained import open_trained
 
-    config = open_source(str(tmp_path / "run")).config
+    config = open_trained(str(tmp_path / "run")).config
     assert isinstance(config, RunConfig)
     assert config.digest() == run_config(compose_config(*TINY)).digest()
 

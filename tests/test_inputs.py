@@ -19,7 +19,7 @@ from sharcs_pl.models.locate import EncoderFiles
 from sharcs_pl.predict import make_layout
 from sharcs_pl.runs.directory import run_config
 from sharcs_pl.runs.inputs import check_disk, check_limits, existing_parent, read_inputs, read_task
-from sharcs_pl.runs.trained import Source
+from sharcs_pl.runs.trained import TrainedModel
 from tests.conftest import TINY, compose_config
 
 
@@ -85,7 +85,7 @@ def test_every_command_reads_a_file_in_the_same_way(tmp_path: Path) -> None:
     for command in (EvaluateConfig(run="x", task=here), CalibrateConfig(run="x", budget=0.5, task=here).evaluation()):
         for run in (trained, plain):
             assert read_task(command.applied_to(run).task, (None,), 1)[1]["validation"].texts == texts
-    layout = make_layout(PredictConfig("x", str(path), "y", encoding="cp1252"), Source(path, path, trained), path)
+    layout = make_layout(PredictConfig("x", str(path), "y", encoding="cp1252"), TrainedModel(path, path, trained), path)
     assert [row.texts for row in read_rows(layout) if isinstance(row, InputRow)] == texts
 
 
@@ -94,7 +94,7 @@ def test_predict_tries_the_runs_delimiter_and_finds_others(tmp_path: Path) -> No
     for separator in "^,;|\t":
         path = tmp_path / "new.csv"
         path.write_text(f"id{separator}text\n1{separator}grün\n", encoding="utf-8")
-        layout = make_layout(PredictConfig("x", str(path), "y"), Source(path, path, run), path)
+        layout = make_layout(PredictConfig("x", str(path), "y"), TrainedModel(path, path, run), path)
         assert [row.texts for row in read_rows(layout) if isinstance(row, InputRow)] == [("grün",)]
 
 

@@ -33,7 +33,7 @@ from sharcs_pl.pipeline.build import build_run
 from sharcs_pl.pipeline.methods import METHODS, get_method
 from sharcs_pl.runs.directory import run_config
 from sharcs_pl.runs.inputs import check_sizes, read_inputs
-from sharcs_pl.runs.trained import model_settings, open_source
+from sharcs_pl.runs.trained import model_settings, open_trained
 from tests.conftest import TINY, compose_config, train_run
 
 SMALL = (*TINY, "task.train_size=32", "task.dev_size=16", "trainer.max_epochs=2", "checkpoint.save_last=false")
@@ -248,7 +248,7 @@ def skimmed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("place", ["", "model", "checkpoints/best.ckpt"])
 def test_what_runs_on_every_token_refuses_a_model_that_skips_some(skimmed: Path, tmp_path: Path, place: str) -> None:
-    source = open_source(str(skimmed / place), record_needed=False)
+    source = open_trained(str(skimmed / place), record_needed=False)
     with pytest.raises(ValueError, match=r"run=.* skips tokens on the way.*evaluate, or its class in Python"):
         model_settings(source)
     with pytest.raises(ValueError, match=r"^run=\S* skips tokens on the way"):
@@ -271,7 +271,7 @@ def test_exits_lie_in_the_metrics_by_layer_and_other_commands_say_what_serves_th
     with (tmp_path / "curve.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert {row["method"] for row in rows} == {"deebert", "deebert/exit", "deebert/random", "deebert/oracle"}
-    source = open_source(str(tmp_path / "model"), record_needed=False)
+    source = open_trained(str(tmp_path / "model"), record_needed=False)
     with pytest.raises(ValueError, match="evaluate, or its class in Python"):
         model_settings(source)
     best = torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)

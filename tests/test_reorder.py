@@ -96,9 +96,9 @@ def test_a_run_gives_its_task_its_head_and_its_logits(dense: Path, tmp_path: Pat
 
 def dense_stock(run: Path) -> Any:
     from sharcs_pl.runs.loading import load_model
-    from sharcs_pl.runs.trained import open_source
+    from sharcs_pl.runs.trained import open_trained
 
-    return load_model(open_source(str(run))).encoder
+    return load_model(open_trained(str(run))).encoder
 
 
 def test_the_runs_order_can_go_to_the_weights_it_started_from(dense: Path, bare: Path, tmp_path: Path) -> None:

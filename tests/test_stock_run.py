@@ -24,7 +24,7 @@ from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.predict import run as predict
 from sharcs_pl.runs.directory import run_config
 from sharcs_pl.runs.loading import load_model
-from sharcs_pl.runs.trained import open_source
+from sharcs_pl.runs.trained import open_trained
 from tests.commands import run_line
 from tests.conftest import TINY, compose_config, tiny_bert, train_run
 from tests.test_bad_input import RECORD, Place, place  # noqa: F401  (a fixture)
@@ -63,7 +63,7 @@ def as_strangers_read(folder: Path) -> tuple[torch.Tensor, dict[str, str], str, 
 
 @torch.no_grad()
 def own_logits(run: Path, rungs: int | None = None) -> torch.Tensor:
-    source = open_source(str(run))
+    source = open_trained(str(run))
     model, predictor = load_model(source), RoutedPredictor.from_pretrained(run)
     found = predictor.tokenizer(TEXTS, padding=True, return_tensors="pt")
     return model(found["input_ids"], found["attention_mask"], rungs=rungs).logits
@@ -147,10 +147,10 @@ def test_the_widest_run_of_other_methods_is_exported(tmp_path: Path, method: str
     )
     assert done.difference <= 1e-6
     assert "AutoModelForSequenceClassification.from_pretrained" in capsys.readouterr().out
-    model = load_model(open_source(str(tmp_path / "run")))
+    model = load_model(open_trained(str(tmp_path / "run")))
     from sharcs_pl.runs.loading import load_tokenizer
 
-    inputs = load_tokenizer(open_source(str(tmp_path / "run")))(TEXTS, padding=True, return_tensors="pt")
+    inputs = load_tokenizer(open_trained(str(tmp_path / "run")))(TEXTS, padding=True, return_tensors="pt")
     with torch.no_grad():
         logits = model.all_rungs(inputs["input_ids"], inputs["attention_mask"]).logits[:, -1]
     found, labels, _, _ = as_strangers_read(tmp_path / "out")

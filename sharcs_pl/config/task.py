@@ -17,7 +17,8 @@ class TaskConfig:
     """The classification or regression task and its data."""
 
     name: str = MISSING
-    """``graded`` (embedded, the default), a GLUE task (cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli), or custom."""
+    """``graded`` (embedded, the default), a GLUE task (cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli), or
+    ``custom``."""
     data_dir: str | None = field(default=None, metadata=PATH)
     """Folder with a GLUE task's ``train.tsv`` and ``dev.tsv`` (or the GLUE folder above it); null: the hub."""
     max_length: int = 128
@@ -62,8 +63,8 @@ class TaskConfig:
     quoting: str = "standard"
     """Custom data: ``standard`` CSV quotes, or ``none``, where a quote is a plain character, as in GLUE's files."""
     delimiter: str | None = field(default=None, metadata=TEXT)
-    """Custom data: delimiter of CSV and TSV, ``comma``, ``semicolon``, ``tab``, ``pipe`` or a character; null finds it in
-    the header."""
+    """Custom data: delimiter of CSV and TSV, ``comma``, ``semicolon``, ``tab``, ``pipe`` or a character; null finds it
+    in the header."""
     encoding: str | None = field(default=None, metadata=TEXT)
     """Custom data: encoding of text files without a byte-order mark, such as ``cp1252`` or ``latin-1``; null: UTF-8."""
     save_as: str | None = field(default=None, metadata=TEXT)

@@ -14,7 +14,7 @@ from sharcs_pl.core.flops import EncoderShape, embedding_macs, full_layer_macs, 
 from sharcs_pl.core.ladder import Rung
 
 THRESHOLDS = (0.95, 0.8, 0.5, 0.2, 0.0)  # the last keeps every token
-TRAINED = 2  # the rung of 0.5, the threshold of training
+TRAINED_THRESHOLD = 2  # the rung of 0.5, the threshold of training
 
 
 @dataclass(frozen=True)

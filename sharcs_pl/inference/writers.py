@@ -97,7 +97,7 @@ def rejected_path(output: Path) -> Path:
     return output.with_name(f"{output.stem}.rejected.jsonl")
 
 
-def check_output(value: str, source: Path | None, overwrite: bool) -> Path:
+def check_output_file(value: str, source: Path | None, overwrite: bool) -> Path:
     """Return the path that ``output=`` names. Raise `ValueError` unless it can be written, is not there already (or
     shall be replaced: `overwrite`) and is not the input `source`."""
     path = Path(value).expanduser()

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
-from sharcs_pl.core.skim import TRAINED, SkimCost, SkimLadder
+from sharcs_pl.core.skim import TRAINED_THRESHOLD, SkimCost, SkimLadder
 from sharcs_pl.models.architectures import check_skimmable
 from sharcs_pl.models.base import LadderModel, settings_of
 from sharcs_pl.models.configuration import LadderConfig
@@ -146,7 +146,7 @@ class SkimForSequenceClassification(LadderModel):
 
     def choose(self, logits: Tensor, signals: Tensor | None) -> Tensor:
         """Return the rung of training's threshold for every sample, [B] long."""
-        return torch.full(logits.shape[:1], TRAINED, device=logits.device)
+        return torch.full(logits.shape[:1], TRAINED_THRESHOLD, device=logits.device)
 
     def sweep(self, logits: Tensor, signals: Tensor | None) -> list[SweptPoint]:
         """Return an empty list, because the thresholds are the rungs."""

@@ -24,7 +24,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 
 from sharcs_pl.analysis.benchmark.latency import Timed, Variant, race
 from sharcs_pl.analysis.benchmark.speed import draw_speedups, row, speed_table
-from sharcs_pl.analysis.benchmark.variants import Metric, VariantFactory, make_workload
+from sharcs_pl.analysis.benchmark.variants import LogitsMetric, VariantFactory, make_workload
 from sharcs_pl.config.bench import SIZES, BenchConfig
 from sharcs_pl.core.files import write_text
 from sharcs_pl.core.finite import write_json
@@ -38,13 +38,13 @@ from sharcs_pl.models.configuration import NEVER
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.pipeline.build import build_table
 from sharcs_pl.pipeline.console import silence_libraries
-from sharcs_pl.runs.evaluation_inputs import Prepared
+from sharcs_pl.runs.evaluation_inputs import EvaluationInputs
 from sharcs_pl.runs.loading import load_model, load_tokenizer
 
 PACKAGES = ("torch", "transformers", "onnxruntime")
 
 
-def measure_speed(config: BenchConfig, prepared: list[Prepared]) -> dict[str, Any]:
+def measure_speed(config: BenchConfig, prepared: list[EvaluationInputs]) -> dict[str, Any]:
     """Measure, print and write; return the contents of ``bench.json``."""
     if config.threads is not None:
         torch.set_num_threads(config.threads)
@@ -72,11 +72,11 @@ class BenchmarkTarget:
     model: SharcsForSequenceClassification
     stock: PreTrainedModel
     table: TokenTable
-    metric: Metric | None
+    metric: LogitsMetric | None
     metric_name: str | None
 
 
-def trained(config: BenchConfig, one: Prepared, dense: Prepared | None = None) -> BenchmarkTarget:
+def trained(config: BenchConfig, one: EvaluationInputs, dense: EvaluationInputs | None = None) -> BenchmarkTarget:
     """Return a trained model on a seeded draw of its validation texts."""
 
     silence_libraries()

@@ -33,8 +33,8 @@ from sharcs_pl.launch.slurm import slurm_job
 from sharcs_pl.models.pretrained import align
 from sharcs_pl.models.vocabulary import check_tokenizer
 from sharcs_pl.pipeline.devices import check_devices, world_size
-from sharcs_pl.pipeline.methods import Method, get_method
-from sharcs_pl.runs.inputs import Inputs
+from sharcs_pl.pipeline.methods import MethodParts, get_method
+from sharcs_pl.runs.inputs import TrainingInputs
 from sharcs_pl.runs.record import make_record, travelling
 from sharcs_pl.training.callbacks import (
     CurveFiles,
@@ -55,7 +55,7 @@ from sharcs_pl.training.rules import TrainingRule
 class Run:
     """The objects that a training run is made of."""
 
-    inputs: Inputs
+    inputs: TrainingInputs
     tokenizer: PreTrainedTokenizerFast
     module: SharcsModule
     datamodule: SharcsDataModule
@@ -64,7 +64,7 @@ class Run:
 
 def build_run(
     config: RunConfig,
-    inputs: Inputs,
+    inputs: TrainingInputs,
     run_dir: Path,
     extra_callbacks: Sequence[Callback] = (),
     more: Mapping[str, Any] | None = None,
@@ -86,7 +86,7 @@ def build_run(
     return Run(inputs, tokenizer, module, datamodule, trainer)
 
 
-def build_tokenizer(inputs: Inputs) -> PreTrainedTokenizerFast:
+def build_tokenizer(inputs: TrainingInputs) -> PreTrainedTokenizerFast:
     """Load the checkpoint's own tokenizer, or the embedded task's for an encoder from scratch."""
     if inputs.encoder is None:
         return word_tokenizer()
@@ -100,7 +100,7 @@ def build_table(config: RunConfig, examples: Examples, tokenizer: PreTrainedToke
     return tokenize(examples, tokenizer, config.task.max_length, cache_dir())
 
 
-def build_datamodule(config: RunConfig, inputs: Inputs, tokenizer: PreTrainedTokenizerFast) -> SharcsDataModule:
+def build_datamodule(config: RunConfig, inputs: TrainingInputs, tokenizer: PreTrainedTokenizerFast) -> SharcsDataModule:
     """Build the datamodule: tokenised splits and the way their epochs are planned."""
     tables = {split: build_table(config, examples, tokenizer) for split, examples in inputs.examples.items()}
     plan = PlanConfig(
@@ -141,7 +141,7 @@ def cache_dir() -> Path:
 
 
 def build_model(
-    config: RunConfig, method: Method, inputs: Inputs, tokenizer: PreTrainedTokenizerFast
+    config: RunConfig, method: MethodParts, inputs: TrainingInputs, tokenizer: PreTrainedTokenizerFast
 ) -> PreTrainedModel:
     """Apply the method's surgery to the chosen encoder."""
     task = inputs.task

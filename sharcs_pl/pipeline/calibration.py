@@ -27,15 +27,15 @@ from sharcs_pl.core.written import Written
 from sharcs_pl.inference.engine import Batch, Engine
 from sharcs_pl.models.folder import read_json
 from sharcs_pl.models.routed import SharcsForSequenceClassification
-from sharcs_pl.pipeline.console import shown
+from sharcs_pl.pipeline.console import display_path
 from sharcs_pl.pipeline.validate import evaluate_model
 from sharcs_pl.runs.card import is_own_card, write_card
-from sharcs_pl.runs.evaluation_inputs import Prepared
+from sharcs_pl.runs.evaluation_inputs import EvaluationInputs
 from sharcs_pl.runs.files import CARD
 
 
 def set_point(
-    config: CalibrateConfig, prepared: Prepared, folder: Path, figure: tuple[Path, Written]
+    config: CalibrateConfig, prepared: EvaluationInputs, folder: Path, figure: tuple[Path, Written]
 ) -> dict[str, Any]:
     """Choose a point, print it beside the model's others and keep it; return what is kept.
 
@@ -56,7 +56,7 @@ def set_point(
     return record
 
 
-def answer(prepared: Prepared) -> tuple[SharcsForSequenceClassification, Views]:
+def answer(prepared: EvaluationInputs) -> tuple[SharcsForSequenceClassification, Views]:
     """Return the model and every rung's answer to every text."""
 
     done = evaluate_model(prepared)
@@ -65,7 +65,7 @@ def answer(prepared: Prepared) -> tuple[SharcsForSequenceClassification, Views]:
 
 
 def time_rungs(
-    config: CalibrateConfig, prepared: Prepared, model: SharcsForSequenceClassification, views: Views
+    config: CalibrateConfig, prepared: EvaluationInputs, model: SharcsForSequenceClassification, views: Views
 ) -> Views:
     """Return the views with the latency of each text on each rung; what was timed is printed."""
 
@@ -124,7 +124,7 @@ def measure_points(
     return measure_all(points | {config.point: thresholds}, views, config.confidence)
 
 
-def origin(config: CalibrateConfig, prepared: Prepared, choosing: Views, measuring: Views) -> dict[str, Any]:
+def origin(config: CalibrateConfig, prepared: EvaluationInputs, choosing: Views, measuring: Views) -> dict[str, Any]:
     """Return the texts behind a point's figures: ``samples`` chose it and, without ``holdout``, measured it too."""
     split, count = choosing.task.validation[0], chose_epoch(config, prepared)
     found = {"task": choosing.task.name, "split": split, "samples": len(choosing.outcomes)}
@@ -182,6 +182,6 @@ def present(config: CalibrateConfig, folder: Path, rows: list[Row], views: Views
         output.mkdir(parents=True, exist_ok=True)
         listed.claim([f"{config.point}.png"])
         places.append(draw_points(rows, views, output / f"{config.point}.png"))
-    where = " and ".join(shown(place.absolute()) for place in places)
+    where = " and ".join(display_path(place.absolute()) for place in places)
     use = "is now the point in use" if config.default else f"predict point={config.point} takes it"
     console.print(f"{config.point} is in {where}; {use}", soft_wrap=True)

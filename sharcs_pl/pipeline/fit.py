@@ -19,7 +19,7 @@ from sharcs_pl.core.files import previous
 from sharcs_pl.data.seen import save_seen
 from sharcs_pl.launch.processes import broadcast_from_rank_zero, is_lost_peer, is_rank_zero
 from sharcs_pl.pipeline.build import Run, build_run
-from sharcs_pl.pipeline.console import shown
+from sharcs_pl.pipeline.console import display_path
 from sharcs_pl.pipeline.results import finish, headline
 from sharcs_pl.runs.directory import RunState, claim
 from sharcs_pl.runs.files import LOCK, SEEN_TEXTS
@@ -127,4 +127,4 @@ def after_divergence(last: Path) -> str:
     kept = next((path for path in (last, previous(last)) if path.exists()), None)
     if kept is None:
         return "no checkpoint was saved yet: overwrite=true begins again"
-    return f"go on from the last good checkpoint with ckpt_path={shown(kept)} hydra.run.dir=<another folder>"
+    return f"go on from the last good checkpoint with ckpt_path={display_path(kept)} hydra.run.dir=<another folder>"

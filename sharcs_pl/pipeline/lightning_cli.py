@@ -27,16 +27,16 @@ from sharcs_pl.data.spec import UNKNOWN_LABEL
 from sharcs_pl.data.tasks import GRADED
 from sharcs_pl.launch.cluster import check_started, stamp
 from sharcs_pl.pipeline.build import Run, build_run, build_trainer
-from sharcs_pl.pipeline.console import shown, silence_libraries
+from sharcs_pl.pipeline.console import display_path, silence_libraries
 from sharcs_pl.pipeline.fit import Composed, train
 from sharcs_pl.pipeline.sections import SUBCOMMANDS, base_config, from_sections, groups, place, to_sections
 from sharcs_pl.pipeline.validate import evaluate_model, present
 from sharcs_pl.runs.directory import decide
-from sharcs_pl.runs.evaluation_inputs import Prepared, check_results, splits_of
-from sharcs_pl.runs.inputs import Inputs, read_inputs, read_task
+from sharcs_pl.runs.evaluation_inputs import EvaluationInputs, check_results, splits_of
+from sharcs_pl.runs.inputs import TrainingInputs, read_inputs, read_task
 from sharcs_pl.runs.loading import warn_of_seen
 from sharcs_pl.runs.preflight import preflight
-from sharcs_pl.runs.trained import Source, open_source
+from sharcs_pl.runs.trained import TrainedModel, open_trained
 from sharcs_pl.training.module import SharcsModule
 
 # Trainer arguments that training sets itself, or does not use; all others are typed as Lightning has them.
@@ -151,7 +151,9 @@ class SharcsCLI(LightningCLI):
         name = f"{config.task.name}-{config.encoder.name}-{config.method.name}"
         return Path(self.root or f"runs/{name}/{stamp()}").absolute()
 
-    def build(self, config: RunConfig, inputs: Inputs, run_dir: Path, callbacks: Sequence[Callback] = ()) -> Run:
+    def build(
+        self, config: RunConfig, inputs: TrainingInputs, run_dir: Path, callbacks: Sequence[Callback] = ()
+    ) -> Run:
         """Build the run's objects, also as ``model``, ``datamodule`` and ``trainer``; typed callbacks come last."""
         run = build_run(config, inputs, run_dir, [*callbacks, *self.callbacks], self.trainer_arguments)
         self.model, self.datamodule, self.trainer = run.module, run.datamodule, run.trainer
@@ -173,7 +175,7 @@ class SharcsCLI(LightningCLI):
 
     def resume_command(self) -> str:
         """Return the command that goes on with the run."""
-        again = [f"--trainer.default_root_dir={shown(self.run_dir)}", "--ckpt_path=last", "--overwrite=false"]
+        again = [f"--trainer.default_root_dir={display_path(self.run_dir)}", "--ckpt_path=last", "--overwrite=false"]
         return shlex.join(["python", "-m", "sharcs_pl.cli", *self.given, *again])
 
     def validate(self) -> None:
@@ -204,7 +206,7 @@ class SharcsCLI(LightningCLI):
         done = evaluate_model(prepared, self.trainer)
         present(prepared, done, options)
 
-    def prepare(self, split: str) -> Prepared:
+    def prepare(self, split: str) -> EvaluationInputs:
         """Return the checkpoint and the split's texts; no model is loaded yet."""
         # In one process, as `sharcs evaluate` does: every sample counts once, whatever the run was trained on.
         alone = replace(self.run_config.trainer, devices=1, num_nodes=1, strategy="auto")
@@ -214,12 +216,12 @@ class SharcsCLI(LightningCLI):
         if config.trainer.limit_val_batches is not None:
             limit = config.trainer.limit_val_batches
             raise ValueError(f"trainer.limit_val_batches={limit}: a table is of the whole split; leave the key out")
-        source = open_source(self.ckpt_path)
+        source = open_trained(self.ckpt_path)
         check_same_model(config, source)
         task, examples = read_task(config.task, splits_of(config, split), config.seed)
         task = replace(task, validation=tuple(examples))
         seen = warn_of_seen(source, examples)
-        return Prepared(self.ckpt_path, replace(source, config=config), config, task, examples, seen)
+        return EvaluationInputs(self.ckpt_path, replace(source, config=config), config, task, examples, seen)
 
 
 def add_keys(parser: LightningArgumentParser, schema: type, prefix: str, names: Sequence[str]) -> None:
@@ -234,7 +236,7 @@ def as_list(callbacks: Any) -> list[Callback]:
     return [callbacks] if isinstance(callbacks, Callback) else list(callbacks or [])
 
 
-def check_same_model(config: RunConfig, source: Source) -> None:
+def check_same_model(config: RunConfig, source: TrainedModel) -> None:
     """Raise ``ValueError`` for a key that would ask for another model than the checkpoint holds."""
     for group, names in SHAPE.items():
         for name in names:

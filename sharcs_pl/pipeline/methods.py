@@ -20,7 +20,7 @@ from sharcs_pl.training.slimmable import Teacher, slimmable_losses
 
 
 @dataclass(frozen=True)
-class Method:
+class MethodParts:
     """A row of the table. ``model`` makes the model from an encoder and a number of labels; ``rule`` says how a step
     trains it (the model is given, since a teacher must fit it). Its stop rule and options are in its yaml."""
 
@@ -79,13 +79,13 @@ def exits_model(config: RunConfig, source: Source, num_labels: int) -> ExitsForS
     )
 
 
-def _exits(objective: Objective) -> Method:
+def _exits(objective: Objective) -> MethodParts:
     """Return the row of a method of early exits; its stop rule is ``method.rule``."""
 
     def rule(config: RunConfig, model: Any) -> TrainingRule:
         return TrainingRule(exit_losses(objective), exits_idle(objective), config.stage_epochs)
 
-    return Method(exits_model, rule)
+    return MethodParts(exits_model, rule)
 
 
 def skim_model(config: RunConfig, source: Source, num_labels: int) -> SkimForSequenceClassification:
@@ -101,12 +101,12 @@ def _skimmed(config: RunConfig, model: Any) -> TrainingRule:
 
 
 METHODS = {
-    "sharcs": Method(ladder_model, _routed),
-    "dense": Method(ladder_model, _taught),
-    "fixed": Method(ladder_model, _taught),
-    "distilled": Method(ladder_model, _taught),
-    "slimmable": Method(ladder_model, _taught),
-    "skim": Method(skim_model, _skimmed),
+    "sharcs": MethodParts(ladder_model, _routed),
+    "dense": MethodParts(ladder_model, _taught),
+    "fixed": MethodParts(ladder_model, _taught),
+    "distilled": MethodParts(ladder_model, _taught),
+    "slimmable": MethodParts(ladder_model, _taught),
+    "skim": MethodParts(skim_model, _skimmed),
     "branchynet": _exits(exits.equal),
     "shallow_deep": _exits(exits.ramped),
     "deebert": _exits(exits.two_stage),
@@ -116,7 +116,7 @@ METHODS = {
 }
 
 
-def get_method(name: str) -> Method:
+def get_method(name: str) -> MethodParts:
     """Return the method's row. Raise ``ValueError`` listing the known names for an unknown one."""
     if name not in METHODS:
         raise ValueError(f"method={name} is unknown; choose one of: {', '.join(METHODS)}")

@@ -28,11 +28,11 @@ from sharcs_pl.models.order import Order, leading_order, reorder
 from sharcs_pl.models.pretrained import load_checkpoint
 from sharcs_pl.models.router import task_loss
 from sharcs_pl.pipeline.build import build_table, build_tokenizer
-from sharcs_pl.pipeline.console import shown
-from sharcs_pl.runs.inputs import Inputs
+from sharcs_pl.pipeline.console import display_path
+from sharcs_pl.runs.inputs import TrainingInputs
 from sharcs_pl.runs.loading import load_model, load_tokenizer
 from sharcs_pl.runs.outputs import atomic_output
-from sharcs_pl.runs.reordering_inputs import FILE, OWN, Found
+from sharcs_pl.runs.reordering_inputs import FILE, OWN, ReorderingInputs
 from sharcs_pl.training.head import fit_head
 
 TOLERANCE = 1e-4  # of the largest logit, in single precision; a head in a wrong place changes the first digit
@@ -57,7 +57,7 @@ class Outcome:
     after: NarrowLogits
 
 
-def reorder_encoder(config: ReorderConfig, found: Found, output: Path) -> dict[str, Any]:
+def reorder_encoder(config: ReorderConfig, found: ReorderingInputs, output: Path) -> dict[str, Any]:
     """Measure, reorder, check, save and print; return the contents of ``reorder.json``."""
     if config.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("device=cuda: no CUDA device is available; use device=cpu")
@@ -74,7 +74,7 @@ def reorder_encoder(config: ReorderConfig, found: Found, output: Path) -> dict[s
     return record
 
 
-def load(config: ReorderConfig, found: Found) -> Loaded:
+def load(config: ReorderConfig, found: ReorderingInputs) -> Loaded:
     """Load the model to measure: the run's stock encoder with its head, or the checkpoint with a head of the task."""
 
     if found.source is not None:
@@ -83,11 +83,13 @@ def load(config: ReorderConfig, found: Found) -> Loaded:
     assert found.encoder is not None
     loaded: Any
     loaded, reinitialized = load_checkpoint(found.encoder.source, found.task.num_labels)
-    tokenizer = build_tokenizer(Inputs(found.task, found.examples, found.encoder))
+    tokenizer = build_tokenizer(TrainingInputs(found.task, found.examples, found.encoder))
     return Loaded(loaded.to(config.device), tokenizer, reinitialized)
 
 
-def tables(config: ReorderConfig, found: Found, tokenizer: PreTrainedTokenizerFast) -> tuple[TokenTable, TokenTable]:
+def tables(
+    config: ReorderConfig, found: ReorderingInputs, tokenizer: PreTrainedTokenizerFast
+) -> tuple[TokenTable, TokenTable]:
     """Return the texts that measure importance (and fit a head), and the texts of the report; each is a seeded draw."""
 
     def drawn(split: str, count: int | None) -> TokenTable:
@@ -143,7 +145,7 @@ def check_function(stock: Any, outcome: Outcome) -> float:
 
 
 def describe(
-    config: ReorderConfig, found: Found, loaded: Loaded, outcome: Outcome, difference: float
+    config: ReorderConfig, found: ReorderingInputs, loaded: Loaded, outcome: Outcome, difference: float
 ) -> dict[str, Any]:
     """Return the contents of ``reorder.json``."""
 
@@ -184,7 +186,12 @@ def score(found: NarrowLogits, metric: str, which: tuple[str, int]) -> dict[str,
 
 
 def save(
-    output: Path, config: ReorderConfig, found: Found, loaded: Loaded, outcome: Outcome, record: dict[str, Any]
+    output: Path,
+    config: ReorderConfig,
+    found: ReorderingInputs,
+    loaded: Loaded,
+    outcome: Outcome,
+    record: dict[str, Any],
 ) -> None:
     """Save the checkpoint with its tokenizer, the importance, its figure and the record, all of them or none."""
 
@@ -198,7 +205,9 @@ def save(
         write_json(folder / FILE, record)
 
 
-def final_weights(config: ReorderConfig, found: Found, loaded: Loaded, outcome: Outcome) -> tuple[Any, set[str]]:
+def final_weights(
+    config: ReorderConfig, found: ReorderingInputs, loaded: Loaded, outcome: Outcome
+) -> tuple[Any, set[str]]:
     """Return the model to save and the names of what its checkpoint lacks; a head that was drawn here is not kept."""
 
     if found.source is None:
@@ -236,7 +245,7 @@ def present(record: dict[str, Any], output: Path) -> None:
         console.print(
             "a fine-tuned encoder tells more: sharcs train method=dense …, then sharcs reorder run=…", soft_wrap=True
         )
-    console.print(f"encoder.pretrained={shown(output.absolute())}", soft_wrap=True)
+    console.print(f"encoder.pretrained={display_path(output.absolute())}", soft_wrap=True)
 
 
 _CUTS = {"rung": "hidden dims, heads, neurons", "hidden_kept": "heads and neurons"}

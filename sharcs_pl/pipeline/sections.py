@@ -21,7 +21,7 @@ from sharcs_pl.config import RunConfig, conf_dir
 from sharcs_pl.config.compose import OwnConf
 from sharcs_pl.config.plain import run_from_plain
 from sharcs_pl.runs.directory import check_recipe
-from sharcs_pl.runs.trained import open_source
+from sharcs_pl.runs.trained import open_trained
 
 EVALUATIONS = ("validate", "test", "predict")
 SUBCOMMANDS = ("fit", *EVALUATIONS)
@@ -111,7 +111,7 @@ def base_config(arguments: Sequence[str]) -> dict[str, Any]:
     subcommand = next((word for word in arguments if word in SUBCOMMANDS), None)
     given = peek(arguments, subcommand)
     if subcommand in EVALUATIONS and given["ckpt_path"]:
-        trained: dict[str, Any] = asdict(open_source(str(given["ckpt_path"])).config)
+        trained: dict[str, Any] = asdict(open_trained(str(given["ckpt_path"])).config)
         trained["overwrite"] = False
         trained["trainer"]["limit_val_batches"] = None  # a quick training is evaluated in full
         return trained

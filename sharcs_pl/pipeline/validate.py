@@ -22,10 +22,10 @@ from sharcs_pl.evaluation.submission import write_submission, zip_submission
 from sharcs_pl.evaluation.table import report_table, shares_table
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.pipeline.build import build_module, build_table
-from sharcs_pl.pipeline.console import shown
+from sharcs_pl.pipeline.console import display_path
 from sharcs_pl.pipeline.devices import check_accelerator
 from sharcs_pl.pipeline.results import figure_inputs, report_json, write_predictions
-from sharcs_pl.runs.evaluation_inputs import Prepared, predictions_names, results_of, submission_of
+from sharcs_pl.runs.evaluation_inputs import EvaluationInputs, predictions_names, results_of, submission_of
 from sharcs_pl.runs.loading import load_model, load_tokenizer
 
 
@@ -38,7 +38,7 @@ class Evaluated:
     report: Report | None
 
 
-def evaluate_model(prepared: Prepared, trainer: L.Trainer | None = None) -> Evaluated:
+def evaluate_model(prepared: EvaluationInputs, trainer: L.Trainer | None = None) -> Evaluated:
     """Run every rung on every sample, in the way and in the batches of training's own validation.
 
     ``trainer`` must run one process; None makes one from the config.
@@ -66,7 +66,7 @@ def evaluate_model(prepared: Prepared, trainer: L.Trainer | None = None) -> Eval
     return Evaluated(model, found, evaluate(found, task, model.cost, config.seed) if labelled else None)
 
 
-def check_answers(prepared: Prepared, found: dict[str, Predictions]) -> None:
+def check_answers(prepared: EvaluationInputs, found: dict[str, Predictions]) -> None:
     """Raise ``ValueError`` naming the first text whose answer is no number."""
     for split, predictions in found.items():
         faulty = predictions.faulty()
@@ -78,7 +78,7 @@ def check_answers(prepared: Prepared, found: dict[str, Predictions]) -> None:
             )
 
 
-def present(prepared: Prepared, done: Evaluated, config: EvaluateConfig) -> dict[str, Any] | None:
+def present(prepared: EvaluationInputs, done: Evaluated, config: EvaluateConfig) -> dict[str, Any] | None:
     """Print the table and write the files of the evaluation."""
     task, report = prepared.task, done.report
     folder, listed, names = results_of(prepared, config)
@@ -103,11 +103,11 @@ def present(prepared: Prepared, done: Evaluated, config: EvaluateConfig) -> dict
         draw_run(report, done.predictions[split], prepared.examples[split].texts, inputs)
     if config.split == "test" and task.name in GLUE:
         submit(prepared, done, config)
-    console.print(f"results in {shown(folder.absolute())}", soft_wrap=True)
+    console.print(f"results in {display_path(folder.absolute())}", soft_wrap=True)
     return metrics
 
 
-def submit(prepared: Prepared, done: Evaluated, config: EvaluateConfig) -> None:
+def submit(prepared: EvaluationInputs, done: Evaluated, config: EvaluateConfig) -> None:
     """Write GLUE's submission files, and the zip of all that the folder holds."""
     claimed = submission_of(prepared, config)
     assert claimed is not None
@@ -121,7 +121,7 @@ def submit(prepared: Prepared, done: Evaluated, config: EvaluateConfig) -> None:
     print(f"{path}{rest if missing else ', complete'}")
 
 
-def compare_with(one: Prepared, done: Evaluated, other: Prepared, config: EvaluateConfig) -> None:
+def compare_with(one: EvaluationInputs, done: Evaluated, other: EvaluationInputs, config: EvaluateConfig) -> None:
     """Compare two runs side by side, with a paired bootstrap of the difference."""
     rival = evaluate_model(other)
     a, b = (next(iter(found.predictions.values())) for found in (done, rival))

@@ -15,22 +15,22 @@ from sharcs_pl.data.tasks import GLUE, Examples, TaskSpec
 from sharcs_pl.runs.files import FIGURES, results_list
 from sharcs_pl.runs.inputs import read_task
 from sharcs_pl.runs.loading import warn_of_seen
-from sharcs_pl.runs.trained import Source
+from sharcs_pl.runs.trained import TrainedModel
 
 
 @dataclass(frozen=True)
-class Prepared:
+class EvaluationInputs:
     """A source with the texts it is evaluated on, before its model is loaded; `seen` of them were trained on."""
 
     name: str
-    source: Source
+    source: TrainedModel
     config: RunConfig
     task: TaskSpec
     examples: dict[str, Examples]
     seen: int = 0
 
 
-def results_of(prepared: Prepared, config: EvaluateConfig) -> tuple[Path, Written, list[str]]:
+def results_of(prepared: EvaluationInputs, config: EvaluateConfig) -> tuple[Path, Written, list[str]]:
     """Return the folder of the results, the list of what was written there, and the names to write."""
     folder, listed, trusted = results_list(prepared.source.home, config.output, f"evaluation/{config.split}")
     names = ["metrics.json", "curve.csv", *predictions_names(prepared.task), *(f"figures/{name}" for name in FIGURES)]
@@ -40,7 +40,7 @@ def results_of(prepared: Prepared, config: EvaluateConfig) -> tuple[Path, Writte
     return folder, listed, names
 
 
-def submission_of(prepared: Prepared, config: EvaluateConfig) -> tuple[Path, Written, list[str]] | None:
+def submission_of(prepared: EvaluationInputs, config: EvaluateConfig) -> tuple[Path, Written, list[str]] | None:
     """Return folder, list and names as `results_of` does, for GLUE's submission; None where there is none."""
     if config.split != "test" or prepared.task.name not in GLUE:
         return None
@@ -52,7 +52,7 @@ def submission_of(prepared: Prepared, config: EvaluateConfig) -> tuple[Path, Wri
     return folder, replace(listed, known=frozenset(known)), [*names, ZIP_NAME]
 
 
-def check_results(prepared: Prepared, config: EvaluateConfig) -> None:
+def check_results(prepared: EvaluationInputs, config: EvaluateConfig) -> None:
     """Raise ``ValueError`` when a file of the user's is where a result would go."""
     _, listed, names = results_of(prepared, config)
     listed.check(names)
@@ -66,7 +66,7 @@ def predictions_names(task: TaskSpec) -> list[str]:
     return ["predictions.tsv", *(f"predictions_{split}.tsv" for split in task.validation[1:])]
 
 
-def check_comparable(one: Prepared, other: Prepared) -> None:
+def check_comparable(one: EvaluationInputs, other: EvaluationInputs) -> None:
     """Raise ``ValueError`` unless both are evaluated on the same texts with the same labels, as pairing needs."""
     if other.task.metric != one.task.metric:
         raise ValueError(f"compare={other.name} was trained on task={other.task.name}, run= on {one.task.name}")
@@ -95,7 +95,7 @@ def check_audited(config: RunConfig) -> None:
         raise ValueError("cost.audit=true counts ladders of widths that run on every token, no exits or skipped tokens")
 
 
-def prepare(path: str, source: Source, config: EvaluateConfig, split: str | None = None) -> Prepared:
+def prepare(path: str, source: TrainedModel, config: EvaluateConfig, split: str | None = None) -> EvaluationInputs:
     """Read the texts of ``split``, by default the config's. Raise ``ValueError`` naming what is missing or damaged."""
     run_config = config.applied_to(source.config)
     splits = splits_of(run_config, config.split) if split is None else [split]
@@ -105,7 +105,7 @@ def prepare(path: str, source: Source, config: EvaluateConfig, split: str | None
         raise ValueError(_asking_for_data(path, str(error))) from error
     source = replace(source, config=run_config)
     seen = warn_of_seen(source, examples)
-    return Prepared(path, source, run_config, replace(task, validation=tuple(examples)), examples, seen)
+    return EvaluationInputs(path, source, run_config, replace(task, validation=tuple(examples)), examples, seen)
 
 
 def _asking_for_data(path: str, fault: str) -> str:

@@ -22,7 +22,7 @@ from sharcs_pl.data.seen import hash_texts
 from sharcs_pl.models.folder import SENTENCEPIECE_FILES, TOKENIZER_FILES, weight_files
 from sharcs_pl.models.locate import local_folder
 from sharcs_pl.models.teachers import teacher_folder
-from sharcs_pl.runs.inputs import Inputs
+from sharcs_pl.runs.inputs import TrainingInputs
 
 # What does not shape the result, or is fixed by another key.
 _IGNORED = (
@@ -50,7 +50,7 @@ _MOST_SHOWN = 3
 Facts = dict[str, Any]
 
 
-def read_facts(config: RunConfig, inputs: Inputs) -> tuple[Facts, np.ndarray]:
+def read_facts(config: RunConfig, inputs: TrainingInputs) -> tuple[Facts, np.ndarray]:
     """Return fingerprints of all that a run reads, for its marker, and the hashes of its training texts.
 
     A hub id has no fingerprint, since its name tells the contents.

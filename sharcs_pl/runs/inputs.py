@@ -35,7 +35,7 @@ _OTHER = "another checkpoint with ckpt_path=<file> hydra.run.dir=<another folder
 
 
 @dataclass(frozen=True)
-class Inputs:
+class TrainingInputs:
     """The task's row, its splits in memory, the encoder's files (None for an encoder from scratch), and the checkpoint
     to go on from, if any."""
 
@@ -45,7 +45,7 @@ class Inputs:
     checkpoint: Path | None = None
 
 
-def read_inputs(config: RunConfig, run_dir: Path, resumes: bool = False) -> Inputs:
+def read_inputs(config: RunConfig, run_dir: Path, resumes: bool = False) -> TrainingInputs:
     """Read and check all that a training run starts from. Raise ``ValueError`` naming the key, file or line at fault.
 
     With ``resumes``, ``run_dir`` holds this run, which is to be gone on with.
@@ -80,7 +80,7 @@ def read_inputs(config: RunConfig, run_dir: Path, resumes: bool = False) -> Inpu
         note = few_rows_note(examples["train"], examples["validation"], task, share)
         if note:
             warnings.warn(note, DataWarning, stacklevel=2)
-    return Inputs(task, examples, encoder, checkpoint)
+    return TrainingInputs(task, examples, encoder, checkpoint)
 
 
 def check_limits(config: RunConfig, examples: dict[str, Examples]) -> None:

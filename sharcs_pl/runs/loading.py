@@ -14,7 +14,7 @@ from sharcs_pl.models.locate import locate
 from sharcs_pl.models.vocabulary import check_tokenizer, num_embeddings
 from sharcs_pl.runs.files import SEEN_TEXTS
 from sharcs_pl.runs.record import CHECKPOINT_KEY
-from sharcs_pl.runs.trained import Source, read_checkpoint
+from sharcs_pl.runs.trained import TrainedModel, read_checkpoint
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sharcs_pl.models.routed import SharcsForSequenceClassification
 
 
-def load_model(source: Source) -> SharcsForSequenceClassification:
+def load_model(source: TrainedModel) -> SharcsForSequenceClassification:
     """Load the model with its weights, as training left it. Raise ``ValueError`` where they are not all finite."""
     from sharcs_pl.models.pretrained import check_finite
     from sharcs_pl.models.saved import load_own, model_from_settings
@@ -41,14 +41,14 @@ def load_model(source: Source) -> SharcsForSequenceClassification:
     return model.eval()
 
 
-def trained_on(source: Source, examples: Examples) -> int:
+def trained_on(source: TrainedModel, examples: Examples) -> int:
     """Return the number of texts that the model was trained on; 0 where its training texts were not kept."""
     beside, own = source.weights / SEEN, source.home / SEEN_TEXTS
     path = beside if beside.is_file() else own
     return count_seen(load_seen(path), examples.texts) if path.is_file() else 0
 
 
-def warn_of_seen(source: Source, examples: dict[str, Examples]) -> int:
+def warn_of_seen(source: TrainedModel, examples: dict[str, Examples]) -> int:
     """Warn of labelled texts that the model was trained on; return their number in the first split."""
     counts = []
     for split, found in examples.items():
@@ -61,7 +61,7 @@ def warn_of_seen(source: Source, examples: dict[str, Examples]) -> int:
     return counts[0]
 
 
-def load_tokenizer(source: Source) -> PreTrainedTokenizerFast:
+def load_tokenizer(source: TrainedModel) -> PreTrainedTokenizerFast:
     """Load the saved tokenizer. A checkpoint has the one of its run's saved model, else the encoder's own. Raise
     ``ValueError`` where the model lacks embeddings for it."""
     from transformers import AutoTokenizer
@@ -89,7 +89,7 @@ def _tokenizer_place(pretrained: str) -> str:
         raise ValueError(f"{error}; {hint}") from error
 
 
-def _embeddings(source: Source) -> int | None:
+def _embeddings(source: TrainedModel) -> int | None:
     """Return the number of tokens that the model's encoder knows; None where its config does not tell."""
     if source.weights.is_dir():
         return num_embeddings(read_json(source.weights / "config.json"))

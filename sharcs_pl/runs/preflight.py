@@ -17,7 +17,7 @@ from sharcs_pl.launch.processes import is_rank_zero, is_single_process
 from sharcs_pl.launch.slurm import SlurmJob, slurm_job
 from sharcs_pl.runs.directory import RunState, check_same_data, decide
 from sharcs_pl.runs.identity import Facts, read_facts
-from sharcs_pl.runs.inputs import Inputs, read_inputs
+from sharcs_pl.runs.inputs import TrainingInputs, read_inputs
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Preflight:
     `decided` if that is final. `facts` and `seen`, which identify the contents of the inputs and the training texts,
     are known to the first process alone."""
 
-    inputs: Inputs
+    inputs: TrainingInputs
     job: SlurmJob | None
     resumes: bool
     decided: bool

@@ -11,27 +11,27 @@ from sharcs_pl.models.architectures import encoder_sizes
 from sharcs_pl.models.locate import EncoderFiles, locate
 from sharcs_pl.runs.inputs import check_reader, check_sizes, read_task
 from sharcs_pl.runs.loading import warn_of_seen
-from sharcs_pl.runs.trained import Source, model_settings, open_source
+from sharcs_pl.runs.trained import TrainedModel, model_settings, open_trained
 
 FILE = "reorder.json"
 OWN = ("importance.parquet", "importance.png", FILE)  # beside the checkpoint
 
 
 @dataclass(frozen=True)
-class Found:
+class ReorderingInputs:
     """Everything that is read before a model is loaded. `source` is None without ``run=``; `encoder` is the checkpoint
     that is measured without it, and the one that is saved with ``weights=pretrained``."""
 
     config: RunConfig
     task: TaskSpec
     examples: dict[str, Examples]
-    source: Source | None
+    source: TrainedModel | None
     encoder: EncoderFiles | None
 
 
-def find(config: ReorderConfig) -> Found:
+def find(config: ReorderConfig) -> ReorderingInputs:
     """Find the texts, and the run or the encoder, without loading them. Raise ``ValueError`` naming what is missing."""
-    source = open_source(config.run) if config.run is not None else None
+    source = open_trained(config.run) if config.run is not None else None
     run_config = config.run_config() if source is None else config.applied_to(source.config)
     encoder = starting_point(config, run_config)
     if source is None:
@@ -44,7 +44,7 @@ def find(config: ReorderConfig) -> Found:
     task, examples = read_task(run_config.task, splits, run_config.seed)
     if source is not None:
         warn_of_seen(source, {split: examples[split] for split in task.validation})
-    return Found(run_config, task, examples, source, encoder)
+    return ReorderingInputs(run_config, task, examples, source, encoder)
 
 
 def starting_point(config: ReorderConfig, run_config: RunConfig) -> EncoderFiles | None:
@@ -57,7 +57,7 @@ def starting_point(config: ReorderConfig, run_config: RunConfig) -> EncoderFiles
     return locate(pretrained)
 
 
-def check_run(run_config: RunConfig, source: Source) -> None:
+def check_run(run_config: RunConfig, source: TrainedModel) -> None:
     """Raise ``ValueError`` unless the widths of the report fit the run's encoder."""
     sizes = encoder_sizes({"max_position_embeddings": 1, **model_settings(source)["encoder"]})
     run_config.width.check_fits(

@@ -36,7 +36,7 @@ _HUB_FILES = ("*.json", "*.safetensors", "*.txt", "*.model")
 
 
 @dataclass(frozen=True)
-class Source:
+class TrainedModel:
     """A trained model that is not loaded yet. `weights` is the folder or checkpoint of its weights; results of an
     evaluation go beside `home`. `recorded` tells if the config is a run's own, not made up from the model."""
 
@@ -46,7 +46,7 @@ class Source:
     recorded: bool = True
 
 
-def open_source(path: str, record_needed: bool = True) -> Source:
+def open_trained(path: str, record_needed: bool = True) -> TrainedModel:
     """Open the model that ``run=`` names without loading it. Raise ``ValueError`` when it is none, or damaged.
 
     Without ``record_needed`` a model's folder may lack the record of its run. Its ``config`` then is made up from the
@@ -66,7 +66,7 @@ def open_source(path: str, record_needed: bool = True) -> Source:
     return _model_folder(_from_hub(path), Path.cwd(), record_needed)
 
 
-def _run_directory(place: Path) -> Source:
+def _run_directory(place: Path) -> TrainedModel:
     config = _config(read_json(place / MARKER).get("config"), place)
     checkpoints = [place / "checkpoints" / name for name in ("best.ckpt", "last.ckpt", "last.prev.ckpt")]
     model = place / "model"
@@ -74,20 +74,20 @@ def _run_directory(place: Path) -> Source:
     for weights in [*saved, *checkpoints]:
         if weights.exists():
             _check_weights(weights)
-            return Source(weights, place, config)
+            return TrainedModel(weights, place, config)
     raise ValueError(f"run={place} has no checkpoint yet; let it train for an epoch")
 
 
-def _model_folder(place: Path, home: Path, record_needed: bool) -> Source:
+def _model_folder(place: Path, home: Path, record_needed: bool) -> TrainedModel:
     record = place / FILE
     if record.is_file():
         _check_weights(place)
-        return Source(place, home, _config(_with_places(read_json(record), place.absolute().parent), place))
+        return TrainedModel(place, home, _config(_with_places(read_json(record), place.absolute().parent), place))
     if record_needed:
         raise ValueError(f"run={place} has no {FILE}, which says how it was trained; give a model/ folder of a run")
     config = _assumed(place)
     _check_weights(place)
-    return Source(place, home, config, recorded=False)
+    return TrainedModel(place, home, config, recorded=False)
 
 
 def _assumed(place: Path) -> RunConfig:
@@ -118,12 +118,12 @@ def _from_hub(name: str) -> Path:
         ) from error
 
 
-def _checkpoint(place: Path) -> Source:
+def _checkpoint(place: Path) -> TrainedModel:
     _check_weights(place)
     record = read_checkpoint(place)[CHECKPOINT_KEY]["config"]
     folder = place.absolute().parent
     home = folder.parent if folder.name == "checkpoints" else folder
-    return Source(place, home, _config(_with_places(record, home), place))
+    return TrainedModel(place, home, _config(_with_places(record, home), place))
 
 
 def _with_places(record: Any, run: Path) -> Any:
@@ -167,7 +167,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return found
 
 
-def model_settings(source: Source) -> dict[str, Any]:
+def model_settings(source: TrainedModel) -> dict[str, Any]:
     """Return the model's own config as it is stored. Raise ``ValueError`` when it is no model of this project."""
     if source.weights.is_dir():
         return _settings(source.weights)
@@ -214,7 +214,7 @@ def thresholds_of(settings: dict[str, Any], point: str | None) -> Any:
     return points[name]["thresholds"]
 
 
-def model_digest(source: Source, settings: dict[str, Any]) -> str:
+def model_digest(source: TrainedModel, settings: dict[str, Any]) -> str:
     """Return a hash of weights, tokenizer and config. Operating points are left out, since they come and go."""
     kept = {key: value for key, value in settings.items() if key not in ("operating_points", "operating_point")}
     digest = hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode())

@@ -9,7 +9,7 @@ import pytest
 
 from sharcs_pl.analysis.comparison import figures as comparison_figures
 from sharcs_pl.analysis.comparison.figures import draw_comparison, looks_of
-from sharcs_pl.analysis.comparison.methods import Comparison, compare_methods, group_runs
+from sharcs_pl.analysis.comparison.methods import TaskComparison, compare_methods, group_runs
 from sharcs_pl.analysis.comparison.runs import OWN, read_run
 from tests.analysis.made_runs import make_run
 
@@ -32,7 +32,7 @@ def figures(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return drawn
 
 
-def compared(folder: Path, task: str, curves: dict[str, dict[str, list[tuple[float, float]]]]) -> Comparison:
+def compared(folder: Path, task: str, curves: dict[str, dict[str, list[tuple[float, float]]]]) -> TaskComparison:
     runs = [make_run(folder / task / name, name, task=task, points=points) for name, points in curves.items()]
     dense = make_run(folder / task / "dense", "dense", task=task, widths=(1.0,), cost=1.0, right=0.9, oracle=False)
     named = [(path.name, read_run(path)) for path in (*runs, dense)]

@@ -16,7 +16,7 @@ from sharcs_pl.inference import writers as module
 from sharcs_pl.inference.journal import Journal, Record, journal_path
 from sharcs_pl.inference.predictor import Prediction
 from sharcs_pl.inference.rows import InputRow
-from sharcs_pl.inference.writers import Columns, check_output, finish, rejected_path
+from sharcs_pl.inference.writers import Columns, check_output_file, finish, rejected_path
 from tests.data.formats import NASTY
 
 SUFFIXES = (".jsonl", ".csv", ".tsv", ".parquet")
@@ -156,11 +156,11 @@ def test_an_output_that_cannot_be_is_refused(tmp_path: Path, monkeypatch: pytest
         "in.csv": r"is there already; replace it with overwrite=true",
     }.items():
         with pytest.raises(ValueError, match=message):
-            check_output(value, None, False)
+            check_output_file(value, None, False)
     for source in ("in.csv", "in.csv.part", "in.rejected.jsonl"):
         with pytest.raises(ValueError, match="would replace the input"):
-            check_output("in.csv", tmp_path / source, True)
-    assert check_output("in.csv", None, True) == Path("in.csv")
+            check_output_file("in.csv", tmp_path / source, True)
+    assert check_output_file("in.csv", None, True) == Path("in.csv")
     monkeypatch.setattr(module.os, "access", lambda path, mode: False)
     with pytest.raises(ValueError, match="may not be written to"):
-        check_output("a.csv", None, False)
+        check_output_file("a.csv", None, False)

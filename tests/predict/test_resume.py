@@ -18,7 +18,7 @@ import sharcs_pl.predict as entry
 from sharcs_pl.inference.predictor import Prediction, RoutedPredictor
 from sharcs_pl.models.configuration import NEVER, TRAINED
 from sharcs_pl.runs.trained import TRAINED as TRAINED_HERE
-from sharcs_pl.runs.trained import open_source
+from sharcs_pl.runs.trained import open_trained
 from tests.predict.conftest import command, lines, names, predict, saved, texts_of, write_texts
 from tests.test_bad_input import RECORD, Place, place  # noqa: F401  (a fixture)
 
@@ -137,7 +137,7 @@ def test_what_has_changed_since_is_named(model: Path, tmp_path: Path, small_segm
 
 
 def test_a_new_operating_point_is_no_other_model(model: Path, tmp_path: Path) -> None:
-    source = open_source(str(model), record_needed=False)
+    source = open_trained(str(model), record_needed=False)
     settings = entry.model_settings(source)
     digest = entry.model_digest(source, settings)
     assert digest == entry.model_digest(source, settings | {"operating_points": {}, "operating_point": "top"})
@@ -146,7 +146,7 @@ def test_a_new_operating_point_is_no_other_model(model: Path, tmp_path: Path) ->
     with (copy / "model.safetensors").open("r+b") as file:
         file.seek(-1, os.SEEK_END)
         file.write(b"\x01")
-    assert digest != entry.model_digest(open_source(str(copy), record_needed=False), settings)
+    assert digest != entry.model_digest(open_trained(str(copy), record_needed=False), settings)
     with pytest.raises(
         ValueError, match="point=fast: this model has no such operating point; it has trained, narrow, top"
     ):

@@ -10,7 +10,7 @@ import huggingface_hub
 import pytest
 from huggingface_hub.errors import RepositoryNotFoundError
 
-from sharcs_pl.runs.trained import open_source
+from sharcs_pl.runs.trained import open_trained
 from tests.conftest import TINY
 from tests.predict.conftest import predict, saved, texts_of, write_texts
 from tests.test_bad_input import RECORD, Place, place  # noqa: F401  (a fixture)
@@ -33,16 +33,16 @@ def test_a_model_on_the_hub_is_taken_from_its_cache(
     predict(Path("some/model"), path, "hub.jsonl")
     assert asked == ["some/model"]
     assert (tmp_path / "hub.jsonl").read_bytes() == (tmp_path / "local.jsonl").read_bytes()
-    assert open_source("some/model", record_needed=False).home == tmp_path
+    assert open_trained("some/model", record_needed=False).home == tmp_path
     with pytest.raises(ValueError, match=r"has no run\.json"):
-        open_source("some/model")
+        open_trained("some/model")
 
     def unknown(*_: Any, **__: Any) -> Any:
         raise RepositoryNotFoundError.__new__(RepositoryNotFoundError)  # it cannot be made without an answer
 
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", unknown)
     with pytest.raises(ValueError, match="run=some/model: there is no such folder, nor such a model on the hub; give"):
-        open_source("some/model")
+        open_trained("some/model")
 
 
 def test_every_source_of_a_run_gives_its_own_answers(tmp_path: Path) -> None:
@@ -58,8 +58,8 @@ def test_every_source_of_a_run_gives_its_own_answers(tmp_path: Path) -> None:
 
 
 def test_what_a_folder_without_a_record_reads_is_made_up_from_it(model: Path, tmp_path: Path) -> None:
-    config = open_source(str(model), record_needed=False).config
+    config = open_trained(str(model), record_needed=False).config
     assert (config.task.text_columns, config.task.max_length) == (["text"], 24)
     copy = saved(tmp_path / "copy")
     (copy / "tokenizer_config.json").unlink()
-    assert open_source(str(copy), record_needed=False).config.task.max_length == 32
+    assert open_trained(str(copy), record_needed=False).config.task.max_length == 32

@@ -15,7 +15,7 @@ from sharcs_pl.inference.engine import Answers, Batch, Engine
 from sharcs_pl.inference.graph import input_names
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 
-Metric = Callable[[Tensor, Tensor], float]
+LogitsMetric = Callable[[Tensor, Tensor], float]
 """Logits [S, C] and labels [S] to a value."""
 
 
@@ -54,7 +54,7 @@ class VariantFactory:
 
     model: SharcsForSequenceClassification
     workload: Workload
-    metric: Metric | None
+    metric: LogitsMetric | None
 
     def stock(self, stock: nn.Module, name: str = "stock transformers") -> Variant:
         """Return the untouched class of transformers as a variant."""

@@ -26,7 +26,7 @@ CELLS = 1 << 16  # combinations of levels that a joint search looks at
 BAND = 0.01  # of the reachable range: costs this close below the budget's are taken as equal by a joint search
 SHORTLIST = 64  # combinations whose metric is computed
 
-Metric = Callable[[np.ndarray], float]  # rungs int [S] -> value
+RoutingMetric = Callable[[np.ndarray], float]  # rungs int [S] -> value
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ class Dial:
         """The least and the greatest mean cost."""
         return float(self.costs.min()), float(self.costs.max())
 
-    def spend(self, budget: float, metric: Metric, key: str = "budget") -> tuple[float, ...]:
+    def spend(self, budget: float, metric: RoutingMetric, key: str = "budget") -> tuple[float, ...]:
         """Return the thresholds [W-1] that make the most of a mean cost of `budget`.
 
         Two rungs get the threshold whose cost is the closest below it. More get, of the combinations that come as close

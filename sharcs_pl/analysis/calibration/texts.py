@@ -15,8 +15,8 @@ from sharcs_pl.runs.files import PREDICTION_COLUMNS
 if TYPE_CHECKING:
     from sharcs_pl.config.calibrate import CalibrateConfig
     from sharcs_pl.data.spec import Examples
-    from sharcs_pl.runs.evaluation_inputs import Prepared
-    from sharcs_pl.runs.trained import Source
+    from sharcs_pl.runs.evaluation_inputs import EvaluationInputs
+    from sharcs_pl.runs.trained import TrainedModel
 
 PREDICTIONS = "predictions.tsv"
 
@@ -28,7 +28,7 @@ def split_of(config: CalibrateConfig, run: RunConfig) -> str | None:
     return "calibration" if kept is not None and config.task.dev is None else None
 
 
-def chose_epoch(config: CalibrateConfig, prepared: Prepared) -> int:
+def chose_epoch(config: CalibrateConfig, prepared: EvaluationInputs) -> int:
     """Return how many of the texts are in the validation split that chose the run's best epoch; 0 where it chose none.
 
     The run's own validation split counts wherever it lies now. A file is compared with the run's predictions, where
@@ -47,7 +47,7 @@ def chose_epoch(config: CalibrateConfig, prepared: Prepared) -> int:
     return sum(texts in known for texts in prepared.examples[prepared.task.validation[0]].texts)
 
 
-def _validated(source: Source) -> set[tuple[str, ...]]:
+def _validated(source: TrainedModel) -> set[tuple[str, ...]]:
     """Return the texts of the run's validation split, from its predictions."""
     path = source.home / PREDICTIONS
     if not path.is_file():

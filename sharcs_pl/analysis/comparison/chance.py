@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sharcs_pl.analysis.comparison.runs import Answers, RunResult
+from sharcs_pl.analysis.comparison.runs import RunResult, SavedAnswers
 from sharcs_pl.evaluation.bootstrap import Statistic, bootstrap, resampled_metric
 from sharcs_pl.evaluation.metrics import compute_metric
 
@@ -71,15 +71,15 @@ class Chance:
         found = bootstrap(lambda counts: _mean(left, counts) - _mean(right, counts), size, self.draws, self.seed)
         return Versus(name, found.difference, (found.low, found.high))
 
-    def _statistic(self, answers: Answers) -> Statistic:
+    def _statistic(self, answers: SavedAnswers) -> Statistic:
         return resampled_metric(self.runs[0].metric, self._logits(answers), self._labels(answers))
 
-    def _labels(self, answers: Answers) -> Tensor:
+    def _labels(self, answers: SavedAnswers) -> Tensor:
         if self._classes is None:
             return torch.tensor([float(text) for text in answers.labels])
         return torch.tensor([self._classes.index(text) for text in answers.labels])
 
-    def _logits(self, answers: Answers) -> Tensor:
+    def _logits(self, answers: SavedAnswers) -> Tensor:
         """Return logits [S, C] with 1 at the answer; [S, 1] for a regression."""
         if self._classes is None:
             return torch.tensor([[float(text)] for text in answers.predictions])

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sharcs_pl.analysis.comparison.methods import CONTROLS, Comparison, MeanPoint, Standing, frontier, mean_points
+from sharcs_pl.analysis.comparison.methods import CONTROLS, MeanPoint, Standing, TaskComparison, frontier, mean_points
 from sharcs_pl.analysis.comparison.runs import OWN
 from sharcs_pl.analysis.figures.style import BLUE, DASHES, GREEN, GREY, ORANGE, PURPLE, SETTINGS, VERMILION
 from sharcs_pl.core.files import atomic_file
@@ -39,14 +39,14 @@ def look(number: int) -> dict[str, Any]:
     }
 
 
-def looks_of(comparisons: Sequence[Comparison]) -> dict[str, dict[str, Any]]:
+def looks_of(comparisons: Sequence[TaskComparison]) -> dict[str, dict[str, Any]]:
     """Return a look for each method by its name, equal in every task's figure."""
     rows = [(found, row) for found in comparisons for row in found.standings]
     names = dict.fromkeys(row.method.name for found, row in rows if row.method is not found.dense)
     return {name: look(number) for number, name in enumerate(names)}
 
 
-def draw_comparison(found: Comparison, looks: Mapping[str, dict[str, Any]], folder: Path) -> list[Path]:
+def draw_comparison(found: TaskComparison, looks: Mapping[str, dict[str, Any]], folder: Path) -> list[Path]:
     """Draw both figures of a task in both formats, the second only where a method has controls; return the images."""
     height = 3.9 + 0.2 * -(-(len(found.standings) + 1) // _columns(found))  # the legend's rows come on top
     drawn = _saved(folder / found.task, (7.2, height), lambda figure: _methods(figure, found, looks))
@@ -61,7 +61,7 @@ def draw_comparison(found: Comparison, looks: Mapping[str, dict[str, Any]], fold
     return drawn
 
 
-def figure_names(found: Comparison) -> list[str]:
+def figure_names(found: TaskComparison) -> list[str]:
     """Return the names of the images that ``draw_comparison`` may write."""
     return [f"{found.task}{kind}.{suffix}" for kind in ("", "_controls") for suffix in FORMATS]
 
@@ -82,7 +82,7 @@ def _saved(stem: Path, size: tuple[float, float], draw: Any) -> list[Path]:
     return paths
 
 
-def _methods(figure: Any, found: Comparison, looks: Mapping[str, dict[str, Any]]) -> None:
+def _methods(figure: Any, found: TaskComparison, looks: Mapping[str, dict[str, Any]]) -> None:
     axes = figure.subplots()
     drawn: list[MeanPoint] = []
     for row in found.standings:
@@ -106,7 +106,7 @@ def _methods(figure: Any, found: Comparison, looks: Mapping[str, dict[str, Any]]
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=_columns(found))
 
 
-def _begin(axes: Axes, found: Comparison, points: Sequence[MeanPoint]) -> None:
+def _begin(axes: Axes, found: TaskComparison, points: Sequence[MeanPoint]) -> None:
     """Begin the axis a little under what the lower quarter of the methods reach at the budget, where that frees a third
     of the height, and say how many points that leaves out. First exits that only guess would flatten the rest."""
     reached = sorted(row.at_budget.mean for row in found.standings if row.at_budget)
@@ -124,7 +124,7 @@ def _begin(axes: Axes, found: Comparison, points: Sequence[MeanPoint]) -> None:
     axes.annotate(words, (0.99, 0.02), xycoords="axes fraction", ha="right", fontsize=8, color="0.3")
 
 
-def _columns(found: Comparison) -> int:
+def _columns(found: TaskComparison) -> int:
     longest = max(len(row.method.name) for row in found.standings)
     return 4 if longest < 14 else 3 if longest < 24 else 2 if longest < 44 else 1
 
@@ -162,7 +162,7 @@ def _control_names(row: Standing) -> list[str]:
     return [name for name in CONTROLS if any(run.curves.get(name) for run in row.method.runs)]
 
 
-def _controls(figure: Any, found: Comparison, rows: Sequence[Standing], columns: int) -> None:
+def _controls(figure: Any, found: TaskComparison, rows: Sequence[Standing], columns: int) -> None:
     """Draw a panel per method, with its curve and its controls."""
     grid = figure.subplots(-(-len(rows) // columns), columns, squeeze=False, sharex=True, sharey=True)
     handles: dict[str, Any] = {}

@@ -46,7 +46,7 @@ class MeanPoint:
 
 
 @dataclass(frozen=True)
-class Method:
+class MethodRuns:
     """A name and its runs, which differ in the seed alone."""
 
     name: str
@@ -63,7 +63,7 @@ class Standing:
     """The row of a method. `at_budget` and `area` are None where it has no point that cheap, or no labels are known; so
     is each value of `controls`, which a control's curve gives at the budget."""
 
-    method: Method
+    method: MethodRuns
     value: Spread
     cost: Spread
     at_budget: Spread | None
@@ -75,14 +75,14 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class TaskComparison:
     """The section of a task; `dense` is the method that runs the whole model, where there is one. `on_texts` groups the
     runs, as ``(method, seed)``, by the texts and labels they were evaluated on; runs without answers are left out."""
 
     task: str
     metric: str
     dense_macs: float
-    dense: Method | None
+    dense: MethodRuns | None
     standings: tuple[Standing, ...]
     budget: float
     on_texts: tuple[tuple[tuple[str, int], ...], ...]
@@ -116,7 +116,7 @@ def area(points: Sequence[tuple[float, float]], constant: float) -> float:
     return float(np.trapezoid(np.interp(grid, costs, values), grid))
 
 
-def mean_points(method: Method, control: str, dense_macs: float) -> list[MeanPoint]:
+def mean_points(method: MethodRuns, control: str, dense_macs: float) -> list[MeanPoint]:
     """Return the points of a control that every seed has, averaged by name, cheapest first."""
     each = [{point.name: point for point in run.curves.get(control, [])} for run in method.runs]
     names = [name for name in each[0] if all(name in points for points in each)]
@@ -129,7 +129,7 @@ def _mean(name: str, points: Sequence[CurvePoint], dense_macs: float) -> MeanPoi
     return MeanPoint(name, cost, value)
 
 
-def compare_methods(methods: Sequence[Method], budget: float, draws: int, seed: int) -> Comparison:
+def compare_methods(methods: Sequence[MethodRuns], budget: float, draws: int, seed: int) -> TaskComparison:
     """Return the section of one task. Raise `ValueError` where the runs are of different tasks."""
     runs = [run for method in methods for run in method.runs]
     _check_same(runs)
@@ -138,10 +138,10 @@ def compare_methods(methods: Sequence[Method], budget: float, draws: int, seed: 
     chance = Chance(runs, draws, seed)
     rows = [_standing(method, methods, dense, dense_macs, budget, chance) for method in methods]
     rows.sort(key=lambda row: (row.at_budget is None, -(row.at_budget or row.value).mean))
-    return Comparison(runs[0].task, runs[0].metric_name, dense_macs, dense, tuple(rows), budget, _on_texts(methods))
+    return TaskComparison(runs[0].task, runs[0].metric_name, dense_macs, dense, tuple(rows), budget, _on_texts(methods))
 
 
-def _on_texts(methods: Sequence[Method]) -> tuple[tuple[tuple[str, int], ...], ...]:
+def _on_texts(methods: Sequence[MethodRuns]) -> tuple[tuple[tuple[str, int], ...], ...]:
     """Return the runs of each set of texts and labels, in the order in which the sets come."""
     found: dict[str, list[tuple[str, int]]] = {}
     for method in methods:
@@ -152,7 +152,12 @@ def _on_texts(methods: Sequence[Method]) -> tuple[tuple[tuple[str, int], ...], .
 
 
 def _standing(
-    method: Method, methods: Sequence[Method], dense: Method | None, dense_macs: float, budget: float, chance: Chance
+    method: MethodRuns,
+    methods: Sequence[MethodRuns],
+    dense: MethodRuns | None,
+    dense_macs: float,
+    budget: float,
+    chance: Chance,
 ) -> Standing:
     curves = [_shape(run.curves.get(OWN, [run.routed]), dense_macs) for run in method.runs]
     controls = {
@@ -187,10 +192,10 @@ def _at(curves: Sequence[list[tuple[float, float]]], budget: float) -> Spread | 
     return Spread.of(known) if len(known) == len(curves) else None
 
 
-def _best_rival(method: Method, methods: Sequence[Method], dense_macs: float) -> Method | None:
+def _best_rival(method: MethodRuns, methods: Sequence[MethodRuns], dense_macs: float) -> MethodRuns | None:
     """Return the most accurate other method, each as it was trained to run, that costs no more."""
 
-    def mean(of: Method, what: Callable[[RunResult], float]) -> float:
+    def mean(of: MethodRuns, what: Callable[[RunResult], float]) -> float:
         return fmean(what(run) for run in of.runs)
 
     limit = mean(method, lambda run: run.routed.macs) + SLACK * dense_macs
@@ -198,7 +203,7 @@ def _best_rival(method: Method, methods: Sequence[Method], dense_macs: float) ->
     return max(others, key=lambda m: mean(m, lambda run: run.routed.value), default=None)
 
 
-def _dense(methods: Sequence[Method]) -> Method | None:
+def _dense(methods: Sequence[MethodRuns]) -> MethodRuns | None:
     """Return the largest model that is run whole."""
     return max((m for m in methods if m.full), key=lambda m: m.runs[0].dense_macs, default=None)
 
@@ -213,7 +218,7 @@ def _check_same(runs: Sequence[RunResult]) -> None:
             )
 
 
-def group_runs(runs: Sequence[tuple[str | None, RunResult]]) -> list[Method]:
+def group_runs(runs: Sequence[tuple[str | None, RunResult]]) -> list[MethodRuns]:
     """Group runs into methods, by their given name, else by their settings but for the seed. Raise `ValueError` when a
     method then has one seed twice."""
     groups: dict[Any, list[RunResult]] = {}
@@ -223,7 +228,7 @@ def group_runs(runs: Sequence[tuple[str | None, RunResult]]) -> list[Method]:
         key = name if name is not None else (run.method, run.encoder, settings)
         groups.setdefault(key, []).append(run)
     names = _names({key: found[0] for key, found in groups.items()})
-    methods = [Method(names[key], tuple(sorted(found, key=lambda r: r.seed))) for key, found in groups.items()]
+    methods = [MethodRuns(names[key], tuple(sorted(found, key=lambda r: r.seed))) for key, found in groups.items()]
     for method in methods:
         seeds = [run.seed for run in method.runs]
         twice = next((run for i, run in enumerate(method.runs) if run.seed in seeds[:i]), None)

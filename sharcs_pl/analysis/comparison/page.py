@@ -9,11 +9,11 @@ from pathlib import Path
 from statistics import fmean
 from string import Template
 
-from sharcs_pl.analysis.comparison.methods import Comparison
-from sharcs_pl.analysis.comparison.tables import Grid, different_texts, grids, notes, shown
+from sharcs_pl.analysis.comparison.methods import TaskComparison
+from sharcs_pl.analysis.comparison.tables import Grid, different_texts, format_spread, grids, notes
 
 
-def page(sections: Sequence[tuple[Comparison, Sequence[Path]]], title: str) -> str:
+def page(sections: Sequence[tuple[TaskComparison, Sequence[Path]]], title: str) -> str:
     """Return the report as one HTML file: images inside, and a policy that forbids every request."""
     links = "".join(f'<a href="#{html.escape(f.task)}">{html.escape(f.task)}</a>' for f, _ in sections)
     nav = f"<nav>{links}</nav>" if len(sections) > 1 else ""
@@ -21,7 +21,7 @@ def page(sections: Sequence[tuple[Comparison, Sequence[Path]]], title: str) -> s
     return _PAGE.substitute(title=html.escape(title), nav=nav, body=body)
 
 
-def _section(found: Comparison, figures: Sequence[Path]) -> str:
+def _section(found: TaskComparison, figures: Sequence[Path]) -> str:
     images = "".join(_image(path, found) for path in figures if path.suffix == ".svg")
     tables = "".join(_table(grid) for grid in grids(found))
     listed = "".join(f"<li>{html.escape(note)}</li>" for note in notes(found) if note != different_texts(found))
@@ -33,7 +33,7 @@ def _section(found: Comparison, figures: Sequence[Path]) -> str:
     )
 
 
-def _lead(found: Comparison) -> str:
+def _lead(found: TaskComparison) -> str:
     """Return a sentence about the best method at the budget."""
     first = found.standings[0]
     dense = next((row.value.mean for row in found.standings if row.method is found.dense), None)
@@ -43,10 +43,10 @@ def _lead(found: Comparison) -> str:
         return (
             f"No method runs at {found.budget:g}x MACs; the cheapest takes {cheapest / found.dense_macs:.2f}{beside}."
         )
-    return f"At {found.budget:g}x MACs, {first.method.name} leads with {found.metric} {shown(first.at_budget)}{beside}."
+    return f"At {found.budget:g}x MACs, {first.method.name} leads with {found.metric} {format_spread(first.at_budget)}{beside}."
 
 
-def _image(path: Path, found: Comparison) -> str:
+def _image(path: Path, found: TaskComparison) -> str:
     data = base64.b64encode(path.read_bytes()).decode()
     what = "each method beside its controls" if path.stem.endswith("_controls") else "every method"
     alt = html.escape(f"{found.task}: {found.metric} against multiply-adds, {what}")

@@ -48,7 +48,7 @@ class CurvePoint:
 
 
 @dataclass(frozen=True)
-class Answers:
+class SavedAnswers:
     """The contents of ``predictions.tsv``: each sample's uid, label and prediction, as text, and `samples`, a hash of
     all uids, labels and texts. Runs of equal hashes were evaluated on the same samples."""
 
@@ -76,7 +76,7 @@ class RunResult:
     oracle: CurvePoint | None
     static: bool
     full: bool
-    answers: Answers | None = None
+    answers: SavedAnswers | None = None
     classes: tuple[str, ...] | None = None
     positive: str | None = None
     settings: dict[str, str] = field(default_factory=dict)
@@ -203,7 +203,7 @@ def _curve(path: Path, method: str) -> dict[str, list[CurvePoint]]:
     return found
 
 
-def read_answers(path: Path) -> Answers | None:
+def read_answers(path: Path) -> SavedAnswers | None:
     """Read the file's answers; return None where it is missing or its labels are hidden."""
     if not path.is_file():
         return None
@@ -218,7 +218,7 @@ def read_answers(path: Path) -> Answers | None:
     if not rows or not rows[0][1]:
         return None
     uids, labels, predictions = zip(*rows, strict=True)
-    return Answers(uids, labels, predictions, digest.hexdigest())
+    return SavedAnswers(uids, labels, predictions, digest.hexdigest())
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from sharcs_pl.analysis.comparison.methods import SLACK, Comparison, Spread, Standing, Versus
+from sharcs_pl.analysis.comparison.methods import SLACK, Spread, Standing, TaskComparison, Versus
 from sharcs_pl.core.text import latex as latex_text
 from sharcs_pl.core.text import markdown as markdown_text
 from sharcs_pl.core.text import one_line, spreadsheet
@@ -27,7 +27,7 @@ class Grid:
     best: frozenset[tuple[int, int]] = frozenset()
 
 
-def summary(found: Comparison) -> Grid:
+def summary(found: TaskComparison) -> Grid:
     """Return a row per method, best at the budget first."""
     head = ("method", "seeds", found.metric, "MACs, of dense", f"at {found.budget:g}x MACs", "area", "oracle")
     rows = tuple(_row(row) for row in found.standings)
@@ -41,12 +41,12 @@ def summary(found: Comparison) -> Grid:
 def _row(row: Standing) -> tuple[str, ...]:
     oracle = NONE if row.oracle is None else f"{row.oracle.value.mean:.4f} at {row.oracle.cost.mean:.2f}"
     return (
-        row.method.name, str(len(row.method.runs)), shown(row.value), shown(row.cost, 3), shown(row.at_budget),
-        shown(row.area), oracle,
+        row.method.name, str(len(row.method.runs)), format_spread(row.value), format_spread(row.cost, 3),
+        format_spread(row.at_budget), format_spread(row.area), oracle,
     )  # fmt: skip
 
 
-def differences(found: Comparison) -> Grid | None:
+def differences(found: TaskComparison) -> Grid | None:
     """Return each method against the dense model and the best that costs no more; None without answers."""
     rows = [
         (row.method.name, versus(row.to_dense), versus(row.to_best), row.to_best.name if row.to_best else NONE)
@@ -57,15 +57,15 @@ def differences(found: Comparison) -> Grid | None:
     return Grid(f"{found.task}: differences in {found.metric}, paired bootstrap", head, tuple(rows)) if rows else None
 
 
-def grids(found: Comparison) -> list[Grid]:
+def grids(found: TaskComparison) -> list[Grid]:
     """Return all tables of a task."""
     return [grid for grid in (summary(found), controls(found), differences(found), timings(found)) if grid]
 
 
-def controls(found: Comparison) -> Grid | None:
+def controls(found: TaskComparison) -> Grid | None:
     """Return each method's rule at the budget beside its controls there; None where no run has any."""
     rows = [
-        (row.method.name, *(shown(value) for value in (row.at_budget, *_controls(row))))
+        (row.method.name, *(format_spread(value) for value in (row.at_budget, *_controls(row))))
         for row in found.standings
         if any(_controls(row))
     ]
@@ -79,7 +79,7 @@ def _controls(row: Standing) -> list[Spread | None]:
     return [given.get("random"), given.get("cascade"), given.get("width") or given.get("exit")]
 
 
-def shown(value: Spread | None, digits: int = 4) -> str:
+def format_spread(value: Spread | None, digits: int = 4) -> str:
     """Format a mean, and its standard deviation over seeds."""
     if value is None:
         return NONE
@@ -94,7 +94,7 @@ def versus(found: Versus | None) -> str:
     return f"{found.difference:+.4f} " + (f"[{low:+.4f}, {high:+.4f}]" if found.interval else "(other texts)")
 
 
-def timings(found: Comparison) -> Grid | None:
+def timings(found: TaskComparison) -> Grid | None:
     """Return the table of times measured with ``sharcs bench``; None where nothing was measured."""
     rows = []
     for standing in found.standings:
@@ -128,7 +128,7 @@ _TIMED = (
 _MOST_RUNS = 4  # that a note names of one set of texts
 
 
-def different_texts(found: Comparison) -> str | None:
+def different_texts(found: TaskComparison) -> str | None:
     """Return a note on runs evaluated on different texts, and what follows; None where all had the same."""
     if len(found.on_texts) < 2:
         return None
@@ -140,7 +140,7 @@ def different_texts(found: Comparison) -> str | None:
     )
 
 
-def _runs_named(runs: Sequence[tuple[str, int]], found: Comparison) -> str:
+def _runs_named(runs: Sequence[tuple[str, int]], found: TaskComparison) -> str:
     """Name some runs by their methods, with the seed where a method has several."""
     seeds = {row.method.name: len(row.method.runs) for row in found.standings}
     names = [f"{name} of seed {seed}" if seeds[name] > 1 else name for name, seed in runs]
@@ -148,7 +148,7 @@ def _runs_named(runs: Sequence[tuple[str, int]], found: Comparison) -> str:
     return (", ".join(names[:_MOST_RUNS]) if more else " and ".join(names)) + more
 
 
-def notes(found: Comparison) -> list[str]:
+def notes(found: TaskComparison) -> list[str]:
     """Return notes on how the numbers were made."""
     dense = f"the dense model's ({found.dense.name})" if found.dense else "the largest stock model's (no dense run)"
     random = " The rules' table reads their curves alike." if controls(found) else ""
@@ -174,7 +174,7 @@ def notes(found: Comparison) -> list[str]:
     ]
 
 
-def markdown(sections: Sequence[tuple[Comparison, Sequence[Path]]], title: str) -> str:
+def markdown(sections: Sequence[tuple[TaskComparison, Sequence[Path]]], title: str) -> str:
     """Return the report as Markdown; figures by their paths beside it."""
     lines = [f"# {markdown_text(title)}", ""]
     for found, figures in sections:
@@ -199,7 +199,7 @@ def _markdown_table(grid: Grid) -> list[str]:
     return [f"| {' | '.join(row)} |" for row in (map(markdown_text, grid.head), rule, *rows)]
 
 
-def latex(sections: Sequence[tuple[Comparison, Sequence[Path]]]) -> str:
+def latex(sections: Sequence[tuple[TaskComparison, Sequence[Path]]]) -> str:
     """Return a `tabular` per table for ``\\input``; it needs the package booktabs."""
     return "\n".join(_latex_table(grid) for found, _ in sections for grid in grids(found))
 
@@ -219,7 +219,7 @@ def _latex_table(grid: Grid) -> str:
     return "\n".join([*start, r"\midrule", *rows, r"\bottomrule", r"\end{tabular}", ""])
 
 
-def summary_csv(sections: Sequence[tuple[Comparison, Sequence[Path]]]) -> str:
+def summary_csv(sections: Sequence[tuple[TaskComparison, Sequence[Path]]]) -> str:
     """Return a row per task and method, numbers alone."""
     names = "task,metric,method,seeds,value,value_std,macs_fraction,at_budget,at_budget_std,area,area_std,oracle"
     names += ",oracle_macs_fraction,minus_dense,minus_dense_low,minus_dense_high"
@@ -229,7 +229,7 @@ def summary_csv(sections: Sequence[tuple[Comparison, Sequence[Path]]]) -> str:
     return _csv([names.split(","), *rows])
 
 
-def _numbers(found: Comparison, row: Standing) -> list[object]:
+def _numbers(found: TaskComparison, row: Standing) -> list[object]:
     def both(value: Spread | None) -> list[object]:
         return ["", ""] if value is None else [value.mean, "" if value.std is None else value.std]
 
@@ -243,7 +243,7 @@ def _numbers(found: Comparison, row: Standing) -> list[object]:
             *interval(row.to_best), *("" if x is None else x.mean for x in _controls(row))]  # fmt: skip
 
 
-def points_csv(sections: Sequence[tuple[Comparison, Sequence[Path]]]) -> str:
+def points_csv(sections: Sequence[tuple[TaskComparison, Sequence[Path]]]) -> str:
     """Return every operating point of every run."""
     rows: list[list[object]] = [["task", "method", "seed", "control", "point", "value", "macs", "macs_fraction"]]
     for found, _ in sections:
