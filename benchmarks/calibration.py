@@ -145,8 +145,8 @@ def prepared_run(run: str, data: str | None) -> EvaluationInputs:
     """A trained run and its validation texts."""
     from sharcs_pl.calibrate import prepare_texts
     from sharcs_pl.config.calibrate import CalibrateConfig, CalibrationPaths
+    from sharcs_pl.inference.trained import open_trained
     from sharcs_pl.pipeline.console import silence_libraries
-    from sharcs_pl.runs.trained import open_trained
 
     silence_libraries()
     return prepare_texts(CalibrateConfig(run=run, budget=0.6, task=CalibrationPaths(data_dir=data)), open_trained(run))

@@ -29,13 +29,13 @@ from sharcs_pl.analysis.benchmark.variants import VariantFactory, Workload, make
 from sharcs_pl.config.evaluate import EvaluateConfig
 from sharcs_pl.evaluation.metrics import compute_metric
 from sharcs_pl.inference.engine import Batch
+from sharcs_pl.inference.loading import load_tokenizer
+from sharcs_pl.inference.trained import open_trained
 from sharcs_pl.models.saved import load_saved
 from sharcs_pl.models.skim import SkimForSequenceClassification
 from sharcs_pl.pipeline.build import build_table
 from sharcs_pl.pipeline.console import silence_libraries
 from sharcs_pl.runs.evaluation_inputs import prepare
-from sharcs_pl.runs.loading import load_tokenizer
-from sharcs_pl.runs.trained import open_trained
 
 METHODS = ("branchynet", "shallow_deep", "deebert", "pabee", "fastbert", "berxit", "skim")
 POINTS = 6

@@ -12,8 +12,8 @@ from sharcs_pl.config.command_line import read_command, user_errors
 from sharcs_pl.config.evaluate import EvaluateConfig
 from sharcs_pl.core.widths import WidthLadder, check_split
 from sharcs_pl.core.written import Written
+from sharcs_pl.inference.trained import model_settings, open_trained, thresholds_of
 from sharcs_pl.runs.evaluation_inputs import EvaluationInputs, prepare
-from sharcs_pl.runs.trained import model_settings, open_trained, thresholds_of
 
 FILES = ("bench.json", "table.txt", "speedup.png")
 

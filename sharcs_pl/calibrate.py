@@ -15,11 +15,11 @@ from sharcs_pl.analysis.calibration.texts import chose_epoch, held_out, split_of
 from sharcs_pl.config.calibrate import CalibrateConfig
 from sharcs_pl.config.command_line import read_command, user_errors
 from sharcs_pl.core.written import Written
+from sharcs_pl.inference.trained import TrainedModel, check_served, open_trained
 from sharcs_pl.models.folder import read_json
 from sharcs_pl.pipeline.console import silence_libraries
 from sharcs_pl.runs.evaluation_inputs import EvaluationInputs, prepare
 from sharcs_pl.runs.files import results_list
-from sharcs_pl.runs.trained import TrainedModel, check_served, open_trained
 
 _MOST_SEEN = 0.02  # largest share of trained-on texts in a promise; official dev sets have up to 1.5 %
 

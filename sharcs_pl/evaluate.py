@@ -7,9 +7,9 @@ from typing import Any
 
 from sharcs_pl.config.command_line import read_command, user_errors
 from sharcs_pl.config.evaluate import EvaluateConfig
+from sharcs_pl.inference.trained import open_trained
 from sharcs_pl.pipeline.console import silence_libraries
 from sharcs_pl.runs.evaluation_inputs import check_audited, check_comparable, check_results, prepare
-from sharcs_pl.runs.trained import open_trained
 
 
 def main() -> None:

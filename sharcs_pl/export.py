@@ -17,13 +17,13 @@ from sharcs_pl.core.files import write_text
 from sharcs_pl.core.finite import write_json
 from sharcs_pl.core.version import __version__
 from sharcs_pl.core.widths import WidthLadder
+from sharcs_pl.inference.loading import load_model, load_tokenizer
+from sharcs_pl.inference.trained import TrainedModel, model_settings, open_trained, saved_settings
 from sharcs_pl.models.architectures import OURS, check_written_out, encoder_sizes
 from sharcs_pl.models.folder import read_json, weight_files
 from sharcs_pl.models.stock_form import NARROW, obstacle
 from sharcs_pl.pipeline.console import display_path, silence_libraries
-from sharcs_pl.runs.loading import load_model, load_tokenizer
 from sharcs_pl.runs.outputs import atomic_output, check_output_folder
-from sharcs_pl.runs.trained import TrainedModel, model_settings, open_trained, saved_settings
 
 if TYPE_CHECKING:
     from sharcs_pl.inference.export import Exported

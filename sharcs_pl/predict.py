@@ -31,10 +31,8 @@ from sharcs_pl.inference.rows import (
     count_rows,
     read_inputs,
 )
+from sharcs_pl.inference.trained import TrainedModel, check_options, model_digest, open_trained, thresholds_of
 from sharcs_pl.inference.writers import Columns, check_output_file, finish, json_line
-from sharcs_pl.models.architectures import encoder_sizes
-from sharcs_pl.runs.loading import load_model, load_tokenizer
-from sharcs_pl.runs.trained import TrainedModel, model_digest, model_settings, open_trained, thresholds_of
 
 if TYPE_CHECKING:
     from sharcs_pl.inference.predictor import RoutedPredictor
@@ -105,11 +103,7 @@ def prepare(config: PredictConfig) -> PredictionInputs:
     path = None if config.input == PIPE else check_input(config.input)
     output = None if config.output == PIPE else check_output_file(config.output, path, config.overwrite)
     source = open_trained(config.run, record_needed=False)
-    settings = model_settings(source)
-    longest = encoder_sizes(settings["encoder"]).max_tokens
-    if (config.max_length or 0) > longest:
-        raise ValueError(f"max_length={config.max_length}: this encoder reads at most {longest} tokens")
-    max_length = config.max_length or min(source.config.task.max_length, longest)
+    settings, max_length = check_options(source, config.point, config.max_length)
     layout = make_layout(config, source, path)
     routing = {
         "point": config.point or settings.get("operating_point"),
@@ -175,11 +169,9 @@ def load(prepared: PredictionInputs, config: PredictConfig) -> RoutedPredictor:
     disable_progress_bar()  # the bar of the weights' loading
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     device = "cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu"
-    model = load_model(prepared.source)
-    model.to(device)  # pyright: ignore[reportCallIssue, reportArgumentType]
-    return RoutedPredictor(
-        model,
-        load_tokenizer(prepared.source),
+    return RoutedPredictor.of(
+        prepared.source,
+        device=device,
         batch_size=config.batch_size,
         max_length=prepared.max_length,
         point=config.point,

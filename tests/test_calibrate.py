@@ -18,13 +18,13 @@ from transformers import AutoModelForSequenceClassification
 
 from sharcs_pl.analysis.calibration.rung_latency import Latency
 from sharcs_pl.calibrate import prepare_texts, run
-from sharcs_pl.config.calibrate import RESERVED, CalibrateConfig
+from sharcs_pl.config.calibrate import CalibrateConfig
 from sharcs_pl.config.command_line import command_help
 from sharcs_pl.core.errors import DataWarning
-from sharcs_pl.models.configuration import NEVER, TRAINED
+from sharcs_pl.inference.trained import open_trained
+from sharcs_pl.models.configuration import NEVER
 from sharcs_pl.pipeline.calibration import answer
 from sharcs_pl.runs.inputs import read_task
-from sharcs_pl.runs.trained import open_trained
 from tests.conftest import TINY
 from tests.test_bad_input import Place
 from tests.test_bad_input import place as place  # a fixture
@@ -325,8 +325,7 @@ def test_a_router_is_read_in_float32_whatever_the_run_was_trained_in(tmp_path: P
     assert not (views.predictions.router_logits == views.predictions.router_logits.bfloat16().float()).all()
 
 
-def test_the_reserved_name_is_that_of_the_model() -> None:
-    assert RESERVED == TRAINED
+def test_a_threshold_that_is_never_reached_is_written_as_it_is() -> None:
     assert json.loads(json.dumps(NEVER)) == float(np.float32(NEVER))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import yaml
 
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.models.saved import save_model
-from sharcs_pl.runs.card import write_card
+from sharcs_pl.runs.card import is_own_card, write_card
 from tests.conftest import tiny_bert, tiny_model
 
 METRICS: dict[str, Any] = {
@@ -209,3 +210,14 @@ def test_what_is_no_routed_model_is_refused(folder: Path, tmp_path: Path) -> Non
     with pytest.raises(ValueError, match="'bert'"):
         write_card(folder)
     assert not (folder / "README.md").exists()
+
+
+def test_a_card_of_an_earlier_version_is_known_as_its_own_and_an_edited_one_is_not(tmp_path: Path) -> None:
+    folder = shutil.copytree(Path(__file__).parent / "fixtures" / "older_run" / "model", tmp_path / "model")
+    assert is_own_card(folder)
+    before = (folder / "README.md").read_text()
+    for edited in (before.replace("- bert\n", "- mine\n"), before + "Mine.\n", before[4:], "---\n: [\n---\n"):
+        (folder / "README.md").write_text(edited)
+        assert not is_own_card(folder)
+    write_card(folder)
+    assert is_own_card(folder)

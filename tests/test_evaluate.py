@@ -229,7 +229,7 @@ def test_runs_on_other_texts_or_labels_are_not_paired(other: EvaluationInputs, w
 
 def test_the_record_is_the_config_and_reads_back(tmp_path: Path) -> None:
     fit(tmp_path / "run", *TINY)
-    from sharcs_pl.runs.trained import open_trained
+    from sharcs_pl.inference.trained import open_trained
 
     config = open_trained(str(tmp_path / "run")).config
     assert isinstance(config, RunConfig)

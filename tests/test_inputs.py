@@ -14,12 +14,12 @@ from sharcs_pl.core.errors import DataWarning
 from sharcs_pl.data.spec import Examples
 from sharcs_pl.inference.rows import InputRow
 from sharcs_pl.inference.rows import read_inputs as read_rows
+from sharcs_pl.inference.trained import TrainedModel
 from sharcs_pl.models.architectures import EncoderSizes
 from sharcs_pl.models.locate import EncoderFiles
 from sharcs_pl.predict import make_layout
 from sharcs_pl.runs.directory import run_config
 from sharcs_pl.runs.inputs import check_disk, check_limits, existing_parent, read_inputs, read_task
-from sharcs_pl.runs.trained import TrainedModel
 from tests.conftest import TINY, compose_config
 
 

@@ -25,6 +25,7 @@ from sharcs_pl.evaluate import run as evaluate_run
 from sharcs_pl.export import run as export_run
 from sharcs_pl.inference.graph import RoutedGraph
 from sharcs_pl.inference.predictor import RoutedPredictor
+from sharcs_pl.inference.trained import model_settings, open_trained
 from sharcs_pl.models.architectures import encoder_sizes
 from sharcs_pl.models.locate import EncoderFiles
 from sharcs_pl.models.routed import SharcsForSequenceClassification
@@ -33,7 +34,6 @@ from sharcs_pl.pipeline.build import build_run
 from sharcs_pl.pipeline.methods import METHODS, get_method
 from sharcs_pl.runs.directory import run_config
 from sharcs_pl.runs.inputs import check_sizes, read_inputs
-from sharcs_pl.runs.trained import model_settings, open_trained
 from tests.conftest import TINY, compose_config, train_run
 
 SMALL = (*TINY, "task.train_size=32", "task.dev_size=16", "trainer.max_epochs=2", "checkpoint.save_last=false")

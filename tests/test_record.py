@@ -10,9 +10,9 @@ import pytest
 
 from sharcs_pl.config import RunConfig
 from sharcs_pl.core.errors import DataWarning
+from sharcs_pl.inference.record import make_record, read_record, travelling
 from sharcs_pl.runs.directory import run_config
 from sharcs_pl.runs.inputs import read_task
-from sharcs_pl.runs.record import make_record, read_record, travelling
 from tests.conftest import compose_config
 
 OWN = ("task=custom", "task.text=text", "task.label=score", "encoder.pretrained=enc")

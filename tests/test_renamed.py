@@ -14,11 +14,10 @@ from sharcs_pl.analysis.comparison.runs import read_run
 from sharcs_pl.config import RunConfig
 from sharcs_pl.config.errors import explain
 from sharcs_pl.config.report import ReportConfig
+from sharcs_pl.inference.record import read_record
 from sharcs_pl.pipeline.sections import base_config, from_sections
-from sharcs_pl.runs.card_contents import Contents
 from sharcs_pl.runs.directory import check_recipe, run_config
 from sharcs_pl.runs.identity import config_differences
-from sharcs_pl.runs.record import read_record
 from tests.commands import run_line
 from tests.conftest import compose_config
 
@@ -97,7 +96,6 @@ def test_in_the_results_of_a_run_and_what_a_report_is_asked_for(tmp_path: Path) 
     (tmp_path / "metrics.json").write_text(json.dumps(METRICS))
     assert read_run(tmp_path).task == "custom"
     assert ReportConfig(only_task="own").only_task == "custom"
-    assert Contents({}, {}, METRICS).task == Contents({}, {"task": {"name": "own"}}, {}).task == "custom"
 
 
 def test_no_message_offers_it() -> None:

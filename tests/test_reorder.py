@@ -95,8 +95,8 @@ def test_a_run_gives_its_task_its_head_and_its_logits(dense: Path, tmp_path: Pat
 
 
 def dense_stock(run: Path) -> Any:
-    from sharcs_pl.runs.loading import load_model
-    from sharcs_pl.runs.trained import open_trained
+    from sharcs_pl.inference.loading import load_model
+    from sharcs_pl.inference.trained import open_trained
 
     return load_model(open_trained(str(run))).encoder
 

@@ -19,12 +19,12 @@ from sharcs_pl.config.evaluate import CostOptions, EvaluateConfig
 from sharcs_pl.config.export import ExportConfig
 from sharcs_pl.config.predict import PredictConfig
 from sharcs_pl.config.reorder import ReorderConfig
+from sharcs_pl.inference.loading import load_model
 from sharcs_pl.inference.predictor import RoutedPredictor
+from sharcs_pl.inference.trained import open_trained
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.predict import run as predict
 from sharcs_pl.runs.directory import run_config
-from sharcs_pl.runs.loading import load_model
-from sharcs_pl.runs.trained import open_trained
 from tests.commands import run_line
 from tests.conftest import TINY, compose_config, tiny_bert, train_run
 from tests.test_bad_input import RECORD, Place, place  # noqa: F401  (a fixture)
@@ -148,7 +148,7 @@ def test_the_widest_run_of_other_methods_is_exported(tmp_path: Path, method: str
     assert done.difference <= 1e-6
     assert "AutoModelForSequenceClassification.from_pretrained" in capsys.readouterr().out
     model = load_model(open_trained(str(tmp_path / "run")))
-    from sharcs_pl.runs.loading import load_tokenizer
+    from sharcs_pl.inference.loading import load_tokenizer
 
     inputs = load_tokenizer(open_trained(str(tmp_path / "run")))(TEXTS, padding=True, return_tensors="pt")
     with torch.no_grad():

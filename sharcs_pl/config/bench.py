@@ -92,7 +92,6 @@ class BenchConfig:
             in_range("batch_sizes", size, 1)
         for share in self.shares:
             in_range("shares", share, 0, 1)
-        if self.threads is not None:
-            in_range("threads", self.threads, 1)
+        in_range("threads", self.threads, 1)
         if self.dense is not None and self.run is None:
             raise ValueError(f"dense={self.dense} is compared with a trained model; add run=…")

@@ -10,8 +10,8 @@ from omegaconf import MISSING
 from sharcs_pl.config.checks import in_range, one_of
 from sharcs_pl.config.evaluate import DataPaths, EvaluateConfig
 from sharcs_pl.config.texts import PATH, TEXT
+from sharcs_pl.core.ladder import TRAINED
 
-RESERVED = "trained"  # the operating point that training left
 DIALS = ("budget", "latency_ms", "max_drop")
 _MOST_OF_DENSE = 1.1  # above 1, because the router and a norm at the top rung add to the cost of the dense model
 
@@ -78,8 +78,8 @@ class CalibrateConfig:
             raise ValueError(f"task.test={self.task.test} is not read here; give a labelled file as task.dev")
         if self.task.dev is not None and self.task.calibration is not None:
             raise ValueError("task.dev and task.calibration exclude each other here; give the file to calibrate on")
-        if self.point == RESERVED or not re.fullmatch(r"[A-Za-z0-9][\w.-]*", self.point, re.ASCII):
-            reserved = "is what the model has from training" if self.point == RESERVED else "is no plain name"
+        if self.point == TRAINED or not re.fullmatch(r"[A-Za-z0-9][\w.-]*", self.point, re.ASCII):
+            reserved = "is what the model has from training" if self.point == TRAINED else "is no plain name"
             raise ValueError(f"name={self.point} {reserved}; give letters, digits and ._- such as name=fast")
 
     def _check_values(self) -> None:
@@ -93,10 +93,8 @@ class CalibrateConfig:
                 raise ValueError(f"{key}={value} must lie between 0 and 1, both left out")
         in_range("seed", self.seed, 0, 2**32 - 1)
         in_range("latency_repeats", self.latency_repeats, 3)
-        if self.eval_batch_size is not None:
-            in_range("eval_batch_size", self.eval_batch_size, 1)
-        if self.accelerator is not None:
-            one_of("accelerator", self.accelerator, ("auto", "cpu", "gpu", "cuda", "mps"))
+        in_range("eval_batch_size", self.eval_batch_size, 1)
+        one_of("accelerator", self.accelerator, ("auto", "cpu", "gpu", "cuda", "mps"))
 
     @property
     def dial(self) -> dict[str, float]:

@@ -16,15 +16,15 @@ def conf_dir() -> Path:
     return inside if inside.is_dir() else package.parent / "conf"
 
 
-def one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
-    """Raise ``ValueError`` naming ``key`` unless ``value`` is one of ``choices``."""
-    if value not in choices:
+def one_of(key: str, value: str | None, choices: tuple[str, ...]) -> None:
+    """Raise ``ValueError`` naming ``key`` unless ``value`` is unset or one of ``choices``."""
+    if value is not None and value not in choices:
         raise ValueError(f"{key}={value} is unknown; choose one of: {', '.join(choices)}")
 
 
-def in_range(key: str, value: float, low: float, high: float = math.inf) -> None:
-    """Raise ``ValueError`` naming ``key`` unless ``low <= value <= high``."""
-    if not low <= value <= high or math.isinf(value):
+def in_range(key: str, value: float | None, low: float, high: float = math.inf) -> None:
+    """Raise ``ValueError`` naming ``key`` unless ``value`` is unset or ``low <= value <= high``."""
+    if value is not None and (not low <= value <= high or math.isinf(value)):
         limit = f"at least {low:g}" if high == math.inf else f"between {low:.12g} and {high:.12g}"
         raise ValueError(f"{key}={value} is out of range; it must be {limit}")
 
@@ -32,8 +32,7 @@ def in_range(key: str, value: float, low: float, high: float = math.inf) -> None
 def check_text_files(prefix: str, config: Any) -> None:
     """Check and normalise ``quoting``, ``delimiter`` (to one character) and ``encoding`` (to Python's name of it).
     Raise ``ValueError`` naming the key of an unusable value."""
-    if config.quoting is not None:
-        one_of(f"{prefix}quoting", config.quoting, ("standard", "none"))
+    one_of(f"{prefix}quoting", config.quoting, ("standard", "none"))
     if config.delimiter is not None:
         config.delimiter = delimiter_of(f"{prefix}delimiter", config.delimiter)
     if config.encoding is not None:

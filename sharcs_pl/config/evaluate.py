@@ -77,10 +77,8 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         one_of("split", self.split, ("validation", "test"))
         in_range("draws", self.draws, 100)
-        if self.eval_batch_size is not None:
-            in_range("eval_batch_size", self.eval_batch_size, 1)
-        if self.accelerator is not None:
-            one_of("accelerator", self.accelerator, ("auto", "cpu", "gpu", "cuda", "mps"))
+        in_range("eval_batch_size", self.eval_batch_size, 1)
+        one_of("accelerator", self.accelerator, ("auto", "cpu", "gpu", "cuda", "mps"))
         if self.task.test is not None and self.split != "test":
             raise ValueError(f"task.test={self.task.test} is read with split=test only; add it")
         if self.compare is not None and self.split == "test":

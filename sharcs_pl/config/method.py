@@ -79,10 +79,8 @@ class MethodConfig:
         for name in self.facts.needs:
             if given[name] is None:
                 raise ValueError(f"method.{name} is missing; method={self.name} needs it")
-        if self.skim_weight is not None:
-            in_range("method.skim_weight", self.skim_weight, 0)
-        if self.stage_epochs is not None:
-            in_range("method.stage_epochs", self.stage_epochs, 1)
+        in_range("method.skim_weight", self.skim_weight, 0)
+        in_range("method.stage_epochs", self.stage_epochs, 1)
 
     def _check_width(self) -> None:
         if self.widths != "one":
@@ -103,8 +101,7 @@ class MethodConfig:
         if self.threshold is not None:
             rule = STOP_RULES[self.rule]
             in_range("method.threshold", self.threshold, rule.low, rule.high)
-        if self.tolerance is not None:
-            in_range("method.tolerance", self.tolerance, 0)
+        in_range("method.tolerance", self.tolerance, 0)
 
     def check_layers(self, num_layers: int) -> None:
         """Raise ``ValueError`` unless the exits end with the last layer of an encoder of ``num_layers``."""

@@ -39,10 +39,8 @@ class EncoderConfig:
             raise ValueError(
                 "encoder.pretrained is missing; encoder=custom needs encoder.pretrained=<hub id or folder>"
             )
-        if self.dropout is not None:
-            in_range("encoder.dropout", self.dropout, 0, 1)
-        if self.attn_implementation is not None:
-            one_of("encoder.attn_implementation", self.attn_implementation, ("sdpa", "eager"))
+        in_range("encoder.dropout", self.dropout, 0, 1)
+        one_of("encoder.attn_implementation", self.attn_implementation, ("sdpa", "eager"))
         for name in ("hidden_size", "num_layers", "num_heads", "intermediate_size"):
             in_range(f"encoder.{name}", getattr(self, name), 1)
 
@@ -129,8 +127,7 @@ class RouterConfig:
     def __post_init__(self) -> None:
         in_range("router.hidden_size", self.hidden_size, 1)
         in_range("router.loss_weight", self.loss_weight, 0)
-        if self.threshold is not None:
-            in_range("router.threshold", self.threshold, 0, 1)
+        in_range("router.threshold", self.threshold, 0, 1)
 
 
 @dataclass
@@ -161,8 +158,7 @@ class HardnessConfig:
             self.bounds[name] = checked_bounds(f"hardness.bounds.{name}", pairs)
         one_of("hardness.fill", self.fill, ("repeat", "none"))
         in_range("hardness.window", self.window, 1)
-        if self.warmup_epochs is not None:
-            in_range("hardness.warmup_epochs", self.warmup_epochs, self.window)
+        in_range("hardness.warmup_epochs", self.warmup_epochs, self.window)
         in_range("hardness.repeat_cap", self.repeat_cap, 1)
 
 

@@ -72,8 +72,7 @@ class PredictConfig:
         one_of("device", self.device, ("cpu", "cuda", "auto"))
         check_text_files("", self)
         in_range("batch_size", self.batch_size, 1)
-        if self.max_length is not None:
-            in_range("max_length", self.max_length, 4, 65536)
+        in_range("max_length", self.max_length, 4, 65536)
         self._check_wait()
         self._check_resume()
         for key in ("text", "keep"):

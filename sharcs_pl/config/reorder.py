@@ -69,8 +69,7 @@ class ReorderConfig:
         one_of("split", self.split, ("train", "dev"))
         one_of("device", self.device, ("cpu", "cuda"))
         for name in ("samples", "eval_samples"):
-            if getattr(self, name) is not None:
-                in_range(name, getattr(self, name), 1)
+            in_range(name, getattr(self, name), 1)
         in_range("batch_size", self.batch_size, 1)
         in_range("head_steps", self.head_steps, 0)
         in_range("head_lr", self.head_lr, 0)

@@ -76,8 +76,7 @@ class TaskConfig:
         in_range("task.train_size", self.train_size, 1)
         in_range("task.dev_size", self.dev_size, 1)
         in_range("task.split_seed", self.split_seed, 0, 2**32 - 1)
-        if self.max_train_samples is not None:
-            in_range("task.max_train_samples", self.max_train_samples, 1)
+        in_range("task.max_train_samples", self.max_train_samples, 1)
         check_text_files("task.", self)
         if isinstance(self.calibration, int | float) and not _is_share(self.calibration):
             raise ValueError(f"task.calibration={self.calibration} is no share between 0 and 1, such as 0.1")

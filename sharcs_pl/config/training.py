@@ -100,8 +100,7 @@ class TrainerConfig:
             )
         one_of("trainer.strategy", self.strategy, ("auto", "ddp"))
         in_range("trainer.timeout_minutes", self.timeout_minutes, 0.1, _TEN_YEARS)
-        if self.profiler is not None:
-            one_of("trainer.profiler", self.profiler, ("simple", "advanced"))
+        one_of("trainer.profiler", self.profiler, ("simple", "advanced"))
         if self.max_time is not None and not re.fullmatch(r"\d+:\d\d:\d\d:\d\d", self.max_time):
             raise ValueError(f"trainer.max_time={self.max_time} must be DD:HH:MM:SS, such as 00:12:00:00")
         if self.max_time is not None and not set(self.max_time) - set("0:"):
@@ -163,8 +162,7 @@ class CheckpointConfig:
     def __post_init__(self) -> None:
         in_range("checkpoint.every_n_epochs", self.every_n_epochs, 1)
         for name, least in (("every_n_steps", 1), ("every_n_minutes", 0.01), ("max_macs_fraction", 0)):
-            if getattr(self, name) is not None:
-                in_range(f"checkpoint.{name}", getattr(self, name), least)
+            in_range(f"checkpoint.{name}", getattr(self, name), least)
         if self.every_n_steps is not None and self.every_n_minutes is not None:
             raise ValueError("checkpoint.every_n_steps and checkpoint.every_n_minutes exclude each other; set one")
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
+TRAINED = "trained"  # the operating point of training, which every model has
+
 
 @dataclass(frozen=True)
 class Rung:

@@ -13,9 +13,10 @@ import torch
 from sharcs_pl.data.spec import Examples
 from sharcs_pl.data.table import TokenTable, tokenize
 from sharcs_pl.inference.engine import Answers, Batch, Engine
+from sharcs_pl.inference.loading import load_model, load_tokenizer
 from sharcs_pl.inference.read_ahead import windows
+from sharcs_pl.inference.trained import TrainedModel, check_options, open_trained
 from sharcs_pl.models.architectures import encoder_sizes
-from sharcs_pl.models.pretrained import check_finite
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.models.vocabulary import check_tokenizer, num_embeddings
 
@@ -83,14 +84,27 @@ class RoutedPredictor:
     def from_pretrained(
         cls, path: str | Path, *, device: str | torch.device = "cpu", **options: Any
     ) -> RoutedPredictor:
-        """Load a run directory, a saved model folder or a hub id; `options` are the arguments of the class."""
-        from transformers import AutoTokenizer
+        """Load a run directory, a checkpoint, a saved model folder or a hub id, as ``sharcs predict`` does; `options`
+        are the arguments of the class. Raise `ValueError` where it is none, is damaged or does not fit the options."""
+        try:
+            return cls.of(open_trained(str(path), record_needed=False), device=device, **options)
+        except ValueError as error:
+            raise ValueError(str(error).removeprefix("run=")) from error
 
-        inside = Path(path) / "model"
-        folder = inside if (inside / "config.json").is_file() else path
-        model = SharcsForSequenceClassification.from_pretrained(folder).to(device)
-        check_finite(model, str(path))
-        return cls(model, AutoTokenizer.from_pretrained(folder), **options)
+    @classmethod
+    def of(
+        cls,
+        source: TrainedModel,
+        *,
+        device: str | torch.device = "cpu",
+        max_length: int | None = None,
+        point: str | None = None,
+        **options: Any,
+    ) -> RoutedPredictor:
+        """Load an opened model; texts are cut as in its training, unless `max_length` says otherwise."""
+        _, max_length = check_options(source, point, max_length)
+        model: Any = load_model(source).to(device)  # pyright: ignore[reportCallIssue, reportArgumentType]
+        return cls(model, load_tokenizer(source), max_length=max_length, point=point, **options)
 
     def predict(self, texts: Sequence[Text]) -> list[Prediction]:
         """Answer texts (pairs for a task of two) in their order, batched by length inside. Raise `ValueError` for

@@ -8,7 +8,8 @@ from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig
 
-TRAINED = "trained"  # the operating point of training
+from sharcs_pl.core.ladder import TRAINED
+
 SKIMMED = "this model skips tokens on the way: only its own class and sharcs evaluate run it"
 NEVER = 1e9  # a threshold that no router logit reaches; JSON has no infinity
 

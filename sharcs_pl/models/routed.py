@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from sharcs_pl.core.flops import CostModel
+from sharcs_pl.core.ladder import TRAINED
 from sharcs_pl.core.widths import WidthLadder
 from sharcs_pl.models.base import LadderModel, settings_of
-from sharcs_pl.models.configuration import TRAINED, SharcsConfig
+from sharcs_pl.models.configuration import SharcsConfig
 from sharcs_pl.models.families import Family
 from sharcs_pl.models.layers import LearnedPooling, Tail, run_layers
 from sharcs_pl.models.outputs import EveryRung, SharcsOutput, TrunkState

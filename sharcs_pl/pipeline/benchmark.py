@@ -34,12 +34,12 @@ from sharcs_pl.data.table import TokenTable
 from sharcs_pl.evaluation.metrics import compute_metric
 from sharcs_pl.inference.engine import Engine
 from sharcs_pl.inference.export import export_onnx, onnx_answer
+from sharcs_pl.inference.loading import load_model, load_tokenizer
 from sharcs_pl.models.configuration import NEVER
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.pipeline.build import build_table
 from sharcs_pl.pipeline.console import silence_libraries
 from sharcs_pl.runs.evaluation_inputs import EvaluationInputs
-from sharcs_pl.runs.loading import load_model, load_tokenizer
 
 PACKAGES = ("torch", "transformers", "onnxruntime")
 
@@ -78,7 +78,6 @@ class BenchmarkTarget:
 
 def trained(config: BenchConfig, one: EvaluationInputs, dense: EvaluationInputs | None = None) -> BenchmarkTarget:
     """Return a trained model on a seeded draw of its validation texts."""
-
     silence_libraries()
     model = load_model(one.source)
     examples = one.examples[one.task.validation[0]]
@@ -95,7 +94,6 @@ def trained(config: BenchConfig, one: EvaluationInputs, dense: EvaluationInputs 
 
 def untrained(config: BenchConfig) -> BenchmarkTarget:
     """Return random weights and ids of a named shape, since time does not depend on their values."""
-
     torch.manual_seed(config.seed)
     sizes = {"num_hidden_layers" if key == "num_layers" else key: size for key, size in SIZES[config.shape].items()}
     sizes["num_attention_heads"] = sizes.pop("num_heads")
@@ -119,7 +117,6 @@ def untrained(config: BenchConfig) -> BenchmarkTarget:
 
 def on_device(config: BenchConfig, target: BenchmarkTarget) -> BenchmarkTarget:
     """Put every variant on one device, in one precision, with one attention kernel."""
-
     if config.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("device=cuda: no CUDA device is available; use device=cpu")
     dtype = getattr(torch, config.precision)
@@ -132,7 +129,6 @@ def on_device(config: BenchConfig, target: BenchmarkTarget) -> BenchmarkTarget:
 
 def rounds(config: BenchConfig, target: BenchmarkTarget) -> Iterator[tuple[VariantFactory, list[Variant]]]:
     """Yield the variants of each batch size and order, the stock model first."""
-
     # Without packing first: padding as the stock model has it.
     ways: dict[str, dict[str, Any]] = {"": {"pack_above": 1.0}}
     if len(set(target.table.lengths)) > 1:
@@ -156,7 +152,6 @@ def rounds(config: BenchConfig, target: BenchmarkTarget) -> Iterator[tuple[Varia
 
 def engine_rows(config: BenchConfig, factory: VariantFactory, engine: Engine, suffix: str) -> Iterator[Variant]:
     """Yield the engine all full, all narrow, and routed at given shares or by the model's own router."""
-
     ladder, size = factory.model.ladder, len(factory.workload)
     for rung, label in enumerate(ladder.labels()):
         yield factory.batched(f"all width {label}{suffix}", engine, torch.full((size,), rung))
@@ -190,7 +185,6 @@ def graph(config: BenchConfig, target: BenchmarkTarget) -> Iterator[Any]:
 
 def graph_rows(config: BenchConfig, factory: VariantFactory, exported: Any) -> Iterator[Variant]:
     """Yield the exported graph at full width, at the narrowest, and routed."""
-
     top = factory.model.ladder.top
     if exported is None or top == 0:
         return
@@ -205,7 +199,6 @@ def graph_rows(config: BenchConfig, factory: VariantFactory, exported: Any) -> I
 
 def compete(config: BenchConfig, factory: VariantFactory, variants: list[Variant]) -> list[Timed]:
     """Run the rounds of one batch size, with a bar on stderr."""
-
     console = Screen(stderr=True)
     label = f"batch size {factory.workload.batch_size}, {factory.workload.order} order"
     total = (config.warmup + config.repeats) * len(variants)
@@ -220,7 +213,6 @@ def command() -> str:
 
 def machine(config: BenchConfig) -> dict[str, Any]:
     """Return a description of the machine that the figures were measured on."""
-
     cuda = torch.cuda.get_device_name() if config.device == "cuda" else None
     return {
         "processor": cuda or processor(),
@@ -242,7 +234,6 @@ def processor() -> str:
 
 def write(folder: Path, found: dict[str, Any], text: str) -> None:
     """Write the figures as JSON, the tables as text, and the plot where matplotlib is installed."""
-
     write_json(folder / "bench.json", found)
     write_text(folder / "table.txt", text)
     draw_speedups(found["rows"], folder / "speedup.png")

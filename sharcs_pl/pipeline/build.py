@@ -29,13 +29,13 @@ from sharcs_pl.data.datamodule import SharcsDataModule
 from sharcs_pl.data.synthetic import word_tokenizer
 from sharcs_pl.data.table import TokenTable, tokenize
 from sharcs_pl.data.tasks import Examples, TaskSpec
+from sharcs_pl.inference.record import make_record, travelling
 from sharcs_pl.launch.slurm import slurm_job
 from sharcs_pl.models.pretrained import align
 from sharcs_pl.models.vocabulary import check_tokenizer
 from sharcs_pl.pipeline.devices import check_devices, world_size
 from sharcs_pl.pipeline.methods import MethodParts, get_method
 from sharcs_pl.runs.inputs import TrainingInputs
-from sharcs_pl.runs.record import make_record, travelling
 from sharcs_pl.training.callbacks import (
     CurveFiles,
     EpochFractionSchedule,

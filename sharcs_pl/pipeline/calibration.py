@@ -19,19 +19,20 @@ from sharcs_pl.analysis.calibration.risk_control import control
 from sharcs_pl.analysis.calibration.rung_latency import Latency, latency_table, measure_latency, timed_lengths
 from sharcs_pl.analysis.calibration.texts import bound_holds, chose_epoch, digest_of, held_out
 from sharcs_pl.analysis.figures.style import have_matplotlib
-from sharcs_pl.config.calibrate import RESERVED, CalibrateConfig
+from sharcs_pl.config.calibrate import CalibrateConfig
 from sharcs_pl.core.errors import DataWarning
 from sharcs_pl.core.finite import write_json
+from sharcs_pl.core.ladder import TRAINED
 from sharcs_pl.core.screen import Screen
 from sharcs_pl.core.written import Written
 from sharcs_pl.inference.engine import Batch, Engine
+from sharcs_pl.inference.trained import CARD
 from sharcs_pl.models.folder import read_json
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.pipeline.console import display_path
 from sharcs_pl.pipeline.validate import evaluate_model
 from sharcs_pl.runs.card import is_own_card, write_card
 from sharcs_pl.runs.evaluation_inputs import EvaluationInputs
-from sharcs_pl.runs.files import CARD
 
 
 def set_point(
@@ -58,7 +59,6 @@ def set_point(
 
 def answer(prepared: EvaluationInputs) -> tuple[SharcsForSequenceClassification, Views]:
     """Return the model and every rung's answer to every text."""
-
     done = evaluate_model(prepared)
     found = done.predictions[prepared.task.validation[0]]
     return done.model, Views.of(found, prepared.task, done.model.cost, prepared.config.seed)
@@ -68,7 +68,6 @@ def time_rungs(
     config: CalibrateConfig, prepared: EvaluationInputs, model: SharcsForSequenceClassification, views: Views
 ) -> Views:
     """Return the views with the latency of each text on each rung; what was timed is printed."""
-
     latency = engine_latency(model, views.predictions.lengths.numpy(), config, prepared.config.trainer.accelerator)
     Screen().print(latency_table(latency, model.ladder.labels()))
     return views.timed(latency.of(views.predictions.lengths.numpy()))
@@ -78,7 +77,6 @@ def engine_latency(
     model: SharcsForSequenceClassification, lengths: np.ndarray, config: CalibrateConfig, accelerator: str
 ) -> Latency:
     """Time the engine of ``sharcs predict`` behind the tokenizer, one text at a time."""
-
     graphics = "cuda" if torch.cuda.is_available() else "cpu"
     device = accelerator if accelerator in ("cpu", "mps") else graphics
     engine, index = Engine(model.to(device)), torch.zeros(1, dtype=torch.long)  # pyright: ignore[reportArgumentType]
@@ -104,7 +102,6 @@ def split_off(config: CalibrateConfig, views: Views) -> tuple[Views, Views]:
 
 def choose(config: CalibrateConfig, views: Views) -> tuple[tuple[float, ...], dict[str, Any]]:
     """Choose the thresholds; return them and a promise's basis, the number of texts that tested it and its bound."""
-
     if config.max_drop is not None:
         promise = control(views.outcomes, config.max_drop, config.confidence, config.seed)
         return promise.thresholds, {"tested": promise.samples, "risk_bound": promise.bound}
@@ -118,8 +115,7 @@ def measure_points(
     config: CalibrateConfig, model: SharcsForSequenceClassification, views: Views, thresholds: tuple[float, ...]
 ) -> list[Row]:
     """Measure the rule of training, the points that the model has, and last the new one."""
-
-    stored = [name for name in (RESERVED, *model.config.operating_points) if name != config.point]
+    stored = [name for name in (TRAINED, *model.config.operating_points) if name != config.point]
     points: dict[str, Thresholds] = {name: model.config.thresholds(name) for name in stored}
     return measure_all(points | {config.point: thresholds}, views, config.confidence)
 
@@ -154,7 +150,6 @@ def check_bounds(
 
 def keep(folder: Path, config: CalibrateConfig, record: dict[str, Any]) -> None:
     """Add the point to the model's ``config.json``, whose other keys stay as they are, and renew the model's card."""
-
     path, renews = folder / "config.json", is_own_card(folder)
     saved = read_json(path)
     points = {name: old for name, old in saved.get("operating_points", {}).items() if name != config.point}
@@ -171,7 +166,6 @@ def keep(folder: Path, config: CalibrateConfig, record: dict[str, Any]) -> None:
 
 def present(config: CalibrateConfig, folder: Path, rows: list[Row], views: Views, figure: tuple[Path, Written]) -> None:
     """Print the table of all points, and draw the figure where matplotlib is installed."""
-
     console, widths = Screen(), views.cost.ladder.labels()
     held = "" if config.holdout is None else " held out"
     title = f"{views.task.name}: operating points on {len(views.outcomes):,} texts{held}"

@@ -17,6 +17,7 @@ from sharcs_pl.config.command_line import FAILED
 from sharcs_pl.core.errors import Diverged, Interrupted
 from sharcs_pl.core.files import previous
 from sharcs_pl.data.seen import save_seen
+from sharcs_pl.inference.record import make_record
 from sharcs_pl.launch.processes import broadcast_from_rank_zero, is_lost_peer, is_rank_zero
 from sharcs_pl.pipeline.build import Run, build_run
 from sharcs_pl.pipeline.console import display_path
@@ -26,7 +27,6 @@ from sharcs_pl.runs.files import LOCK, SEEN_TEXTS
 from sharcs_pl.runs.inputs import find_checkpoint
 from sharcs_pl.runs.lock import RunLock
 from sharcs_pl.runs.preflight import Preflight
-from sharcs_pl.runs.record import make_record
 from sharcs_pl.training.interrupt import GracefulStop, tell
 
 

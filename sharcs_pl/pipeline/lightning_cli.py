@@ -25,6 +25,7 @@ from sharcs_pl.core.literal import literal
 from sharcs_pl.data.datamodule import SharcsDataModule
 from sharcs_pl.data.spec import UNKNOWN_LABEL
 from sharcs_pl.data.tasks import GRADED
+from sharcs_pl.inference.trained import TrainedModel, open_trained
 from sharcs_pl.launch.cluster import check_started, stamp
 from sharcs_pl.pipeline.build import Run, build_run, build_trainer
 from sharcs_pl.pipeline.console import display_path, silence_libraries
@@ -34,9 +35,8 @@ from sharcs_pl.pipeline.validate import evaluate_model, present
 from sharcs_pl.runs.directory import decide
 from sharcs_pl.runs.evaluation_inputs import EvaluationInputs, check_results, splits_of
 from sharcs_pl.runs.inputs import TrainingInputs, read_inputs, read_task
-from sharcs_pl.runs.loading import warn_of_seen
 from sharcs_pl.runs.preflight import preflight
-from sharcs_pl.runs.trained import TrainedModel, open_trained
+from sharcs_pl.runs.seen import warn_of_seen
 from sharcs_pl.training.module import SharcsModule
 
 # Trainer arguments that training sets itself, or does not use; all others are typed as Lightning has them.

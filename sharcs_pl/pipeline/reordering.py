@@ -23,6 +23,7 @@ from sharcs_pl.data.sampler import EvalDataset
 from sharcs_pl.data.spec import metric_name
 from sharcs_pl.data.table import TokenTable
 from sharcs_pl.evaluation.metrics import compute_metric
+from sharcs_pl.inference.loading import load_model, load_tokenizer
 from sharcs_pl.models.families import get_family
 from sharcs_pl.models.order import Order, leading_order, reorder
 from sharcs_pl.models.pretrained import load_checkpoint
@@ -30,7 +31,6 @@ from sharcs_pl.models.router import task_loss
 from sharcs_pl.pipeline.build import build_table, build_tokenizer
 from sharcs_pl.pipeline.console import display_path
 from sharcs_pl.runs.inputs import TrainingInputs
-from sharcs_pl.runs.loading import load_model, load_tokenizer
 from sharcs_pl.runs.outputs import atomic_output
 from sharcs_pl.runs.reordering_inputs import FILE, OWN, ReorderingInputs
 from sharcs_pl.training.head import fit_head
@@ -76,7 +76,6 @@ def reorder_encoder(config: ReorderConfig, found: ReorderingInputs, output: Path
 
 def load(config: ReorderConfig, found: ReorderingInputs) -> Loaded:
     """Load the model to measure: the run's stock encoder with its head, or the checkpoint with a head of the task."""
-
     if found.source is not None:
         encoder: Any = load_model(found.source).encoder
         return Loaded(encoder.float().to(config.device), load_tokenizer(found.source), set())
@@ -103,14 +102,12 @@ def tables(
 
 def batches(table: TokenTable, size: int, device: str) -> Iterator[dict[str, Tensor]]:
     """Yield the samples by length, longest first, so that little is padded."""
-
     for rows in EvalDataset(table, size).batches:
         yield {name: value.to(device) for name, value in table.collate(rows).items()}
 
 
 def prepare_head(config: ReorderConfig, loaded: Loaded, measured: TokenTable) -> dict[str, Tensor]:
     """Fit the head where the checkpoint has none; return the head's weights as they were, to be put back."""
-
     prefixes = get_family(loaded.stock.config.model_type).head_prefixes
     kept = {k: v.detach().clone() for k, v in loaded.stock.state_dict().items() if k.startswith(prefixes)}
     if loaded.reinitialized:
@@ -120,7 +117,6 @@ def prepare_head(config: ReorderConfig, loaded: Loaded, measured: TokenTable) ->
 
 def rearrange(config: ReorderConfig, stock: Any, measured: TokenTable, evaluated: TokenTable) -> Outcome:
     """Measure and reorder in place; the cuts are evaluated before and after."""
-
     ladder, split = WidthLadder.parse(config.width.multipliers), config.width.split_layer
 
     def cuts() -> NarrowLogits:
@@ -134,7 +130,6 @@ def rearrange(config: ReorderConfig, stock: Any, measured: TokenTable, evaluated
 
 def check_function(stock: Any, outcome: Outcome) -> float:
     """Return the largest difference of a logit at full width. Raise ``ValueError`` when it is more than rounding."""
-
     top = max(rung for _, rung in outcome.before.logits)
     before, after = (found.logits[KEPT, top] for found in (outcome.before, outcome.after))
     difference = (before - after).abs().max().item()
@@ -148,7 +143,6 @@ def describe(
     config: ReorderConfig, found: ReorderingInputs, loaded: Loaded, outcome: Outcome, difference: float
 ) -> dict[str, Any]:
     """Return the contents of ``reorder.json``."""
-
     metric, widths = found.task.metric, config.width.multipliers
     head = "fitted" if loaded.reinitialized else "the run's" if found.source else "the checkpoint's"
     both = {"before": outcome.before, "after": outcome.after}
@@ -177,7 +171,6 @@ def describe(
 
 def score(found: NarrowLogits, metric: str, which: tuple[str, int]) -> dict[str, float]:
     """Return the metric and the mean loss of one cut at one rung."""
-
     logits = found.logits[which]
     return {
         "value": compute_metric(metric, logits, found.labels),
@@ -194,7 +187,6 @@ def save(
     record: dict[str, Any],
 ) -> None:
     """Save the checkpoint with its tokenizer, the importance, its figure and the record, all of them or none."""
-
     stock, missing = final_weights(config, found, loaded, outcome)
     weights = {name: value for name, value in stock.state_dict().items() if name not in missing}
     with atomic_output(output, OWN) as folder:
@@ -209,7 +201,6 @@ def final_weights(
     config: ReorderConfig, found: ReorderingInputs, loaded: Loaded, outcome: Outcome
 ) -> tuple[Any, set[str]]:
     """Return the model to save and the names of what its checkpoint lacks; a head that was drawn here is not kept."""
-
     if found.source is None:
         return loaded.stock, loaded.reinitialized
     if config.weights == "pretrained":
@@ -225,7 +216,6 @@ def final_weights(
 
 def present(record: dict[str, Any], output: Path) -> None:
     """Print the accuracy of every cut before and after, and where the checkpoint is."""
-
     metric = metric_name(record["metric"], record["positive"])
     title = f"{record['task']}: {metric} (loss) without training, layers after the first {record['split_layer']}"
     table = Table(title=title)

@@ -26,13 +26,13 @@ from sharcs_pl.evaluation.curves import Curves, write_curve
 from sharcs_pl.evaluation.predictions import Cost, Predictions
 from sharcs_pl.evaluation.report import Report, evaluate
 from sharcs_pl.evaluation.table import report_table
+from sharcs_pl.inference.record import FILE
 from sharcs_pl.models.folder import check_zip
 from sharcs_pl.models.saved import save_model
 from sharcs_pl.pipeline.build import Run
 from sharcs_pl.runs.card import write_card
 from sharcs_pl.runs.card_contents import METRICS
 from sharcs_pl.runs.files import PREDICTION_COLUMNS, SEEN_TEXTS, written
-from sharcs_pl.runs.record import FILE
 from sharcs_pl.training.logging import log_results
 
 

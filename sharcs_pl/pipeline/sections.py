@@ -20,8 +20,8 @@ from omegaconf import OmegaConf
 from sharcs_pl.config import RunConfig, conf_dir
 from sharcs_pl.config.compose import OwnConf
 from sharcs_pl.config.plain import run_from_plain
+from sharcs_pl.inference.trained import open_trained
 from sharcs_pl.runs.directory import check_recipe
-from sharcs_pl.runs.trained import open_trained
 
 EVALUATIONS = ("validate", "test", "predict")
 SUBCOMMANDS = ("fit", *EVALUATIONS)

@@ -20,13 +20,13 @@ from sharcs_pl.evaluation.predictions import Predictions
 from sharcs_pl.evaluation.report import Report, evaluate
 from sharcs_pl.evaluation.submission import write_submission, zip_submission
 from sharcs_pl.evaluation.table import report_table, shares_table
+from sharcs_pl.inference.loading import load_model, load_tokenizer
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.pipeline.build import build_module, build_table
 from sharcs_pl.pipeline.console import display_path
 from sharcs_pl.pipeline.devices import check_accelerator
 from sharcs_pl.pipeline.results import figure_inputs, report_json, write_predictions
 from sharcs_pl.runs.evaluation_inputs import EvaluationInputs, predictions_names, results_of, submission_of
-from sharcs_pl.runs.loading import load_model, load_tokenizer
 
 
 @dataclass(frozen=True)

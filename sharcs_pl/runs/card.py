@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import yaml
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
 from sharcs_pl.core.files import write_text
-from sharcs_pl.core.renamed import CUSTOM
+from sharcs_pl.core.ladder import TRAINED
+from sharcs_pl.core.renamed import CUSTOM, current_task
 from sharcs_pl.core.text import markdown, one_line
-from sharcs_pl.models.configuration import TRAINED
+from sharcs_pl.inference.trained import CARD
 from sharcs_pl.models.stock_form import obstacle
 from sharcs_pl.runs.card_contents import Contents
-from sharcs_pl.runs.files import CARD
 
 _CITATION = """\
 @inproceedings{salehi2023sharcs,
@@ -58,15 +60,27 @@ def write_card(folder: Path) -> None:
 
 
 def is_own_card(folder: Path) -> bool:
-    """Return True if the folder has no ``README.md``, or the one that `write_card` would write."""
+    """Return True if the folder has no ``README.md``, or the one that `write_card` would write, however an earlier
+    version laid out its front matter."""
     path = folder / CARD
-    return not path.exists() or path.read_text(encoding="utf-8", errors="replace") == card(Contents.of(folder))
+    if not path.exists():
+        return True
+    written = path.read_text(encoding="utf-8", errors="replace")
+    return _parts(written) == _parts(card(Contents.of(folder)))
+
+
+def _parts(written: str) -> Any:
+    """Return what the front matter says and the text below it; the text as it is where that is no front matter."""
+    pieces = written.split("---\n", 2)
+    try:
+        return (yaml.safe_load(pieces[1]), pieces[2]) if pieces[0] == "" and len(pieces) == 3 else written
+    except yaml.YAMLError:
+        return written
 
 
 def card(found: Contents) -> str:
     """Return the card: front matter for the Hugging Face hub, the model, its results, its use and its limits."""
     sections = [
-        _front_matter(found),
         _introduction(found),
         _ladder(found),
         _results(found),
@@ -75,33 +89,37 @@ def card(found: Contents) -> str:
         _limits(found),
         f"## Citation\n\n```bibtex\n{_CITATION}\n```",
     ]
-    return "\n\n".join(section for section in sections if section) + "\n"
+    text = "\n\n".join(section for section in sections if section)
+    return str(ModelCard(f"---\n{_front_matter(found).to_yaml()}\n---\n\n{text}\n"))
 
 
-def _front_matter(found: Contents) -> str:
+def _front_matter(found: Contents) -> ModelCardData:
     ours = ["sharcs", *(["adaptive-inference", "dynamic-width"] if not found.stock else [])]
-    tags, library = [*ours, found.config["encoder"]["model_type"]], "transformers" if found.stock else "sharcs-pl"
-    lines = [f"library_name: {library}", "pipeline_tag: text-classification", "tags:", *(f"- {tag}" for tag in tags)]
-    if found.base_model:
-        lines += [f"base_model: {_yaml(found.base_model)}"]
-    if found.metrics:
-        lines += ["model-index:", f"- name: {_yaml(f'sharcs-{found.task}')}", "  results:", *_result_lines(found)]
-    return "\n".join(["---", *lines, "---"])
+    return ModelCardData(
+        library_name="transformers" if found.stock else "sharcs-pl",
+        pipeline_tag="text-classification",
+        tags=[*ours, found.config["encoder"]["model_type"]],
+        base_model=found.base_model,
+        model_name=one_line(f"sharcs-{found.task}") if found.metrics else None,
+        eval_results=[_result(found)] if found.metrics else None,
+    )
 
 
-def _result_lines(found: Contents) -> list[str]:
-    metric, value = found.metrics["metric"], found.metrics["routed"]["value"]
-    name = found.metric if found.stock else f"{found.metric}, routed"
-    return [
-        "  - task: {type: text-classification}",
-        f"    dataset: {{name: {_yaml(str(found.task))}, type: {_yaml(str(found.task))}, split: validation}}",
-        f"    metrics: [{{type: {_yaml(metric)}, value: {json.dumps(value)}, name: {_yaml(name)}}}]",
-    ]
+def _result(found: Contents) -> EvalResult:
+    return EvalResult(
+        task_type="text-classification",
+        dataset_name=one_line(str(found.task)),
+        dataset_type=one_line(str(found.task)),
+        dataset_split="validation",
+        metric_type=one_line(found.metrics["metric"]),
+        metric_value=found.metrics["routed"]["value"],
+        metric_name=one_line(found.metric if found.stock else f"{found.metric}, routed"),
+    )
 
 
 def _introduction(found: Contents) -> str:
     encoder, sizes = found.config["encoder"]["model_type"], found.sizes
-    about = f" for the task {markdown(found.task)}" if found.task not in (None, CUSTOM) else ""
+    about = f" for the task {markdown(found.task)}" if found.task and current_task(found.task) != CUSTOM else ""
     shape = f"{sizes.layers} layers, hidden size {sizes.hidden}, {sizes.heads} heads"
     answers = "a score" if found.labels is None else f"one of {', '.join(map(markdown, found.labels))}"
     start = f", fine-tuned from {markdown(found.base_model)}" if found.base_model else ""
@@ -267,8 +285,3 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 def _number(value: float | None, form: str = ".3f") -> str:
     return "" if value is None else format(value, form)
-
-
-def _yaml(text: str) -> str:
-    """Return a string of the front matter in one line; JSON strings are valid YAML."""
-    return json.dumps(one_line(text), ensure_ascii=False)

@@ -9,15 +9,14 @@ from typing import Any
 
 from sharcs_pl.core.exits import ExitLadder
 from sharcs_pl.core.ladder import Ladder
-from sharcs_pl.core.renamed import current_task
 from sharcs_pl.core.skim import SkimLadder
 from sharcs_pl.core.widths import WidthLadder
 from sharcs_pl.data.spec import metric_name
+from sharcs_pl.inference.record import FILE
 from sharcs_pl.models.architectures import OURS, EncoderSizes, encoder_sizes
 from sharcs_pl.models.folder import read_json
 from sharcs_pl.models.locate import local_folder
 from sharcs_pl.models.stock_form import of_stock, read_settings
-from sharcs_pl.runs.record import FILE
 
 METRICS = "metrics.json"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -55,9 +54,8 @@ class Contents:
 
     @property
     def task(self) -> str | None:
-        """The task's name."""
-        name = self.metrics.get("task") or self.record.get("task", {}).get("name")
-        return name and current_task(name)
+        """The task's name as the run wrote it."""
+        return self.metrics.get("task") or self.record.get("task", {}).get("name")
 
     @property
     def exits(self) -> list[int]:

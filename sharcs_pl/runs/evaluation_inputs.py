@@ -12,10 +12,10 @@ from sharcs_pl.core.written import Written
 from sharcs_pl.data.files import listed as enumerated
 from sharcs_pl.data.leaderboard import SUBMISSION_NAMES, ZIP_NAME, is_submission
 from sharcs_pl.data.tasks import GLUE, Examples, TaskSpec
+from sharcs_pl.inference.trained import TrainedModel
 from sharcs_pl.runs.files import FIGURES, results_list
 from sharcs_pl.runs.inputs import read_task
-from sharcs_pl.runs.loading import warn_of_seen
-from sharcs_pl.runs.trained import TrainedModel
+from sharcs_pl.runs.seen import warn_of_seen
 
 
 @dataclass(frozen=True)

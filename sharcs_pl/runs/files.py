@@ -10,11 +10,11 @@ from pathlib import Path
 from sharcs_pl.config import RunConfig
 from sharcs_pl.core.written import LIST, Written
 from sharcs_pl.data.seen import FILE as SEEN
+from sharcs_pl.inference.record import MARKER
+from sharcs_pl.inference.trained import MODEL_FILES
 
-MARKER = ".hydra/run.json"
 LOCK = ".hydra/run.lock"
 LISTED = ".hydra/files.json"
-CARD = "README.md"
 SEEN_TEXTS = f".hydra/{SEEN}"
 PREDICTION_COLUMNS = ("uid", "label", "prediction", "confidence", "rung", "macs")  # of predictions.tsv, texts follow
 
@@ -29,14 +29,6 @@ _FIXED = (
     *(f"figures/{name}" for name in FIGURES),
 )  # fmt: skip
 """What every run may write, under names known beforehand."""
-
-_MODEL = (
-    "config.json", "generation_config.json", "model.safetensors", "model.safetensors.index.json",
-    "model-*-of-*.safetensors", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
-    "added_tokens.json", "chat_template.jinja", "vocab.txt", "vocab.json", "merges.txt", "spiece.model",
-    "sentencepiece.bpe.model", "spm.model", "tokenizer.model", "run.json", "metrics.json", CARD, SEEN,
-)  # fmt: skip
-"""What transformers and the run may write into ``model/``."""
 
 _RESULTS = (
     "evaluation/*/metrics.json", "evaluation/*/curve.csv", "evaluation/*/comparison.json",
@@ -73,7 +65,7 @@ def check_no_collisions(directory: Path) -> None:
     """Raise ``ValueError`` naming the first file beside a run's own that a run of the same names would write over."""
     known = {str(path.relative_to(directory)) for path in own_files(directory)}
     model = directory / "model"
-    names = [*_FIXED, *(f"model/{path.name}" for pattern in _MODEL for path in model.glob(pattern))]
+    names = [*_FIXED, *(f"model/{path.name}" for pattern in MODEL_FILES for path in model.glob(pattern))]
     strange = replace(written(directory), known=frozenset(known)).strange(names)
     if strange is not None:
         raise _taken(directory, strange, "not that run's")
@@ -89,7 +81,7 @@ def _taken(directory: Path, path: Path, whose: str) -> ValueError:
 def own_files(directory: Path) -> list[Path]:
     """Return the files there that the run and the commands about it wrote, without the marker and the lock."""
     listed = written(directory).names()
-    patterns = sorted(listed) or [*_FIXED, *(f"model/{pattern}" for pattern in _MODEL)]
+    patterns = sorted(listed) or [*_FIXED, *(f"model/{pattern}" for pattern in MODEL_FILES)]
     found = [path for pattern in patterns for path in _matching(directory, pattern, literal=bool(listed))]
     found += [path for pattern in _RESULTS for path in directory.glob(pattern) if _without_list(path)]
     for each in [*directory.glob("evaluation/*"), directory / "submission", directory / "calibration"]:
@@ -148,11 +140,6 @@ def list_run(directory: Path) -> None:
     listed = written(directory)
     before = [] if listed.names() else [str(path.relative_to(directory)) for path in own_files(directory)]
     listed.add([*_FIXED, *before])
-
-
-def model_names(folder: Path) -> list[str]:
-    """Return the files of a saved model in a folder, by the names that transformers and this project give them."""
-    return [path.name for pattern in _MODEL for path in folder.glob(pattern)]
 
 
 def results_list(home: Path, output: str | None, default: str) -> tuple[Path, Written, bool]:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from sharcs_pl.core.files import atomic_folder, files_below
 from sharcs_pl.core.written import LIST, Written
+from sharcs_pl.inference.trained import model_names
 from sharcs_pl.runs.directory import check_writable
-from sharcs_pl.runs.files import model_names
 
 
 def check_output_folder(output: str, mark: str, overwrite: bool, more: Collection[str]) -> Path:

@@ -10,7 +10,7 @@ import huggingface_hub
 import pytest
 from huggingface_hub.errors import RepositoryNotFoundError
 
-from sharcs_pl.runs.trained import open_trained
+from sharcs_pl.inference.trained import open_trained
 from tests.conftest import TINY
 from tests.predict.conftest import predict, saved, texts_of, write_texts
 from tests.test_bad_input import RECORD, Place, place  # noqa: F401  (a fixture)

@@ -15,8 +15,8 @@ from sharcs_pl.runs.files import PREDICTION_COLUMNS
 if TYPE_CHECKING:
     from sharcs_pl.config.calibrate import CalibrateConfig
     from sharcs_pl.data.spec import Examples
+    from sharcs_pl.inference.trained import TrainedModel
     from sharcs_pl.runs.evaluation_inputs import EvaluationInputs
-    from sharcs_pl.runs.trained import TrainedModel
 
 PREDICTIONS = "predictions.tsv"
 

@@ -43,7 +43,8 @@ def _lead(found: TaskComparison) -> str:
         return (
             f"No method runs at {found.budget:g}x MACs; the cheapest takes {cheapest / found.dense_macs:.2f}{beside}."
         )
-    return f"At {found.budget:g}x MACs, {first.method.name} leads with {found.metric} {format_spread(first.at_budget)}{beside}."
+    value = format_spread(first.at_budget)
+    return f"At {found.budget:g}x MACs, {first.method.name} leads with {found.metric} {value}{beside}."
 
 
 def _image(path: Path, found: TaskComparison) -> str:

@@ -1,20 +1,14 @@
-"""The weights and the tokenizer of a trained model, and the texts it was trained on."""
+"""The weights and the tokenizer of a trained model."""
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING
 
-from sharcs_pl.core.errors import DataWarning
-from sharcs_pl.data.seen import FILE as SEEN
-from sharcs_pl.data.seen import count_seen, load_seen
-from sharcs_pl.data.spec import UNKNOWN_LABEL, Examples
+from sharcs_pl.inference.record import CHECKPOINT_KEY
+from sharcs_pl.inference.trained import TrainedModel, read_checkpoint
 from sharcs_pl.models.folder import read_json
 from sharcs_pl.models.locate import locate
 from sharcs_pl.models.vocabulary import check_tokenizer, num_embeddings
-from sharcs_pl.runs.files import SEEN_TEXTS
-from sharcs_pl.runs.record import CHECKPOINT_KEY
-from sharcs_pl.runs.trained import TrainedModel, read_checkpoint
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -39,26 +33,6 @@ def load_model(source: TrainedModel) -> SharcsForSequenceClassification:
     if source.config.encoder.attn_implementation:
         model.encoder.set_attn_implementation(source.config.encoder.attn_implementation)
     return model.eval()
-
-
-def trained_on(source: TrainedModel, examples: Examples) -> int:
-    """Return the number of texts that the model was trained on; 0 where its training texts were not kept."""
-    beside, own = source.weights / SEEN, source.home / SEEN_TEXTS
-    path = beside if beside.is_file() else own
-    return count_seen(load_seen(path), examples.texts) if path.is_file() else 0
-
-
-def warn_of_seen(source: TrainedModel, examples: dict[str, Examples]) -> int:
-    """Warn of labelled texts that the model was trained on; return their number in the first split."""
-    counts = []
-    for split, found in examples.items():
-        counts.append(trained_on(source, found) if (found.labels != UNKNOWN_LABEL).any() else 0)
-        if counts[-1]:
-            told = (
-                f"{counts[-1]:,} of {len(found):,} {split} texts were trained on: the results look better than they are"
-            )
-            warnings.warn(told, DataWarning, stacklevel=3)
-    return counts[0]
 
 
 def load_tokenizer(source: TrainedModel) -> PreTrainedTokenizerFast:

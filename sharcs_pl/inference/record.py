@@ -18,7 +18,8 @@ from sharcs_pl.config.plain import run_from_plain
 from sharcs_pl.data.tasks import TaskSpec
 from sharcs_pl.models.locate import local_folder
 
-FILE = "run.json"
+FILE = "run.json"  # in the saved model's folder
+MARKER = ".hydra/run.json"  # in the run directory
 CHECKPOINT_KEY = "sharcs"
 
 

@@ -7,7 +7,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from omegaconf.errors import OmegaConfBaseException
 
@@ -15,20 +15,26 @@ from sharcs_pl.config import RunConfig, TaskConfig
 from sharcs_pl.config.model import EncoderConfig
 from sharcs_pl.core.errors import KeyFault
 from sharcs_pl.core.hub import why_unreachable_model
+from sharcs_pl.core.ladder import TRAINED
 from sharcs_pl.core.renamed import CUSTOM
 from sharcs_pl.data.files import listed, shown
+from sharcs_pl.data.seen import FILE as SEEN
+from sharcs_pl.inference.record import CHECKPOINT_KEY, FILE, MARKER, read_record, travelling
 from sharcs_pl.models.architectures import OURS, encoder_sizes
 from sharcs_pl.models.folder import check_weights, check_zip, read_json, weight_files
 from sharcs_pl.models.stock_form import read_settings
 from sharcs_pl.models.vocabulary import check_vocabulary
-from sharcs_pl.runs.files import MARKER, model_names
-from sharcs_pl.runs.record import CHECKPOINT_KEY, FILE, read_record, travelling
 
-if TYPE_CHECKING:
-    pass
-
-TRAINED = "trained"  # the operating point that every model has, as the model's own config calls it
 TEXT = "text"  # the text column where no run says another
+CARD = "README.md"
+MODEL_FILES = (
+    "config.json", "generation_config.json", "model.safetensors", "model.safetensors.index.json",
+    "model-*-of-*.safetensors", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+    "added_tokens.json", "chat_template.jinja", "vocab.txt", "vocab.json", "merges.txt", "spiece.model",
+    "sentencepiece.bpe.model", "spm.model", "tokenizer.model", "run.json", "metrics.json", CARD, SEEN,
+)  # fmt: skip
+"""What transformers and the run may write into ``model/``."""
+
 _REMEDY = "give another checkpoint, or the saved model's folder"
 _GIVE = "give a run directory, a .ckpt file, a model/ folder or a hub id"
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
@@ -44,6 +50,11 @@ class TrainedModel:
     home: Path
     config: RunConfig
     recorded: bool = True
+
+
+def model_names(folder: Path) -> list[str]:
+    """Return the files of a saved model in a folder, by the names that transformers and this project give them."""
+    return [path.name for pattern in MODEL_FILES for path in folder.glob(pattern)]
 
 
 def open_trained(path: str, record_needed: bool = True) -> TrainedModel:
@@ -212,6 +223,17 @@ def thresholds_of(settings: dict[str, Any], point: str | None) -> Any:
     if name not in points:
         raise ValueError(f"point={name}: this model has no such operating point; it has {listed([TRAINED, *points])}")
     return points[name]["thresholds"]
+
+
+def check_options(source: TrainedModel, point: str | None, max_length: int | None) -> tuple[dict[str, Any], int]:
+    """Return the model's own config, and the length in tokens at which its texts are cut. Raise ``ValueError`` when it
+    cannot be served, has no such operating point, or reads no text of ``max_length``."""
+    settings = model_settings(source)
+    longest = encoder_sizes(settings["encoder"]).max_tokens
+    if (max_length or 0) > longest:
+        raise ValueError(f"max_length={max_length}: this encoder reads at most {longest} tokens")
+    thresholds_of(settings, point)
+    return settings, max_length or min(source.config.task.max_length, longest)
 
 
 def model_digest(source: TrainedModel, settings: dict[str, Any]) -> str:
