@@ -282,7 +282,9 @@ def test_a_regression_has_a_budget_and_no_promise(tmp_path: Path, encoder: Path)
     options = own_files(tmp_path, lambda y, text: len(text) / 7)
     fit(tmp_path / "run", *options, f"encoder.pretrained={encoder}")
     assert calibrate(tmp_path / "run", budget=0.8)["metric"] == "pearson"
-    with pytest.raises(ValueError, match=r"max_drop=0\.1 is about answers that are right or wrong, and own is a regr"):
+    with pytest.raises(
+        ValueError, match=r"max_drop=0\.1 is about answers that are right or wrong, and custom is a regr"
+    ):
         calibrate(tmp_path / "run", max_drop=0.1)
 
 

@@ -21,12 +21,13 @@ from sharcs_pl.core.renamed import CUSTOM, current_task
 from sharcs_pl.core.text import check_plain_name, one_line
 from sharcs_pl.data.delimited import cells_of_any_size
 from sharcs_pl.data.spec import METRICS_BY_KIND, metric_name
+from sharcs_pl.inference.record import MARKER
 from sharcs_pl.runs.files import PREDICTION_COLUMNS
 
 OWN = ""  # the control's name of a method's own rule
 _WHOLE = 0.98  # of the stock model's cost
 KNOWN_METRICS = tuple(dict.fromkeys(name for names in METRICS_BY_KIND.values() for name in names))
-RESULTS, MARKER = "metrics.json", ".hydra/run.json"
+RESULTS = "metrics.json"
 # Not part of what tells one configuration from another.
 _NOT_PART = {
     "seed", "overwrite", "ckpt_path", "logger", "method.match", "checkpoint.save_last", "checkpoint.every_n_epochs",
