@@ -88,10 +88,10 @@ class Place:
         env = self.environment | environment
         if start:
             done = subprocess.run(
-                [sys.executable, "-m", *words], cwd=self.path, env=env, capture_output=True, text=True, timeout=60
+                [sys.executable, "-m", *words], cwd=self.path, env=env, capture_output=True, text=True, timeout=240
             )
         else:
-            done = run_line(words, cwd=self.path, env=env, timeout=60)
+            done = run_line(words, cwd=self.path, env=env, timeout=240)
         return Answer(done.returncode, done.stdout, done.stderr)
 
     def refuse(self, line: str, *pieces: str, command: str = "train", start: bool = False, **environment: str) -> None:
