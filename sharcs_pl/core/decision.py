@@ -1,0 +1,148 @@
+"""The rules by which a routed model chooses the widths that a sample runs on. Loads no torch.
+
+A sample begins at one width. While its answer is unsure it goes on to the next wider one, up to the full width:
+
+- ``router``: the router chooses the width before its compute, and the sample stops there (SHARCS, arXiv 2310.12126).
+- ``cascade``: every sample begins at the narrowest width and goes on while the answer is unsure.
+- ``router+cascade``: the sample begins where the router sends it and goes on from there, so that a signal from before
+  the compute and one from after it decide together (cascade routing, arXiv 2410.10347).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+NEVER = 1e9  # a threshold that no router logit reaches; JSON has no infinity
+RULES = ("router", "cascade", "router+cascade")
+
+
+@dataclass(frozen=True)
+class CertaintyFacts:
+    """The range and default threshold of a certainty. `for_regression` is True if a regression has it too."""
+
+    low: float
+    high: float
+    default: float
+    for_regression: bool = False
+
+
+CERTAINTIES = {
+    "probability": CertaintyFacts(0.0, 1.0, 0.9),  # the largest class probability
+    "margin": CertaintyFacts(0.0, 1.0, 0.8),  # the largest probability less the second
+    "entropy": CertaintyFacts(0.0, 1.0, 0.5),  # 1 - entropy / log C, so that more is surer
+    "agreement": CertaintyFacts(-math.inf, 0.0, 0.0, for_regression=True),  # minus the change since the width before
+}
+
+
+@dataclass(frozen=True)
+class DecisionRule:
+    """A rule with its thresholds, one per width except the full one.
+
+    Attributes: name, one of `RULES`; starts, router logits as `models.router.choose_rungs` reads them, None for the
+    likeliest width, unused without a router; stops, certainties at which a sample stops, None for ``router``;
+    certainty, one of `CERTAINTIES`; average, True if the answer is the mean of the log-probabilities (of the values of
+    a regression) of all widths that ran (geometric ensembling, Zero Time Waste, arXiv 2106.05409); temperatures, one
+    per width, which divide its logits where probabilities are taken, None for ones.
+    """
+
+    name: str = "router"
+    starts: tuple[float, ...] | None = None
+    stops: tuple[float, ...] | None = None
+    certainty: str = "probability"
+    average: bool = False
+    temperatures: tuple[float, ...] | None = None
+
+    @property
+    def routed(self) -> bool:
+        """True if the router chooses the first width."""
+        return self.name != "cascade"
+
+    @property
+    def cascades(self) -> bool:
+        """True if a sample may go on to a wider width."""
+        return self.name != "router"
+
+    @classmethod
+    def from_point(cls, point: Mapping[str, Any]) -> DecisionRule:
+        """Read the rule of a stored operating point; one without ``rule`` is the router's."""
+        name = point.get("rule", "router")
+        return cls(
+            name=name,
+            starts=_floats(point.get("thresholds")) if name != "cascade" else None,
+            stops=_floats(point.get("stops")),
+            certainty=point.get("certainty", "probability"),
+            average=point.get("average", False),
+            temperatures=_floats(point.get("temperatures")),
+        )
+
+    def to_point(self) -> dict[str, Any]:
+        """Return what an operating point stores of the rule, as plain types; defaults are left out."""
+        found: dict[str, Any] = {} if self.name == "router" else {"rule": self.name}
+        if self.starts is not None:
+            found["thresholds"] = list(self.starts)
+        if self.cascades:
+            assert self.stops is not None
+            found |= {"stops": list(self.stops), "certainty": self.certainty, "average": self.average}
+        if self.temperatures is not None:
+            found["temperatures"] = list(self.temperatures)
+        return found
+
+    def check(self, widths: Sequence[str], has_router: bool, num_labels: int) -> None:
+        """Raise ``ValueError`` naming the key at fault where a model with these widths cannot have this rule."""
+        check_rule(self.name, len(widths), has_router)
+        for key, values, size in (
+            ("thresholds", self.starts, len(widths) - 1),
+            ("stops", self.stops, len(widths) - 1),
+            ("temperatures", self.temperatures, len(widths)),
+        ):
+            if values is not None and len(values) != size:
+                asked = "one per width" if key == "temperatures" else "one per width except the full one"
+                raise ValueError(
+                    f"{key} has {len(values)} values; the widths {' '.join(widths)} ask for {size}, {asked}"
+                )
+        if self.cascades:
+            check_certainty(self.certainty, num_labels)
+            facts = CERTAINTIES[self.certainty]
+            for value in self.stops or ():
+                if not facts.low <= value <= facts.high:
+                    raise ValueError(f"stops has {value:g}; {self.certainty} lies in [{facts.low:g}, {facts.high:g}]")
+        for value in self.temperatures or ():
+            if not 0 < value < math.inf:
+                raise ValueError(f"temperatures has {value:g}; a temperature is above 0")
+
+
+def check_rule(name: str, num_rungs: int, has_router: bool, key: str = "rule") -> None:
+    """Raise ``ValueError`` where a model of ``num_rungs`` widths cannot decide by the rule ``name``."""
+    if name not in RULES:
+        raise ValueError(f"{key}={name} is unknown; choose one of: {', '.join(RULES)}")
+    if name != "router" and num_rungs < 2:
+        raise ValueError(f"{key}={name} needs two or more widths; this model has one")
+    if name != "cascade" and not has_router and num_rungs > 1:
+        raise ValueError(f"{key}={name} needs a router, which this model lacks; use {key}=cascade")
+
+
+def check_certainty(name: str, num_labels: int, key: str = "certainty") -> None:
+    """Raise ``ValueError`` where a model with ``num_labels`` outputs has no such certainty."""
+    if name not in CERTAINTIES:
+        raise ValueError(f"{key}={name} is unknown; choose one of: {', '.join(CERTAINTIES)}")
+    if num_labels == 1 and not CERTAINTIES[name].for_regression:
+        raise ValueError(f"{key}={name} needs class probabilities, which a regression lacks; use {key}=agreement")
+
+
+def rules_of(num_rungs: int, has_router: bool) -> tuple[str, ...]:
+    """Return the names of the rules that a model of ``num_rungs`` widths can have."""
+    if num_rungs < 2:
+        return ()
+    return RULES if has_router else ("cascade",)
+
+
+def default_certainty(num_labels: int) -> str:
+    """Return the certainty that fits the task: ``probability``, or ``agreement`` for a regression."""
+    return "agreement" if num_labels == 1 else "probability"
+
+
+def _floats(values: Sequence[float] | None) -> tuple[float, ...] | None:
+    return None if values is None else tuple(float(x) for x in values)
