@@ -5,7 +5,7 @@ Dimensions: `S` samples, `W` rungs, `C` labels (1: a regression).
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,7 +15,8 @@ from sharcs_pl.models.router import choose_rungs
 from sharcs_pl.models.stopping import first_stop
 
 
-class Decision(NamedTuple):
+@dataclass(frozen=True)
+class Decision:
     """The outcome of a rule. `first`, `rungs`: [S] long, the first and the last rung that a sample runs on; `logits`:
     [S, C], its answer, log-probabilities where several rungs are averaged; `cascades`, `routed`: of the rule."""
 
