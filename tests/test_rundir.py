@@ -12,6 +12,7 @@ import pytest
 
 from sharcs_pl.config import RunConfig
 from sharcs_pl.launch.slurm import SlurmJob
+from sharcs_pl.runs import directory
 from sharcs_pl.runs.directory import RunState, check_same_data, claim, clear, decide, run_config
 from sharcs_pl.runs.files import LISTED, LOCK, MARKER, written
 from sharcs_pl.runs.identity import read_facts
@@ -114,7 +115,10 @@ def test_a_folder_that_holds_no_run_keeps_its_files(tmp_path: Path, name: str, o
     assert contents(tmp_path) == before
 
 
-def test_a_folder_with_other_files_is_free_and_so_is_one_of_a_logger_that_is_not_used(tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_free_and_so_is_one_of_a_logger_that_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(directory, "check_logger", lambda name: None)  # whether or not its package is installed
     made(tmp_path, "data.csv", "src/a.py", "tensorboard/events.out.tfevents.1")
     assert decide(run_config(compose_config()), tmp_path) is RunState.FRESH
     with pytest.raises(ValueError, match="tensorboard is there and is no run's"):
