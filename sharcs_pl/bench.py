@@ -12,7 +12,7 @@ from sharcs_pl.config.command_line import read_command, user_errors
 from sharcs_pl.config.evaluate import EvaluateConfig
 from sharcs_pl.core.widths import WidthLadder, check_split
 from sharcs_pl.core.written import Written
-from sharcs_pl.inference.trained import model_settings, open_trained, thresholds_of
+from sharcs_pl.inference.trained import model_settings, open_trained, rule_settings
 from sharcs_pl.runs.evaluation_inputs import EvaluationInputs, prepare
 
 FILES = ("bench.json", "table.txt", "speedup.png")
@@ -48,7 +48,7 @@ def check(config: BenchConfig) -> list[EvaluationInputs]:
 
     settings = model_settings(open_trained(config.run))
     for point in config.point:
-        thresholds_of(settings, point)
+        rule_settings(settings, point)
     paths = [path for path in (config.run, config.dense) if path is not None]
     options = EvaluateConfig(run=config.run, task=config.task)
     found = [prepare(path, open_trained(path), options) for path in paths]

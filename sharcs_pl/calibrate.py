@@ -11,9 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sharcs_pl.analysis.calibration.texts import chose_epoch, held_out, split_of
+from sharcs_pl.analysis.calibration.texts import chose_epoch, confidence_of, held_out, split_of
 from sharcs_pl.config.calibrate import CalibrateConfig
 from sharcs_pl.config.command_line import read_command, user_errors
+from sharcs_pl.core.decision import BEST, check_rule, rules_of
 from sharcs_pl.core.written import Written
 from sharcs_pl.inference.trained import TrainedModel, check_served, open_trained
 from sharcs_pl.models.folder import read_json
@@ -39,7 +40,9 @@ def run(config: CalibrateConfig) -> dict[str, Any]:
     folder = model_folder(config, source)
     figure = check_figure(config, source)
     prepared = prepare_texts(config, source)
-    check_promise(config, prepared, len(read_json(folder / "config.json")["widths"]))
+    saved = read_json(folder / "config.json")
+    config = replace(config, rule=check_choice(config, prepared, saved))
+    check_promise(config, prepared, len(saved["widths"]))
     warn_of_choice(config, prepared)
     silence_libraries()
     from sharcs_pl.pipeline.calibration import set_point
@@ -48,8 +51,8 @@ def run(config: CalibrateConfig) -> dict[str, Any]:
 
 
 def model_folder(config: CalibrateConfig, source: TrainedModel) -> Path:
-    """Return the folder whose ``config.json`` takes the point. Raise ``ValueError`` where there is none, where nothing
-    is routed, or where the model has the point already."""
+    """Return the folder whose ``config.json`` takes the point. Raise ``ValueError`` where there is none, where the
+    model has one width, or where it has the point already."""
     folder = source.weights
     if not Path(config.run).expanduser().exists():
         raise ValueError(
@@ -63,13 +66,28 @@ def model_folder(config: CalibrateConfig, source: TrainedModel) -> Path:
         raise ValueError(f"run={config.run} is a checkpoint, in which no point can be kept; {hint}")
     saved = read_json(folder / "config.json")
     check_served(saved, folder)
-    if len(saved.get("widths", ())) < 2 or not saved.get("router_hidden_size", 1):
-        raise ValueError(f"run={config.run} is a model of one width: there is no router to set; give a routed model")
+    if len(saved.get("widths", ())) < 2:
+        raise ValueError(
+            f"run={config.run} is a model of one width: there is no rule to set; give one of several widths"
+        )
     if config.point in saved.get("operating_points", {}) and not config.overwrite:
         raise ValueError(f"name={config.point}: the model has this point; add overwrite=true, or another name=")
     if not os.access(folder, os.W_OK):
         raise ValueError(f"run={config.run}: {folder} cannot be written to")
     return folder
+
+
+def check_choice(config: CalibrateConfig, prepared: EvaluationInputs, saved: dict[str, Any]) -> str:
+    """Return the rule to set. Raise ``ValueError`` where the model cannot have it."""
+    has_router, widths = bool(saved.get("router_hidden_size", 1)), len(saved["widths"])
+    name = config.rule or ("router" if has_router else "cascade")
+    regression = prepared.task.labels is None
+    known = rules_of(widths, has_router, 1 if regression else 2)
+    if name != BEST:
+        check_rule(name, widths, has_router)
+    if not known or (name != BEST and name not in known):
+        raise ValueError(f"rule={name}: a regression compares two widths before it stops, so it needs three of them")
+    return name
 
 
 def check_figure(config: CalibrateConfig, source: TrainedModel) -> tuple[Path, Written]:
@@ -105,7 +123,14 @@ def check_promise(config: CalibrateConfig, prepared: EvaluationInputs, num_rungs
             f"max_drop={config.max_drop:g} cannot be promised: {prepared.seen:,} of the {size:,} texts were trained "
             "on; give texts that the model has not seen: task.dev=<file>"
         )
-    check_enough(size - held_out(config, size), num_rungs, config.max_drop, config.confidence)
+    level = confidence_of(config, prepared)
+    if config.rule == "router":
+        try:
+            check_enough(size - held_out(config, size), num_rungs, config.max_drop, level)
+        except ValueError as error:
+            epochs = prepared.source.config.candidate_epochs
+            note = f"; the texts chose among {epochs} epochs, which divide the level of {config.confidence:g}"
+            raise ValueError(f"{error}{note * (level != config.confidence)}") from error
 
 
 def warn_of_choice(config: CalibrateConfig, prepared: EvaluationInputs) -> None:
@@ -119,7 +144,8 @@ def warn_of_choice(config: CalibrateConfig, prepared: EvaluationInputs) -> None:
     which = "these texts" if count == size else f"{count:,} of these {size:,} texts"
     promise = "what is measured on them flatters"
     if config.max_drop is not None:
-        promise = f"max_drop={config.max_drop:g} is no promise on them, and is broken more often than confidence= says"
+        level = confidence_of(config, prepared)
+        promise = f"max_drop={config.max_drop:g} is tested with confidence {level:.4g}, {epochs} times as strictly"
     Screen(stderr=True, soft_wrap=True).print(
         f"warning: {which} chose the best of {epochs} epochs, so {promise}. Give other labelled texts as "
         "task.dev=<file>, or train with task.calibration=0.1, which keeps some that choose nothing"

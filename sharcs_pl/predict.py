@@ -31,7 +31,7 @@ from sharcs_pl.inference.rows import (
     count_rows,
     read_inputs,
 )
-from sharcs_pl.inference.trained import TrainedModel, check_options, model_digest, open_trained, thresholds_of
+from sharcs_pl.inference.trained import TrainedModel, check_options, model_digest, open_trained, rule_settings
 from sharcs_pl.inference.writers import Columns, check_output_file, finish, json_line
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def prepare(config: PredictConfig) -> PredictionInputs:
     layout = make_layout(config, source, path)
     routing = {
         "point": config.point or settings.get("operating_point"),
-        "thresholds": thresholds_of(settings, config.point),
+        "thresholds": rule_settings(settings, config.point),
     }
     fingerprint = routing | _fingerprint(config, layout, max_length) | {"model": model_digest(source, settings)}
     if config.resume and output is not None and journal_path(output).exists():

@@ -10,6 +10,7 @@ from omegaconf import MISSING
 from sharcs_pl.config.checks import in_range, one_of
 from sharcs_pl.config.evaluate import DataPaths, EvaluateConfig
 from sharcs_pl.config.texts import PATH, TEXT
+from sharcs_pl.core.decision import BEST, RULES
 from sharcs_pl.core.ladder import TRAINED
 
 DIALS = ("budget", "latency_ms", "max_drop")
@@ -28,22 +29,25 @@ class CalibrationPaths(DataPaths):
 
 @dataclass
 class CalibrateConfig:
-    """Set the budget of a trained model by choosing the router's thresholds on labelled texts.
+    """Set the budget of a trained model by choosing the thresholds of a rule on labelled texts.
 
     The texts must be new to the model: the run's ``task.calibration``, or another file as ``task.dev``. A run without
-    calibration texts uses its validation split, which chose the best epoch. A warning then says that the bound of
-    ``max_drop`` is not guaranteed. The results printed for a ``budget`` or ``latency_ms`` were measured on the texts
-    that chose it, unless ``holdout`` sets some aside.
+    calibration texts uses its validation split, which chose the best epoch; ``max_drop`` then is tested at a higher
+    confidence, divided among the epochs that were candidates. The results printed for a ``budget`` or ``latency_ms``
+    were measured on the texts that chose it, unless ``holdout`` sets some aside.
     """
 
     run: str = field(default=MISSING, metadata=PATH)
     """Run directory or saved ``model/`` folder, whose ``config.json`` keeps the operating point."""
+    rule: str | None = None
+    """``router`` (a width before its compute), ``cascade`` (narrow first, wider while unsure), ``router+cascade``, or
+    ``best``, the most accurate or cheapest of them on these texts; null: the router where the model has one."""
     budget: float | None = None
     """Target: mean multiply-adds per text as a fraction of the dense model's, such as 0.6."""
     latency_ms: float | None = None
     """Target: mean milliseconds per text, one text at a time, on this machine in its current state."""
     max_drop: float | None = None
-    """Target: highest risk P(full width right, routed wrong) of the thresholds; the cheapest ones are chosen. It bounds
+    """Target: highest risk P(full width right, routed wrong) of the setting; the cheapest one is chosen. It bounds
     the drop in accuracy of classifiers only; other metrics are shown without a guarantee."""
     confidence: float = 0.95
     """Confidence level of ``max_drop``, over the draw of the texts, and of the upper bounds in the table."""
@@ -87,6 +91,7 @@ class CalibrateConfig:
             raise ValueError(f"budget={self.budget} is no fraction of the dense model's cost, such as 0.6")
         if self.latency_ms is not None and not 0 < self.latency_ms < float("inf"):
             raise ValueError(f"latency_ms={self.latency_ms} is no time in milliseconds, such as 20")
+        one_of("rule", self.rule, (*RULES, BEST))
         for key in ("max_drop", "confidence", "holdout"):
             value = getattr(self, key)
             if value is not None and not 0 < value < 1:
@@ -101,6 +106,11 @@ class CalibrateConfig:
         """The requested target by key, with the confidence of ``max_drop``."""
         asked = {key: getattr(self, key) for key in DIALS if getattr(self, key) is not None}
         return asked | ({"confidence": self.confidence} if self.max_drop is not None else {})
+
+    @property
+    def cascades(self) -> bool:
+        """True if a rule that it chooses from may send a text on to a wider width."""
+        return self.rule not in (None, "router")
 
     @property
     def point(self) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 
 NEVER = 1e9  # a threshold that no router logit reaches; JSON has no infinity
 RULES = ("router", "cascade", "router+cascade")
+BEST = "best"  # of the rules that a model can have
 
 
 @dataclass(frozen=True)

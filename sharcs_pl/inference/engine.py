@@ -92,8 +92,12 @@ class Engine:
 
     def at(self, point: str | None) -> Engine:
         """Return an engine at another operating point that shares all weights with this one."""
+        return self.with_rule(rule_of(self.model, point))
+
+    def with_rule(self, rule: DecisionRule) -> Engine:
+        """Return an engine of another rule that shares all weights with this one."""
         other = copy.copy(self)
-        other.rule = rule_of(self.model, point)
+        other.rule = rule
         return other
 
     @property

@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sharcs_pl.config import RunConfig, TaskConfig
 from sharcs_pl.config.model import EncoderConfig
+from sharcs_pl.core.decision import DecisionRule
 from sharcs_pl.core.errors import KeyFault
 from sharcs_pl.core.hub import why_unreachable_model
 from sharcs_pl.core.ladder import TRAINED
@@ -213,16 +214,21 @@ def check_served(settings: dict[str, Any], place: Path) -> None:
         )
 
 
-def thresholds_of(settings: dict[str, Any], point: str | None) -> Any:
-    """Return the stored thresholds of ``point=``; None for the rule of training. Raise ``ValueError`` for an unknown
-    one."""
+def rule_settings(settings: dict[str, Any], point: str | None) -> Any:
+    """Return the stored rule of ``point=``: its thresholds alone for the router's, None for the rule of training. Raise
+    ``ValueError`` for an unknown one, and for a rule that the model cannot have."""
     points = settings.get("operating_points") or {}
     name = point or settings.get("operating_point") or TRAINED
     if name == TRAINED:
         return None
     if name not in points:
         raise ValueError(f"point={name}: this model has no such operating point; it has {listed([TRAINED, *points])}")
-    return points[name]["thresholds"]
+    rule, labels = DecisionRule.from_point(points[name]), settings.get("id2label") or {}
+    try:
+        rule.check(settings.get("widths", ()), bool(settings.get("router_hidden_size", 1)), len(labels) or 2)
+    except ValueError as error:
+        raise ValueError(f"point={name}: {error}") from error
+    return rule.to_point() if rule.cascades else points[name]["thresholds"]
 
 
 def check_options(source: TrainedModel, point: str | None, max_length: int | None) -> tuple[dict[str, Any], int]:
@@ -232,7 +238,7 @@ def check_options(source: TrainedModel, point: str | None, max_length: int | Non
     longest = encoder_sizes(settings["encoder"]).max_tokens
     if (max_length or 0) > longest:
         raise ValueError(f"max_length={max_length}: this encoder reads at most {longest} tokens")
-    thresholds_of(settings, point)
+    rule_settings(settings, point)
     return settings, max_length or min(source.config.task.max_length, longest)
 
 

@@ -93,10 +93,9 @@ class SharcsForSequenceClassification(LadderModel):
         """Perform surgery on a stock encoder, given as a folder, a hub id or a model object (which is copied).
 
         `num_labels` and `dropout` None keep the checkpoint's. The router and missing parts of the head are drawn from
-        the global torch generator. The model is in evaluation mode. `router_hidden_size=0` makes no router, which a
-        ladder of one width does not need. `skim` adds predictors that skip tokens, hardly any before training. Raise
-        `ValueError` naming the config key at fault: `encoder.pretrained`, `width.multipliers`, `width.split_layer`,
-        `width.reduction`, `width.norm_init`, `method.cut`, `method.skim_weight`.
+        the global torch generator. The model is in evaluation mode. `router_hidden_size=0` makes no router. `skim` adds
+        predictors that skip tokens, hardly any before training. Raise `ValueError` naming the config key at fault:
+        `encoder.pretrained`, `method.cut`, `method.skim_weight`, or one of `width.*`.
         """
         labels = WidthLadder.parse(widths).labels()
         stock = load_stock(source, num_labels, dropout)
@@ -227,7 +226,6 @@ class SharcsForSequenceClassification(LadderModel):
 
     def sweep(self, logits: Tensor, signals: Tensor | None) -> dict[str, list[SweptPoint]]:
         """Return the settings of every rule that the model can have, with the decisions that they give."""
-        signals = None if self.router is None else signals
         rules = rules_of(len(self.ladder), self.router is not None, logits.shape[2], bool(self.config.skim))
         return {rule: sweep_rule(rule, logits, signals) for rule in rules}
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 
 import torch
 from torch import Tensor
@@ -53,21 +53,47 @@ def sweep_exits(rule: StopRule, logits: Tensor, certainty: Tensor | None, tolera
     return [SweptPoint(x, Decision.at(rungs, logits)) for x, rungs in zip(levels, stops, strict=True)]
 
 
-def sweep_rule(name: str, logits: Tensor, router_logits: Tensor | None) -> list[SweptPoint]:
+def sweep_rule(
+    name: str, logits: Tensor, router_logits: Tensor | None, levels: int = LEVELS, combinations: int = COMBINATIONS
+) -> list[SweptPoint]:
     """Return the points of a rule at combinations of its thresholds, evenly by rank, from `logits` [S, W, C] and
-    `router_logits` [S, W]; cascades both with the last answer and with the average of all."""
-    settings = _router_settings(router_logits) if name == "router" else _cascade_settings(name, logits, router_logits)
+    `router_logits` [S, W]; cascades both with the last answer and with the average of all. `levels` limits those of one
+    threshold, `combinations` those of all."""
+    grid = Levels(levels, combinations)
+    if name == "router":
+        settings = _router_settings(router_logits, grid)
+    else:
+        settings = _cascade_settings(name, logits, router_logits, grid)
     return [SweptPoint(_threshold(x), decide(x, logits, router_logits), x) for x in settings]
 
 
-def _router_settings(router_logits: Tensor | None) -> Iterator[DecisionRule]:
+@dataclass(frozen=True)
+class Levels:
+    """Limits of a grid: the levels `each` threshold has at most, and the combinations of `all`."""
+
+    each: int
+    all: int
+
+    def of(self, values: Tensor) -> list[list[float]]:
+        """Return the levels of each column of `values` [S, W-1]: the least, and between neighbours above it."""
+        most = max(2, min(self.each, math.floor(self.all ** (1 / values.shape[1]) + 1e-9)))
+        columns = [column[column > -math.inf] for column in values.unbind(1)]
+        return [_between(levels_of(column, most)) if len(column) else [0.0] for column in columns]
+
+
+def _between(levels: list[float]) -> list[float]:
+    """Return the least level and the middles between neighbours, so that rounding moves no sample across one."""
+    return [levels[0], *((low + high) / 2 for low, high in pairwise(levels))]
+
+
+def _router_settings(router_logits: Tensor | None, grid: Levels) -> Iterator[DecisionRule]:
     assert router_logits is not None, "the router's rule needs a router"
     scores = router_logits.float()[:, :-1].cummax(-1).values
-    for starts in product(*([*levels, NEVER] for levels in _levels(scores, COMBINATIONS))):
+    for starts in product(*([*levels, NEVER] for levels in grid.of(scores))):
         yield DecisionRule(starts=starts)
 
 
-def _cascade_settings(name: str, logits: Tensor, router_logits: Tensor | None) -> Iterator[DecisionRule]:
+def _cascade_settings(name: str, logits: Tensor, router_logits: Tensor | None, grid: Levels) -> Iterator[DecisionRule]:
     narrow, certainty = logits.shape[1] - 1, default_certainty(logits.shape[2])
     starts: list[tuple[float, ...] | None] = [None]
     if name != "cascade":
@@ -77,19 +103,12 @@ def _cascade_settings(name: str, logits: Tensor, router_logits: Tensor | None) -
     for average in (False, True):
         plain = DecisionRule("cascade", stops=(math.inf,) * narrow, certainty=certainty, average=average)
         sure = certainties(plain, logits, torch.zeros(len(logits), dtype=torch.long))[:, :-1]
-        most = COMBINATIONS if name == "cascade" else COMBINATIONS // 2
-        for stops, start in product(product(*_levels(sure, most)), starts):
+        few = grid if name == "cascade" else Levels(grid.each // 2, grid.all // 2)  # times the router's levels
+        for stops, start in product(product(*few.of(sure)), starts):
             yield DecisionRule(name, start, stops, certainty, average)
 
 
 _HARD = 5  # levels of the router's score below which a sample begins at the top
-
-
-def _levels(values: Tensor, combinations: int) -> list[list[float]]:
-    """Return the levels of each column of `values` [S, W-1], so many that their product is at most `combinations`."""
-    most = max(2, min(LEVELS, math.floor(combinations ** (1 / values.shape[1]) + 1e-9)))
-    columns = [column[column > -math.inf] for column in values.unbind(1)]
-    return [levels_of(column, most) if len(column) else [0.0] for column in columns]
 
 
 def _threshold(rule: DecisionRule) -> float | None:

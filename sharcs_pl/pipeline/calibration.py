@@ -5,7 +5,9 @@ The texts are answered in float32, as ``sharcs predict`` answers, whatever preci
 
 from __future__ import annotations
 
+import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,17 +16,20 @@ import numpy as np
 import torch
 
 from sharcs_pl.analysis.calibration.budget import Dial
-from sharcs_pl.analysis.calibration.points import Row, Thresholds, Views, draw_points, measure_all, points_table
+from sharcs_pl.analysis.calibration.points import Row, Views, decided, draw_points, measure_all, points_table
 from sharcs_pl.analysis.calibration.risk_control import control
+from sharcs_pl.analysis.calibration.rules import Settings, control_rule, searched
 from sharcs_pl.analysis.calibration.rung_latency import Latency, latency_table, measure_latency, timed_lengths
-from sharcs_pl.analysis.calibration.texts import bound_holds, chose_epoch, digest_of, held_out
+from sharcs_pl.analysis.calibration.texts import bound_holds, chose_epoch, confidence_of, digest_of, held_out
 from sharcs_pl.analysis.figures.style import have_matplotlib
 from sharcs_pl.config.calibrate import CalibrateConfig
+from sharcs_pl.core.decision import NEVER, DecisionRule
 from sharcs_pl.core.errors import DataWarning
 from sharcs_pl.core.finite import write_json
 from sharcs_pl.core.ladder import TRAINED
 from sharcs_pl.core.screen import Screen
 from sharcs_pl.core.written import Written
+from sharcs_pl.evaluation.metrics import compute_metric
 from sharcs_pl.inference.engine import Batch, Engine
 from sharcs_pl.inference.trained import CARD
 from sharcs_pl.models.folder import read_json
@@ -47,10 +52,10 @@ def set_point(
     if config.latency_ms is not None:
         views = time_rungs(config, prepared, model, views)
     choosing, measuring = split_off(config, views)
-    thresholds, found = choose(config, choosing)
+    rule, found = choose(config, choosing, confidence_of(config, prepared))
     here = origin(config, prepared, choosing, measuring)
-    rows = check_bounds(config, measure_points(config, model, measuring, thresholds), model, here, found)
-    record = {"thresholds": list(thresholds), **config.dial, **here}
+    rows = check_bounds(config, measure_points(config, model, measuring, rule), model, here, found)
+    record = {**rule.to_point(), **config.dial, **here}
     record |= rows[-1].to_json(model.ladder.labels()) | found
     keep(folder, config, record)
     present(config, folder, rows, measuring, figure)
@@ -68,24 +73,49 @@ def time_rungs(
     config: CalibrateConfig, prepared: EvaluationInputs, model: SharcsForSequenceClassification, views: Views
 ) -> Views:
     """Return the views with the latency of each text on each rung; what was timed is printed."""
-    latency = engine_latency(model, views.predictions.lengths.numpy(), config, prepared.config.trainer.accelerator)
-    Screen().print(latency_table(latency, model.ladder.labels()))
-    return views.timed(latency.of(views.predictions.lengths.numpy()))
+    lengths, rungs = views.predictions.lengths.numpy(), range(len(model.ladder))
+    starts = rungs if model.router is not None else rungs[:1]
+    passes = [(rung, rung) for rung in rungs]
+    passes += [(first, last) for first in starts for last in rungs if first < last and config.cascades]
+    latency = engine_latency(model, lengths, passes, config, prepared.config.trainer.accelerator)
+    widths = model.ladder.labels()
+    names = [" to ".join(dict.fromkeys((widths[first], widths[last]))) for first, last in passes]
+    Screen().print(latency_table(latency, names))
+    table = np.full((len(lengths), len(rungs), len(rungs)), np.nan)
+    for (first, last), column in zip(passes, latency.of(lengths).T, strict=True):
+        table[:, first, last] = column
+    return views.timed(table)
 
 
 def engine_latency(
-    model: SharcsForSequenceClassification, lengths: np.ndarray, config: CalibrateConfig, accelerator: str
+    model: SharcsForSequenceClassification,
+    lengths: np.ndarray,
+    passes: Sequence[tuple[int, int]],
+    config: CalibrateConfig,
+    accelerator: str,
 ) -> Latency:
-    """Time the engine of ``sharcs predict`` behind the tokenizer, one text at a time."""
+    """Time the engine of ``sharcs predict`` behind the tokenizer, one text at a time, on each of the `passes` from a
+    first rung to a last."""
     graphics = "cuda" if torch.cuda.is_available() else "cpu"
     device = accelerator if accelerator in ("cpu", "mps") else graphics
     engine, index = Engine(model.to(device)), torch.zeros(1, dtype=torch.long)  # pyright: ignore[reportArgumentType]
+    ways = [way_of(first, last, model.ladder.top) for first, last in passes]
 
-    def one_text(rung: int, length: int) -> None:
+    def one_text(number: int, length: int) -> None:
         ids = torch.ones(1, length, dtype=torch.long)  # the choice of tokens changes no time
-        engine.answer(Batch(index, ids, torch.tensor([length])), torch.tensor([rung]))
+        rule, rungs = ways[number]
+        engine.with_rule(rule).answer(Batch(index, ids, torch.tensor([length])), rungs)
 
-    return measure_latency(one_text, len(model.ladder), timed_lengths(lengths), config.latency_repeats, config.seed)
+    return measure_latency(one_text, len(passes), timed_lengths(lengths), config.latency_repeats, config.seed)
+
+
+def way_of(first: int, last: int, top: int) -> tuple[DecisionRule, torch.Tensor | None]:
+    """Return a rule, and rungs that override it, by which every text runs from the rung `first` to `last`."""
+    if first == last:
+        return DecisionRule(), torch.tensor([last])
+    stops = (math.inf,) * last + (-math.inf,) * (top - last)
+    starts = (NEVER,) * first + (-NEVER,) * (top - first)
+    return DecisionRule("router+cascade" if first else "cascade", starts if first else None, stops), None
 
 
 def split_off(config: CalibrateConfig, views: Views) -> tuple[Views, Views]:
@@ -100,24 +130,41 @@ def split_off(config: CalibrateConfig, views: Views) -> tuple[Views, Views]:
     return views.select(np.sort(order[away:])), views.select(np.sort(order[:away]))
 
 
-def choose(config: CalibrateConfig, views: Views) -> tuple[tuple[float, ...], dict[str, Any]]:
-    """Choose the thresholds; return them and a promise's basis, the number of texts that tested it and its bound."""
+def choose(config: CalibrateConfig, views: Views, confidence: float) -> tuple[DecisionRule, dict[str, Any]]:
+    """Choose the setting; return it and a promise's basis, the number of texts that tested it and its bound."""
+    if config.rule != "router":
+        return choose_rule(config, views, confidence)
     if config.max_drop is not None:
-        promise = control(views.outcomes, config.max_drop, config.confidence, config.seed)
-        return promise.thresholds, {"tested": promise.samples, "risk_bound": promise.bound}
-    if config.budget is not None:
-        return Dial.of(views.outcomes).spend(config.budget, views.metric), {}
-    assert config.latency_ms is not None
-    return Dial.of(views.by_latency).spend(config.latency_ms, views.metric, key="latency_ms"), {}
+        promise = control(views.outcomes, config.max_drop, confidence, config.seed)
+        return DecisionRule(starts=promise.thresholds), {"tested": promise.samples, "risk_bound": promise.bound}
+    key, target = next(iter(config.dial.items()))
+    outcomes = views.outcomes if key == "budget" else views.by_latency
+    return DecisionRule(starts=Dial.of(outcomes).spend(target, views.metric, key)), {}
+
+
+def choose_rule(config: CalibrateConfig, views: Views, confidence: float) -> tuple[DecisionRule, dict[str, Any]]:
+    """Choose the setting of a cascade, or of the best rule, as `choose` does."""
+    assert config.rule is not None
+    if config.max_drop is not None:
+        promise = control_rule(config.rule, views, config.max_drop, confidence, config.seed)
+        return promise.rule, {"tested": promise.samples, "risk_bound": promise.bound}
+    key, target = next(iter(config.dial.items()))
+    settings = Settings.of(searched(config.rule, views), views, by_latency=key == "latency_ms")
+
+    def metric(rule: DecisionRule) -> float:
+        found = decided(views, rule)
+        return compute_metric(views.task.metric, found.routed_logits(), found.labels)
+
+    return settings.spend(target, metric, key), {}
 
 
 def measure_points(
-    config: CalibrateConfig, model: SharcsForSequenceClassification, views: Views, thresholds: tuple[float, ...]
+    config: CalibrateConfig, model: SharcsForSequenceClassification, views: Views, rule: DecisionRule
 ) -> list[Row]:
     """Measure the rule of training, the points that the model has, and last the new one."""
     stored = [name for name in (TRAINED, *model.config.operating_points) if name != config.point]
-    points: dict[str, Thresholds] = {name: model.config.decision(name).starts for name in stored}
-    return measure_all(points | {config.point: thresholds}, views, config.confidence)
+    points = {name: model.config.decision(name) for name in stored}
+    return measure_all(points | {config.point: rule}, views, config.confidence)
 
 
 def origin(config: CalibrateConfig, prepared: EvaluationInputs, choosing: Views, measuring: Views) -> dict[str, Any]:
@@ -141,9 +188,10 @@ def check_bounds(
     """Return the rows with what their bounds are worth; ``here`` is the origin, ``found`` what a promise rests on."""
     clean, stored = "chose_epoch" not in here, model.config.operating_points
     *others, new = (replace(row, holds=clean and bound_holds(stored.get(row.name, {}), here)) for row in rows)
-    chosen_apart = config.max_drop is not None or config.holdout is not None or len(new.thresholds or ()) < 2
+    chosen_apart = config.max_drop is not None or config.holdout is not None or bound_holds(new.rule.to_point(), {})
     new = replace(new, holds=clean and chosen_apart)
     if config.max_drop is not None and config.holdout is None:
+        new = replace(new, holds=True)  # also of texts that chose the epoch, which have paid for it (`confidence_of`)
         new = replace(new, bound=found["risk_bound"])  # that of the texts that tested, not of those that searched
     return [*others, new]
 

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from sharcs_pl.core.decision import DecisionRule
 from sharcs_pl.core.files import write_text
 from sharcs_pl.core.ladder import TRAINED
 from sharcs_pl.core.renamed import CUSTOM, current_task
@@ -195,12 +196,16 @@ def _points(found: Contents) -> str:
     ]
     head = ["point", "thresholds (router logits)", "metric", "value", "of dense", "measured on", "chosen on"]
     table = _table([*head, "P(full width right, routed wrong) at most"], rows)
+    cascades = any(point.get("rule", "router") != "router" for point in (found.config, *points.values()))
     return (
         "## Operating points\n\nA text runs on the narrowest rung whose threshold its router logit, or that of a "
-        f"narrower rung, reaches; else at full width. `{TRAINED}` is the rule of training. "
+        f"narrower rung, reaches; else at full width. {_CASCADES * cascades}`{TRAINED}` is the rule of training. "
         f"`sharcs calibrate` adds points: it chooses them on some texts and measures them on the same or on others.\n\n"
         f"{table}"
     )
+
+
+_CASCADES = "A cascade begins narrow and goes on to the next width while the answer is less sure than its stop. "
 
 
 def _point_cells(found: Contents, point: dict[str, Any]) -> list[str]:
@@ -208,6 +213,11 @@ def _point_cells(found: Contents, point: dict[str, Any]) -> list[str]:
     probability = found.config.get("router_threshold")
     trained = "the likeliest rung" if probability is None else f"probability {probability:g}"
     thresholds = ", ".join(f"{float(value):.4g}" for value in point.get("thresholds", ())) or trained
+    rule = DecisionRule.from_point(point or {"rule": found.config.get("rule", "router")})
+    if rule.cascades:
+        stops = ", ".join(f"{x:.4g}" for x in rule.stops or ()) or "the trained stop"
+        routed = f", begins by {thresholds}" if rule.routed else ""
+        thresholds = f"{rule.name}: stops at {rule.certainty} {stops}{', averaged' if rule.average else ''}{routed}"
     measured = [_number(point.get(key), ".4f") for key in ("value", "macs_fraction")]
     chose = point.get("samples")
     texts = [_number(count, ",d") for count in (point.get("holdout_samples", chose), chose)]
@@ -221,7 +231,7 @@ def _risk(point: dict[str, Any]) -> str:
         return ""
     tested = point.get("tested", point.get("holdout_samples", point.get("samples", 0)))
     told = f"{bound:.4f} with confidence {point.get('confidence', 0):g}, from {tested:,d} texts"
-    if point.get("chose_epoch"):
+    if point.get("chose_epoch") and not point.get("risk_bound_holds"):
         return f"no promise ({told}): the texts chose the epoch too"
     if not point.get("risk_bound_holds", "max_drop" in point or len(point.get("thresholds", ())) < 2):
         return f"no promise ({told}): the texts chose the thresholds too"

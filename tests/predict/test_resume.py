@@ -150,13 +150,13 @@ def test_a_new_operating_point_is_no_other_model(model: Path, tmp_path: Path) ->
     with pytest.raises(
         ValueError, match="point=fast: this model has no such operating point; it has trained, narrow, top"
     ):
-        entry.thresholds_of(settings, "fast")
+        entry.rule_settings(settings, "fast")
     assert (
-        entry.thresholds_of(settings, None)
-        is entry.thresholds_of(settings | {"operating_point": "top"}, TRAINED)
+        entry.rule_settings(settings, None)
+        is entry.rule_settings(settings | {"operating_point": "top"}, TRAINED)
         is None
     )
-    assert entry.thresholds_of(settings | {"operating_point": "top"}, None) == [NEVER, NEVER]
+    assert entry.rule_settings(settings | {"operating_point": "top"}, None) == [NEVER, NEVER]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])

@@ -180,15 +180,20 @@ class Dial:
         least, most = self.reach
         within = np.flatnonzero(self.costs <= budget)
         if not len(within):
-            raise ValueError(
-                f"{key}={budget:g} is out of reach: on these texts this model goes from {_up(least)} to {_up(most)}"
-            )
+            raise out_of_reach(key, budget, least, most)
         band = 0.0 if self.outcomes.num_rungs == 2 else BAND * (most - least)
         near = within[self.costs[within] >= self.costs[within].max() - band]
         best = near[np.lexsort((self.costs[near], -self.quality[near]))][:SHORTLIST]
         thresholds = self.grid.thresholds(best)
         values = [metric(self.outcomes.rungs(row)) for row in thresholds] if len(best) > 1 else [0.0]
         return tuple(thresholds[int(np.argmax(values))].tolist())
+
+
+def out_of_reach(key: str, budget: float, least: float, most: float) -> ValueError:
+    """Return the error of a budget below the `least` mean cost; `most`: the greatest."""
+    return ValueError(
+        f"{key}={budget:g} is out of reach: on these texts this model goes from {_up(least)} to {_up(most)}"
+    )
 
 
 def _up(value: float) -> str:

@@ -20,23 +20,21 @@ from rich.text import Text
 from sharcs_pl.analysis.calibration.budget import Dial, Outcomes
 from sharcs_pl.analysis.calibration.risk import upper_bound
 from sharcs_pl.analysis.figures.style import BLUE, GREEN, ORANGE, WIDTH, canvas, legend_below
-from sharcs_pl.core.decision import NEVER
+from sharcs_pl.core.decision import NEVER, DecisionRule
 from sharcs_pl.core.flops import CostModel
 from sharcs_pl.data.spec import TaskSpec
 from sharcs_pl.evaluation.metrics import compute_metric
 from sharcs_pl.evaluation.predictions import Predictions
 from sharcs_pl.evaluation.report import Point, Report, evaluate
-from sharcs_pl.models.router import choose_rungs
+from sharcs_pl.models.decision import decide
 
 CURVE = 60  # budgets along the curve of a figure
-
-Thresholds = tuple[float, ...] | None  # router logits [W-1]; None: the likeliest rung
 
 
 @dataclass(frozen=True)
 class Views:
     """One set of samples as the tables need it. `outcomes` holds costs as fractions of the mean dense one; `latency`
-    [S, W] is in milliseconds, where it was measured."""
+    [S, W, W] is in milliseconds, where it was measured, from the first rung to the last that a sample runs on."""
 
     predictions: Predictions
     outcomes: Outcomes
@@ -67,12 +65,37 @@ class Views:
     def by_latency(self) -> Outcomes:
         """Return the outcomes with milliseconds as costs."""
         assert self.latency is not None
-        return replace(self.outcomes, costs=self.latency)
+        return replace(self.outcomes, costs=self.latency.diagonal(axis1=1, axis2=2))
 
     def metric(self, rungs: np.ndarray) -> float:
         """Return the task's first metric where the samples go to `rungs` int [S]."""
         found = self.predictions
         return compute_metric(self.task.metric, found.at(torch.from_numpy(rungs)), found.labels)
+
+    def fractions(self, found: Predictions) -> np.ndarray:
+        """Return the costs of decided samples, as fractions of the mean dense one, [S]."""
+        return found.spent_macs(self.cost) / self.cost.dense_macs(found.lengths.numpy()).mean()
+
+    def milliseconds(self, found: Predictions) -> np.ndarray:
+        """Return the latency of decided samples [S]."""
+        assert self.latency is not None
+        rungs = found.rungs.numpy()
+        first = rungs if found.first is None else found.first.numpy()
+        return self.latency[np.arange(len(rungs)), first, rungs]
+
+    def quality(self, found: Predictions) -> np.ndarray:
+        """Return 1 for a right answer of a decided sample and 0 for a wrong one, or minus a regression's squared error,
+        [S]."""
+        answers, labels = found.routed_logits().numpy(), found.labels.numpy()
+        if self.task.labels is None:
+            return -((answers[:, 0].astype(float) - labels) ** 2)
+        return (answers.argmax(-1) == labels).astype(float)
+
+
+def decided(views: Views, rule: DecisionRule) -> Predictions:
+    """Return the predictions as `rule` decides them."""
+    found = views.predictions
+    return found.decided(decide(rule, found.logits, found.router_logits if views.cost.has_router else None))
 
 
 @dataclass(frozen=True)
@@ -86,7 +109,7 @@ class Row:
     """
 
     name: str
-    thresholds: Thresholds
+    rule: DecisionRule
     report: Report
     accuracy: float | None = None
     drop: float | None = None
@@ -118,28 +141,24 @@ class Row:
         return {key: value for key, value in found.items() if value is not None}
 
 
-def measure(name: str, thresholds: Thresholds, views: Views, confidence: float) -> Row:
+def measure(name: str, rule: DecisionRule, views: Views, confidence: float) -> Row:
     """Measure one point; its risk's bound holds with `confidence`."""
-    found, outcomes = views.predictions, views.outcomes
-    limits = None if thresholds is None else found.router_logits.new_tensor(thresholds)
-    rungs = choose_rungs(found.router_logits, limits)
-    at = np.arange(len(rungs)), rungs.numpy()
-    split = views.task.validation[0]
-    report = evaluate(
-        {split: replace(found, rungs=rungs)}, replace(views.task, validation=(split,)), views.cost, views.seed
-    )
-    row = Row(name, thresholds, report)
+    found, outcomes, split = decided(views, rule), views.outcomes, views.task.validation[0]
+    report = evaluate({split: found}, replace(views.task, validation=(split,)), views.cost, views.seed)
+    row = Row(name, rule, report)
     if views.latency is not None:
-        row = replace(row, milliseconds=float(views.latency[at].mean()))
+        mean = float(views.milliseconds(found).mean())
+        row = replace(row, milliseconds=None if math.isnan(mean) else mean)  # another rule's passes are not timed
     if views.task.labels is None:
         return row
-    accuracy, errors = float(outcomes.quality[at].mean()), int(outcomes.errors[at].sum())
+    quality = views.quality(found)
+    accuracy, errors = float(quality.mean()), int((outcomes.quality[:, -1] * (1 - quality)).sum())
     return replace(
         row,
         accuracy=accuracy,
         drop=float(outcomes.quality[:, -1].mean()) - accuracy,
-        risk=errors / len(rungs),
-        bound=upper_bound(errors, len(rungs), confidence),
+        risk=errors / len(quality),
+        bound=upper_bound(errors, len(quality), confidence),
     )
 
 
@@ -169,14 +188,14 @@ def _settings_table(rows: Sequence[Row], widths: Sequence[str]) -> Table:
     """Return the table of thresholds, of the shares of samples per rung, and of latencies."""
     table = Table(title="thresholds and shares of texts", title_justify="left")
     table.add_column("", overflow="fold")
-    timed = rows[0].milliseconds is not None
+    timed = any(row.milliseconds is not None for row in rows)
     for name in ("thresholds", *(f"width {width}" for width in widths), *(("ms/text",) if timed else ())):
         table.add_column(name, justify="right")
     for row in rows:
         shares = [f"{share:.1%}" for share in row.shares]
-        time = [] if row.milliseconds is None else [f"{row.milliseconds:.2f}"]
+        time = ["" if row.milliseconds is None else f"{row.milliseconds:.2f}"] if timed else []
         style = "bold green" if row is rows[-1] else ""
-        table.add_row(row.name, show_thresholds(row.thresholds), *shares, *time, style=style)
+        table.add_row(row.name, show_rule(row.rule), *shares, *time, style=style)
     return table
 
 
@@ -191,11 +210,14 @@ def _random_table(rows: Sequence[Row]) -> Table:
     return table
 
 
-def show_thresholds(thresholds: Thresholds) -> str:
-    """Return thresholds as membership probabilities, narrow rungs first."""
-    if thresholds is None:
-        return "likeliest"
-    return " ".join(_probability(logit) for logit in thresholds)
+def show_rule(rule: DecisionRule) -> str:
+    """Return a rule's thresholds, narrow rungs first: membership probabilities of the router, and after ``sure`` the
+    certainties at which a cascade stops."""
+    routed = "likeliest" if rule.starts is None else " ".join(_probability(logit) for logit in rule.starts)
+    if not rule.cascades:
+        return routed
+    stops = f"sure {' '.join(f'{x:.4g}' for x in rule.stops or ())}{', averaged' if rule.average else ''}"
+    return f"{routed}; {stops}" if rule.routed else stops
 
 
 def _probability(logit: float) -> str:
@@ -232,13 +254,10 @@ def _footnotes(report: Report, classifier: bool, confidence: float) -> list[str]
 
 def draw_points(rows: Sequence[Row], views: Views, path: Path) -> Path:
     """Draw the metric against MACs, as a fraction of dense, along the dial, with points, widths and the oracle."""
-    dial = Dial.of(views.outcomes)
-    budgets = np.linspace(*dial.reach, CURVE)
-    chosen = [views.outcomes.rungs(np.array(dial.spend(float(budget) + 1e-9, views.metric))) for budget in budgets]
-    spent = [views.outcomes.costs[np.arange(len(rungs)), rungs].mean() for rungs in chosen]
     with canvas(path, (WIDTH, 4.1)) as figure:
         axes = figure.subplots()
-        axes.plot(spent, [views.metric(rungs) for rungs in chosen], color=BLUE, label="the dial, on these texts")
+        if views.cost.has_router:
+            axes.plot(*_dialled(views), color=BLUE, label="the router's dial, on these texts")
         report = rows[0].report
         macs, values = zip(*((rung.macs_fraction, rung.value) for rung in report.rungs), strict=True)
         axes.plot(macs, values, "s", color=BLUE, mfc="white", label="all at one width")
@@ -253,6 +272,15 @@ def draw_points(rows: Sequence[Row], views: Views, path: Path) -> Path:
     return path
 
 
+def _dialled(views: Views) -> tuple[list[float], list[float]]:
+    """Return costs and values along the router's dial."""
+    dial = Dial.of(views.outcomes)
+    budgets = np.linspace(*dial.reach, CURVE)
+    chosen = [views.outcomes.rungs(np.array(dial.spend(float(budget) + 1e-9, views.metric))) for budget in budgets]
+    spent = [float(views.outcomes.costs[np.arange(len(rungs)), rungs].mean()) for rungs in chosen]
+    return spent, [views.metric(rungs) for rungs in chosen]
+
+
 def _plot_points(axes: Any, rows: Sequence[Row]) -> None:
     """Plot every point with a mark of its own, named in the legend; beside the marks the names would collide."""
     for number, row in enumerate(rows):
@@ -263,6 +291,6 @@ def _plot_points(axes: Any, rows: Sequence[Row]) -> None:
         axes.plot(*place, mark, ms=15 if new else 7, mfc=face, mec="black", label=row.name, zorder=3, linestyle="none")
 
 
-def measure_all(points: Mapping[str, Thresholds], views: Views, confidence: float) -> list[Row]:
+def measure_all(points: Mapping[str, DecisionRule], views: Views, confidence: float) -> list[Row]:
     """Measure every point, in the order given."""
-    return [measure(name, thresholds, views, confidence) for name, thresholds in points.items()]
+    return [measure(name, rule, views, confidence) for name, rule in points.items()]

@@ -47,6 +47,13 @@ def chose_epoch(config: CalibrateConfig, prepared: EvaluationInputs) -> int:
     return sum(texts in known for texts in prepared.examples[prepared.task.validation[0]].texts)
 
 
+def confidence_of(config: CalibrateConfig, prepared: EvaluationInputs) -> float:
+    """Return the confidence of a single test. Texts that chose among several epochs would have tested any of them, so
+    each gets its share of the level (Bonferroni), which keeps the promise for the one that was chosen."""
+    epochs = prepared.source.config.candidate_epochs if chose_epoch(config, prepared) else 1
+    return 1 - (1 - config.confidence) / max(1, epochs)
+
+
 def _validated(source: TrainedModel) -> set[tuple[str, ...]]:
     """Return the texts of the run's validation split, from its predictions."""
     path = source.home / PREDICTIONS
@@ -72,7 +79,8 @@ def bound_holds(point: Mapping[str, Any], here: Mapping[str, Any]) -> bool:
         point: the record of the point; without thresholds for the rule of training.
         here: the record of what measures: ``texts`` (`digest_of` all), ``seed``, and ``holdout`` where it is a share.
     """
-    if len(point.get("thresholds", ())) < 2:  # a single one follows from the cost alone, or was tested
+    thresholds = [*point.get("thresholds", ()), *point.get("stops", ())]
+    if len(thresholds) < 2 and not point.get("average"):  # a single one follows from the cost alone, or was tested
         return True
     if "texts" not in point:
         return False
