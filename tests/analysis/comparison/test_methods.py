@@ -14,7 +14,7 @@ from sharcs_pl.analysis.comparison.methods import area, compare_methods, frontie
 from sharcs_pl.analysis.comparison.runs import OWN, find_runs, read_run
 from sharcs_pl.analysis.comparison.tables import grids, notes, summary_csv
 from sharcs_pl.evaluation.bootstrap import paired_bootstrap
-from tests.analysis.made_runs import DENSE, make_run
+from tests.analysis.comparison.made_runs import DENSE, make_run
 
 CURVE = [(0.8, 0.9), (0.4, 0.7), (0.6, 0.6), (1.0, 0.85)]
 
