@@ -29,6 +29,7 @@ from sharcs_pl.pipeline.fit import Composed, train
 from sharcs_pl.runs.directory import run_config
 from sharcs_pl.runs.preflight import preflight
 from tests.painting import brush
+from tests.place import Place
 
 settings.register_profile("quiet", deadline=None)  # a shared machine is slow at random
 settings.load_profile("quiet")
@@ -129,3 +130,9 @@ def random_table(size: int, *, seed: int = 0, num_labels: int = 2) -> TokenTable
     ids = rng.integers(5, 50, offsets[-1]).astype(np.int32)
     labels = rng.random(size).astype(np.float32) if num_labels == 1 else rng.integers(0, num_labels, size)
     return TokenTable(ids, None, offsets, labels, rng.integers(0, 3, size).astype(np.int8), 0)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    (tmp_path / "work").mkdir()
+    return Place(tmp_path / "work")

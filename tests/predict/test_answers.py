@@ -25,7 +25,6 @@ from sharcs_pl.models.routed import SharcsForSequenceClassification
 from tests.commands import run_line
 from tests.data.formats import write_rows
 from tests.predict.conftest import command, lines, names, predict, saved, texts_of, write_texts
-from tests.test_bad_input import RECORD, Place, place  # noqa: F401  (a fixture)
 
 
 @pytest.mark.parametrize("mode", ["batch", "stream"])

@@ -12,9 +12,8 @@ from huggingface_hub.errors import RepositoryNotFoundError
 
 from sharcs_pl.inference.trained import open_trained
 from tests.conftest import TINY
+from tests.fitted import fit
 from tests.predict.conftest import predict, saved, texts_of, write_texts
-from tests.test_bad_input import RECORD, Place, place  # noqa: F401  (a fixture)
-from tests.test_evaluate import fit
 
 
 def test_a_model_on_the_hub_is_taken_from_its_cache(

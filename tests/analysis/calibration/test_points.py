@@ -20,7 +20,7 @@ from sharcs_pl.analysis.calibration.points import (
 )
 from sharcs_pl.data.tasks import GLUE
 from sharcs_pl.models.configuration import NEVER
-from tests.evaluation.test_report import COST, predictions
+from tests.evaluation.made import COST, predictions
 
 LENGTHS = np.array([4, 5, 6, 7, 8])
 
