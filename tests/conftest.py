@@ -6,6 +6,7 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported: a test that needs the hub must fail at once
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # also of every process that a test starts: the models are tiny
 
 from collections.abc import Iterator
 from pathlib import Path
