@@ -347,15 +347,16 @@ def test_a_full_disk_is_found_before_anything_is_written(place: Place) -> None:
 def test_the_bad_jobs_of_a_sweep_are_named_and_the_others_run(place: Place) -> None:
     stub = Path(place.environment["PYTHONPATH"].split(os.pathsep)[0])
     (stub / "torch.py").unlink()
-    line = f"-m ckpt_path=null,gone.ckpt width.split_layer=1,9 hydra.sweep.dir=sweep {' '.join(TINY)} seed=3"
-    answer = place.type(line, start=True)
-    errors = [line for line in answer.err.splitlines() if line.startswith("error: ")]
+    line = "-m ckpt_path=null,gone.ckpt width.split_layer=1,9 hydra.sweep.dir=sweep seed=3"
+    words = ["sharcs_pl.train", *line.split(), *TINY]
+    done = run_line(words, cwd=place.path, env=place.environment, kind="loaded")
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 2
     assert all("job ckpt_path=" in line and "width.split_layer=9" in line for line in errors)
-    assert "1 of 4 jobs ended well" in answer.err
-    assert "ckpt_path=gone.ckpt does not exist" in answer.err
-    assert "Traceback" not in answer.err
-    assert answer.code == 2
+    assert "1 of 4 jobs ended well" in done.stderr
+    assert "ckpt_path=gone.ckpt does not exist" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 2
     assert sorted(path.name for path in (place.path / "sweep").iterdir()) == ["0", "multirun.yaml"]
     assert (place.path / "sweep/0/metrics.json").exists()
 
