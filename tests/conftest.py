@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported: a test that needs the hub must fail at once
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -90,6 +91,22 @@ def train_run(directory: Path, *overrides: str) -> dict[str, Any]:
     ready = preflight(config, directory)
     silence_libraries()
     return train(config, ready, directory, Composed(cfg))
+
+
+@pytest.fixture(scope="session")
+def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with `TINY` and nothing else, which no test may change."""
+    folder = tmp_path_factory.mktemp("tiny")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SHARCS_CACHE", str(folder / "cache"))
+        train_run(folder / "run", *TINY)
+    return folder / "run"
+
+
+@pytest.fixture
+def tiny_run(trained_once: Path, tmp_path: Path) -> Path:
+    """``tmp_path/run``, a copy of that run."""
+    return Path(shutil.copytree(trained_once, tmp_path / "run"))
 
 
 def tiny_bert(num_labels: int = 2, **changes: Any) -> BertForSequenceClassification:
