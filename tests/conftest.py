@@ -10,6 +10,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # also of every process that a test starts: the models are tiny
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +78,14 @@ def seeded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SHARCS_CACHE", str(tmp_path / "cache"))
 
 
+@cache
+def _store_schema() -> None:
+    ConfigStore.instance().store(name="run_schema", node=RunConfig)
+
+
 def compose_config(*overrides: str) -> DictConfig:
     """The training config as ``train`` would get it, without Hydra's own keys."""
-    ConfigStore.instance().store(name="run_schema", node=RunConfig)
+    _store_schema()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         return compose("train", overrides=list(overrides))
 

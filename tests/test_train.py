@@ -254,7 +254,7 @@ def test_a_bad_config_ends_in_one_line_and_no_directory(tmp_path: Path, override
 @pytest.mark.slow
 def test_a_killed_process_goes_on_bit_for_bit(tmp_path: Path) -> None:
     options = (*TINY, "checkpoint.every_n_steps=2", "trainer.max_epochs=6")
-    assert command(*options, "hydra.run.dir=whole", cwd=tmp_path).returncode == 0
+    assert command(*options, "hydra.run.dir=whole", cwd=tmp_path, kind="loaded").returncode == 0
     root = str(Path(__file__).resolve().parent.parent)
     line = [sys.executable, "-m", "sharcs_pl.train", *options, "hydra.run.dir=cut"]
     process = subprocess.Popen(line, cwd=tmp_path, env=os.environ | {"PYTHONPATH": root})
@@ -265,7 +265,8 @@ def test_a_killed_process_goes_on_bit_for_bit(tmp_path: Path) -> None:
     process.kill()
     process.wait()
     assert not (tmp_path / "cut" / "metrics.json").exists()
-    assert command(*options, "hydra.run.dir=cut", "ckpt_path=last", cwd=tmp_path).returncode == 0
+    resumed = command(*options, "hydra.run.dir=cut", "ckpt_path=last", cwd=tmp_path, kind="loaded")
+    assert resumed.returncode == 0, resumed.stderr
     assert_same_weights(tmp_path / "whole", tmp_path / "cut")
 
 
