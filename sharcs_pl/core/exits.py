@@ -78,6 +78,3 @@ class ExitCost:
     def dense_macs(self, lengths: np.ndarray) -> np.ndarray:
         """Return the MACs of the stock model, int64 [B]."""
         return stock_macs(self.shape, lengths)
-
-    def tried_macs(self, lengths: np.ndarray) -> None:
-        """Return None. A cascade of exits is the method itself, since each exit already pays for the earlier ones."""

@@ -67,6 +67,3 @@ class SkimCost:
     def dense_macs(self, lengths: np.ndarray) -> np.ndarray:
         """Return the MACs of the stock model, int64 [B]."""
         return stock_macs(self.shape, lengths)
-
-    def tried_macs(self, lengths: np.ndarray) -> None:
-        """Return None, since there is no cascade over thresholds."""
