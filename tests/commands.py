@@ -5,6 +5,8 @@ every command imports before torch, and no torch: a line that imports it does so
 ``PYTHONPATH`` can tell. The ``loaded`` one holds torch, lightning and transformers, for lines that train or answer. The
 ``stock`` one holds torch and transformers and nothing of this project, for scripts of people who do not know it.
 
+`run_line` gives a line its input and waits for its end; `start_line` leaves both to the test.
+
 A forked process takes the working directory, the environment, the words and the open files of its line, runs the
 command as ``python -m`` does (a module named ``__main__``, run from its file) and leaves through the interpreter's own
 end, so its exit code, traceback and ``atexit`` are the real ones; no line sees what an earlier one left behind. What
@@ -26,6 +28,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import IO, Any, Literal
@@ -50,23 +53,12 @@ def run_line(
 
     Its standard input is a file that holds ``given``.
     """
-    from tests.painting import brush  # here, as servers hold no matplotlib that a line has not asked for
-
-    if kind not in _servers:
-        _servers[kind] = _Server(kind)
     with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         stdin.write(given)
         stdin.seek(0)
-        code = _servers[kind].ask(
-            {
-                "words": list(words),
-                "cwd": str(cwd),
-                "env": dict(os.environ if env is None else env),
-                "painting": kind != "loaded" or brush.painting,
-            },
-            [stdin, out, err],
-            timeout,
-        )
+        server = _server(kind)
+        pid = server.begin(words, [stdin.fileno(), out.fileno(), err.fileno()], cwd, env)
+        code = server.end(pid, timeout)
         told = []
         for file in (out, err):
             file.seek(0)
@@ -74,8 +66,45 @@ def run_line(
     return subprocess.CompletedProcess(list(words), code, *told)
 
 
+@dataclass
+class Started:
+    """A line under way in a process of its own; until `wait` has told its end, no other of its kind may be given."""
+
+    server: _Server
+    pid: int
+    stdin: IO[bytes]
+    stdout: IO[bytes]
+    stderr: IO[bytes]
+
+    def wait(self, timeout: float = 120) -> int:
+        """Its exit code."""
+        for pipe in (self.stdin, self.stdout, self.stderr):
+            pipe.close()
+        return self.server.end(self.pid, timeout)
+
+
+def start_line(
+    words: Sequence[str], *, cwd: Path, env: Mapping[str, str] | None = None, kind: Kind = "light"
+) -> Started:
+    """Start what `run_line` runs, with pipes for its standard input, output and error, and do not wait for it."""
+    (stdin, ours), (out, stdout), (err, stderr) = os.pipe(), os.pipe(), os.pipe()
+    server = _server(kind)
+    pid = server.begin(words, [stdin, stdout, stderr], cwd, env)
+    for theirs in (stdin, stdout, stderr):
+        os.close(theirs)
+    return Started(server, pid, os.fdopen(ours, "wb"), os.fdopen(out, "rb"), os.fdopen(err, "rb"))
+
+
+def _server(kind: Kind) -> _Server:
+    if kind not in _servers:
+        _servers[kind] = _Server(kind)
+    return _servers[kind]
+
+
 class _Server:
     def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.running = 0  # the process of a line whose end was not told yet
         self.socket, theirs = socket.socketpair()
         code = f"import sys; from tests.commands import serve; serve({kind!r}, int(sys.argv[1]))"
         self.process = subprocess.Popen(
@@ -91,19 +120,36 @@ class _Server:
         self._answer(300)
         atexit.register(self.close)
 
-    def ask(self, line: Mapping[str, Any], files: Sequence[IO[bytes]], timeout: float) -> int:
-        """The exit code of the line; `TimeoutError` where it takes longer, and it is killed."""
+    def begin(self, words: Sequence[str], files: Sequence[int], cwd: Path, env: Mapping[str, str] | None) -> int:
+        """The process that runs the line."""
+        from tests.painting import brush  # here, as servers hold no matplotlib that a line has not asked for
+
+        line = {
+            "words": list(words),
+            "cwd": str(cwd),
+            "env": dict(os.environ if env is None else env),
+            "painting": self.kind != "loaded" or brush.painting,
+        }
+        if self.running:  # a test failed before it waited
+            os.kill(self.running, signal.SIGKILL)
+            self.end(self.running, 60)
         content = json.dumps(line).encode()
         self.socket.settimeout(None)
-        socket.send_fds(self.socket, [f"{len(content):>8}".encode()], [file.fileno() for file in files])
+        socket.send_fds(self.socket, [f"{len(content):>8}".encode()], list(files))
         self.socket.sendall(content)
-        pid = self._answer(timeout)
+        self.running = self._answer(120)
+        return self.running
+
+    def end(self, pid: int, timeout: float) -> int:
+        """The exit code of the line; `TimeoutError` where it takes longer, and it is killed."""
         try:
-            return self._answer(timeout)
+            code = self._answer(timeout)
         except TimeoutError:
             os.kill(pid, signal.SIGKILL)
             self.close()
             raise
+        self.running = 0
+        return code
 
     def _answer(self, timeout: float) -> int:
         self.socket.settimeout(timeout)

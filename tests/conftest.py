@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported: a test that needs the hub must fail at once
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # also of every process that a test starts: the models are tiny
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,7 @@ from sharcs_pl.pipeline.fit import Composed, train
 from sharcs_pl.runs.directory import run_config
 from sharcs_pl.runs.preflight import preflight
 from tests.painting import brush
+from tests.place import Place
 
 settings.register_profile("quiet", deadline=None)  # a shared machine is slow at random
 settings.load_profile("quiet")
@@ -74,9 +78,14 @@ def seeded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SHARCS_CACHE", str(tmp_path / "cache"))
 
 
+@cache
+def _store_schema() -> None:
+    ConfigStore.instance().store(name="run_schema", node=RunConfig)
+
+
 def compose_config(*overrides: str) -> DictConfig:
     """The training config as ``train`` would get it, without Hydra's own keys."""
-    ConfigStore.instance().store(name="run_schema", node=RunConfig)
+    _store_schema()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         return compose("train", overrides=list(overrides))
 
@@ -88,6 +97,22 @@ def train_run(directory: Path, *overrides: str) -> dict[str, Any]:
     ready = preflight(config, directory)
     silence_libraries()
     return train(config, ready, directory, Composed(cfg))
+
+
+@pytest.fixture(scope="session")
+def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with `TINY` and nothing else, which no test may change."""
+    folder = tmp_path_factory.mktemp("tiny")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SHARCS_CACHE", str(folder / "cache"))
+        train_run(folder / "run", *TINY)
+    return folder / "run"
+
+
+@pytest.fixture
+def tiny_run(trained_once: Path, tmp_path: Path) -> Path:
+    """``tmp_path/run``, a copy of that run."""
+    return Path(shutil.copytree(trained_once, tmp_path / "run"))
 
 
 def tiny_bert(num_labels: int = 2, **changes: Any) -> BertForSequenceClassification:
@@ -129,3 +154,9 @@ def random_table(size: int, *, seed: int = 0, num_labels: int = 2) -> TokenTable
     ids = rng.integers(5, 50, offsets[-1]).astype(np.int32)
     labels = rng.random(size).astype(np.float32) if num_labels == 1 else rng.integers(0, num_labels, size)
     return TokenTable(ids, None, offsets, labels, rng.integers(0, 3, size).astype(np.int8), 0)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    (tmp_path / "work").mkdir()
+    return Place(tmp_path / "work")

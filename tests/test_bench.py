@@ -41,10 +41,10 @@ def test_a_shape_is_measured_and_written(tmp_path: Path, capsys: pytest.CaptureF
     assert text.splitlines()[0] in capsys.readouterr().out
 
 
-def test_a_run_is_measured_on_its_own_texts_with_its_own_router(tmp_path: Path) -> None:
-    metrics = train_run(tmp_path / "run", *TINY)
+def test_a_run_is_measured_on_its_own_texts_with_its_own_router(tiny_run: Path) -> None:
+    metrics = json.loads((tiny_run / "metrics.json").read_text())
     everything = 10_000  # more than there are
-    found = run(BenchConfig(run=str(tmp_path / "run"), batch_sizes=[8], repeats=1, warmup=0, samples=everything))
+    found = run(BenchConfig(run=str(tiny_run), batch_sizes=[8], repeats=1, warmup=0, samples=everything))
     rows = {row["contender"]: row for row in found["rows"]}
     for name in ("routed, trained", "routed, trained, stream"):
         assert rows[name]["value"] == pytest.approx(metrics["routed"]["value"])

@@ -27,9 +27,8 @@ from sharcs_pl.inference.trained import open_trained
 from sharcs_pl.pipeline.calibration import answer
 from sharcs_pl.runs.inputs import read_task
 from tests.conftest import TINY
-from tests.test_bad_input import Place
-from tests.test_bad_input import place as place  # a fixture
-from tests.test_evaluate import evaluate, fit, own_files, write_csv
+from tests.fitted import evaluate, fit, own_files, write_csv
+from tests.place import Place
 
 MORE = "task.dev_size=240"
 

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,53 +16,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from omegaconf import OmegaConf
 
 from sharcs_pl import bench, calibrate
 from sharcs_pl.config import RunConfig
 from sharcs_pl.config.bench import BenchConfig
 from sharcs_pl.config.calibrate import CalibrateConfig
-from sharcs_pl.config.evaluate import EvaluateConfig
 from sharcs_pl.config.reorder import ReorderConfig
 from sharcs_pl.core.errors import DataWarning
 from sharcs_pl.data.spec import Examples
 from sharcs_pl.data.synthetic import graded_examples
 from sharcs_pl.data.tasks import GLUE
-from sharcs_pl.evaluate import run
 from sharcs_pl.runs.directory import run_config
 from sharcs_pl.runs.evaluation_inputs import EvaluationInputs, check_comparable
 from sharcs_pl.runs.reordering_inputs import find
-from tests.conftest import TINY, compose_config, train_run
-
-
-def evaluate(source: Path, **options: Any) -> dict[str, Any] | None:
-    nested = OmegaConf.merge(OmegaConf.structured(EvaluateConfig), {"run": str(source), **options})
-    config = OmegaConf.to_object(nested)
-    assert isinstance(config, EvaluateConfig)
-    return run(config)
-
-
-def fit(directory: Path, *overrides: str) -> dict[str, Any]:
-    metrics = train_run(directory, *overrides)
-    return {key: value for key, value in metrics.items() if key not in ("epochs", "steps")}
-
-
-def write_csv(path: Path, texts: list[str], labels: list[Any]) -> None:
-    with path.open("w", newline="") as file:
-        csv.writer(file).writerows([("review", "stars"), *zip(texts, labels, strict=True)])
-
-
-def own_files(folder: Path, label: Callable[[int, str], Any]) -> list[str]:
-    examples = graded_examples("train", size=80, seed=2)
-    texts = [f"{text}" for (text,) in examples.texts]
-    labels = [label(int(y), text) for y, text in zip(examples.labels, texts, strict=True)]
-    write_csv(folder / "a.csv", texts, labels)
-    write_csv(folder / "t.csv", texts[:10], labels[:10])
-    return [
-        *(text for text in TINY if not text.startswith(("task.", "encoder."))),
-        "task=custom", f"task.train={folder}/a.csv", "task.dev=0.3", "task.text=review", "task.label=stars",
-        "encoder=custom", "task.max_length=32",
-    ]  # fmt: skip
+from tests.conftest import TINY, compose_config
+from tests.fitted import evaluate, fit, own_files
 
 
 def sources(directory: Path, elsewhere: Path) -> dict[str, Path]:
@@ -186,18 +153,19 @@ def test_a_glue_test_split_gives_the_leaderboards_file(tmp_path: Path, encoder: 
     assert (tmp_path / "run/submission/submission.zip").exists()
 
 
-def test_two_runs_side_by_side_and_the_audit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    fit(tmp_path / "a", *TINY)
+def test_two_runs_side_by_side_and_the_audit(
+    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     fit(tmp_path / "b", *TINY, "task.split_seed=2", "width.multipliers=[0.5,1]")
     capsys.readouterr()
-    evaluate(tmp_path / "a", compare=str(tmp_path / "a" / "model"), draws=200, cost={"audit": True})
+    evaluate(tiny_run, compare=str(tiny_run / "model"), draws=200, cost={"audit": True})
     shown = capsys.readouterr().out
-    comparison = json.loads((tmp_path / "a/evaluation/validation/comparison.json").read_text())
+    comparison = json.loads((tiny_run / "evaluation/validation/comparison.json").read_text())
     assert comparison["value_difference"]["difference"] == 0
     assert "95% interval" in shown
     assert "fvcore" in shown
     with pytest.raises(ValueError, match="differ"):
-        evaluate(tmp_path / "a", compare=str(tmp_path / "b"), draws=200)
+        evaluate(tiny_run, compare=str(tmp_path / "b"), draws=200)
 
 
 def on(texts: list[str], labels: list[int], classes: tuple[str, ...] | None = ("bad", "good")) -> EvaluationInputs:
@@ -227,11 +195,10 @@ def test_runs_on_other_texts_or_labels_are_not_paired(other: EvaluationInputs, w
         check_comparable(one, other)
 
 
-def test_the_record_is_the_config_and_reads_back(tmp_path: Path) -> None:
-    fit(tmp_path / "run", *TINY)
+def test_the_record_is_the_config_and_reads_back(tiny_run: Path) -> None:
     from sharcs_pl.inference.trained import open_trained
 
-    config = open_trained(str(tmp_path / "run")).config
+    config = open_trained(str(tiny_run)).config
     assert isinstance(config, RunConfig)
     assert config.digest() == run_config(compose_config(*TINY)).digest()
 
@@ -251,9 +218,9 @@ def test_a_foreign_checkpoint_is_not_read(tmp_path: Path) -> None:
     assert not (tmp_path / "boom").exists()
 
 
-def test_through_the_command_line(tmp_path: Path) -> None:
-    fit(tmp_path / "run", *TINY)
-    words = [sys.executable, "-m", "sharcs_pl", "evaluate", f"run={tmp_path / 'run'}"]
+def test_through_the_command_line(tiny_run: Path, tmp_path: Path) -> None:
+    """In a Python of its own, so that also what it imports says nothing."""
+    words = [sys.executable, "-m", "sharcs_pl", "evaluate", f"run={tiny_run}"]
     done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "validation split" in done.stdout
@@ -288,8 +255,8 @@ def test_a_dev_share_that_a_grown_file_draws_anew_is_told_by_count(tmp_path: Pat
         find(ReorderConfig(run=options["run"], output=str(tmp_path / "order")))
 
 
-def test_results_replace_nothing_of_the_users(tmp_path: Path) -> None:
-    fit(tmp_path / "run", *TINY)
+def test_results_replace_nothing_of_the_users(tiny_run: Path, tmp_path: Path) -> None:
+    assert tiny_run == tmp_path / "run"
     for name in ("metrics.json", "predictions.tsv", "curve.csv", "figures/buckets.png"):
         out = tmp_path / name.replace("/", "_")
         (out / name).parent.mkdir(parents=True)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,7 +17,7 @@ from sharcs_pl.data.synthetic import word_tokenizer
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from tests.commands import run_line
 from tests.conftest import TINY, tiny_bert, train_run
-from tests.test_bad_input import Place, place  # noqa: F401  (fixture)
+from tests.place import Place
 
 LINE = "run=model output=model.onnx"
 
@@ -49,12 +47,8 @@ def script(printed: str) -> str:
 @pytest.mark.parametrize("format", ["onnx", "torch"])
 def test_the_printed_script_runs_the_file(saved: Path, tmp_path: Path, format: str) -> None:
     pytest.importorskip("onnxruntime")
-    words = ["export", f"run={saved}", f"format={format}", "output=file", *["rung=0.25"] * (format == "onnx")]
-    if format == "onnx":
-        line = [sys.executable, "-m", "sharcs_pl", *words]
-        done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True)
-    else:
-        done = run_line([f"sharcs_pl.{words[0]}", *words[1:]], cwd=tmp_path, kind="loaded")
+    words = [f"run={saved}", f"format={format}", "output=file", *["rung=0.25"] * (format == "onnx")]
+    done = run_line(["sharcs_pl", "export", *words], cwd=tmp_path, kind="loaded")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert "of its parameters' bytes" in done.stdout
@@ -92,7 +86,7 @@ def test_rungs_by_index_and_by_width() -> None:
             export.rung_of(text, ladder)
 
 
-def model_files(place: Place, **changes: object) -> None:  # noqa: F811
+def model_files(place: Place, **changes: object) -> None:
     """What looks like a saved model of ours."""
     sizes = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 32}
     encoder = {"model_type": "bert", "max_position_embeddings": 64} | sizes
@@ -101,7 +95,7 @@ def model_files(place: Place, **changes: object) -> None:  # noqa: F811
     save_file({"weight": torch.zeros(8).numpy()}, place.path / "model" / "model.safetensors")
 
 
-def test_an_architecture_that_cannot_be_exported_is_named_before_it_is_loaded(place: Place) -> None:  # noqa: F811
+def test_an_architecture_that_cannot_be_exported_is_named_before_it_is_loaded(place: Place) -> None:
     sizes = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 32}
     model_files(place, encoder={"model_type": "deberta-v2", "max_position_embeddings": 64} | sizes)
     with pytest.raises(ValueError, match=r"run=.*model: .*'deberta-v2' cannot be exported; those that"):
@@ -129,20 +123,20 @@ def test_an_architecture_that_cannot_be_exported_is_named_before_it_is_loaded(pl
         (f"{LINE} ouput=x", ["ouput", "did you mean output?"]),
     ],
 )
-def test_mistakes(place: Place, line: str, pieces: list[str]) -> None:  # noqa: F811
+def test_mistakes(place: Place, line: str, pieces: list[str]) -> None:
     pytest.importorskip("onnxruntime")  # without the extra that is the mistake
     model_files(place)
     place.write("big.onnx.data", "the user's")
     place.refuse(line, *pieces, command="export")
 
 
-def test_damaged_weights(place: Place) -> None:  # noqa: F811
+def test_damaged_weights(place: Place) -> None:
     model_files(place)
     (place.path / "model/model.safetensors").write_bytes(b"\x90" * 99)
     place.refuse(f"{LINE} format=torch", "model.safetensors is damaged", command="export")
 
 
-def test_a_folder_that_may_not_be_written_to(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_a_folder_that_may_not_be_written_to(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     model_files(place)
     monkeypatch.setattr("os.access", lambda path, mode: False)
     with pytest.raises(ValueError, match="may not be written to"):

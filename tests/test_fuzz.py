@@ -26,7 +26,7 @@ import sharcs_pl.train as entry
 from sharcs_pl.config import RunConfig
 from sharcs_pl.config.errors import LONGEST_MESSAGE
 from sharcs_pl.config.help import describe
-from tests.test_bad_input import GOOD, OWN, Place
+from tests.place import GOOD, OWN, Place
 
 pytestmark = pytest.mark.filterwarnings("always::sharcs_pl.core.errors.DataWarning")
 

@@ -1,4 +1,5 @@
-"""The rules of the house: which room may import which, how long files and functions are, what an import costs."""
+"""The rules of the house: which room may import which, how long files and functions are, what an import costs, where
+tests lie."""
 
 from __future__ import annotations
 
@@ -30,6 +31,9 @@ LONGEST_FILE = 300
 LONGEST_FUNCTION = 40  # lines, without its docstring
 LONGEST_FORWARD = 15  # lines, without its docstring and its signature
 HEAVY = {"torch", "transformers", "lightning", "datasets"}
+TESTS = Path(__file__).parent
+# Test files below a room that are not about one module of it.
+ACROSS_MODULES = {"models/test_saving.py"}  # what every class writes, and reads again
 
 
 def name_of(path: Path) -> str:
@@ -113,6 +117,31 @@ def test_core_knows_neither_transformers_nor_lightning() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             module = node.module if isinstance(node, ast.ImportFrom) else None
             assert (module or "").split(".")[0] not in {"transformers", "lightning", "datasets"}, path
+
+
+def files_of_rooms() -> Iterator[Path]:
+    rooms = {path.name for path in PACKAGE.iterdir() if path.is_dir()}
+    for path in sorted(TESTS.rglob("test_*.py")):
+        if path.relative_to(TESTS).parts[0] in rooms:
+            yield path.relative_to(TESTS)
+
+
+def test_a_room_s_tests_are_named_after_its_modules() -> None:
+    found = {str(path) for path in files_of_rooms()}
+    assert found > ACROSS_MODULES
+    without = {name for name in found if not (PACKAGE / name.replace("/test_", "/")).is_file()}
+    assert without == ACROSS_MODULES
+
+
+def test_no_test_module_imports_a_test_module() -> None:
+    """What several share is in helpers and in ``conftest.py``."""
+    for path in sorted(TESTS.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            named = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                named += [alias.name for alias in node.names]
+            shared = [name for name in named if name.split(".")[-1].startswith("test_")]
+            assert not shared, (path, shared)
 
 
 def loaded_after(statement: str) -> set[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from sharcs_pl.__main__ import COMMANDS
+from tests.commands import run_line
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -29,14 +30,14 @@ SET = {
 
 @pytest.mark.parametrize("command", SET)
 def test_a_command_gets_its_overrides(command: str) -> None:
-    done = sharcs(command, *SET[command], "--cfg", "job")
+    done = run_line(["sharcs_pl", command, *SET[command], "--cfg", "job"], cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert f"\n{SET[command][-1].replace('=', ': ')}\n" in f"\n{done.stdout}"
 
 
 def test_lightnings_command_line_gets_its_arguments() -> None:
     pytest.importorskip("jsonargparse")
-    done = sharcs("cli", "fit", "--data.eval_batch_size=7", "--print_config")
+    done = run_line(["sharcs_pl", "cli", "fit", "--data.eval_batch_size=7", "--print_config"], cwd=ROOT, kind="loaded")
     assert done.returncode == 0, done.stderr
     assert "\n  eval_batch_size: 7\n" in done.stdout
 

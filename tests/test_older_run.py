@@ -59,11 +59,10 @@ def test_it_predicts_as_it_did(older: Path, tmp_path: Path, place: str) -> None:
     ]
 
 
-def test_it_is_gone_on_with(older: Path, tmp_path: Path) -> None:
+def test_it_is_gone_on_with(older: Path, tiny_run: Path) -> None:
     train_run(older, *TINY, "ckpt_path=last")
-    train_run(tmp_path / "whole", *TINY)
-    assert (older / "plan.csv").read_text() == (tmp_path / "whole/plan.csv").read_text()
-    one, other = (pq.read_table(path / "history.parquet").to_pydict() for path in (older, tmp_path / "whole"))
+    assert (older / "plan.csv").read_text() == (tiny_run / "plan.csv").read_text()
+    one, other = (pq.read_table(path / "history.parquet").to_pydict() for path in (older, tiny_run))
     scores = [name for name in one if name.startswith("score")]
     assert list(one) == list(other)
     for name in one:

@@ -5,9 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import re
-import resource
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -186,14 +183,16 @@ def test_a_dollar_in_the_data_is_a_dollar(
     assert not [path for path in tmp_path.rglob("*.*s*") if path.is_file() and b"hunter2" in path.read_bytes()]
 
 
-def _small_files() -> None:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
+SMALL_FILES = """
+import resource, runpy
+resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
+runpy.run_module("sharcs_pl.train", run_name="__main__", alter_sys=True)
+"""
 
 
 def test_a_disk_that_fills_up_in_mid_run_ends_in_one_line_and_whole_files(tmp_path: Path) -> None:
     """A limit on the size of files stands for the full disk: the first checkpoint does not fit."""
-    words = [sys.executable, "-m", "sharcs_pl.train", *TINY, "hydra.run.dir=run"]
-    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, preexec_fn=_small_files)
+    done = run_line(["-c", SMALL_FILES, *TINY, "hydra.run.dir=run"], cwd=tmp_path, kind="loaded")
     assert done.returncode == 2, done
     assert done.stderr.startswith("error: "), done.stderr
     assert done.stderr.count("\n") == 1, done.stderr

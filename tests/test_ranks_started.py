@@ -63,11 +63,20 @@ def children(pid: int) -> list[int]:
     return [int(child) for child in found if "train_ddp_process" in Path(f"/proc/{child}/cmdline").read_text()]
 
 
+LONGER = ("sharcs_pl.train", *OPTIONS, "checkpoint.every_n_steps=1", "trainer.max_epochs=6")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two processes that nothing killed."""
+    folder = tmp_path_factory.mktemp("whole")
+    finish(start(*LONGER, "hydra.run.dir=run", cwd=folder))
+    return folder / "run"
+
+
 @pytest.mark.parametrize("killed", ["second", "first", "all"])
-def test_a_run_whose_processes_are_killed_ends_and_goes_on_exactly(tmp_path: Path, killed: str) -> None:
-    options = ("sharcs_pl.train", *OPTIONS, "checkpoint.every_n_steps=1", "trainer.max_epochs=6")
-    finish(start(*options, "hydra.run.dir=whole", cwd=tmp_path))
-    process = start(*options, "hydra.run.dir=cut", cwd=tmp_path)
+def test_a_run_whose_processes_are_killed_ends_and_goes_on_exactly(tmp_path: Path, whole: Path, killed: str) -> None:
+    process = start(*LONGER, "hydra.run.dir=cut", cwd=tmp_path)
     last = tmp_path / "cut" / "checkpoints" / "last.ckpt"
     began = time.monotonic()
     while not last.exists():
@@ -81,6 +90,6 @@ def test_a_run_whose_processes_are_killed_ends_and_goes_on_exactly(tmp_path: Pat
     process.communicate(timeout=LIMIT)  # the others must not wait for the dead: their output ends, so they have
     assert process.returncode != 0
     assert not (tmp_path / "cut" / "metrics.json").exists()
-    finish(start(*options, "hydra.run.dir=cut", "ckpt_path=last", cwd=tmp_path))
-    assert_same(tmp_path / "cut", tmp_path / "whole")
+    finish(start(*LONGER, "hydra.run.dir=cut", "ckpt_path=last", cwd=tmp_path))
+    assert_same(tmp_path / "cut", whole)
     assert json.loads((tmp_path / "cut" / "metrics.json").read_text())["epochs"] == 6

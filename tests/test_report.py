@@ -13,7 +13,7 @@ from sharcs_pl import report
 from sharcs_pl.analysis.comparison.page import page
 from sharcs_pl.config.command_line import read_command
 from sharcs_pl.config.report import ReportConfig
-from tests.analysis.made_runs import make_run
+from tests.analysis.comparison.made_runs import make_run
 
 pytest.importorskip("matplotlib")
 

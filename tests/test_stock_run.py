@@ -27,7 +27,7 @@ from sharcs_pl.predict import run as predict
 from sharcs_pl.runs.directory import run_config
 from tests.commands import run_line
 from tests.conftest import TINY, compose_config, tiny_bert, train_run
-from tests.test_bad_input import RECORD, Place, place  # noqa: F401  (a fixture)
+from tests.place import RECORD, Place
 
 SMALL = (*TINY, "task.train_size=32", "task.dev_size=16", "trainer.max_epochs=2", "checkpoint.save_last=false")
 TEXTS = ["a fine good film", "the plot was not good"]
@@ -222,7 +222,7 @@ LINE = "run=model format=transformers output=out"
         ({}, LINE.replace("run=model", "run=enc"), ["run=enc is no model of this project", "'bert'"]),
     ],
 )
-def test_mistakes(place: Place, settings: dict[str, Any], line: str, pieces: list[str]) -> None:  # noqa: F811
+def test_mistakes(place: Place, settings: dict[str, Any], line: str, pieces: list[str]) -> None:
     config = {"model_type": "sharcs", "widths": ["0.25", "1"], "split_layer": 1, "encoder": ENCODER} | settings
     place.write("model/config.json", json.dumps({key: value for key, value in config.items() if value is not None}))
     place.write("model/run.json", json.dumps(RECORD))

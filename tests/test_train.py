@@ -86,19 +86,18 @@ def test_a_run_directory_holds_what_the_readme_names(tmp_path: Path) -> None:
     assert right == pytest.approx(metrics["routed"]["value"])
 
 
-def test_the_saved_model_gives_the_table_again(tmp_path: Path) -> None:
-    run(tmp_path)
+def test_the_saved_model_gives_the_table_again(tiny_run: Path) -> None:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     from sharcs_pl.data.synthetic import graded_examples
 
-    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model")
+    model = AutoModelForSequenceClassification.from_pretrained(tiny_run / "model")
     assert isinstance(model, SharcsForSequenceClassification)
-    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
+    tokenizer = AutoTokenizer.from_pretrained(tiny_run / "model")
     texts = [text for (text,) in graded_examples("validation", size=24, seed=1).texts]
     batch = tokenizer(texts, return_tensors="pt", padding=True)
     out = model.eval()(batch["input_ids"], batch["attention_mask"])
-    rows = list(csv.DictReader((tmp_path / "predictions.tsv").read_text().splitlines(), delimiter="\t"))
+    rows = list(csv.DictReader((tiny_run / "predictions.tsv").read_text().splitlines(), delimiter="\t"))
     names = model.config.id2label
     assert names is not None
     assert out.rungs.tolist() == [int(row["rung"]) for row in rows]
@@ -118,10 +117,9 @@ def test_what_the_data_is_like_is_said_by_the_first_process_alone(
         assert capsys.readouterr().err == said
 
 
-def test_the_same_seed_gives_the_same_metrics(tmp_path: Path) -> None:
-    first, second = run(tmp_path / "a"), run(tmp_path / "b")
-    assert first == second
-    assert_same_weights(tmp_path / "a", tmp_path / "b")
+def test_the_same_seed_gives_the_same_metrics(tiny_run: Path, tmp_path: Path) -> None:
+    assert run(tmp_path / "again") == json.loads((tiny_run / "metrics.json").read_text())
+    assert_same_weights(tmp_path / "again", tiny_run)
 
 
 def test_a_limit_on_validation_leaves_the_final_table_whole(tmp_path: Path) -> None:
@@ -148,35 +146,45 @@ def test_a_budget_no_epoch_meets_is_said_and_the_last_weights_count(
     assert not (tmp_path / "checkpoints" / "best.ckpt").exists()
 
 
-def test_dense_trains_the_stock_model_on_as_many_samples_per_step(tmp_path: Path) -> None:
-    run(tmp_path / "sharcs")
-    options = ("method=dense", f"method.match={tmp_path / 'sharcs'}", "checkpoint.max_macs_fraction=0.5")
+def test_dense_trains_the_stock_model_on_as_many_samples_per_step(tiny_run: Path, tmp_path: Path) -> None:
+    options = ("method=dense", f"method.match={tiny_run}", "checkpoint.max_macs_fraction=0.5")
     dense = run(tmp_path / "dense", *options)
     assert (tmp_path / "dense" / "checkpoints" / "best.ckpt").exists()  # the budget is of routing, dense has none
     assert [rung["width"] for rung in dense["rungs"]] == [1.0]
     assert dense["routed"]["macs_fraction"] == 1.0
     steps = [
         [int(row["steps"]) for row in csv.DictReader((tmp_path / name / "plan.csv").read_text().splitlines())]
-        for name in ("sharcs", "dense")
+        for name in ("run", "dense")
     ]
     assert steps[0] == steps[1]
     assert steps[0][0] == 3  # 48 samples in steps of two batches of 8
 
 
+DISTILLED = ("distill=top", "checkpoint.every_n_steps=1", "width.bounds=[[0.5,1],[0,0.5]]")
+
+
+@pytest.fixture(scope="module")
+def distilled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with dropout and distillation that nothing cut."""
+    folder = tmp_path_factory.mktemp("distilled")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SHARCS_CACHE", str(folder / "cache"))
+        run(folder / "run", *DISTILLED)
+    return folder / "run"
+
+
 @pytest.mark.parametrize("stop", [2, 3, 5, 8])
-def test_a_run_cut_anywhere_ends_with_the_same_weights(tmp_path: Path, stop: int) -> None:
+def test_a_run_cut_anywhere_ends_with_the_same_weights(distilled: Path, tmp_path: Path, stop: int) -> None:
     """Dropout on, distillation on, cut within the window (step 2), at its end (3) and in routed epochs."""
-    options = ("distill=top", "checkpoint.every_n_steps=1", "width.bounds=[[0.5,1],[0,0.5]]")
-    whole = run(tmp_path / "whole", *options)
     with pytest.raises(Cut):
-        _run_cut_at(tmp_path / "cut", stop, *options)
+        _run_cut_at(tmp_path / "cut", stop, *DISTILLED)
     assert torch.load(tmp_path / "cut" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == stop
-    resumed = run(tmp_path / "cut", *options, "ckpt_path=last")
-    assert_same_weights(tmp_path / "whole", tmp_path / "cut")
-    assert resumed == whole
+    resumed = run(tmp_path / "cut", *DISTILLED, "ckpt_path=last")
+    assert_same_weights(distilled, tmp_path / "cut")
+    assert resumed == json.loads((distilled / "metrics.json").read_text())
     for name in ("metrics.csv", "plan.csv"):
-        assert (tmp_path / "whole" / name).read_text() == (tmp_path / "cut" / name).read_text()
-    one, other = (pq.read_table(tmp_path / side / "history.parquet") for side in ("whole", "cut"))
+        assert (distilled / name).read_text() == (tmp_path / "cut" / name).read_text()
+    one, other = (pq.read_table(side / "history.parquet") for side in (distilled, tmp_path / "cut"))
     assert one.equals(other)
 
 
@@ -202,12 +210,11 @@ def _run_cut_at(directory: Path, stop: int, *overrides: str) -> None:
         build.build_callbacks = original
 
 
-def test_resuming_before_the_first_checkpoint_starts_afresh(tmp_path: Path) -> None:
-    run(tmp_path / "whole")
+def test_resuming_before_the_first_checkpoint_starts_afresh(tiny_run: Path, tmp_path: Path) -> None:
     with pytest.raises(Cut):
         _run_cut_at(tmp_path / "cut", 1)
     run(tmp_path / "cut", "ckpt_path=last")
-    assert_same_weights(tmp_path / "whole", tmp_path / "cut")
+    assert_same_weights(tiny_run, tmp_path / "cut")
 
 
 def command(*overrides: str, cwd: Path, kind: Kind | None = None) -> subprocess.CompletedProcess[str]:
@@ -247,7 +254,7 @@ def test_a_bad_config_ends_in_one_line_and_no_directory(tmp_path: Path, override
 @pytest.mark.slow
 def test_a_killed_process_goes_on_bit_for_bit(tmp_path: Path) -> None:
     options = (*TINY, "checkpoint.every_n_steps=2", "trainer.max_epochs=6")
-    assert command(*options, "hydra.run.dir=whole", cwd=tmp_path).returncode == 0
+    assert command(*options, "hydra.run.dir=whole", cwd=tmp_path, kind="loaded").returncode == 0
     root = str(Path(__file__).resolve().parent.parent)
     line = [sys.executable, "-m", "sharcs_pl.train", *options, "hydra.run.dir=cut"]
     process = subprocess.Popen(line, cwd=tmp_path, env=os.environ | {"PYTHONPATH": root})
@@ -258,7 +265,8 @@ def test_a_killed_process_goes_on_bit_for_bit(tmp_path: Path) -> None:
     process.kill()
     process.wait()
     assert not (tmp_path / "cut" / "metrics.json").exists()
-    assert command(*options, "hydra.run.dir=cut", "ckpt_path=last", cwd=tmp_path).returncode == 0
+    resumed = command(*options, "hydra.run.dir=cut", "ckpt_path=last", cwd=tmp_path, kind="loaded")
+    assert resumed.returncode == 0, resumed.stderr
     assert_same_weights(tmp_path / "whole", tmp_path / "cut")
 
 

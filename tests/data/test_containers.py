@@ -14,8 +14,8 @@ from sharcs_pl.core.errors import DataWarning
 from sharcs_pl.data.containers import Opened, format_of, opened
 from sharcs_pl.data.files import Request, read_found, read_rows
 from sharcs_pl.data.lines import Fault
+from tests.data.faults import fault, rows_of, write
 from tests.data.formats import NASTY, PACKERS, pack, write_rows
-from tests.data.test_files import fault, rows_of, write
 
 REQUEST = Request(("text", "label"))
 MARKED = ("utf-16", "utf-32", "utf-8-sig")  # python writes their byte-order mark

@@ -12,8 +12,8 @@ from sharcs_pl.data.files import Request, check_file, read_found
 from sharcs_pl.data.labels import find_target
 from sharcs_pl.data.lines import Fault
 from sharcs_pl.data.raw import read_file
+from tests.data.faults import fault, rows_of, write
 from tests.data.formats import NASTY
-from tests.data.test_files import fault, rows_of, write
 
 REQUEST = Request(("text", "label"))
 FORBIDDEN = {"nul", "separators", "very long", "crlf", "carriage return"}  # no cell of a sheet holds them as they are

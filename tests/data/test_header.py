@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from sharcs_pl.data.files import Request
+from tests.data.faults import fault, rows_of, write
 from tests.data.formats import NASTY, write_rows
-from tests.data.test_files import fault, rows_of, write
 
 WANTED = ("text", "label")
 REQUEST = Request(WANTED)

@@ -7,7 +7,7 @@ import pytest
 
 from sharcs_pl.data.files import Request, read_found
 from sharcs_pl.data.lines import Fault
-from tests.data.test_files import fault, rows_of, write
+from tests.data.faults import fault, rows_of, write
 
 EXPECTED = 'a .json file holds a list of objects, [{"text": …}, …], or an object per line'
 ITEMS = [{"text": f"text {number}", "label": number} for number in range(5)]

@@ -14,20 +14,13 @@ from sharcs_pl.inference.engine import Answers, Batch, Engine
 from sharcs_pl.models.decision import certainties
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from tests.inference.conftest import spread_router
+from tests.inference.made import LENGTHS, batch
 from tests.models.surgery import surgery
-
-LENGTHS = torch.tensor([9, 4, 7, 2, 9, 5, 6, 3, 8, 9, 2, 4])
 
 
 @pytest.fixture
 def model(folder: Path) -> SharcsForSequenceClassification:
     return SharcsForSequenceClassification.from_pretrained(folder)
-
-
-def batch(start: int = 0) -> Batch:
-    ids = torch.randint(4, 20, (12, 9), generator=torch.Generator().manual_seed(start))
-    ids = ids.masked_fill(torch.arange(9) >= LENGTHS[:, None], 0)
-    return Batch(torch.arange(start, start + 12), ids, LENGTHS)
 
 
 @torch.no_grad()

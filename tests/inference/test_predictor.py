@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,11 +12,7 @@ import torch
 from sharcs_pl.inference.predictor import Prediction, RoutedPredictor
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from tests.inference.conftest import WORDS
-
-
-def texts(number: int, seed: int = 0) -> list[str]:
-    source = random.Random(seed)
-    return [" ".join(source.choices(WORDS, k=source.randint(0, 40))) for _ in range(number)]
+from tests.inference.made import texts
 
 
 @pytest.fixture

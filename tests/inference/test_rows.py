@@ -27,8 +27,8 @@ from sharcs_pl.inference.rows import (
     count_rows,
     read_inputs,
 )
+from tests.data.faults import DELIMITED_FAULTS, HEAD, JSONL_FAULTS
 from tests.data.formats import NASTY, write_rows
-from tests.data.test_files import DELIMITED_FAULTS, HEAD, JSONL_FAULTS
 
 
 def write(folder: Path, name: str, content: str | bytes) -> Path:

@@ -22,7 +22,6 @@ from tests.conftest import tiny_bert
 from tests.data.formats import write_rows
 from tests.inference.conftest import WORDS, spread_router
 from tests.models.surgery import surgery
-from tests.test_bad_input import RECORD, Place, place  # noqa: F401  (a fixture)
 
 POINTS = {"narrow": {"thresholds": [-NEVER, -NEVER]}, "top": {"thresholds": [NEVER, NEVER]}}
 

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.place import RECORD, Place
 from tests.predict.conftest import command
-from tests.test_bad_input import RECORD, Place, place  # noqa: F401  (a fixture)
 
 CONFIG = {"model_type": "bert", "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 4}
 CONFIG |= {"intermediate_size": 32, "max_position_embeddings": 64, "vocab_size": 50}
 
 
 @pytest.fixture
-def shop(place: Place) -> Place:  # noqa: F811
+def shop(place: Place) -> Place:
     """A place with a model's folder of a run on own data, and an input."""
     config = {"model_type": "sharcs", "encoder": CONFIG, "widths": ["0.25", "1"], "operating_points": {"half": {}}}
     place.write_all({

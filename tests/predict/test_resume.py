@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -19,8 +18,8 @@ from sharcs_pl.core.decision import NEVER
 from sharcs_pl.core.ladder import TRAINED
 from sharcs_pl.inference.predictor import Prediction, RoutedPredictor
 from sharcs_pl.inference.trained import model_settings, open_trained
-from tests.predict.conftest import command, lines, names, predict, saved, texts_of, write_texts
-from tests.test_bad_input import RECORD, Place, place  # noqa: F401  (a fixture)
+from tests.commands import start_line
+from tests.predict.conftest import lines, names, predict, saved, texts_of, write_texts
 
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, rows: int, error: BaseException) -> None:
@@ -163,16 +162,16 @@ def test_a_new_operating_point_is_no_other_model(model: Path, tmp_path: Path) ->
 def test_a_process_that_is_ended_leaves_what_another_goes_on_from(model: Path, tmp_path: Path, number: int) -> None:
     path = tmp_path / "in.txt"
     path.write_text("\n".join(texts_of(40_000)))
-    keys = [f"input={path}", "output=out.csv", "batch_size=4"]
-    started = subprocess.Popen(command(model, *keys), stderr=subprocess.PIPE, cwd=tmp_path)
+    words = ["sharcs_pl.predict", f"run={model}", f"input={path}", "output=out.csv", "batch_size=4"]
+    started = start_line(words, cwd=tmp_path, kind="loaded")
     part, until = tmp_path / "out.csv.part", time.monotonic() + 300
     while not (part.exists() and part.stat().st_size > 200_000):
-        assert started.poll() is None
+        os.kill(started.pid, 0)  # which raises once it is gone
         assert time.monotonic() < until
         time.sleep(0.05)
-    started.send_signal(number)
-    _, told = started.communicate(timeout=240)
-    assert started.returncode == (143 if number == signal.SIGTERM else -signal.SIGKILL)
+    os.kill(started.pid, number)
+    told = started.stderr.read()
+    assert started.wait(240) == (143 if number == signal.SIGTERM else -signal.SIGKILL)
     assert told.startswith(b"interrupted after ") is (number == signal.SIGTERM)
     assert told.count(b"\n") == (number == signal.SIGTERM)
     assert names(tmp_path) == ["in.txt", "out.csv.part"]

@@ -11,10 +11,7 @@ import pytest
 from huggingface_hub.errors import RepositoryNotFoundError
 
 from sharcs_pl.inference.trained import open_trained
-from tests.conftest import TINY
 from tests.predict.conftest import predict, saved, texts_of, write_texts
-from tests.test_bad_input import RECORD, Place, place  # noqa: F401  (a fixture)
-from tests.test_evaluate import fit
 
 
 def test_a_model_on_the_hub_is_taken_from_its_cache(
@@ -45,11 +42,10 @@ def test_a_model_on_the_hub_is_taken_from_its_cache(
         open_trained("some/model")
 
 
-def test_every_source_of_a_run_gives_its_own_answers(tmp_path: Path) -> None:
-    fit(tmp_path / "run", *TINY)
+def test_every_source_of_a_run_gives_its_own_answers(tiny_run: Path, tmp_path: Path) -> None:
     for source in ("", "checkpoints/best.ckpt", "model"):
         out = tmp_path / f"out{len(source)}.tsv"
-        predict(tmp_path / "run" / source, tmp_path / "run/predictions.tsv", out, keep=["prediction", "rung", "macs"])
+        predict(tiny_run / source, tiny_run / "predictions.tsv", out, keep=["prediction", "rung", "macs"])
         with out.open(newline="") as file:
             rows = list(csv.DictReader(file, delimiter="\t"))
         assert len(rows) == 24

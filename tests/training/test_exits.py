@@ -19,7 +19,7 @@ from sharcs_pl.training.module import OptimizerSettings, SharcsModule
 from sharcs_pl.training.objective import ObjectiveConfig
 from sharcs_pl.training.rules import Progress, TrainingRule
 from tests.conftest import random_table, tiny_bert
-from tests.training.test_objective import micro_batch
+from tests.training.made import micro_batch
 
 FIRST, SECOND = Progress(0, 0, 4, 2), Progress(2, 0, 4, 2)
 

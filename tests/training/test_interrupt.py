@@ -27,6 +27,7 @@ from sharcs_pl.pipeline.build import build_plugins
 from sharcs_pl.training import interrupt
 from sharcs_pl.training.checkpoints import DurableCheckpointIO
 from sharcs_pl.training.interrupt import GracefulStop, may_stop, requeue
+from tests.commands import run_line
 from tests.conftest import TINY
 from tests.training.survival import assert_same_end, at, checkpoint, run, run_with
 
@@ -68,8 +69,8 @@ def test_ctrl_c_saves_and_the_printed_command_goes_on_exactly(tmp_path: Path) ->
     words = [sys.executable, *shlex.split(command)[1:]]
     done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    whole = start(tmp_path / "whole")
-    assert whole.communicate(timeout=120)[1] == ""
+    whole = run_line([*COMMAND[2:], f"hydra.run.dir={tmp_path}/whole"], cwd=tmp_path, kind="loaded")
+    assert (whole.returncode, whole.stderr) == (0, "")
     cut, uncut = last_weights(tmp_path / "cut"), last_weights(tmp_path / "whole")
     assert all(torch.equal(cut[name], uncut[name]) for name in uncut)
     for name in ("metrics.csv", "plan.csv", "predictions.tsv", "metrics.json"):

@@ -10,31 +10,12 @@ import pytest
 import torch
 from lightning.pytorch.plugins import MixedPrecision
 
-from sharcs_pl.core.plan import EpochPlan, PlanConfig, make_plan
+from sharcs_pl.core.plan import PlanConfig, make_plan
 from sharcs_pl.data.sampler import PlanLoader, StepBatch, StepDataset, eval_loader
-from sharcs_pl.data.tasks import GLUE
 from sharcs_pl.pipeline.console import silence_libraries
-from sharcs_pl.training.module import OptimizerSettings, SharcsModule, derive_seed
+from sharcs_pl.training.module import derive_seed
 from sharcs_pl.training.objective import ObjectiveConfig, batch_losses
-from tests.conftest import random_table, tiny_model
-
-TABLE = random_table(20)
-
-
-def module_of(objective: ObjectiveConfig | None = None, **changes: Any) -> SharcsModule:
-    module = SharcsModule(tiny_model(), GLUE["sst2"], objective, OptimizerSettings(lr=1e-2, **changes), seed=3)
-    module.trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_model_summary=False)
-    return module.train()
-
-
-def routed_plan() -> EpochPlan:
-    rng = torch.arange(20) % 3
-    members = torch.stack([rng != 2, rng != 0], 1).numpy()
-    return make_plan(members, TABLE.lengths, PlanConfig(batch_size=4, num_rungs=2), seed=1, epoch=1)
-
-
-def routed_step(step: int = 0, rank: int = 0, world: int = 1) -> StepBatch:
-    return StepDataset(TABLE, routed_plan(), rank, world)[step]
+from tests.training.made import TABLE, module_of, routed_plan, routed_step
 
 
 def full_width_step() -> StepBatch:

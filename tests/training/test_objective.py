@@ -6,20 +6,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from sharcs_pl.data.sampler import MicroBatch
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.training.objective import ObjectiveConfig, batch_losses, distill_losses, share_of_tokens
-from tests.conftest import random_table, tiny_bert, tiny_model
-
-
-def micro_batch(rung: int = 0, memberships: torch.Tensor | None = None) -> MicroBatch:
-    table = random_table(6)
-    inputs = table.collate(range(6))
-    labels = inputs.pop("labels")
-    return MicroBatch(
-        inputs, labels, memberships, torch.arange(6), rung=rung, slot=rung, shard=0, count=6, num_batches=1,
-        bucket_weight=1.0,
-    )  # fmt: skip
+from tests.conftest import tiny_bert, tiny_model
+from tests.training.made import micro_batch
 
 
 def test_each_loss_by_hand() -> None:

@@ -8,7 +8,7 @@ from sharcs_pl.training.objective import ObjectiveConfig
 from sharcs_pl.training.rules import Progress
 from sharcs_pl.training.skim import skim_losses
 from tests.conftest import tiny_bert
-from tests.training.test_objective import micro_batch
+from tests.training.made import micro_batch
 
 
 def test_the_loss_is_the_task_s_and_the_share_of_tokens_that_ran() -> None:

@@ -10,8 +10,7 @@ from sharcs_pl.training.objective import ObjectiveConfig, distill_losses
 from sharcs_pl.training.rules import Progress, TrainingRule
 from sharcs_pl.training.slimmable import Teacher, slimmable_losses
 from tests.conftest import tiny_model
-from tests.training.test_module import module_of, routed_step
-from tests.training.test_objective import micro_batch
+from tests.training.made import micro_batch, module_of, routed_step
 
 
 def test_every_width_learns_every_batch() -> None:

@@ -49,11 +49,13 @@ def canvas(path: Path, size: tuple[float, float], layout: Any = "constrained") -
     A character the font lacks is drawn as a box, without a warning.
     """
     import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(SETTINGS), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from", category=UserWarning)
         figure = Figure(figsize=size, layout=layout)
+        FigureCanvasAgg(figure)  # whose one renderer measures every text; without it each text makes its own
         yield figure
         with atomic_file(path) as part:
             figure.savefig(part, format="png")

@@ -13,8 +13,6 @@ from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
 from sharcs_pl.config import RunConfig, conf_dir
-from sharcs_pl.config.evaluate import EvaluateConfig
-from sharcs_pl.config.help import describe
 from sharcs_pl.config.run import DISPLAY_KEYS, LATER_KEYS, PROCESS_KEYS
 from sharcs_pl.data.tasks import GLUE
 from sharcs_pl.pipeline.methods import METHODS
@@ -156,13 +154,6 @@ def test_the_same_bounds_given_or_taken_make_the_same_run() -> None:
 def test_fractions_are_widths() -> None:
     sizes = ("encoder.hidden_size=48", "encoder.num_heads=3", "encoder.intermediate_size=96")
     assert run_config(compose_config("width.multipliers=['1/3',1]", *sizes)).width.multipliers == ["1/3", "1"]
-
-
-def test_every_field_says_what_it_is() -> None:
-    """A string must stand under every field: it is the help text."""
-    for schema in (RunConfig, EvaluateConfig):
-        assert [key for key, _, text in describe(schema) if not text] == []
-    assert ("optim.lr", "5e-05") in [(key, default) for key, default, _ in describe(RunConfig)]
 
 
 def test_runs_from_before_a_key_keep_their_digest_where_it_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from sharcs_pl.core.screen import Screen
 from sharcs_pl.data.tasks import GLUE
 from sharcs_pl.evaluation.report import evaluate
 from sharcs_pl.evaluation.table import report_table
-from tests.analysis.test_evaluation import COST, predictions
+from tests.evaluation.made import COST, predictions
 
 
 def test_the_table_fits_a_terminal_and_says_each_figure() -> None:

@@ -20,7 +20,7 @@ from sharcs_pl.analysis.calibration.points import (
 )
 from sharcs_pl.core.decision import NEVER, DecisionRule
 from sharcs_pl.data.tasks import GLUE
-from tests.analysis.test_evaluation import COST, predictions
+from tests.evaluation.made import COST, predictions
 
 LENGTHS = np.array([4, 5, 6, 7, 8])
 ROUTED = DecisionRule(starts=(0.5,))

@@ -10,7 +10,8 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from sharcs_pl import RoutedPredictor, SharcsForSequenceClassification
-from tests.inference.test_predictor import texts
+from tests.inference.conftest import folder as folder  # a fixture
+from tests.inference.made import texts
 
 
 def test_the_auto_class_gives_the_model(folder: Path) -> None:

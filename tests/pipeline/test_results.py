@@ -12,8 +12,8 @@ import torch
 
 from sharcs_pl.data.tasks import Examples, TaskSpec
 from sharcs_pl.pipeline.results import load_best, write_predictions
-from tests.analysis.test_evaluation import COST, predictions
 from tests.conftest import tiny_model
+from tests.evaluation.made import COST, predictions
 
 TASK = TaskSpec("own", ("text", "label"), "y", ("bad", "good"), ("accuracy",))
 TEXTS = ['a "quoted" text', "a\ttab", "two\nlines\r\nor three", "a lone\rreturn", "שלום 😀 " + "long " * 2000]

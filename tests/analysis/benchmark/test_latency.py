@@ -13,7 +13,7 @@ from sharcs_pl.analysis.benchmark.latency import Pass, Timed, Variant, batch_pas
 from sharcs_pl.inference.engine import Engine
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from tests.inference.conftest import folder  # noqa: F401  (fixture)
-from tests.inference.test_engine import batch
+from tests.inference.made import batch
 
 
 def variant(name: str, log: list[str], seconds: list[float], macs: float = 1.0) -> Variant:

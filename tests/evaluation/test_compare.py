@@ -18,7 +18,7 @@ from sharcs_pl.evaluation.bootstrap import CLOSED_FORMS, paired_bootstrap, resam
 from sharcs_pl.evaluation.compare import Comparison, compare, comparison_table
 from sharcs_pl.evaluation.metrics import METRICS, compute_metric
 from sharcs_pl.evaluation.predictions import Predictions
-from tests.analysis.test_evaluation import COST, SHAPE, predictions
+from tests.evaluation.made import COST, SHAPE, predictions
 
 UNROUTED = replace(COST, ladder=WidthLadder.parse([1]), has_router=False)
 CLASSES = {"accuracy": 3, "f1": 2, "macro_f1": 3, "matthews": 3, "pearson": 1, "spearman": 1}

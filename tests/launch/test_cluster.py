@@ -113,7 +113,7 @@ def test_a_requeued_job_finds_the_directory_it_had() -> None:
 
 def launcher_config(name: str, *overrides: str) -> Any:
     """What Hydra hands to a launcher, from the yaml."""
-    yaml = OmegaConf.load(Path(__file__).parents[1] / "conf/hydra/launcher" / f"{name}.yaml")
+    yaml = OmegaConf.load(Path(__file__).parents[2] / "conf/hydra/launcher" / f"{name}.yaml")
     cfg = compose_config(*overrides)
     whole = OmegaConf.create({"trainer": OmegaConf.to_container(cfg.trainer), "hydra": {"launcher": yaml}})
     return whole

@@ -11,7 +11,7 @@ from sharcs_pl.analysis.comparison import figures as comparison_figures
 from sharcs_pl.analysis.comparison.figures import draw_comparison, looks_of
 from sharcs_pl.analysis.comparison.methods import TaskComparison, compare_methods, group_runs
 from sharcs_pl.analysis.comparison.runs import OWN, read_run
-from tests.analysis.made_runs import make_run
+from tests.analysis.comparison.made_runs import make_run
 
 pytest.importorskip("matplotlib")
 

@@ -22,7 +22,7 @@ from sharcs_pl.analysis.figures.style import DASHES, HATCHES, RUNGS, canvas, hav
 from sharcs_pl.data.tasks import GLUE
 from sharcs_pl.evaluation.predictions import Predictions
 from sharcs_pl.evaluation.report import Report, evaluate
-from tests.analysis.test_evaluation import COST, predictions
+from tests.evaluation.made import COST, predictions
 
 pytestmark = pytest.mark.skipif(not have_matplotlib(), reason="needs the extra [plots]")
 

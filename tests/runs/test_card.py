@@ -213,7 +213,7 @@ def test_what_is_no_routed_model_is_refused(folder: Path, tmp_path: Path) -> Non
 
 
 def test_a_card_of_an_earlier_version_is_known_as_its_own_and_an_edited_one_is_not(tmp_path: Path) -> None:
-    folder = shutil.copytree(Path(__file__).parent / "fixtures" / "older_run" / "model", tmp_path / "model")
+    folder = shutil.copytree(Path(__file__).parents[1] / "fixtures" / "older_run" / "model", tmp_path / "model")
     assert is_own_card(folder)
     before = (folder / "README.md").read_text()
     for edited in (before.replace("- bert\n", "- mine\n"), before + "Mine.\n", before[4:], "---\n: [\n---\n"):

@@ -17,7 +17,7 @@ from sharcs_pl.evaluation.predictions import Predictions
 from sharcs_pl.evaluation.report import evaluate
 from sharcs_pl.evaluation.router_note import router_note
 from sharcs_pl.evaluation.table import report_table, shares_table
-from tests.analysis.test_evaluation import COST, SHAPE
+from tests.evaluation.made import COST, SHAPE
 
 SIZE = 400
 

@@ -22,7 +22,7 @@ from sharcs_pl.analysis.figures.samples import (
     write_samples,
 )
 from sharcs_pl.evaluation.predictions import Predictions
-from tests.analysis.test_evaluation import predictions
+from tests.evaluation.made import predictions
 
 CLASSES = Names(["0.25", "1"], ["bad", "good"])
 SCORES = Names(["0.25", "1"], None, (1.0, 5.0))

@@ -14,7 +14,7 @@ import torch
 from sharcs_pl.inference.predictor import RoutedPredictor
 from sharcs_pl.models.architectures import OURS
 from sharcs_pl.models.routed import SharcsForSequenceClassification
-from tests.test_bad_input import RECORD
+from tests.place import RECORD
 
 OLDER = Path(__file__).parents[1] / "fixtures" / "older_run"
 
