@@ -20,7 +20,7 @@ from sharcs_pl.core.flops import EncoderShape
 from sharcs_pl.models import bert_like, deberta, modernbert
 from sharcs_pl.models.architectures import ARCHITECTURES, SizeKeys, check_architecture
 from sharcs_pl.models.head import HeadParts
-from sharcs_pl.models.layers import LayerSize, Tail, keep_hidden, make_view
+from sharcs_pl.models.layers import LayerSize, keep_hidden, make_view
 from sharcs_pl.models.parts import (
     ALBERT_PARTS,
     BERT_PARTS,
@@ -32,24 +32,8 @@ from sharcs_pl.models.parts import (
 )
 
 
-def _no_extras(base: Any, hidden: Tensor, heads: int, tail: Tail | None = None) -> dict[str, Any]:
-    return {}
-
-
 def _one_mask(stock: Any, hidden: Tensor, attention_mask: Tensor) -> Any:
     return create_bidirectional_mask(config=stock.config, inputs_embeds=hidden, attention_mask=attention_mask)
-
-
-def _no_norms(base: Any) -> dict[str, nn.LayerNorm]:
-    return {}
-
-
-def _no_costs(config: Any) -> dict[str, int]:
-    return {}
-
-
-def _no_tables(base: Any) -> list[nn.Embedding]:
-    return []
 
 
 @dataclass(frozen=True)
@@ -77,11 +61,11 @@ class Family:
     head: Callable[[Any], HeadParts]
     parts: LayerParts
     head_prefixes: tuple[str, ...]
-    layer_extras: Callable[..., dict[str, Any]] = _no_extras
+    layer_extras: Callable[..., dict[str, Any]] = lambda *_: {}
     layer_mask: Callable[[Any, Tensor, Tensor], Any] = _one_mask
-    outer_norms: Callable[[Any], dict[str, nn.LayerNorm]] = _no_norms
-    costs: Callable[[Any], dict[str, int]] = _no_costs
-    head_tables: Callable[[Any], list[nn.Embedding]] = _no_tables
+    outer_norms: Callable[[Any], dict[str, nn.LayerNorm]] = lambda _: {}
+    costs: Callable[[Any], dict[str, int]] = lambda _: {}
+    head_tables: Callable[[Any], list[nn.Embedding]] = lambda _: []
     dropouts: tuple[str, ...] = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
     always_projects: bool = False
 
@@ -152,7 +136,7 @@ _BERT = Family(
     stock_class_name="BertForSequenceClassification",
     base="bert",
     embed=bert_like.embed_with_types,
-    layers=bert_like.encoder_layers,
+    layers=lambda base: list(base.encoder.layer),
     head=bert_like.bert_head,
     parts=BERT_PARTS,
     head_prefixes=("classifier.", "bert.pooler."),
@@ -187,7 +171,7 @@ _ROWS = (
         embed=bert_like.embed_without_types,
         parts=MPNET_PARTS,
         layer_extras=bert_like.position_bias,
-        head_tables=bert_like.bias_table,
+        head_tables=lambda base: [base.encoder.relative_attention_bias],
         dropouts=("hidden_dropout_prob", "attention_probs_dropout_prob"),
     ),
     Family(
@@ -195,7 +179,7 @@ _ROWS = (
         stock_class_name="DistilBertForSequenceClassification",
         base="distilbert",
         embed=bert_like.embed_without_types,
-        layers=bert_like.distilbert_layers,
+        layers=lambda base: list(base.transformer.layer),
         head=bert_like.distilbert_head,
         parts=DISTILBERT_PARTS,
         head_prefixes=("pre_classifier.", "classifier."),
@@ -218,14 +202,14 @@ _ROWS = (
         stock_class_name="ModernBertForSequenceClassification",
         base="model",
         embed=bert_like.embed_without_types,
-        layers=modernbert.layers,
+        layers=lambda base: list(base.layers),
         head=modernbert.head,
         parts=MODERNBERT_PARTS,
         head_prefixes=("head.", "classifier."),
         layer_extras=modernbert.rotary,
         layer_mask=modernbert.masks,
-        outer_norms=modernbert.final_norm,
-        costs=modernbert.costs,
+        outer_norms=lambda base: {"final": base.final_norm},
+        costs=lambda _: {"ffn_matrices": 3},  # gated: the first product gives values and gates
         dropouts=("embedding_dropout", "attention_dropout", "mlp_dropout", "classifier_dropout"),
     ),
     replace(

@@ -9,7 +9,7 @@ import math
 import shutil
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -132,26 +132,9 @@ def _limited(config: TaskConfig, examples: dict[str, Examples], seed: int) -> di
 
 def own_source(config: TaskConfig) -> OwnSource:
     """Return the keys of ``task`` that describe a user's own data."""
-    assert config.label is not None
-    return OwnSource(
-        train=config.train,
-        dev=config.dev,
-        test=config.test,
-        text=tuple(config.text_columns),
-        label=config.label,
-        labels=tuple(config.labels) if config.labels else None,
-        label_range=(config.label_range[0], config.label_range[1]) if config.label_range else None,
-        label_range_strict=config.label_range_strict,
-        positive=config.positive,
-        metrics=tuple(config.metrics) if config.metrics else None,
-        hub=config.hub,
-        hub_config=config.hub_config,
-        quoting=config.quoting,
-        calibration=config.calibration,
-        delimiter=config.delimiter,
-        encoding=config.encoding,
-        name=config.name,
-    )
+    values = {field.name: getattr(config, field.name) for field in fields(OwnSource)}
+    lists = {key: tuple(value) or None for key, value in values.items() if isinstance(value, list)}
+    return OwnSource(**values | lists | {"text": tuple(config.text_columns)})
 
 
 def check_reader(config: RunConfig) -> None:

@@ -14,10 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sharcs_pl.core.hardness import sample_scores
 from sharcs_pl.data.sampler import MicroBatch
-from sharcs_pl.models.router import task_loss
-from sharcs_pl.training.objective import BatchLosses, ObjectiveConfig
+from sharcs_pl.training.objective import BatchLosses, ObjectiveConfig, summed_loss
 from sharcs_pl.training.rules import Idle, Losses, Progress, StepContents
 
 
@@ -111,11 +109,9 @@ def exit_losses(objective: Objective) -> Losses:
     def losses(model: Any, batch: MicroBatch, config: ObjectiveConfig, progress: Progress) -> BatchLosses:
         detach = progress.stage_epochs > 0
         logits, certainty = model.exits(**batch.inputs, detach=detach)
-        each = [task_loss(x, batch.labels, x.shape[-1], reduction="none").sum() for x in logits.unbind(1)]
+        each = [summed_loss(x, batch) for x in logits.unbind(1)]
         found = ExitBatch(torch.stack(each), logits, certainty, batch.labels, model.ladder.layers)
-        task = objective(found, progress)
-        scores = sample_scores(logits[:, -1].detach(), batch.labels, config.score, config.label_range)
-        return BatchLosses(task, task.new_zeros(()), task.new_zeros(()), scores)
+        return BatchLosses.of(objective(found, progress), logits[:, -1], batch, config)
 
     return losses
 

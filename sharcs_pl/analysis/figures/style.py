@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,11 +79,6 @@ def outline(rung: int, filled: bool) -> dict[str, Any]:
         "linestyle": DASHES[rung % len(DASHES)],
         "linewidth": 1.2,
     }
-
-
-def width_names(labels: Sequence[str]) -> list[str]:
-    """Return the names of the rungs in a legend."""
-    return [f"width {label}" for label in labels]
 
 
 def legend_below(figure: Figure, axes: Axes, columns: int = 4) -> None:
