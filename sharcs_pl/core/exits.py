@@ -11,12 +11,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from sharcs_pl.core.flops import EncoderShape, embedding_macs, full_layer_macs, head_macs, stock_macs
+from sharcs_pl.core.flops import EncoderShape, embedding_macs, full_layer_macs, head_macs
+from sharcs_pl.core.full_width import FullWidthCost, FullWidthLadder
 from sharcs_pl.core.ladder import Rung
 
 
 @dataclass(frozen=True)
-class ExitLadder:
+class ExitLadder(FullWidthLadder):
     """The layers after which a sample may stop, counted from 1, in increasing order up to the encoder's last layer."""
 
     layers: tuple[int, ...]
@@ -32,25 +33,13 @@ class ExitLadder:
             raise ValueError(f"method.exits={list(layers)} must increase and end with {num_layers}, the last layer")
         return cls(layers)
 
-    def __len__(self) -> int:
-        return len(self.layers)
-
-    @property
-    def top(self) -> int:
-        """The index of the exit after the last layer."""
-        return len(self.layers) - 1
-
     def rungs(self) -> list[Rung]:
         """Return the names of all exits."""
         return [Rung(f"layer_{x}", f"exit after layer {x}", f"after layer {x}", layer=x) for x in self.layers]
 
-    def labels(self) -> list[str]:
-        """Return the labels of all exits, such as "layer_2", for tables and files."""
-        return [rung.label for rung in self.rungs()]
-
 
 @dataclass(frozen=True)
-class ExitCost:
+class ExitCost(FullWidthCost):
     """MACs per sample of an encoder with early exits. A sample pays for its layers and for every head on the way.
 
     `linear`: each early head is one Linear D -> C, otherwise D -> D -> C. `learned`: a Linear D -> 1 at each exit but
@@ -74,10 +63,3 @@ class ExitCost:
         size, whole = self.shape.hidden_size, head_macs(self.shape, self.shape.hidden_size)
         own = (size * self.shape.num_labels if self.linear else whole) + size * self.learned
         return [own] * self.ladder.top + [whole]
-
-    def dense_macs(self, lengths: np.ndarray) -> np.ndarray:
-        """Return the MACs of the stock model, int64 [B]."""
-        return stock_macs(self.shape, lengths)
-
-    def tried_macs(self, lengths: np.ndarray) -> None:
-        """Return None. A cascade of exits is the method itself, since each exit already pays for the earlier ones."""

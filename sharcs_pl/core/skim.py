@@ -10,7 +10,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from sharcs_pl.core.flops import EncoderShape, embedding_macs, full_layer_macs, head_macs, predictor_macs, stock_macs
+from sharcs_pl.core.flops import EncoderShape, embedding_macs, full_layer_macs, head_macs, predictor_macs
+from sharcs_pl.core.full_width import FullWidthCost, FullWidthLadder
 from sharcs_pl.core.ladder import Rung
 
 THRESHOLDS = (0.95, 0.8, 0.5, 0.2, 0.0)  # the last keeps every token
@@ -18,32 +19,20 @@ TRAINED_THRESHOLD = 2  # the rung of 0.5, the threshold of training
 
 
 @dataclass(frozen=True)
-class SkimLadder:
+class SkimLadder(FullWidthLadder):
     """Decreasing thresholds, from the one that keeps the fewest tokens to 0, which keeps all."""
 
     thresholds: tuple[float, ...] = THRESHOLDS
     kind: ClassVar[str] = "threshold"
     control: ClassVar[str] = "exit"
 
-    def __len__(self) -> int:
-        return len(self.thresholds)
-
-    @property
-    def top(self) -> int:
-        """The index of the threshold that keeps every token."""
-        return len(self.thresholds) - 1
-
     def rungs(self) -> list[Rung]:
         """Return the names of all thresholds."""
         return [Rung(f"keep_{x:g}", f"tokens kept from {x:g}", f"at threshold {x:g}", keep=x) for x in self.thresholds]
 
-    def labels(self) -> list[str]:
-        """Return the labels of all thresholds, such as "keep_0.5", for tables and files."""
-        return [rung.label for rung in self.rungs()]
-
 
 @dataclass(frozen=True)
-class SkimCost:
+class SkimCost(FullWidthCost):
     """MACs per sample of an encoder that skims. `predictor_size`: hidden units of each layer's predictor."""
 
     shape: EncoderShape
@@ -63,10 +52,3 @@ class SkimCost:
         """Return the highest possible MACs at each threshold, with no token skipped, int64 [B, W]."""
         kept = np.repeat(np.asarray(lengths)[:, None], self.shape.num_layers, axis=1)
         return np.repeat(self.macs(lengths, kept)[:, None], len(self.ladder), axis=1)
-
-    def dense_macs(self, lengths: np.ndarray) -> np.ndarray:
-        """Return the MACs of the stock model, int64 [B]."""
-        return stock_macs(self.shape, lengths)
-
-    def tried_macs(self, lengths: np.ndarray) -> None:
-        """Return None, since there is no cascade over thresholds."""

@@ -206,7 +206,10 @@ def split_share(examples: Examples, share: float, seed: int) -> tuple[Examples, 
     firsts, text_of = _distinct(examples.texts)
     sizes = np.bincount(text_of, minlength=len(firsts))
     for group in _groups(examples.labels[firsts]):
-        wanted = _take(int(sizes[group].sum()), share, examples.labels.dtype.kind == "i")
+        size = int(sizes[group].sum())
+        wanted = round(share * size)
+        if examples.labels.dtype.kind == "i":
+            wanted = min(max(wanted, 1), size - 1)
         chosen |= np.isin(text_of, _fitting(generator.permutation(group), sizes, wanted))
     if chosen.all() or not chosen.any():
         side = "train on" if chosen.all() else "evaluate on"
@@ -247,10 +250,6 @@ def _groups(labels: np.ndarray) -> list[np.ndarray]:
     if labels.dtype.kind == "f":
         return [np.arange(len(labels))]
     return [np.flatnonzero(labels == label) for label in np.unique(labels)]
-
-
-def _take(size: int, share: float, stratified: bool) -> int:
-    return min(max(round(share * size), 1), size - 1) if stratified else round(share * size)
 
 
 def _warn_of_shared_texts(train: Examples, dev: Examples) -> None:

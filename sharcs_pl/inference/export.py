@@ -27,8 +27,8 @@ from torch.export import Dim, ExportedProgram
 from sharcs_pl.core.ladder import TRAINED
 from sharcs_pl.core.version import __version__
 from sharcs_pl.inference.graph import RoutedGraph, input_names
-from sharcs_pl.models.architectures import encoder_sizes
 from sharcs_pl.models.configuration import NEVER
+from sharcs_pl.models.encoder_sizes import encoder_sizes
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.models.router import choose_rungs
 

@@ -12,24 +12,31 @@ from __future__ import annotations
 
 import copy
 from functools import reduce
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import activations
+from transformers.activations import GELUActivation, NewGELUActivation
 
 from sharcs_pl.inference.layout import Layout
 from sharcs_pl.inference.plain import PlainTail, PlainTrunk
-from sharcs_pl.inference.products import Kernels, Linear, WrittenTail, bias_of, owner_of, written_layers
+from sharcs_pl.inference.products import Backend, Linear, WrittenTail, bias_of, owner_of, written_layers
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.models.router import Router
 
 
-class ModelWeights:
+class ModelWeights(Backend):
     """The weights of Linears as products read them: shared with the model, or `stacked`, contiguous copies.
 
     Layers that share a Linear (ALBERT) share its copy. `nbytes` is the memory of the copies.
     """
+
+    activations: ClassVar = {
+        GELUActivation: torch.ops.aten.gelu_.default,
+        NewGELUActivation: lambda x: torch.ops.aten.gelu_.default(x, approximate="tanh"),
+        nn.ReLU: torch.relu_,
+    }
 
     def __init__(self, stacked: bool) -> None:
         self.stacked = stacked
@@ -49,6 +56,11 @@ class ModelWeights:
             self.nbytes += sum(tensor.nbytes for tensor in copies)
         return Product(*self._copies[key])
 
+    @staticmethod
+    def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
+        """Attend with a bias of [B or 1, N_i or 1, L or 1, L], None where nothing is added to the scores."""
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+
 
 class Product(nn.Module):
     """The product x W^T + b, [.., in] -> [.., out]."""
@@ -65,31 +77,14 @@ class Product(nn.Module):
         return F.linear(x, self.weight, self.bias)
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
-    """`bias` is [B or 1, N_i or 1, L or 1, L], None where nothing is added to the scores."""
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-
-
-_KERNELS = Kernels(
-    _attend,
-    {
-        activations.GELUActivation: torch.ops.aten.gelu_.default,
-        activations.NewGELUActivation: lambda x: torch.ops.aten.gelu_.default(x, approximate="tanh"),
-        nn.ReLU: torch.relu_,
-    },
-)
-
-
-class FusedTrunk(nn.Module):
+class FusedTrunk(PlainTrunk):
     """The embeddings, the layers before the split, and the router, which decides in float32."""
 
     def __init__(self, model: SharcsForSequenceClassification, weights: ModelWeights, router: Router | None) -> None:
-        super().__init__()
+        super().__init__(model, router)
         layers = model.family.depth_order(model.encoder)[: model.split_layer]
-        self.layers = written_layers(model, layers, weights, _KERNELS)
-        self.router = router
+        self.layers = written_layers(model, layers, weights)
         self.bias = AttentionBias(model, model.shape.num_heads)
-        self._model = (model,)  # not a submodule of ours
 
     def forward(self, input_ids: Tensor, token_type_ids: Tensor | None, layout: Layout) -> tuple[Tensor, Tensor | None]:
         """Map [B, L] long each to hidden [B, L, D] or [T, D], as `layout` says, and router logits [B, W] float32 (None
@@ -119,7 +114,7 @@ class FusedTail(WrittenTail):
     """The layers and the head of a rung, with the bias of its attention."""
 
     def __init__(self, model: SharcsForSequenceClassification, rung: int, weights: ModelWeights) -> None:
-        super().__init__(model, rung, weights, _KERNELS)
+        super().__init__(model, rung, weights)
         (tail,) = self._tail
         self.bias = AttentionBias(model, tail.size.heads)
 

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from sharcs_pl.inference.layout import Layout
-from sharcs_pl.inference.products import Kernels, Linear, WrittenTail, bias_of, linears_of, owner_of, written_layers
-from sharcs_pl.models.architectures import check_written_out, encoder_sizes
+from sharcs_pl.inference.products import Backend, Linear, WrittenTail, bias_of, linears_of, owner_of, written_layers
+from sharcs_pl.models.encoder_sizes import check_written_out, encoder_sizes
 from sharcs_pl.models.layers import Tail
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.models.router import choose_rungs
@@ -51,10 +51,8 @@ def _leading(tensor: Tensor, dim: int, size: int) -> Tensor:
     return tensor if tensor.shape[dim] == size else tensor.narrow(dim, 0, size)
 
 
-class Products:
+class Products(Backend):
     """The Linears that a graph uses, each stored once however many rungs and layers share it (ALBERT)."""
-
-    stacked = False
 
     def __init__(self, linears: Iterable[Linear]) -> None:
         used: dict[int, list[Linear]] = {}
@@ -69,6 +67,15 @@ class Products:
         """Return the block of the stored weights that a Linear reads."""
         (linear,) = linears
         return Cut(self._products[id(owner_of(linear))], linear)
+
+    @staticmethod
+    def attend(query: Tensor, key: Tensor, value: Tensor, bias: tuple[Tensor, Tensor | None]) -> Tensor:
+        """Attend with a bias of padding [n, 1, 1, L] and position [N, L, L]."""
+        padding, position = bias
+        scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2) + padding
+        if position is not None:
+            scores = scores + position[: query.shape[1]]
+        return scores.softmax(-1) @ value
 
 
 class AttentionBias(nn.Module):
@@ -100,23 +107,8 @@ class AttentionBias(nn.Module):
         return padding[:, None, None], self.by_distance[:, distance]
 
 
-Bias = tuple[Tensor, Tensor | None]
-"""What is added to the attention scores: padding [n, 1, 1, L] and position [N, L, L]."""
-
-
-def _attend(query: Tensor, key: Tensor, value: Tensor, bias: Bias) -> Tensor:
-    padding, position = bias
-    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2) + padding
-    if position is not None:
-        scores = scores + position[: query.shape[1]]
-    return scores.softmax(-1) @ value
-
-
 class GraphTail(WrittenTail):
     """The part that one rung runs after the trunk."""
-
-    def __init__(self, model: SharcsForSequenceClassification, rung: int, products: Products) -> None:
-        super().__init__(model, rung, products, Kernels(_attend))
 
     def forward(self, hidden: Tensor, padding: Tensor, position: Tensor | None) -> Tensor:
         """Map [n, L, D] to logits [n, C]."""
@@ -147,7 +139,7 @@ class RoutedGraph(nn.Module):
         replaced = {id(module): nn.Identity() for module in (*order, family.head(stock).dense)}
         self.front = copy.deepcopy(family.base_of(stock), replaced)
         self.bias = AttentionBias(model)
-        self.trunk = written_layers(model, trunk, products, Kernels(_attend))
+        self.trunk = written_layers(model, trunk, products)
         self.tails = nn.ModuleList(GraphTail(model, i, products) for i in chosen)
         self.router = model.router if rung is None else None
         self.num_labels, self._embed = model.shape.num_labels, family.embed

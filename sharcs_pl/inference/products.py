@@ -1,7 +1,7 @@
 """A rung's layers and head, written out as their products from the names of a stock layer's parts.
 
-The fast path (`fused`) and the graph for exporters (`graph`) differ in where the weights lie (`Weights`) and in
-`Kernels`. Intermediate results are overwritten in place, since allocation is dear on CPUs.
+The fast path (`fused`) and the graph for exporters (`graph`) differ in their
+`Backend`. Intermediate results are overwritten in place, since allocation is dear on CPUs.
 
 Dimensions: `B` batch, `L` tokens of a row, `T` real tokens of all samples, `D` hidden, `N` heads, `H` head size, `C`
 labels; an index `i` marks the dimension at rung i.
@@ -10,8 +10,7 @@ labels; an index `i` marks the dimension at rung i.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -24,27 +23,27 @@ from sharcs_pl.models.routed import SharcsForSequenceClassification
 Linear = nn.Linear | SlicedLinear
 
 
-@dataclass(frozen=True)
-class Kernels:
-    """The functions between products. `attend` maps query, key and value [B, N_i, L, H] and the bias of the scores to
-    the context [B, N_i, L, H]. `activations` take the place of stock ones by their type."""
+class Backend:
+    """The place of a layer's weights, and the functions between its products.
 
-    attend: Callable[[Tensor, Tensor, Tensor, Any], Tensor]
-    activations: Mapping[type, Callable[[Tensor], Tensor]] = field(default_factory=dict)
+    `stacked`: query, key and value are one product. `activations` take the place of stock ones by their type.
+    """
 
-
-class Weights(Protocol):
-    """A place for the weights of Linears. `stacked`: query, key and value are one product."""
-
-    stacked: bool
+    stacked = False
+    activations: Mapping[type, Callable[[Tensor], Tensor]] = {}
 
     def product(self, *linears: Linear) -> nn.Module:
         """Return x W^T + b, [.., in] -> [.., out]; several Linears stand one below the other (`stacked` only)."""
-        ...
+        raise NotImplementedError
+
+    @staticmethod
+    def attend(query: Tensor, key: Tensor, value: Tensor, bias: Any) -> Tensor:
+        """Map [B, N_i, L, H] each, and the bias of the scores, to the context [B, N_i, L, H]."""
+        raise NotImplementedError
 
 
 def owner_of(linear: Linear) -> nn.Linear:
-    """Return the Linear that holds the weights."""
+    """Return the Linear that holds the backend."""
     return linear.owner if isinstance(linear, SlicedLinear) else linear
 
 
@@ -63,19 +62,19 @@ def linears_of(layer: nn.Module, parts: LayerParts) -> list[Any]:
 class WrittenLayer(nn.Module):
     """A stock layer, or a rung's view of one, for inference only."""
 
-    def __init__(self, layer: nn.Module, parts: LayerParts, head_size: int, weights: Weights, kernels: Kernels) -> None:
+    def __init__(self, layer: nn.Module, parts: LayerParts, head_size: int, backend: Backend) -> None:
         super().__init__()
         *projections, attention_out, ffn_in, ffn_out = linears_of(layer, parts)
-        groups = [projections] if weights.stacked else [[linear] for linear in projections]
+        groups = [projections] if backend.stacked else [[linear] for linear in projections]
         self.heads, self.head_size = projections[0].out_features // head_size, head_size
-        self.qkv = nn.ModuleList(weights.product(*group) for group in groups)
-        self.attend = kernels.attend
-        self.attention_out = weights.product(attention_out)
+        self.qkv = nn.ModuleList(backend.product(*group) for group in groups)
+        self.attend = backend.attend
+        self.attention_out = backend.product(attention_out)
         self.attention_norm = layer.get_submodule(parts.attention_norm)
-        self.ffn_in, self.ffn_out = weights.product(ffn_in), weights.product(ffn_out)
+        self.ffn_in, self.ffn_out = backend.product(ffn_in), backend.product(ffn_out)
         self.ffn_norm = layer.get_submodule(parts.ffn_norm)
         activation: Callable[[Tensor], Tensor] = layer.get_submodule(parts.activation)
-        self.activation = kernels.activations.get(type(activation), activation)
+        self.activation = backend.activations.get(type(activation), activation)
 
     def forward(self, hidden: Tensor, bias: Any, layout: Layout) -> Tensor:
         """Run the layer on `hidden` [B, L, D_i] or [T, D_i], as `layout` says. `bias` goes to `attend`."""
@@ -93,21 +92,21 @@ class WrittenLayer(nn.Module):
 
 
 def written_layers(
-    model: SharcsForSequenceClassification, layers: Iterable[nn.Module], weights: Weights, kernels: Kernels
+    model: SharcsForSequenceClassification, layers: Iterable[nn.Module], backend: Backend
 ) -> nn.ModuleList:
     """Return stock layers or views of a model, written out."""
     parts, head_size = model.family.parts, model.shape.head_size
-    return nn.ModuleList(WrittenLayer(layer, parts, head_size, weights, kernels) for layer in layers)
+    return nn.ModuleList(WrittenLayer(layer, parts, head_size, backend) for layer in layers)
 
 
 class WrittenTail(RungTail):
     """The layers and the head of a rung, written out."""
 
-    def __init__(self, model: SharcsForSequenceClassification, rung: int, weights: Weights, kernels: Kernels) -> None:
+    def __init__(self, model: SharcsForSequenceClassification, rung: int, backend: Backend) -> None:
         super().__init__(model, rung)
         (tail,), head = self._tail, model.family.head(model.encoder)
-        self.layers = written_layers(model, tail.layers, weights, kernels)
-        self.dense = weights.product(tail.head_dense)
+        self.layers = written_layers(model, tail.layers, backend)
+        self.dense = backend.product(tail.head_dense)
         self.activation, self.output = head.activation, head.output
 
     def answer(self, hidden: Tensor, bias: Any, layout: Layout) -> Tensor:

@@ -18,7 +18,7 @@ from transformers.masking_utils import create_bidirectional_mask
 
 from sharcs_pl.core.flops import EncoderShape
 from sharcs_pl.models import bert_like, deberta, modernbert
-from sharcs_pl.models.architectures import ARCHITECTURES, SizeKeys, check_architecture
+from sharcs_pl.models.encoder_sizes import ARCHITECTURES, SizeKeys, check_architecture
 from sharcs_pl.models.head import HeadParts
 from sharcs_pl.models.layers import LayerSize, keep_hidden, make_view
 from sharcs_pl.models.parts import (

@@ -61,7 +61,10 @@ def by_depth(batch: ExitBatch, progress: Progress) -> Tensor:
 def two_stage(batch: ExitBatch, progress: Progress) -> Tensor:
     """Train the encoder by its last exit, then the other exits on the frozen encoder (DeeBERT, Xin et al., ACL 2020,
     arXiv 2004.12993, section 3.2)."""
-    return batch.losses[-1] if progress.first_stage else _others(batch.losses) + certainty_loss(batch)
+    if progress.first_stage:
+        return batch.losses[-1]
+    others = batch.losses[:-1]
+    return (others.mean() if len(others) else batch.losses.sum() * 0) + certainty_loss(batch)
 
 
 def self_distilled(batch: ExitBatch, progress: Progress) -> Tensor:
@@ -96,11 +99,6 @@ def certainty_loss(batch: ExitBatch) -> Tensor:
     else:
         truth = (answers.argmax(-1) == labels).float()
     return (batch.certainty[:, :-1].float().sigmoid() - truth).square().mean(1).sum()
-
-
-def _others(losses: Tensor) -> Tensor:
-    """Return the mean of all exits but the last; 0 where there are no others."""
-    return losses[:-1].mean() if len(losses) > 1 else losses.sum() * 0
 
 
 def exit_losses(objective: Objective) -> Losses:

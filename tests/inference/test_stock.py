@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from sharcs_pl.inference import stock as entry
 from sharcs_pl.inference.stock import save_stock, widest
-from sharcs_pl.models.architectures import ARCHITECTURES
+from sharcs_pl.models.encoder_sizes import ARCHITECTURES
 from sharcs_pl.models.exits import ExitsForSequenceClassification
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.models.saved import load_saved, save_model

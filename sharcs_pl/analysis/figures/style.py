@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,20 +43,28 @@ def have_matplotlib() -> bool:
 
 
 @contextmanager
-def canvas(path: Path, size: tuple[float, float], layout: Any = "constrained") -> Iterator[Figure]:
-    """Open a figure of ``size`` inches in the house style; on leaving, it is whole at ``path`` or not there.
+def canvas(
+    path: Path,
+    size: tuple[float, float],
+    layout: Any = "constrained",
+    formats: Sequence[str] = ("png",),
+    settings: dict[Any, Any] = SETTINGS,
+) -> Iterator[Figure]:
+    """Open a figure of ``size`` inches in the house style; on leaving, it is whole at ``path`` or not there, in every
+    format under its suffix.
 
     A character the font lacks is drawn as a box, without a warning.
     """
     import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(SETTINGS), warnings.catch_warnings():
+    with matplotlib.rc_context(settings), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from", category=UserWarning)
         figure = Figure(figsize=size, layout=layout)
         yield figure
-        with atomic_file(path) as part:
-            figure.savefig(part, format="png")
+        for kind in formats:
+            with atomic_file(path.with_suffix(f".{kind}")) as part:
+                figure.savefig(part, format=kind, metadata={"Date": None} if kind == "svg" else None)
 
 
 def colour(rung: int) -> str:
