@@ -44,7 +44,7 @@ class Family:
     and, if the embedding of padding depends on it, the attention mask [B, L].
     `layers` lists the base model's layers in depth order; a layer may occur more than once. `parts`: names of parts of
     a layer. `layer_extras` returns further inputs of the layers from (base model, hidden, heads) and, for a rung, its
-    tail. `layer_mask` returns their mask from (stock model, hidden, attention mask [B, L]). Both may contain a
+    tail. `mask` returns their mask from (stock model, hidden, attention mask [B, L]). Both may contain a
     `ByKind`. `outer_norms`: the base model's norms outside its layers, of which every rung has a copy: "final" runs
     after the last layer, "positions" on embeddings of relative positions, which the trunk also reads.
     `costs` returns further fields of `EncoderShape` from the config.
@@ -62,7 +62,7 @@ class Family:
     parts: LayerParts
     head_prefixes: tuple[str, ...]
     layer_extras: Callable[..., dict[str, Any]] = lambda *_: {}
-    layer_mask: Callable[[Any, Tensor, Tensor], Any] = _one_mask
+    mask: Callable[[Any, Tensor, Tensor], Any] = _one_mask
     outer_norms: Callable[[Any], dict[str, nn.LayerNorm]] = lambda _: {}
     costs: Callable[[Any], dict[str, int]] = lambda _: {}
     head_tables: Callable[[Any], list[nn.Embedding]] = lambda _: []
@@ -104,10 +104,6 @@ class Family:
         for name in self.dropouts:
             setattr(config, name, dropout)
         return config
-
-    def mask(self, stock: Any, hidden: Tensor, attention_mask: Tensor) -> Any:
-        """Return the mask that the stock model gives its layers, for hidden states [B, L, any] and a mask [B, L]."""
-        return self.layer_mask(stock, hidden, attention_mask)
 
     def view(self, layer: nn.Module, narrow_config: Any, norm_init: str, cut: str = "full") -> nn.Module:
         """Return a narrow view of a layer (see `make_view`). `cut` "heads_ffn" keeps all hidden dims."""
@@ -207,7 +203,7 @@ _ROWS = (
         parts=MODERNBERT_PARTS,
         head_prefixes=("head.", "classifier."),
         layer_extras=modernbert.rotary,
-        layer_mask=modernbert.masks,
+        mask=modernbert.masks,
         outer_norms=lambda base: {"final": base.final_norm},
         costs=lambda _: {"ffn_matrices": 3},  # gated: the first product gives values and gates
         dropouts=("embedding_dropout", "attention_dropout", "mlp_dropout", "classifier_dropout"),
@@ -222,7 +218,7 @@ _ROWS = (
         parts=DEBERTA_PARTS,
         head_prefixes=("classifier.", "pooler."),
         layer_extras=deberta.relative_positions,
-        layer_mask=deberta.pairs,
+        mask=deberta.pairs,
         outer_norms=deberta.table_norm,
         costs=deberta.costs,
         dropouts=("hidden_dropout_prob", "attention_probs_dropout_prob", "pooler_dropout", "cls_dropout"),
