@@ -24,8 +24,8 @@ import onnxruntime
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
+from sharcs_pl.core.decision import NEVER
 from sharcs_pl.inference.export import export_onnx
-from sharcs_pl.models.configuration import NEVER
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 
 SHAPE: dict[str, Any] = {

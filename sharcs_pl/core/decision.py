@@ -132,11 +132,12 @@ def check_certainty(name: str, num_labels: int, key: str = "certainty") -> None:
         raise ValueError(f"{key}={name} needs class probabilities, which a regression lacks; use {key}=agreement")
 
 
-def rules_of(num_rungs: int, has_router: bool) -> tuple[str, ...]:
-    """Return the names of the rules that a model of ``num_rungs`` widths can have."""
-    if num_rungs < 2:
-        return ()
-    return RULES if has_router else ("cascade",)
+def rules_of(num_rungs: int, has_router: bool, num_labels: int = 2, skims: bool = False) -> tuple[str, ...]:
+    """Return the names of the rules that a model of ``num_rungs`` widths can have to some use. A cascade of a
+    regression compares two widths before it may stop, so it needs a third; one whose tokens are skipped has none."""
+    cascades = not skims and num_rungs > 1 + (num_labels == 1)
+    found = ("router",) if has_router and num_rungs > 1 else ()
+    return RULES if found and cascades else found or (("cascade",) if cascades else ())
 
 
 def default_certainty(num_labels: int) -> str:

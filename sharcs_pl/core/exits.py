@@ -11,8 +11,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from sharcs_pl.core.flops import EncoderShape, embedding_macs, full_layer_macs, head_macs
-from sharcs_pl.core.full_width import FullWidthCost, FullWidthLadder
+from sharcs_pl.core.flops import EncoderShape, embedding_macs, full_layer_macs, head_macs, stock_macs
+from sharcs_pl.core.full_width import FullWidthLadder
 from sharcs_pl.core.ladder import Rung
 
 
@@ -39,7 +39,7 @@ class ExitLadder(FullWidthLadder):
 
 
 @dataclass(frozen=True)
-class ExitCost(FullWidthCost):
+class ExitCost:
     """MACs per sample of an encoder with early exits. A sample pays for its layers and for every head on the way.
 
     `linear`: each early head is one Linear D -> C, otherwise D -> D -> C. `learned`: a Linear D -> 1 at each exit but
@@ -63,3 +63,7 @@ class ExitCost(FullWidthCost):
         size, whole = self.shape.hidden_size, head_macs(self.shape, self.shape.hidden_size)
         own = (size * self.shape.num_labels if self.linear else whole) + size * self.learned
         return [own] * self.ladder.top + [whole]
+
+    def dense_macs(self, lengths: np.ndarray) -> np.ndarray:
+        """Return the MACs of the stock model, int64 [B]."""
+        return stock_macs(self.shape, lengths)

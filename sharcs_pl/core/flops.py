@@ -119,11 +119,14 @@ class CostModel:
         """Return the MACs of the stock model, int64 [B]. `lengths`: tokens, int [B]."""
         return stock_macs(self.shape, lengths)
 
-    def tried_macs(self, lengths: np.ndarray) -> np.ndarray:
-        """Return the MACs of a cascade that ends on each rung, int64 [B, W]. A cascade runs one trunk, no router, and
-        every tail up to the rung."""
+    def cascade_macs(self, lengths: np.ndarray, first: np.ndarray, routed: bool) -> np.ndarray:
+        """Return the MACs of a sample that begins at the rung `first` [B] and ends on each rung, int64 [B, W]. It runs
+        the trunk once, the router if `routed`, and every tail from the first to the last. Rungs before `first` mean
+        nothing."""
         tails = np.stack([self.tail_macs(lengths, rung) for rung in range(len(self.ladder))], axis=1)
-        return (self.trunk_macs(lengths) - self.router_macs())[:, None] + tails.cumsum(1)
+        ran = np.arange(len(self.ladder)) >= np.asarray(first)[:, None]
+        trunk = self.trunk_macs(lengths) - (0 if routed else self.router_macs())
+        return trunk[:, None] + np.where(ran, tails, 0).cumsum(1)
 
     def trunk_macs(self, lengths: np.ndarray) -> np.ndarray:
         """Return the MACs up to the routing decision with no token skipped, int64 [B]."""

@@ -10,8 +10,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from sharcs_pl.core.flops import EncoderShape, embedding_macs, full_layer_macs, head_macs, predictor_macs
-from sharcs_pl.core.full_width import FullWidthCost, FullWidthLadder
+from sharcs_pl.core.flops import EncoderShape, embedding_macs, full_layer_macs, head_macs, predictor_macs, stock_macs
+from sharcs_pl.core.full_width import FullWidthLadder
 from sharcs_pl.core.ladder import Rung
 
 THRESHOLDS = (0.95, 0.8, 0.5, 0.2, 0.0)  # the last keeps every token
@@ -32,7 +32,7 @@ class SkimLadder(FullWidthLadder):
 
 
 @dataclass(frozen=True)
-class SkimCost(FullWidthCost):
+class SkimCost:
     """MACs per sample of an encoder that skims. `predictor_size`: hidden units of each layer's predictor."""
 
     shape: EncoderShape
@@ -52,3 +52,7 @@ class SkimCost(FullWidthCost):
         """Return the highest possible MACs at each threshold, with no token skipped, int64 [B, W]."""
         kept = np.repeat(np.asarray(lengths)[:, None], self.shape.num_layers, axis=1)
         return np.repeat(self.macs(lengths, kept)[:, None], len(self.ladder), axis=1)
+
+    def dense_macs(self, lengths: np.ndarray) -> np.ndarray:
+        """Return the MACs of the stock model, int64 [B]."""
+        return stock_macs(self.shape, lengths)

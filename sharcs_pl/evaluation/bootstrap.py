@@ -3,7 +3,8 @@
 A draw takes S of the S samples with replacement and gives both runs the same ones, so that what is hard for both does
 not count as noise (Efron and Tibshirani, An Introduction to the Bootstrap, chapter 13).
 
-Legend: `S` samples, `C` classes, `T` draws at a time. Counts [T, S] say how often each sample comes up in a draw.
+Legend: `S` samples, `C` classes, `T` draws at a time. Counts [T, S] say how often each sample comes up in a draw; a
+metric as a function of counts takes any, of a part of the samples too.
 """
 
 from __future__ import annotations
@@ -105,9 +106,10 @@ def _matthews(right: np.ndarray, true: np.ndarray, predicted: np.ndarray) -> np.
 
 def _pearson(logits: Tensor, labels: Tensor) -> Statistic:
     x, y = (column - column.mean() for column in (logits[:, 0].double().numpy(), labels.double().numpy()))
-    parts, size = np.stack([x, y, x * x, y * y, x * y], axis=1), len(x)
+    parts = np.stack([x, y, x * x, y * y, x * y], axis=1)
 
     def values(counts: np.ndarray) -> np.ndarray:
+        size = counts.sum(1)
         sum_x, sum_y, sum_xx, sum_yy, sum_xy = (counts @ parts).T
         xx, yy, xy = sum_xx - sum_x**2 / size, sum_yy - sum_y**2 / size, sum_xy - sum_x * sum_y / size
         constant = (xx <= 1e-12 * sum_xx) | (yy <= 1e-12 * sum_yy)  # 0 but for rounding
@@ -136,7 +138,7 @@ def _ranks(values: np.ndarray) -> Statistic:
 
     def ranks(counts: np.ndarray) -> np.ndarray:
         sizes = np.add.reduceat(counts[:, order], starts, axis=1)
-        return (2 * sizes.cumsum(1) - sizes - len(values))[:, group]
+        return (2 * sizes.cumsum(1) - sizes - counts.sum(1, keepdims=True))[:, group]
 
     return ranks
 

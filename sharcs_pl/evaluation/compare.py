@@ -95,8 +95,7 @@ def compare(
 def _macs(run: Predictions, cost: CostModel) -> np.ndarray:
     """Return the MACs of each sample on its rung and in the stock model, float64 [S, 2]."""
     lengths = run.lengths.numpy()
-    spent = run.rung_macs(cost)[np.arange(len(lengths)), run.rungs.numpy()]
-    return np.stack([spent, cost.dense_macs(lengths)], axis=1).astype(float)
+    return np.stack([run.spent_macs(cost), cost.dense_macs(lengths)], axis=1).astype(float)
 
 
 def _fraction(counts: np.ndarray, macs: np.ndarray) -> np.ndarray:

@@ -1,8 +1,10 @@
-"""``curve.csv``: the operating points that one training leaves, and the controls to compare routing with.
+"""``curve.csv``: the operating points that one training leaves, and the controls to compare them with.
 
-Rows of the run's own rule carry its method's name; rows of controls carry ``<method>/<control>``: ``width`` or ``exit``
-(every sample at the same), ``random`` (the shares of the rule dealt to random samples), ``oracle`` (the cheapest that
-is right), ``cascade`` (narrow first, wider when unsure; it pays for every width it tries).
+Rows of the run's own rule carry its method's name, all others ``<method>/<control>``: ``router``, ``cascade`` and
+``router+cascade`` (the other rules that the model can have), ``random`` (samples dealt to rungs by chance), ``width``
+or ``exit`` (every sample at the same), ``oracle`` (the cheapest that is right) and ``agreement`` (the cheapest that
+answers as the widest does). Rules and random routing are read at budgets, by `halving`; their ``threshold`` is the
+median of those chosen. A regression has neither oracle nor agreement.
 
 Legend: S samples, W rungs or exits, C classes. MACs are multiply-adds per sample.
 """
@@ -10,8 +12,10 @@ Legend: S samples, W rungs or exits, C classes. MACs are multiply-adds per sampl
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +24,19 @@ import torch
 from torch import Tensor
 
 from sharcs_pl.core.files import atomic_file
+from sharcs_pl.evaluation.halving import DRAWS, HALVINGS, HalvedRule, Halves, Setting
 from sharcs_pl.evaluation.metrics import compute_metric
-from sharcs_pl.evaluation.predictions import Predictions
-from sharcs_pl.models.sweeps import cascade
+from sharcs_pl.evaluation.predictions import Cost, Predictions
+from sharcs_pl.evaluation.report import RulePoint
+from sharcs_pl.models.decision import Decision
+from sharcs_pl.models.sweeps import SweptPoint
 
-DRAWS = 20  # of random routing, at each point
+BUDGETS = 20  # of a rule's rows
+RANDOM = "random"
+_DEALS = 5  # random routings, each read by its own halvings
+_SHARES = 11  # of two rungs between which samples are dealt
+_TENTHS = tuple(x / 10 for x in range(1, 10))  # budgets that the end table may show
+_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -41,64 +53,136 @@ class CurveRow:
 
 @dataclass(frozen=True)
 class Curves:
-    """The rows of one model on one labelled split, for a method's name and the task's first metric."""
+    """The rows of one model on one labelled split, for a method's name and the task's first metric; ``seed`` draws the
+    halvings and the random routing."""
 
     method: str
     metric: str
     model: Any
     predictions: Predictions
+    seed: int
+    _known: dict[str, list[HalvedRule]] = field(default_factory=dict, repr=False)
 
-    def rows(self, seed: int) -> list[CurveRow]:
-        """Return all rows; ``seed`` draws the random routing."""
-        swept = self.model.sweep(self.predictions.logits, self.predictions.router_logits)
-        if not swept:
-            return [*self._fixed(""), *(self.controls() if len(self.model.ladder) > 1 else ())]
-        found = [self._row("", "trained", None, self.predictions.rungs)]
-        found += [self._row("", f"point {i}", x.threshold, x.rungs) for i, x in enumerate(swept)]
-        found += self._fixed(f"/{self.model.ladder.control}")
-        generator = torch.Generator().manual_seed(seed)
-        found += [self._random(f"point {i}", x.rungs, generator) for i, x in enumerate(swept)]
-        return [*found, *self.controls()]
+    def rows(self) -> list[CurveRow]:
+        """Return all rows."""
+        own = self.model.own_rule if self.model.own_rule in self._swept else None
+        fixed = list(self._fixed(f"/{self.model.ladder.control}" if own else ""))
+        if len(self.model.ladder) < 2:
+            return fixed
+        found = [self._row("", "trained", None, self.predictions), *self._halved(own, "")] if own else []
+        others = [name for name in (RANDOM, *self._swept) if name != own and (self._swept or name != RANDOM)]
+        halved = [row for name in others for row in self._halved(name, f"/{name}")]
+        return [*found, *fixed, *halved, *self._oracles()]
 
-    def controls(self) -> Iterator[CurveRow]:
-        """Yield the controls that need no training, the oracle and the cascade; neither is defined for a regression."""
-        logits, cost = self.predictions.logits, self.model.cost
-        if logits.shape[2] == 1:
+    def rules(self) -> list[RulePoint]:
+        """Return each rule and random routing at a few budgets, with a 95 % interval of the difference to the widest
+        rung."""
+        if self.model.ladder.kind != "width" or not self._swept:
+            return []
+        draws = Halves.of(len(self.predictions.uids), DRAWS, self.seed, resampled=True)
+        widest = Setting(self._at(torch.full_like(self.predictions.rungs, self.model.ladder.top)), *self._data)
+        full = widest.metric(draws.whole)
+        seen = float(widest.metric(np.ones((1, draws.first.shape[1]), int))[0])
+        found: list[RulePoint] = []
+        for name in (*self._swept, RANDOM):
+            drawn = HalvedRule(self._settings(name)[0], draws)
+            for budget in self._shown_budgets():
+                value, cost, _ = self.read(name, budget)
+                low, high = np.quantile(drawn.read(budget).values - full, (0.025, 0.975)).tolist()
+                found.append(RulePoint(name, budget, value, cost, value - seen, low, high))
+        return found
+
+    @cached_property
+    def _swept(self) -> dict[str, list[SweptPoint]]:
+        if len(self.predictions.uids) < 2:  # which have no halves
+            return {}
+        return self.model.sweep(self.predictions.logits, self.predictions.router_logits)
+
+    @property
+    def _data(self) -> tuple[Predictions, str, Cost]:
+        return self.predictions, self.metric, self.model.cost
+
+    @cached_property
+    def _halves(self) -> Halves:
+        return Halves.of(len(self.predictions.uids), HALVINGS, self.seed)
+
+    def _halved_rules(self, name: str) -> list[HalvedRule]:
+        """Return a rule's readings, one for every deal of random routing."""
+        if name not in self._known:
+            self._known[name] = [HalvedRule(settings, self._halves) for settings in self._settings(name)]
+        return self._known[name]
+
+    def _settings(self, name: str) -> list[list[Setting]]:
+        deals = self._random() if name == RANDOM else [self._swept[name]]
+        return [[Setting(point, *self._data) for point in points] for points in deals]
+
+    def _random(self) -> Iterator[list[SweptPoint]]:
+        """Yield deals of samples to rungs by chance, at shares from one rung to another of every two."""
+        rungs, generator = len(self.model.ladder), torch.Generator().manual_seed(self.seed)
+        pairs = [(low, high) for low, high in combinations(range(rungs), 2) if low == 0 or high == low + 1]
+        for _ in range(_DEALS):
+            points = []
+            for low, high in pairs:
+                place = torch.randperm(len(self.predictions.uids), generator=generator)
+                for share in torch.linspace(0, 1, _SHARES).tolist():
+                    dealt = torch.where(place < round(share * len(place)), high, low)
+                    points.append(self._at(dealt))
+            yield points
+
+    def _at(self, rungs: Tensor) -> SweptPoint:
+        return SweptPoint(None, Decision.at(rungs, self.predictions.logits))
+
+    def _budgets(self) -> np.ndarray:
+        """Return the budgets of the rows, from the cheapest rung for all to the dearest."""
+        fractions = self._fractions()
+        return np.linspace(fractions.min(), fractions.max(), BUDGETS)
+
+    def _shown_budgets(self) -> list[float]:
+        fractions = self._fractions()
+        return [x for x in _TENTHS if fractions.min() <= x <= fractions.max()][:_SHOWN]
+
+    def _fractions(self) -> np.ndarray:
+        macs = self.predictions.rung_macs(self.model.cost)
+        return macs.mean(0) / self.model.cost.dense_macs(self.predictions.lengths.numpy()).mean()
+
+    def read(self, name: str, budget: float) -> tuple[float, float, float | None]:
+        """Return the value, the cost and the threshold of a rule, or of ``random``, at a budget, both as fractions of
+        dense."""
+        readings = [rule.read(budget) for rule in self._halved_rules(name)]
+        value, cost = (float(np.mean([getattr(x, key) for x in readings])) for key in ("values", "costs"))
+        return value, cost, readings[0].threshold
+
+    def _halved(self, name: str, control: str) -> Iterator[CurveRow]:
+        dense = float(self.model.cost.dense_macs(self.predictions.lengths.numpy()).mean())
+        for budget in self._budgets().tolist():
+            value, cost, threshold = self.read(name, budget)
+            yield CurveRow(self.method + control, f"budget {budget:.3f}", threshold, value, cost * dense, cost)
+
+    def _oracles(self) -> Iterator[CurveRow]:
+        if self.predictions.logits.shape[2] == 1:
             return
-        yield self._row("/oracle", "oracle", None, self.predictions.oracle_rungs())
-        spent = cost.tried_macs(self.predictions.lengths.numpy())
-        if spent is not None and self.predictions.macs is None:  # a tail's own cost is not measured
-            for i, x in enumerate(cascade(logits)):
-                yield self._row("/cascade", f"point {i}", x.threshold, x.rungs, spent)
+        for name, rungs in (
+            ("oracle", self.predictions.oracle_rungs()),
+            ("agreement", self.predictions.agreeing_rungs()),
+        ):
+            yield self._row(f"/{name}", name, None, self.predictions.decided(self._at(rungs).decision))
 
     def _fixed(self, control: str) -> Iterator[CurveRow]:
         for rung, label in enumerate(self.model.ladder.labels()):
             name = f"width {label}" if self.model.ladder.kind == "width" else label
-            yield self._row(control, name, None, torch.full_like(self.predictions.rungs, rung))
+            found = self._at(torch.full_like(self.predictions.rungs, rung))
+            yield self._row(control, name, None, self.predictions.decided(found.decision))
 
-    def _random(self, point: str, rungs: Tensor, generator: torch.Generator) -> CurveRow:
-        """Return the mean over draws, at the mean cost over samples at those shares."""
-        each = [rungs[torch.randperm(len(rungs), generator=generator)] for _ in range(DRAWS)]
-        rows = [self._row("/random", point, None, dealt) for dealt in each]
-        means = {
-            name: float(np.mean([getattr(row, name) for row in rows])) for name in ("value", "macs", "macs_fraction")
-        }
-        return CurveRow(f"{self.method}/random", point, None, **means)
-
-    def _row(
-        self, control: str, point: str, threshold: float | None, rungs: Tensor, macs: np.ndarray | None = None
-    ) -> CurveRow:
-        lengths, found = self.predictions.lengths.numpy(), self.predictions
-        macs = found.rung_macs(self.model.cost) if macs is None else macs
-        spent = float(macs[np.arange(len(lengths)), rungs.numpy()].mean())
-        value = compute_metric(self.metric, found.at(rungs), found.labels)
-        fraction = spent / float(self.model.cost.dense_macs(lengths).mean())
+    def _row(self, control: str, point: str, threshold: float | None, found: Predictions) -> CurveRow:
+        spent = float(found.spent_macs(self.model.cost).mean())
+        value = compute_metric(self.metric, found.routed_logits(), found.labels)
+        fraction = spent / float(self.model.cost.dense_macs(found.lengths.numpy()).mean())
         return CurveRow(self.method + control, point, threshold, value, spent, fraction)
 
 
-def write_curve(path: Path, rows: list[CurveRow]) -> None:
+def write_curve(path: Path, rows: Sequence[CurveRow]) -> None:
     """Write the rows as a csv file, whole; a missing threshold is left empty."""
     with atomic_file(path) as part, part.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(CurveRow)])
+        writer = csv.DictWriter(file, [column.name for column in fields(CurveRow)])
         writer.writeheader()
         writer.writerows(asdict(row) for row in rows)

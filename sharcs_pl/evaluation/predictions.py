@@ -5,8 +5,9 @@ Legend: S samples, W rungs, C classes. MACs are multiply-adds per sample at its 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from sharcs_pl.core.exits import ExitCost
 from sharcs_pl.core.flops import CostModel
 from sharcs_pl.core.skim import SkimCost
 from sharcs_pl.data.spec import UNKNOWN_LABEL
+from sharcs_pl.models.decision import Decision
 
 Cost = CostModel | ExitCost | SkimCost
 
@@ -24,8 +26,10 @@ Cost = CostModel | ExitCost | SkimCost
 class Predictions:
     """The answers of every rung to every sample of a split, in the order of uids; all on the CPU.
 
-    Attributes: uids [S]; logits [S, W, C]; router_logits [S, W]; rungs [S], the router's choice; labels [S]; lengths
-    [S] tokens; difficulty [S], -1 where unknown; macs [S, W] where the length does not tell them.
+    Attributes: uids [S]; logits [S, W, C]; router_logits [S, W]; rungs [S], where the rule in use ends; labels [S];
+    lengths [S] tokens; difficulty [S], -1 where unknown; macs [S, W] where the length does not tell them. Of a cascade
+    also first [S], the rung at which a sample begins, and answers [S, C]; elsewhere None, since a sample runs on its
+    rung alone. routed is False if the rule asks no router.
     """
 
     uids: Tensor
@@ -36,13 +40,43 @@ class Predictions:
     lengths: Tensor
     difficulty: Tensor
     macs: Tensor | None = None
+    first: Tensor | None = None
+    answers: Tensor | None = None
+    routed: bool = True
 
     @classmethod
-    def gather(cls, rows: Iterable[tuple[Tensor, ...]]) -> Predictions:
-        """Join the rows of several batches, each in field order, and sort them by uid."""
-        columns = [torch.cat(parts) for parts in zip(*rows, strict=True)]
-        order = columns[0].argsort()
-        return cls(*(column[order] for column in columns))
+    def gather(cls, batches: Sequence[Predictions]) -> Predictions:
+        """Join the predictions of several batches, and sort them by uid."""
+        names = [field.name for field in fields(cls) if field.name != "routed"]
+        columns = {name: [getattr(batch, name) for batch in batches] for name in names}
+        joined: dict[str, Any] = {
+            name: None if parts[0] is None else torch.cat(parts) for name, parts in columns.items()
+        }
+        found = cls(**joined, routed=batches[0].routed)
+        return found.select(found.uids.argsort())
+
+    def each(self, turn: Callable[[Tensor], Tensor]) -> Predictions:
+        """Return the predictions with every tensor turned into another."""
+        values: dict[str, Any] = {name: turn(x) if isinstance(x, Tensor) else x for name, x in vars(self).items()}
+        return Predictions(**values)
+
+    def select(self, rows: Tensor) -> Predictions:
+        """Return the predictions of the samples `rows`, [n] long."""
+        return self.each(lambda x: x[rows])
+
+    def decided(self, decision: Decision) -> Predictions:
+        """Return the predictions by another decision."""
+        if not decision.cascades:
+            return replace(self, rungs=decision.rungs, first=None, answers=None, routed=decision.routed)
+        found = {"first": decision.first, "answers": decision.logits, "routed": decision.routed}
+        return replace(self, rungs=decision.rungs, **found)
+
+    @property
+    def rule(self) -> str:
+        """The name of the rule in use, one of `RULES`."""
+        if self.first is None:
+            return "router"
+        return "router+cascade" if self.routed else "cascade"
 
     @property
     def labelled(self) -> bool:
@@ -54,8 +88,8 @@ class Predictions:
         return self.logits[torch.arange(len(rungs)), rungs]
 
     def routed_logits(self) -> Tensor:
-        """Return the logits [S, C] of the routed model."""
-        return self.at(self.rungs)
+        """Return the logits [S, C] of the routed model, log-probabilities where a cascade averages."""
+        return self.at(self.rungs) if self.answers is None else self.answers
 
     def faulty(self) -> Tensor:
         """Return the uids of samples that some rung, or the router, answers with NaN or infinity."""
@@ -63,20 +97,31 @@ class Predictions:
         return self.uids[~fine]
 
     def shares(self, num_rungs: int) -> list[float]:
-        """Return the share of the samples routed to each rung."""
+        """Return the share of the samples that end on each rung."""
         return (torch.bincount(self.rungs, minlength=num_rungs) / len(self.rungs)).tolist()
 
     def rung_macs(self, cost: Cost) -> np.ndarray:
         """Return the MACs of every sample on every rung [S, W], as measured, else by its length."""
         return cost.rung_macs(self.lengths.numpy()) if self.macs is None else self.macs.numpy()
 
+    def spent_macs(self, cost: Cost) -> np.ndarray:
+        """Return the MACs of every sample by the rule in use [S]; a cascade pays for each rung that it tries."""
+        macs = self.rung_macs(cost)
+        if self.first is not None:
+            assert isinstance(cost, CostModel)
+            macs = cost.cascade_macs(self.lengths.numpy(), self.first.numpy(), self.routed)
+        return macs[np.arange(len(macs)), self.rungs.numpy()]
+
     def macs_fraction(self, cost: Cost) -> float:
         """Return the mean MACs of the routed model, as a fraction of the stock model's."""
-        lengths = self.lengths.numpy()
-        spent = self.rung_macs(cost)[np.arange(len(lengths)), self.rungs.numpy()]
-        return float(spent.sum() / cost.dense_macs(lengths).sum())
+        return float(self.spent_macs(cost).sum() / cost.dense_macs(self.lengths.numpy()).sum())
 
     def oracle_rungs(self) -> Tensor:
         """Return the cheapest rung that is right, else the cheapest, [S]: the best any router could do for classes."""
         right = self.logits.argmax(-1) == self.labels[:, None]
         return right.int().argmax(-1)
+
+    def agreeing_rungs(self) -> Tensor:
+        """Return the cheapest rung that answers as the widest does, [S]: an oracle without luck in the labels."""
+        answers = self.logits.argmax(-1)
+        return (answers == answers[:, -1:]).int().argmax(-1)

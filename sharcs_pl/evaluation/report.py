@@ -44,9 +44,28 @@ class RungPoint(Point):
 
 
 @dataclass(frozen=True)
+class RulePoint:
+    """A rule at a budget, with thresholds chosen and read on different halves of the samples (see `halving`).
+
+    Attributes: rule, one of `RULES` or ``random``; budget and macs_fraction, as fractions of dense, asked and spent;
+    value of the metric; minus_full, its difference to the widest rung for all, and low and high, that difference's 95 %
+    interval.
+    """
+
+    rule: str
+    budget: float
+    value: float
+    macs_fraction: float
+    minus_full: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class Report:
-    """The end table of a run, as ``metrics.json`` stores it. ``positive`` is the class that f1 is about, where f1 is
-    one of the metrics; ``kind`` is the kind of the ladder's rungs."""
+    """The end table of a run, as ``metrics.json`` stores it. ``rule`` is the rule in use; ``rules`` compares those that
+    the model can have. ``positive`` is the class that f1 is about, where f1 is one of the metrics; ``kind`` is the kind
+    of the ladder's rungs."""
 
     task: str
     metric: str
@@ -61,6 +80,8 @@ class Report:
     positive: str | None = None
     has_router: bool = False
     kind: str = "width"
+    rule: str = "router"
+    rules: list[RulePoint] = field(default_factory=list)
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -70,10 +91,9 @@ class Report:
 
     @property
     def random_point(self) -> Point:
-        """Return the router's choices dealt to random samples: the mean over draws, at the mean cost of all deals. A
-        deal picks samples for a rung whatever their lengths, so their mean cost is the rung's over all samples."""
-        macs = sum(rung.share * rung.macs for rung in self.rungs)
-        return Point(self.random["value"], macs, macs / self.dense_macs)
+        """Return the rungs dealt to random samples: the mean over draws, at the mean cost of all deals. A deal picks
+        samples for a rung whatever their lengths, so their mean cost is the rung's over all samples."""
+        return Point(self.random["value"], self.random["macs"], self.random["macs_fraction"])
 
     def to_json(self) -> dict[str, Any]:
         """Return plain types, rungs narrow first, with the versions of the packages that matter."""
@@ -81,7 +101,8 @@ class Report:
         if self.positive is None:
             del plain["positive"]
         del plain["has_router"], plain["kind"]
-        plain["random"] |= {"macs": self.random_point.macs, "macs_fraction": self.random_point.macs_fraction}
+        if not self.rules:
+            del plain["rules"]
         optional = ("layer", "keep")
         plain["rungs"] = [
             {key: x for key, x in rung.items() if key != "title" and (key not in optional or x is not None)}
@@ -112,9 +133,10 @@ def evaluate(predictions: dict[str, Predictions], task: TaskSpec, cost: Cost, se
         return Point(compute_metric(metric, first.at(rungs), labels), spent, spent / dense)
 
     shares = first.shares(macs.shape[1])
+    spent = float(first.spent_macs(cost).mean())
     fixed = [point(torch.full_like(first.rungs, rung)) for rung in range(macs.shape[1])]
     widths = cost.ladder.labels()
-    routed = point(first.rungs)
+    routed = Point(compute_metric(metric, first.routed_logits(), labels), spent, spent / dense)
     oracle = point(first.oracle_rungs()) if task.labels else None
     known = bool((first.difficulty >= 0).all()) and cost.has_router
     return Report(
@@ -126,7 +148,7 @@ def evaluate(predictions: dict[str, Predictions], task: TaskSpec, cost: Cost, se
             RungPoint(**asdict(p), width=r.width, share=s, layer=r.layer, keep=r.keep, title=r.title)
             for p, r, s in zip(fixed, cost.ladder.rungs(), shares, strict=True)
         ],
-        random=_random_routing(first, metric, seed),
+        random=_random_routing(first, metric, macs, dense, seed),
         oracle=oracle,
         regret=oracle.value - routed.value if oracle else None,
         router_auc=router_auc(first.router_logits, first.difficulty) if known else None,
@@ -134,20 +156,26 @@ def evaluate(predictions: dict[str, Predictions], task: TaskSpec, cost: Cost, se
         positive=task.positive,
         has_router=cost.has_router,
         kind=cost.ladder.kind,
+        rule=first.rule,
     )
 
 
-def _random_routing(predictions: Predictions, metric: str, seed: int) -> dict[str, float]:
-    """Return mean and standard deviation of the metric when the router's choices are dealt to random samples."""
+def _random_routing(
+    predictions: Predictions, metric: str, macs: np.ndarray, dense: float, seed: int
+) -> dict[str, float]:
+    """Return mean and standard deviation of the metric when the rungs at which samples end are dealt to random samples,
+    each of which runs on its rung alone. `macs` [S, W], `dense`: mean MACs."""
     generator = torch.Generator().manual_seed(seed)
     rungs = predictions.rungs
+    spent = float(np.array(predictions.shares(macs.shape[1])) @ macs.mean(0))
     values = [
         compute_metric(
             metric, predictions.at(rungs[torch.randperm(len(rungs), generator=generator)]), predictions.labels
         )
         for _ in range(RANDOM_DRAWS)
     ]
-    return {"value": float(np.mean(values)), "std": float(np.std(values)), "draws": RANDOM_DRAWS}
+    found = {"value": float(np.mean(values)), "std": float(np.std(values)), "draws": RANDOM_DRAWS}
+    return found | {"macs": spent, "macs_fraction": spent / dense}
 
 
 def _all_metrics(predictions: Predictions, task: TaskSpec, widths: list[str]) -> dict[str, dict[str, float]]:

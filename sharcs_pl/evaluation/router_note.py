@@ -18,8 +18,8 @@ _MORE = 'docs/troubleshooting.md, "The router chooses nothing"'
 
 
 def router_note(report: Report) -> str | None:
-    """Return the note and what to try; None for a router that chooses well, and for a method that has no router."""
-    if not report.has_router or len(report.rungs) < 2:
+    """Return the note and what to try; None for a router that chooses well, and where no router alone chooses."""
+    if not report.has_router or report.rule != "router" or len(report.rungs) < 2:
         return None
     widths = [f"{rung.width:.3g}" for rung in report.rungs]
     budget = (report.rungs[0].macs_fraction + report.rungs[-1].macs_fraction) / 2

@@ -19,7 +19,7 @@ def report_table(report: Report, split: str = "validation") -> RenderableType:
         table.add_column(name, justify="left" if not name else "right")
     routes = len(report.rungs) > 1
     if routes:
-        _add(table, "routed", report.routed, "100%", style="bold green")
+        _add(table, "routed" if report.rule == "router" else report.rule, report.routed, "100%", style="bold green")
         table.add_section()
     for rung in report.rungs:
         _add(table, rung.title, rung, f"{rung.share:.1%}" if routes else "100%")
@@ -28,8 +28,24 @@ def report_table(report: Report, split: str = "validation") -> RenderableType:
         _add(table, "random, same shares", report.random_point, "")
         if report.oracle:
             _add(table, "oracle", report.oracle, "")
-    notes = _footnotes(report)
-    return Group(table, *notes) if notes else table
+    rules = [rules_table(report)] if report.rules else []
+    parts = [*_footnotes(report), *rules]
+    return Group(table, *parts) if parts else table
+
+
+def rules_table(report: Report) -> Table:
+    """Return a rich table of the rules that the model can have, at a few budgets."""
+    budgets = sorted({point.budget for point in report.rules})
+    title = f"{report.metric_name} by rule [95 % of the difference to full width]"
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    for budget in budgets:
+        table.add_column(f"{budget:g} of dense", justify="right")
+    for name in dict.fromkeys(point.rule for point in report.rules):
+        cells = {point.budget: point for point in report.rules if point.rule == name}
+        shown = (f"{x.value:.4f} [{x.low:+.4f}, {x.high:+.4f}]" for x in (cells[budget] for budget in budgets))
+        table.add_row(name, *shown, style="bold" if name == report.rule else "")
+    return table
 
 
 def shares_table(task: str, split: str, predictions: Predictions, cost: Cost) -> RenderableType:

@@ -171,7 +171,7 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def _thresholds(model: SharcsForSequenceClassification, point: str | None) -> Tensor | None:
-    found = model.config.thresholds(point)
+    found = model.config.decision(point).starts
     return None if found is None else torch.tensor(found)
 
 

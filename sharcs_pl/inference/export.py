@@ -24,10 +24,10 @@ import torch
 from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
+from sharcs_pl.core.decision import NEVER
 from sharcs_pl.core.ladder import TRAINED
 from sharcs_pl.core.version import __version__
 from sharcs_pl.inference.graph import RoutedGraph, input_names
-from sharcs_pl.models.configuration import NEVER
 from sharcs_pl.models.encoder_sizes import encoder_sizes
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.models.router import choose_rungs
@@ -130,7 +130,7 @@ def facts(model: SharcsForSequenceClassification, rung: int | None, max_length: 
     }
     if model.router is not None and rung is None:
         points = [TRAINED, *config.operating_points]
-        found["operating_points"] = {name: config.thresholds(name) for name in points}
+        found["operating_points"] = {name: config.decision(name).starts for name in points}
         found["operating_point"] = config.operating_point or TRAINED
     return found
 

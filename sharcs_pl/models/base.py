@@ -14,6 +14,7 @@ from sharcs_pl.core.exits import ExitCost
 from sharcs_pl.core.flops import CostModel, EncoderShape
 from sharcs_pl.core.ladder import Ladder
 from sharcs_pl.core.skim import SkimCost
+from sharcs_pl.models.decision import Decision
 from sharcs_pl.models.families import Family, get_family
 from sharcs_pl.models.outputs import EveryRung
 from sharcs_pl.models.pretrained import align
@@ -45,13 +46,18 @@ class LadderModel(PreTrainedModel):
         """Run every sample on every rung."""
         raise NotImplementedError
 
-    def choose(self, logits: Tensor, signals: Tensor | None) -> Tensor:
-        """Return the rung that each sample takes, [B] long, from the logits and signals of `all_rungs`."""
+    def decide(self, logits: Tensor, signals: Tensor | None) -> Decision:
+        """Return the decision for every sample, by the rule in use, from the logits and signals of `all_rungs`."""
         raise NotImplementedError
 
-    def sweep(self, logits: Tensor, signals: Tensor | None) -> list[SweptPoint]:
-        """Return the thresholds at which choices change and the rungs that they give, from the outputs of `all_rungs`,
-        or an empty list if no threshold chooses."""
+    @property
+    def own_rule(self) -> str:
+        """The key of `sweep` whose points belong to the rule in use."""
+        return "own"
+
+    def sweep(self, logits: Tensor, signals: Tensor | None) -> dict[str, list[SweptPoint]]:
+        """Return, for each rule that the model can have, the settings at which decisions change, from the outputs of
+        `all_rungs`; empty if no threshold decides."""
         raise NotImplementedError
 
     def new_parameters(self) -> list[nn.Parameter]:

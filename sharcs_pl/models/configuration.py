@@ -8,10 +8,10 @@ from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig
 
+from sharcs_pl.core.decision import CERTAINTIES, NEVER, DecisionRule, default_certainty
 from sharcs_pl.core.ladder import TRAINED
 
 SKIMMED = "this model skips tokens on the way: only its own class and sharcs evaluate run it"
-NEVER = 1e9  # a threshold that no router logit reaches; JSON has no infinity
 
 
 class LadderConfig(PreTrainedConfig):
@@ -34,14 +34,15 @@ class SharcsConfig(LadderConfig):
     full-width layers before the router. `reduction`, `norm_init`, `top_rung_norm`, `router_hidden_size`, `cut`: values
     of the keys `width.*`, `router.hidden_size` (0: no router, every text at full width) and `method.cut`. `skim`:
     hidden units of the predictors that skip tokens, 0 for none. `skim_threshold`: least probability of a kept token.
-    `router_threshold`: a membership probability, None for the likeliest rung. `operating_points`: named settings of
-    the budget, each a dict with "thresholds", one router logit per rung except the top one, and the figures behind the
-    choice. `operating_point`: the name of the one in use, None for the rule of training (see
-    `SharcsForSequenceClassification.route`). Labels and problem type are standard fields of Hugging Face configs.
+    `router_threshold`: a membership probability, None for the likeliest rung. `rule`, `certainty` (None for the task's
+    default), `stop_threshold` (None for the certainty's default) and `average`: the rule of training, as the keys
+    `router.*` name it (see `DecisionRule`). `operating_points`: named settings of the budget, each a dict with the
+    thresholds of its rule and the figures behind the choice. `operating_point`: the name of the one in use, None for
+    the rule of training (see `decision`). Labels and problem type are standard fields of Hugging Face configs.
     """
 
     model_type = "sharcs"
-    keys_to_ignore_at_inference = ("task_loss", "router_loss", "router_logits", "rungs")
+    keys_to_ignore_at_inference = ("task_loss", "router_loss", "router_logits", "rungs", "first_rungs")
 
     def __init__(
         self,
@@ -56,6 +57,10 @@ class SharcsConfig(LadderConfig):
         cut: str = "full",
         skim: int = 0,
         skim_threshold: float = 0.5,
+        rule: str = "router",
+        certainty: str | None = None,
+        stop_threshold: float | None = None,
+        average: bool = False,
         operating_points: dict[str, dict[str, Any]] | None = None,
         operating_point: str | None = None,
         **kwargs: Any,
@@ -70,20 +75,33 @@ class SharcsConfig(LadderConfig):
         self.cut = cut
         self.skim = skim
         self.skim_threshold = skim_threshold
+        self.rule = rule
+        self.certainty = certainty
+        self.stop_threshold = stop_threshold
+        self.average = average
         self.operating_points = dict(operating_points or {})
         self.operating_point = operating_point
         super().__init__(encoder, **kwargs)
 
-    def thresholds(self, point: str | None = None) -> tuple[float, ...] | None:
-        """Return one router logit per rung except the top for an operating point (None: the one in use, "trained": the
-        rule of training), or None for the likeliest rung. Raise `ValueError` listing the known points."""
+    def decision(self, point: str | None = None) -> DecisionRule:
+        """Return the rule of an operating point (None: the one in use, "trained": the rule of training). Raise
+        `ValueError` listing the known points."""
         name = point or self.operating_point or TRAINED
         if name == TRAINED:
-            return None if self.router_threshold is None else self._logits(self.router_threshold)
+            return self._trained()
         if name not in self.operating_points:
             known = ", ".join([TRAINED, *self.operating_points])
             raise ValueError(f"point={name}: this model has no such operating point; it has {known}")
-        return tuple(self.operating_points[name]["thresholds"])
+        return DecisionRule.from_point(self.operating_points[name])
+
+    def _trained(self) -> DecisionRule:
+        routed = self.rule != "cascade" and self.router_threshold is not None
+        starts = self._logits(self.router_threshold) if routed and self.router_threshold is not None else None
+        if self.rule == "router":
+            return DecisionRule(starts=starts)
+        certainty = self.certainty or default_certainty(self.num_labels or 1)
+        stop = CERTAINTIES[certainty].default if self.stop_threshold is None else self.stop_threshold
+        return DecisionRule(self.rule, starts, (stop,) * (len(self.widths) - 1), certainty, self.average)
 
     def check_all_tokens(self) -> None:
         """Raise `ValueError` if tokens are skipped, which layers written out for inference do not support."""

@@ -20,6 +20,7 @@ from sharcs_pl.core.exits import ExitCost, ExitLadder
 from sharcs_pl.core.methods import STOP_RULES
 from sharcs_pl.models.base import LadderModel, settings_of
 from sharcs_pl.models.configuration import LadderConfig
+from sharcs_pl.models.decision import Decision
 from sharcs_pl.models.families import get_family
 from sharcs_pl.models.head import ExitHead, run_head
 from sharcs_pl.models.layers import run_layers
@@ -204,9 +205,13 @@ class ExitsForSequenceClassification(LadderModel):
         threshold = self.config.threshold if threshold is None else threshold
         return first_stop(self.rule.stops(logits, signals, self.config.tolerance, threshold))
 
-    def sweep(self, logits: Tensor, signals: Tensor | None) -> list[SweptPoint]:
+    def decide(self, logits: Tensor, signals: Tensor | None) -> Decision:
+        """Return the exits that the config's threshold chooses, from the outputs of `all_rungs`."""
+        return Decision.at(self.choose(logits, signals), logits)
+
+    def sweep(self, logits: Tensor, signals: Tensor | None) -> dict[str, list[SweptPoint]]:
         """Return the thresholds at which choices change and the exits that they give, from `all_rungs`."""
-        return sweep_exits(self.rule, logits, signals, self.config.tolerance)
+        return {self.own_rule: sweep_exits(self.rule, logits, signals, self.config.tolerance)}
 
     def new_parameters(self) -> list[nn.Parameter]:
         """Return the parameters that the exits add to the stock model."""

@@ -12,13 +12,15 @@ import torch
 from torch import Tensor
 from transformers.utils.generic import ModelOutput
 
+from sharcs_pl.models.decision import Decision
 from sharcs_pl.models.router import router_loss, task_loss
 
 
 @dataclass
 class SharcsOutput(ModelOutput):
     """The output of a pass. `loss`: sum of the requested ones of `task_loss` and `router_loss`. `logits`: [B, C].
-    `router_logits`: [B, W], None without a router. `rungs`: [B] long, the rung that each sample ran on."""
+    `router_logits`: [B, W], None without a router. `rungs`: [B] long, the rung that each sample ended on.
+    `first_rungs`: [B] long, the one that it began at, None unless a cascade decided."""
 
     loss: Tensor | None = None
     logits: Tensor | None = None
@@ -26,24 +28,26 @@ class SharcsOutput(ModelOutput):
     router_loss: Tensor | None = None
     router_logits: Tensor | None = None
     rungs: Tensor | None = None
+    first_rungs: Tensor | None = None
 
     @classmethod
     def of(
         cls,
-        logits: Tensor,
+        decision: Decision,
         router_logits: Tensor | None,
-        rungs: Tensor,
         labels: Tensor | None,
         memberships: Tensor | None,
     ) -> SharcsOutput:
         """Return an output with the task loss if `labels` [B] and the router loss if `memberships` [B, W] are given."""
+        logits = decision.logits
         task = None if labels is None else task_loss(logits, labels, logits.shape[-1])
         router = None
         if memberships is not None and router_logits is not None:
             router = router_loss(router_logits, memberships)
         losses = [loss for loss in (task, router) if loss is not None]
         total = torch.stack(losses).sum() if losses else None
-        return cls(total, logits, task, router, router_logits, rungs)
+        first = decision.first if decision.cascades else None
+        return cls(total, logits, task, router, router_logits, decision.rungs, first)
 
 
 class EveryRung(NamedTuple):

@@ -14,11 +14,13 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
+from sharcs_pl.core.decision import rules_of
 from sharcs_pl.core.flops import CostModel
 from sharcs_pl.core.ladder import TRAINED
 from sharcs_pl.core.widths import WidthLadder
 from sharcs_pl.models.base import LadderModel, settings_of
 from sharcs_pl.models.configuration import SharcsConfig
+from sharcs_pl.models.decision import Decision, decide, first_rungs, run_given, run_rule
 from sharcs_pl.models.families import Family
 from sharcs_pl.models.layers import LearnedPooling, Tail, run_layers
 from sharcs_pl.models.outputs import EveryRung, SharcsOutput, TrunkState
@@ -33,7 +35,7 @@ from sharcs_pl.models.running_tokens import (
     skim_layers,
     skim_size,
 )
-from sharcs_pl.models.sweeps import SweptPoint, sweep_router
+from sharcs_pl.models.sweeps import SweptPoint, sweep_rule
 from sharcs_pl.models.tails import check_cut, cost_of, make_tails, top_norms
 
 __all__ = ["SharcsConfig", "SharcsForSequenceClassification", "SharcsOutput", "TrunkState"]
@@ -144,15 +146,13 @@ class SharcsForSequenceClassification(LadderModel):
     ) -> SharcsOutput:
         """Run a pass over a batch with any mixture of rungs.
 
-        `input_ids`, `attention_mask`, `token_type_ids`: [B, L] long, the last two optional. `rungs`: None for the
-        router's choice, an int for every sample, or [B] long. `labels` [B] (values if `num_labels` is 1) adds
-        `task_loss`, `memberships` [B, W] adds `router_loss`, and `loss` is their sum. Raise `ValueError` for a rung
-        that is not on the ladder.
+        `input_ids`, `attention_mask`, `token_type_ids`: [B, L] long, the last two optional. `rungs`: None for the rule
+        in use, an int for every sample, or [B] long. `labels` [B] (values if `num_labels` is 1) adds `task_loss`,
+        `memberships` [B, W] adds `router_loss`, and `loss` is their sum. Raise `ValueError` for a rung that is not on
+        the ladder.
         """
         state = self.trunk(input_ids, attention_mask, token_type_ids)
-        chosen = self._chosen(rungs, state)
-        logits = self.tail(state, rungs) if isinstance(rungs, int) else self._mixed(state, chosen)
-        return SharcsOutput.of(logits, state.router_logits, chosen, labels, memberships)
+        return SharcsOutput.of(self._decided(state, rungs), state.router_logits, labels, memberships)
 
     def trunk(
         self,
@@ -210,21 +210,26 @@ class SharcsForSequenceClassification(LadderModel):
         return head.output(head.dropout(head.activation(tail.head_dense(pooled))))
 
     def route(self, router_logits: Tensor, thresholds: Sequence[float] | None = None) -> Tensor:
-        """Return the rung of each sample, [B] long, by `choose_rungs` from `router_logits` [B, W]. `thresholds`: [W-1]
-        in logits, None for the operating point in use."""
-        given = self.config.thresholds() if thresholds is None else thresholds
+        """Return the rung that each sample begins at, [B] long, by `choose_rungs` from `router_logits` [B, W].
+        `thresholds`: [W-1] in logits, None for the operating point in use."""
+        given = self.config.decision().starts if thresholds is None else thresholds
         logits = router_logits.float()
         return choose_rungs(logits, None if given is None else logits.new_tensor(given))
 
-    def choose(self, logits: Tensor, signals: Tensor | None) -> Tensor:
-        """Return the router's choice of rung for each sample, [B] long, or the widest rung without a router."""
-        if signals is None:
-            return torch.full(logits.shape[:1], self.ladder.top, device=logits.device)
-        return self.route(signals)
+    def decide(self, logits: Tensor, signals: Tensor | None) -> Decision:
+        """Return the decision by the operating point in use; without a router, the router's rule takes the top rung."""
+        return decide(self.config.decision(), logits, None if self.router is None else signals)
 
-    def sweep(self, logits: Tensor, signals: Tensor | None) -> list[SweptPoint]:
-        """Return the router's thresholds at which choices change, and the rungs that they give."""
-        return [] if self.router is None or signals is None else sweep_router(signals)
+    @property
+    def own_rule(self) -> str:
+        """The name of the rule in use, one of `RULES`."""
+        return self.config.decision().name
+
+    def sweep(self, logits: Tensor, signals: Tensor | None) -> dict[str, list[SweptPoint]]:
+        """Return the settings of every rule that the model can have, with the decisions that they give."""
+        signals = None if self.router is None else signals
+        rules = rules_of(len(self.ladder), self.router is not None, logits.shape[2], bool(self.config.skim))
+        return {rule: sweep_rule(rule, logits, signals) for rule in rules}
 
     def new_parameters(self) -> list[nn.Parameter]:
         """Return the parameters that surgery adds: private norms, learned reductions, router and predictors."""
@@ -240,7 +245,7 @@ class SharcsForSequenceClassification(LadderModel):
     def set_operating_point(self, name: str | None) -> None:
         """Route by a stored operating point, or by the rule of training for None or "trained". `save_pretrained` keeps
         it. Raise `ValueError` listing the known points."""
-        self.config.thresholds(name)
+        self.config.decision(name)
         self.config.operating_point = None if name == TRAINED else name
 
     def all_rungs(
@@ -279,22 +284,19 @@ class SharcsForSequenceClassification(LadderModel):
         if isinstance(module, LearnedPooling):
             module.reset_parameters()
 
-    def _chosen(self, rungs: int | Tensor | None, state: TrunkState) -> Tensor:
-        """Return the rung of each sample, [B] long."""
-        size, top = state.hidden.shape[0], self.ladder.top
-        if rungs is None and state.router_logits is not None:
-            return self.route(state.router_logits)
-        given = given_rungs(top if rungs is None else rungs, size, top)
-        return given.to(state.hidden.device)
+    def _decided(self, state: TrunkState, rungs: int | Tensor | None) -> Decision:
+        """Run the tails that the rule in use, or `rungs`, asks for."""
+        size, top, device = state.hidden.shape[0], self.ladder.top, state.hidden.device
 
-    def _mixed(self, state: TrunkState, rungs: Tensor) -> Tensor:
-        """Run the samples of each rung together through its tail, and return the logits [B, C] in batch order."""
-        groups = [(rung, (rungs == rung).nonzero().flatten()) for rung in range(len(self.ladder))]
-        groups = [(rung, rows) for rung, rows in groups if len(rows)]
-        if len(groups) == 1:
-            return self.tail(state, groups[0][0])
-        logits = torch.cat([self.tail(state.select(rows), rung) for rung, rows in groups])
-        return logits[torch.cat([rows for _, rows in groups]).argsort()]
+        def run(rows: Tensor | None, rung: int) -> Tensor:
+            return self.tail(state if rows is None else state.select(rows), rung)
+
+        if rungs is None:
+            rule = self.config.decision()
+            first = first_rungs(rule, state.router_logits, size, top).to(device)
+            return run_rule(rule, first, len(self.ladder), run)
+        given = given_rungs(rungs, size, top).to(device)
+        return Decision(given, given, run(None, rungs)) if isinstance(rungs, int) else run_given(given, run)
 
 
 AutoModelForSequenceClassification.register(SharcsConfig, SharcsForSequenceClassification, exist_ok=True)

@@ -18,6 +18,7 @@ from transformers.utils.generic import ModelOutput
 from sharcs_pl.core.skim import TRAINED_THRESHOLD, SkimCost, SkimLadder
 from sharcs_pl.models.base import LadderModel, settings_of
 from sharcs_pl.models.configuration import LadderConfig
+from sharcs_pl.models.decision import Decision
 from sharcs_pl.models.encoder_sizes import check_skimmable
 from sharcs_pl.models.head import run_head
 from sharcs_pl.models.outputs import EveryRung
@@ -144,13 +145,13 @@ class SkimForSequenceClassification(LadderModel):
         macs = np.stack([self.cost.macs(lengths, out.kept.cpu().numpy()) for out in outs], axis=1)
         return EveryRung(torch.stack([out.logits for out in outs], 1), macs=torch.from_numpy(macs).double())
 
-    def choose(self, logits: Tensor, signals: Tensor | None) -> Tensor:
-        """Return the rung of training's threshold for every sample, [B] long."""
-        return torch.full(logits.shape[:1], TRAINED_THRESHOLD, device=logits.device)
+    def decide(self, logits: Tensor, signals: Tensor | None) -> Decision:
+        """Return the rung of training's threshold for every sample."""
+        return Decision.at(torch.full(logits.shape[:1], TRAINED_THRESHOLD, device=logits.device), logits)
 
-    def sweep(self, logits: Tensor, signals: Tensor | None) -> list[SweptPoint]:
-        """Return an empty list, because the thresholds are the rungs."""
-        return []
+    def sweep(self, logits: Tensor, signals: Tensor | None) -> dict[str, list[SweptPoint]]:
+        """Return nothing, because the thresholds are the rungs."""
+        return {}
 
     def new_parameters(self) -> list[nn.Parameter]:
         """Return the parameters of the predictors."""

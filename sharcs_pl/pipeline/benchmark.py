@@ -26,6 +26,7 @@ from sharcs_pl.analysis.benchmark.latency import Timed, Variant, race
 from sharcs_pl.analysis.benchmark.speed import draw_speedups, row, speed_table
 from sharcs_pl.analysis.benchmark.variants import LogitsMetric, VariantFactory, make_workload
 from sharcs_pl.config.bench import SIZES, BenchConfig
+from sharcs_pl.core.decision import NEVER
 from sharcs_pl.core.files import write_text
 from sharcs_pl.core.finite import write_json
 from sharcs_pl.core.screen import Screen
@@ -35,7 +36,6 @@ from sharcs_pl.evaluation.metrics import compute_metric
 from sharcs_pl.inference.engine import Engine
 from sharcs_pl.inference.export import export_onnx, onnx_answer
 from sharcs_pl.inference.loading import load_model, load_tokenizer
-from sharcs_pl.models.configuration import NEVER
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.pipeline.build import build_table
 from sharcs_pl.pipeline.console import silence_libraries
@@ -192,7 +192,7 @@ def graph_rows(config: BenchConfig, factory: VariantFactory, exported: Any) -> I
     yield factory.graph("ONNX, all narrow", exported, torch.full((top,), -NEVER))
     if config.run is not None:
         for point in config.point:
-            thresholds = factory.model.config.thresholds(point)
+            thresholds = factory.model.config.decision(point).starts
             given = torch.full((top,), math.nan) if thresholds is None else torch.tensor(thresholds)
             yield factory.graph(f"ONNX, routed, {point}", exported, given)
 

@@ -116,7 +116,7 @@ def measure_points(
 ) -> list[Row]:
     """Measure the rule of training, the points that the model has, and last the new one."""
     stored = [name for name in (TRAINED, *model.config.operating_points) if name != config.point]
-    points: dict[str, Thresholds] = {name: model.config.thresholds(name) for name in stored}
+    points: dict[str, Thresholds] = {name: model.config.decision(name).starts for name in stored}
     return measure_all(points | {config.point: thresholds}, views, config.confidence)
 
 

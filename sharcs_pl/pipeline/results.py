@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,12 +76,19 @@ def finish(config: RunConfig, run: Run, run_dir: Path) -> dict[str, Any]:
         Screen(stderr=True, soft_wrap=True).print(no_best(config))
     run.trainer.limit_val_batches = 1.0  # of whatever the epochs looked at; the table is of all texts
     run.trainer.validate(run.module, datamodule=run.datamodule, verbose=False)
+    curves = curves_of(config, run.module.model, run.module.predictions, run.inputs.task)
     report = evaluate(run.module.predictions, run.inputs.task, run.module.model.cost, config.seed)
+    report = replace(report, rules=curves.rules())
     epochs, steps = run.datamodule.history.num_epochs, run.trainer.global_step
     metrics = report_json(report, config) | {"epochs": epochs, "steps": steps}
     if run.trainer.is_global_zero:
-        write_results(config, run, run_dir, report, metrics)
+        write_results(config, run, run_dir, report, metrics, curves)
     return metrics
+
+
+def curves_of(config: RunConfig, model: Any, found: dict[str, Predictions], task: TaskSpec) -> Curves:
+    """Return the operating points of a model on its first validation split."""
+    return Curves(config.method.name, task.metrics[0], model, found[task.validation[0]], config.seed)
 
 
 def no_best(config: RunConfig) -> str:
@@ -109,15 +117,16 @@ def load_best(run: Run, path: Path) -> bool:
     return True
 
 
-def write_results(config: RunConfig, run: Run, run_dir: Path, report: Report, metrics: dict[str, Any]) -> None:
+def write_results(
+    config: RunConfig, run: Run, run_dir: Path, report: Report, metrics: dict[str, Any], curves: Curves
+) -> None:
     """Write ``metrics.json``, ``predictions.tsv`` and ``model/``, each complete or absent, and print the table."""
     task, module = run.inputs.task, run.module
     split = task.validation[0]
     predictions, examples = module.predictions[split], run.inputs.examples[split]
     write_json(run_dir / METRICS, metrics)
     write_predictions(run_dir / "predictions.tsv", predictions, module.model.cost, task, examples)
-    curves = Curves(config.method.name, task.metrics[0], module.model, predictions)
-    write_curve(run_dir / "curve.csv", curves.rows(config.seed))
+    write_curve(run_dir / "curve.csv", curves.rows())
     listed = written(run_dir)
     owned = [name.removeprefix("model/") for name in listed.names() if name.startswith("model/")]
     with atomic_folder(run_dir / "model", owned) as folder:
@@ -158,7 +167,7 @@ def write_predictions(path: Path, predictions: Predictions, cost: Cost, task: Ta
 
     The file is tab-separated with CSV's quotes, so that any text comes back unchanged; an unknown label is left empty.
     """
-    macs = predictions.rung_macs(cost)
+    macs = predictions.spent_macs(cost)
     names = [f"text_{name}" if name in PREDICTION_COLUMNS else name for name in task.text_columns]
     with atomic_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = CellWriter(file, "\t")
@@ -167,7 +176,7 @@ def write_predictions(path: Path, predictions: Predictions, cost: Cost, task: Ta
             predictions.uids.tolist(), _answers(predictions, task.labels), predictions.rungs.tolist(), strict=True
         )
         for (uid, answer, rung), spent in zip(rows, macs, strict=True):
-            writer.write([uid, *answer, rung, int(spent[rung]), *examples.texts[uid]])
+            writer.write([uid, *answer, rung, int(spent), *examples.texts[uid]])
 
 
 def _answers(predictions: Predictions, labels: tuple[str, ...] | None) -> Sequence[list[str]]:

@@ -25,7 +25,7 @@ from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.pipeline.build import build_module, build_table
 from sharcs_pl.pipeline.console import display_path
 from sharcs_pl.pipeline.devices import check_accelerator
-from sharcs_pl.pipeline.results import figure_inputs, report_json, write_predictions
+from sharcs_pl.pipeline.results import curves_of, figure_inputs, report_json, write_predictions
 from sharcs_pl.runs.evaluation_inputs import EvaluationInputs, predictions_names, results_of, submission_of
 
 
@@ -36,6 +36,10 @@ class Evaluated:
     model: SharcsForSequenceClassification
     predictions: dict[str, Predictions]
     report: Report | None
+
+    def curves(self, prepared: EvaluationInputs) -> Curves:
+        """Return the operating points on the first split."""
+        return curves_of(prepared.config, self.model, self.predictions, prepared.task)
 
 
 def evaluate_model(prepared: EvaluationInputs, trainer: L.Trainer | None = None) -> Evaluated:
@@ -80,7 +84,8 @@ def check_answers(prepared: EvaluationInputs, found: dict[str, Predictions]) -> 
 
 def present(prepared: EvaluationInputs, done: Evaluated, config: EvaluateConfig) -> dict[str, Any] | None:
     """Print the table and write the files of the evaluation."""
-    task, report = prepared.task, done.report
+    task = prepared.task
+    report = done.report and replace(done.report, rules=done.curves(prepared).rules())
     folder, listed, names = results_of(prepared, config)
     folder.mkdir(parents=True, exist_ok=True)
     listed.claim(names)
@@ -89,9 +94,7 @@ def present(prepared: EvaluationInputs, done: Evaluated, config: EvaluateConfig)
     if report:
         console.print(report_table(report, config.split))
         write_json(folder / "metrics.json", metrics)
-        first = done.predictions[task.validation[0]]
-        curves = Curves(prepared.config.method.name, task.metrics[0], done.model, first)
-        write_curve(folder / "curve.csv", curves.rows(prepared.config.seed))
+        write_curve(folder / "curve.csv", done.curves(prepared).rows())
     for name, split in zip(predictions_names(task), task.validation, strict=True):
         write_predictions(folder / name, done.predictions[split], done.model.cost, task, prepared.examples[split])
         if not report:

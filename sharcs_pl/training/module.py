@@ -72,7 +72,7 @@ class SharcsModule(L.LightningModule):
         self.rule = rule or TrainingRule()
         self.predictions: dict[str, Predictions] = {}
         self._untrained: dict[int, nn.Parameter] | None = None
-        self._collected: dict[str, list[tuple[Tensor, ...]]] = {}
+        self._collected: dict[str, list[Predictions]] = {}
 
     def on_fit_start(self) -> None:
         self.train()  # models are made and loaded in evaluation mode, and Lightning keeps what it finds
@@ -185,13 +185,13 @@ class SharcsModule(L.LightningModule):
         if not len(batch.uids):
             return
         logits, signals, macs = self.model.all_rungs(**batch.inputs)
-        rungs = self.model.choose(logits, signals)
+        decision = self.model.decide(logits, signals)
         router_logits = logits.new_zeros(len(logits), 1) if signals is None else signals
         difficulty = torch.full_like(batch.uids, -1) if batch.difficulty is None else batch.difficulty
-        rows = (batch.uids, logits.float(), router_logits.float(), rungs, batch.labels, batch.lengths, difficulty)
+        rows = (batch.uids, logits.float(), router_logits.float(), decision.rungs, batch.labels, batch.lengths)
+        found = Predictions(*rows, difficulty, macs).decided(decision)
         split = self.task.validation[dataloader_idx]
-        measured = () if macs is None else (macs,)
-        self._collected.setdefault(split, []).append(tuple(row.cpu() for row in (*rows, *measured)))
+        self._collected.setdefault(split, []).append(found.each(Tensor.cpu))
 
     def on_validation_epoch_end(self) -> None:
         everywhere = all_ranks(self._collected)  # each rank has run batches of its own

@@ -108,8 +108,7 @@ def test_without_difficulty_there_is_no_auc() -> None:
 
 def test_gather_puts_batches_back_in_the_order_of_uids() -> None:
     found = predictions()
-    fields = (found.uids, found.logits, found.router_logits, found.rungs, found.labels, found.lengths, found.difficulty)
-    halves = [tuple(f[rows] for f in fields) for rows in (torch.tensor([4, 1]), torch.tensor([0, 3, 2]))]
+    halves = [found.select(rows) for rows in (torch.tensor([4, 1]), torch.tensor([0, 3, 2]))]
     gathered = Predictions.gather(halves)
     assert gathered.uids.tolist() == list(range(5))
     torch.testing.assert_close(gathered.logits, found.logits)

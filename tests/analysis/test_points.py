@@ -18,8 +18,8 @@ from sharcs_pl.analysis.calibration.points import (
     points_table,
     show_thresholds,
 )
+from sharcs_pl.core.decision import NEVER
 from sharcs_pl.data.tasks import GLUE
-from sharcs_pl.models.configuration import NEVER
 from tests.analysis.test_evaluation import COST, predictions
 
 LENGTHS = np.array([4, 5, 6, 7, 8])

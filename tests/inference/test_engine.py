@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from sharcs_pl.core.decision import NEVER
 from sharcs_pl.inference.engine import Answers, Batch, Engine
-from sharcs_pl.models.configuration import NEVER
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from tests.inference.conftest import spread_router
 from tests.models.surgery import surgery

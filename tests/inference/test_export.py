@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from sharcs_pl.core.decision import NEVER
 from sharcs_pl.inference import export as exporting
 from sharcs_pl.inference.export import (
     Answer,
@@ -28,7 +29,6 @@ from sharcs_pl.inference.export import (
     torch_answer,
 )
 from sharcs_pl.inference.graph import Product, RoutedGraph
-from sharcs_pl.models.configuration import NEVER
 from sharcs_pl.models.families import FAMILIES
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from tests.conftest import tiny_bert

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sharcs_pl.models.configuration import NEVER
+from sharcs_pl.core.decision import NEVER
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.models.router import masked_mean
 from tests.conftest import tiny_model

@@ -14,9 +14,9 @@ import torch
 from omegaconf import OmegaConf
 
 from sharcs_pl.config.predict import PredictConfig
+from sharcs_pl.core.decision import NEVER
 from sharcs_pl.data.synthetic import word_tokenizer
 from sharcs_pl.inference.summary import Summary
-from sharcs_pl.models.configuration import NEVER
 from sharcs_pl.predict import run
 from tests.conftest import tiny_bert
 from tests.data.formats import write_rows

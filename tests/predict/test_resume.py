@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 import sharcs_pl.predict as entry
+from sharcs_pl.core.decision import NEVER
 from sharcs_pl.core.ladder import TRAINED
 from sharcs_pl.inference.predictor import Prediction, RoutedPredictor
 from sharcs_pl.inference.trained import model_settings, open_trained
-from sharcs_pl.models.configuration import NEVER
 from tests.predict.conftest import command, lines, names, predict, saved, texts_of, write_texts
 from tests.test_bad_input import RECORD, Place, place  # noqa: F401  (a fixture)
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sharcs_pl.models.configuration import NEVER
+from sharcs_pl.core.decision import NEVER
 
 if TYPE_CHECKING:
     from sharcs_pl.evaluation.predictions import Predictions

@@ -20,12 +20,12 @@ from rich.text import Text
 from sharcs_pl.analysis.calibration.budget import Dial, Outcomes
 from sharcs_pl.analysis.calibration.risk import upper_bound
 from sharcs_pl.analysis.figures.style import BLUE, GREEN, ORANGE, WIDTH, canvas, legend_below
+from sharcs_pl.core.decision import NEVER
 from sharcs_pl.core.flops import CostModel
 from sharcs_pl.data.spec import TaskSpec
 from sharcs_pl.evaluation.metrics import compute_metric
 from sharcs_pl.evaluation.predictions import Predictions
 from sharcs_pl.evaluation.report import Point, Report, evaluate
-from sharcs_pl.models.configuration import NEVER
 from sharcs_pl.models.router import choose_rungs
 
 CURVE = 60  # budgets along the curve of a figure
@@ -55,8 +55,7 @@ class Views:
     def select(self, rows: np.ndarray) -> Views:
         """Return the views of some samples; costs become fractions of their own mean dense one."""
         at = torch.from_numpy(rows)
-        some: dict[str, Any] = {name: None if x is None else x[at] for name, x in vars(self.predictions).items()}
-        return Views.of(Predictions(**some), self.task, self.cost, self.seed).timed(
+        return Views.of(self.predictions.select(at), self.task, self.cost, self.seed).timed(
             None if self.latency is None else self.latency[rows]
         )
 
