@@ -195,8 +195,9 @@ def answer(
     """Answer every row into the journal and from there into the output, or straight to stdout."""
     from sharcs_pl.inference.summary import RunningSummary, progress
 
-    running = RunningSummary(predictor.cost, predictor.max_length)
-    columns = Columns(prepared.layout.keep, predictor.labels or (), tuple(predictor.widths), config.explain)
+    running = RunningSummary(predictor.cost, predictor.max_length, predictor.rule)
+    widths, rule = tuple(predictor.widths), predictor.rule
+    columns = Columns(prepared.layout.keep, predictor.labels or (), widths, config.explain, rule)
     for record in journal.records() if journal and journal.rows else ():
         running.add(record)
     running.start()

@@ -1,6 +1,7 @@
 """The engine from token ids to answers: the trunk on a batch, then one pass of a rung's tail over its samples.
 
-`Engine.answer` finishes a batch at once. A `PooledRun` keeps small groups in their rung's pool until that is full.
+A sample that a cascade sends on keeps the trunk's output and runs the next rung's tail alone. `Engine.answer` finishes
+a batch at once. A `PooledRun` keeps small groups in their rung's pool until that is full.
 
 Dimensions: `B` batch, `L` tokens, `D` hidden, `W` rungs, `C` labels; an index `i` marks the dimension at rung i.
 """
@@ -8,20 +9,21 @@ Dimensions: `B` batch, `L` tokens, `D` hidden, `W` rungs, `C` labels; an index `
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from sharcs_pl.core.decision import DecisionRule
 from sharcs_pl.inference.fused import FusedModel
-from sharcs_pl.inference.layout import Layout, layout_of, real_tokens
+from sharcs_pl.inference.layout import Layout, layout_of
 from sharcs_pl.inference.plain import RungTail
-from sharcs_pl.inference.pools import Group, RungPool
+from sharcs_pl.inference.pools import Group, RungPool, join
+from sharcs_pl.models.decision import answers, certainties, first_rungs, stops_at
 from sharcs_pl.models.pretrained import cast
 from sharcs_pl.models.routed import SharcsForSequenceClassification
-from sharcs_pl.models.router import choose_rungs
 
 PACK_ABOVE = 0.05  # share of padding from where on packing was no slower at any shape measured (2 CPU cores)
 
@@ -39,14 +41,18 @@ class Batch:
 
 @dataclass(frozen=True)
 class Answers:
-    """Answers to samples: `index` [B] long, `logits` [B, C] float32, `rungs` [B] long, `router_logits` [B, W] float32
-    (W may be 0), `lengths` [B] long; all on the CPU."""
+    """Answers to samples: `index` [B] long, `logits` [B, C] float32 (log-probabilities where a cascade averages),
+    `rungs` [B] long, `router_logits` [B, W] float32 (W is 0 where no router decides), `lengths` [B] long, `first` [B]
+    long (the rung that each began at), `certainties` [B, W] float32 (of a cascade, at the rungs that ran; else W is 0);
+    all on the CPU."""
 
     index: Tensor
     logits: Tensor
     rungs: Tensor
     router_logits: Tensor
     lengths: Tensor
+    first: Tensor
+    certainties: Tensor
 
 
 class Engine:
@@ -75,7 +81,7 @@ class Engine:
         model.config.check_all_tokens()
         dtype = PRECISIONS[precision]
         self.model = model.eval() if model.dtype == dtype else cast(copy.deepcopy(model).eval(), dtype)
-        self.thresholds = _thresholds(model, point)
+        self.rule = rule_of(model, point)
         router = model.router if self.model is model else copy.deepcopy(model.router)
         self.fused = FusedModel(self.model, pack_narrow, router).eval()
         self.compiled = compile
@@ -87,7 +93,7 @@ class Engine:
     def at(self, point: str | None) -> Engine:
         """Return an engine at another operating point that shares all weights with this one."""
         other = copy.copy(self)
-        other.thresholds = _thresholds(self.model, point)
+        other.rule = rule_of(self.model, point)
         return other
 
     @property
@@ -97,45 +103,59 @@ class Engine:
 
     @torch.inference_mode()
     def answer(self, batch: Batch, rungs: Tensor | None = None) -> Answers:
-        """Answer every sample of a batch; `rungs` [B] long overrides the router."""
-        groups = self.groups(batch, rungs)
-        return _join([self.tail(group) for group in groups])
+        """Answer every sample of a batch; `rungs` [B] long overrides the rule."""
+        waiting = self.groups(batch, rungs)
+        found: list[Answers] = []
+        for rung in range(len(self.model.ladder)):
+            here = [group for group in waiting if group.rung == rung]
+            if here:
+                answers, onward = self.tail(join(here))
+                found += answers
+                waiting += onward
+        return _join(found)
 
     def pooled(self, pool_size: int) -> PooledRun:
         """Return a run over many batches whose rungs wait for full groups of `pool_size` samples."""
         return PooledRun(self, pool_size)
 
     def groups(self, batch: Batch, rungs: Tensor | None) -> list[Group]:
-        """Run the trunk on a batch; return its samples by rung, narrow first, each cut to its rung's hidden size."""
-        device = self.model.device
+        """Run the trunk on a batch; return its samples by the rung that they begin at, narrow first."""
+        device, size = self.model.device, len(batch.index)
         layout = self._layout(batch.lengths)
         types = None if batch.token_type_ids is None else batch.token_type_ids.to(device)
-        hidden, logits = self.fused.trunk(batch.input_ids.to(device), types, layout)
-        tokens = _packed(hidden, layout)
-        size = len(batch.index)
-        router_logits = torch.zeros(size, 0) if logits is None else logits.cpu()
-        return list(self._split(batch, tokens, self._choose(router_logits, rungs), router_logits))
+        hidden, logits = self.fused.trunk(batch.input_ids.to(device), types, layout, self.rule.routed)
+        router_logits = None if logits is None else logits.cpu()
+        first = first_rungs(self.rule, router_logits, size, self.model.ladder.top) if rungs is None else rungs
+        scores = torch.zeros(size, 0) if router_logits is None else router_logits
+        goes_on = rungs is None and self.rule.cascades
+        seen = torch.zeros(size, len(self.model.ladder) if goes_on else 0, self.model.shape.num_labels)
+        whole = Group(0, batch.index, _packed(hidden, layout), batch.lengths, scores, first, seen)
+        groups = [(rung, whole.select((first == rung).nonzero().flatten())) for rung in first.unique().tolist()]
+        return [self._placed(group, rung, goes_on) for rung, group in groups]
 
-    def _choose(self, router_logits: Tensor, rungs: Tensor | None) -> Tensor:
-        """Return the rung of each sample, [B] long."""
-        if rungs is not None:
-            return rungs
-        if self.model.router is None:
-            return torch.full((len(router_logits),), self.model.ladder.top)
-        return choose_rungs(router_logits, self.thresholds)
+    def _placed(self, group: Group, rung: int, goes_on: bool) -> Group:
+        """Return the group at its rung; where all samples stop there, their hidden states are cut at once."""
+        return replace(group, rung=rung, hidden=group.hidden if goes_on else self._rung(rung).enter(group.hidden))
 
-    def _split(self, batch: Batch, tokens: Tensor, rungs: Tensor, router_logits: Tensor) -> Iterator[Group]:
-        for rung in rungs.unique().tolist():
-            rows = (rungs == rung).nonzero().flatten()
-            own = tokens if len(rows) == len(rungs) else tokens[real_tokens(batch.lengths, rows).to(tokens.device)]
-            yield Group(rung, batch.index[rows], self._rung(rung).enter(own), batch.lengths[rows], router_logits[rows])
-
-    def tail(self, group: Group) -> Answers:
-        """Run the tail on one group and return its answers."""
-        layout = self._layout(group.lengths)
-        logits = self._rung(group.rung)(_laid_out(group.hidden, len(group), layout), layout)
-        rungs = torch.full_like(group.index, group.rung)
-        return Answers(group.index, logits.float().cpu(), rungs, group.router_logits, group.lengths)
+    def tail(self, group: Group) -> tuple[list[Answers], list[Group]]:
+        """Run the tail on one group; return the answers of the samples that stop, and the others at the next rung."""
+        layout, tail = self._layout(group.lengths), self._rung(group.rung)
+        goes_on = group.seen.shape[1] > 0
+        hidden = tail.enter(group.hidden) if goes_on else group.hidden
+        logits = tail(_laid_out(hidden, len(group), layout), layout).float().cpu()
+        if not goes_on:
+            return [_answers(group, logits, torch.zeros(len(group), 0))], []
+        seen = group.seen.clone()
+        seen[:, group.rung] = logits
+        group = replace(group, seen=seen)
+        sure = certainties(self.rule, seen, group.first)
+        stops = stops_at(self.rule, sure)[:, group.rung]
+        stops |= torch.tensor(group.rung == self.model.ladder.top)  # also where the certainty is NaN
+        answer = answers(self.rule, seen, group.first)[:, group.rung]
+        rows, others = stops.nonzero().flatten(), (~stops).nonzero().flatten()
+        found = [_answers(group.select(rows), answer[rows], sure[rows])] if len(rows) else []
+        onward = replace(group.select(others), rung=group.rung + 1)
+        return found, [onward] if len(others) else []
 
     def _layout(self, lengths: Tensor) -> Layout:
         return layout_of(lengths, self.pack_above, self.compiled, self.model.device)
@@ -155,24 +175,40 @@ class PooledRun:
 
     @torch.inference_mode()
     def add(self, batch: Batch, rungs: Tensor | None = None) -> list[Answers]:
-        """Add a batch; return the answers it completes, also of earlier samples. `rungs` [B] overrides the router."""
-        groups = self.engine.groups(batch, rungs)
-        return [self.engine.tail(full) for group in groups for full in self.pools[group.rung].add(group)]
+        """Add a batch; return the answers it completes, also of earlier samples. `rungs` [B] overrides the rule."""
+        return [answers for group in self.engine.groups(batch, rungs) for answers in self._add(group)]
 
     @torch.inference_mode()
     def flush(self, before: int | None = None) -> list[Answers]:
         """Answer the waiting samples; with `before`, only in the pools that hold a sample with a smaller index."""
-        waiting = [pool for pool in self.pools if pool.waiting]
-        late = [pool for pool in waiting if before is None or pool.oldest < before]
-        return [self.engine.tail(pool.take()) for pool in late]
+        found: list[Answers] = []
+        for pool in self.pools:  # narrow first: what goes on is flushed at the next one
+            if pool.waiting and (before is None or pool.oldest < before):
+                found += self._run(pool.take())
+        return found
+
+    def _add(self, group: Group) -> list[Answers]:
+        return [answers for full in self.pools[group.rung].add(group) for answers in self._run(full)]
+
+    def _run(self, group: Group) -> list[Answers]:
+        found, onward = self.engine.tail(group)
+        return [*found, *(answers for later in onward for answers in self._add(later))]
 
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def _thresholds(model: SharcsForSequenceClassification, point: str | None) -> Tensor | None:
-    found = model.config.decision(point).starts
-    return None if found is None else torch.tensor(found)
+def rule_of(model: SharcsForSequenceClassification, point: str | None) -> DecisionRule:
+    """Return the rule of an operating point. Raise `ValueError` where the model cannot have it."""
+    rule = model.config.decision(point)
+    if rule.cascades or rule.starts is not None:  # without a router, the rule of training takes the top rung
+        rule.check(model.ladder.labels(), model.router is not None, model.shape.num_labels)
+    return rule
+
+
+def _answers(group: Group, logits: Tensor, sure: Tensor) -> Answers:
+    rungs = torch.full_like(group.index, group.rung)
+    return Answers(group.index, logits, rungs, group.router_logits, group.lengths, group.first, sure)
 
 
 def _packed(hidden: Tensor, layout: Layout) -> Tensor:
@@ -194,5 +230,5 @@ def _laid_out(tokens: Tensor, size: int, layout: Layout) -> Tensor:
 
 
 def _join(parts: list[Answers]) -> Answers:
-    names = ("index", "logits", "rungs", "router_logits", "lengths")
+    names = [field.name for field in fields(Answers)]
     return parts[0] if len(parts) == 1 else Answers(*(torch.cat([getattr(p, name) for p in parts]) for name in names))

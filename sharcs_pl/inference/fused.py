@@ -86,16 +86,18 @@ class FusedTrunk(PlainTrunk):
         self.layers = written_layers(model, layers, weights)
         self.bias = AttentionBias(model, model.shape.num_heads)
 
-    def forward(self, input_ids: Tensor, token_type_ids: Tensor | None, layout: Layout) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self, input_ids: Tensor, token_type_ids: Tensor | None, layout: Layout, route: bool = True
+    ) -> tuple[Tensor, Tensor | None]:
         """Map [B, L] long each to hidden [B, L, D] or [T, D], as `layout` says, and router logits [B, W] float32 (None
-        without a router)."""
+        without a router, or unless `route`)."""
         (model,) = self._model
         rows = model.family.embed(model.family.base_of(model.encoder), input_ids, token_type_ids)
         bias = self.bias(rows, layout.mask)
         hidden = layout.collect(rows)
         for layer in self.layers:
             hidden = layer(hidden, bias, layout)
-        return hidden, None if self.router is None else self._route(layout.mean(hidden.float()))
+        return hidden, None if self.router is None or not route else self._route(layout.mean(hidden.float()))
 
     def _route(self, pooled: Tensor) -> Tensor:
         assert self.router is not None

@@ -52,10 +52,14 @@ class PlainTrunk(nn.Module):
         self.router = router
         self._model = (model,)
 
-    def forward(self, input_ids: Tensor, token_type_ids: Tensor | None, layout: Layout) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self, input_ids: Tensor, token_type_ids: Tensor | None, layout: Layout, route: bool = True
+    ) -> tuple[Tensor, Tensor | None]:
         """Map [B, L] long each to hidden [B, L, D] or [T, D], as `layout` says, and router logits [B, W] float32 (None
-        without a router)."""
+        without a router, or unless `route`)."""
         (model,) = self._model
         state = model.before_router(input_ids, layout.mask, token_type_ids)
         hidden = layout.collect(state.hidden)
-        return hidden, None if self.router is None else self.router(state.hidden.float(), state.attention_mask)
+        return hidden, None if self.router is None or not route else self.router(
+            state.hidden.float(), state.attention_mask
+        )

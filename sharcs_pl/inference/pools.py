@@ -1,36 +1,67 @@
 """Pools in which samples wait behind the trunk until their rung has a full batch.
 
-Dimensions: `B` samples of a group, `T` their real tokens, `D` hidden, `W` rungs; an index `i` stands for rung i.
+Dimensions: `B` samples of a group, `T` their real tokens, `D` hidden, `W` rungs, `C` labels; an index `i` stands for
+rung i.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
 
+from sharcs_pl.inference.layout import real_tokens
+
 
 @dataclass(frozen=True)
 class Group:
-    """Samples of one rung between trunk and tail: `index` [B] long, `hidden` [T, D_i] (their tokens, packed),
-    `lengths` [B] long, `router_logits` [B, W]; all but `hidden` on the CPU."""
+    """Samples that wait for the tail of one rung: `index` [B] long, `hidden` [T, D] (the trunk's output at their
+    tokens, packed; [T, D_i], cut to the rung, where all samples stop there), `lengths` [B] long, `router_logits`
+    [B, W], `first` [B] long (the rung that each began at) and `seen` [B, W, C] float32 (the logits of the rungs that it
+    ran on, elsewhere 0; W is 0 where all stop). All but `hidden` are on the CPU."""
 
     rung: int
     index: Tensor
     hidden: Tensor
     lengths: Tensor
     router_logits: Tensor
+    first: Tensor
+    seen: Tensor
 
     def __len__(self) -> int:
         return len(self.index)
 
     def rows(self, start: int, end: int) -> Group:
         """Return the group's samples from `start` to `end`."""
-        cut, ends = slice(start, end), [0, *self.lengths.cumsum(0).tolist()]
-        tokens = self.hidden[ends[start] : ends[end]]
-        return Group(self.rung, self.index[cut], tokens, self.lengths[cut], self.router_logits[cut])
+        ends = [0, *self.lengths.cumsum(0).tolist()]
+        return self._of(lambda x: x[start:end], self.hidden[ends[start] : ends[end]])
+
+    def select(self, rows: Tensor) -> Group:
+        """Return the samples `rows`, [n] long."""
+        if len(rows) == len(self):
+            return self
+        tokens = real_tokens(self.lengths, rows).to(self.hidden.device)
+        return self._of(lambda x: x[rows], self.hidden[tokens])
+
+    def owning(self) -> Group:
+        """Return the group with a hidden state of its own; a slice would keep that of the whole batch alive."""
+        whole = self.hidden.untyped_storage().nbytes() == self.hidden.nbytes
+        return self if whole else replace(self, hidden=self.hidden.clone())
+
+    def _of(self, turn: Callable[[Tensor], Tensor], hidden: Tensor) -> Group:
+        return Group(self.rung, **{name: hidden if name == "hidden" else turn(getattr(self, name)) for name in COLUMNS})
+
+
+COLUMNS = tuple(field.name for field in fields(Group) if field.name != "rung")
+
+
+def join(groups: Sequence[Group]) -> Group:
+    """Return the samples of several groups of one rung as one group."""
+    if len(groups) == 1:
+        return groups[0]
+    return Group(groups[0].rung, **{name: torch.cat([getattr(x, name) for x in groups]) for name in COLUMNS})
 
 
 class RungPool:
@@ -63,18 +94,9 @@ class RungPool:
             start = end
             if self.waiting == self.size:
                 yield self.take()
-        self._parts = [_own(part) for part in self._parts]
+        self._parts = [part.owning() for part in self._parts]
 
     def take(self) -> Group:
         """Return all that waits, as one group; the pool is empty then."""
         parts, self._parts = self._parts, []
-        if len(parts) == 1:
-            return parts[0]
-        names = ("index", "hidden", "lengths", "router_logits")
-        return Group(self.rung, *(torch.cat([getattr(part, name) for part in parts]) for name in names))
-
-
-def _own(part: Group) -> Group:
-    """Return the part with a hidden state of its own; a slice would keep the whole batch's alive while it waits."""
-    whole = part.hidden.untyped_storage().nbytes() == part.hidden.nbytes
-    return part if whole else Group(part.rung, part.index, part.hidden.clone(), part.lengths, part.router_logits)
+        return join(parts)

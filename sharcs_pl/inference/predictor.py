@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from sharcs_pl.core.decision import DecisionRule
 from sharcs_pl.data.spec import Examples
 from sharcs_pl.data.table import TokenTable, tokenize
 from sharcs_pl.inference.engine import Answers, Batch, Engine
@@ -33,7 +34,8 @@ class Prediction:
     `label` is the class's name, or the value of a regression. `probabilities` are in the order of
     `RoutedPredictor.labels`, empty for a regression. `rung` and `width` tell where the text ran, and `macs` the
     multiply-adds it cost at its real length. `router_scores` holds the probability of each rung that the text belongs
-    there, empty where nothing is routed.
+    there, empty where no router decides. `certainties`, of a cascade: how sure the model was at each rung from the
+    first that the text ran on to `rung`, empty elsewhere.
     """
 
     label: str | float
@@ -42,6 +44,7 @@ class Prediction:
     width: str
     macs: int
     router_scores: tuple[float, ...]
+    certainties: tuple[float, ...] = ()
 
 
 class RoutedPredictor:
@@ -105,6 +108,11 @@ class RoutedPredictor:
         _, max_length = check_options(source, point, max_length)
         model: Any = load_model(source).to(device)  # pyright: ignore[reportCallIssue, reportArgumentType]
         return cls(model, load_tokenizer(source), max_length=max_length, point=point, **options)
+
+    @property
+    def rule(self) -> DecisionRule:
+        """The rule of the operating point in use."""
+        return self.engine.rule
 
     def predict(self, texts: Sequence[Text]) -> list[Prediction]:
         """Answer texts (pairs for a task of two) in their order, batched by length inside. Raise `ValueError` for
@@ -170,14 +178,32 @@ class RoutedPredictor:
     def _predictions(self, answers: Answers) -> dict[int, Prediction | None]:
         """Return predictions by the position of their texts; None for an answer that is not finite."""
         rungs = answers.rungs.numpy()
-        macs = self.cost.rung_macs(answers.lengths.numpy())[np.arange(len(rungs)), rungs]
+        macs = self._macs(answers)[np.arange(len(rungs)), rungs]
         columns = (answers.index.tolist(), rungs.tolist(), macs.tolist(), answers.router_logits.sigmoid().tolist())
         finite = answers.logits.isfinite().all(-1) & answers.router_logits.isfinite().all(-1)
-        found = zip(*columns, self._labels(answers.logits), finite.tolist(), strict=True)
+        sure = zip(answers.first.tolist(), answers.certainties.tolist(), strict=True)
+        found = zip(*columns, self._labels(answers.logits), sure, finite.tolist(), strict=True)
         return {
-            index: Prediction(label, probabilities, rung, self.widths[rung], spent, tuple(scores)) if fine else None
-            for index, rung, spent, scores, (label, probabilities), fine in found
+            index: Prediction(
+                label=label,
+                probabilities=probabilities,
+                rung=rung,
+                width=self.widths[rung],
+                macs=spent,
+                router_scores=tuple(scores),
+                certainties=tuple(certain[first : rung + 1]),
+            )
+            if fine
+            else None
+            for index, rung, spent, scores, (label, probabilities), (first, certain), fine in found
         }
+
+    def _macs(self, answers: Answers) -> np.ndarray:
+        """Return the MACs of each text if it ended on each rung, [B, W]."""
+        lengths = answers.lengths.numpy()
+        if not self.engine.rule.cascades:
+            return self.cost.rung_macs(lengths)
+        return self.cost.cascade_macs(lengths, answers.first.numpy(), self.engine.rule.routed)
 
     def _labels(self, logits: torch.Tensor) -> Iterator[tuple[str | float, tuple[float, ...]]]:
         if self.labels is None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sharcs_pl.core.decision import DecisionRule
 from sharcs_pl.core.flops import CostModel
 from sharcs_pl.inference.journal import Record
 
@@ -33,13 +34,12 @@ class Summary:
 
 
 class RunningSummary:
-    """Counts finished rows. `cost`: what a rung costs at a length; `longest`: tokens at which texts are cut."""
+    """Counts finished rows. `cost`: what a rung costs at a length; `longest`: tokens at which texts are cut; `rule`:
+    the rule in use."""
 
-    def __init__(self, cost: CostModel, longest: int) -> None:
-        lengths = np.arange(1, longest + 1)
-        dense = cost.dense_macs(lengths).tolist()
-        # What a rung cost tells the length, and so what the stock model would have cost.
-        self._dense = [dict(zip(macs.tolist(), dense, strict=True)) for macs in cost.rung_macs(lengths).T]
+    def __init__(self, cost: CostModel, longest: int, rule: DecisionRule) -> None:
+        # What a text cost tells its length, and so what the stock model would have cost.
+        self._dense = dense_by_macs(cost, longest, rule)
         self._widths = cost.ladder.labels()
         self._counts = [0] * len(self._widths)
         self._macs = self._dense_macs = self._rejected = 0
@@ -70,6 +70,20 @@ class RunningSummary:
             macs_fraction=self._dense_macs and self._macs / self._dense_macs,
             texts_per_second=here / seconds if here else None,
         )
+
+
+def dense_by_macs(cost: CostModel, longest: int, rule: DecisionRule) -> list[dict[int, int]]:
+    """Return, for each rung at which a text may end, the stock model's MACs by those that the text has spent."""
+    lengths = np.arange(1, longest + 1)
+    dense, tables = cost.dense_macs(lengths).tolist(), [cost.rung_macs(lengths)]
+    if rule.cascades:
+        starts = range(len(cost.ladder) if rule.routed else 1)
+        tables = [cost.cascade_macs(lengths, np.full(len(lengths), first), rule.routed) for first in starts]
+    found: list[dict[int, int]] = [{} for _ in cost.ladder.labels()]
+    for first, table in enumerate(tables):
+        for rung, macs in enumerate(table.T.tolist()):
+            found[rung] |= dict(zip(macs, dense, strict=True)) if rung >= first else {}
+    return found
 
 
 def summary_table(name: str, summary: Summary) -> Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sharcs_pl.core.decision import DecisionRule
 from sharcs_pl.core.files import atomic_file
 from sharcs_pl.core.finite import without_nan
 from sharcs_pl.core.text_files import CellWriter
@@ -21,26 +23,30 @@ if TYPE_CHECKING:
 
     from sharcs_pl.inference.predictor import Prediction
 
+_ROUTER = DecisionRule()
 _BATCH = 4096  # rows of a parquet batch
 _DIGITS = 6  # of a probability: float32 holds no more
 _VALUE_DIGITS = 7  # significant ones of a regression's value
-RESERVED = ("row", "label", "probabilities", "rung", "width", "macs", "router_scores")
+RESERVED = ("row", "label", "probabilities", "rung", "width", "macs", "router_scores", "certainties")
 
 
 @dataclass(frozen=True)
 class Columns:
     """The columns of an output: the `kept` columns of the input by their names there, a probability per class
-    (`classes` empty for a regression), and with `explain` a score for each of the `widths`."""
+    (`classes` empty for a regression), and with `explain` what the `rule` read at each of the `widths`: the router's
+    scores, a cascade's certainties."""
 
     kept: tuple[str, ...]
     classes: tuple[str, ...]
     widths: tuple[str, ...]
     explain: bool
+    rule: DecisionRule = _ROUTER
 
     @property
     def kept_names(self) -> tuple[str, ...]:
         """The names of the kept columns in the output, with ``input_`` before one that an output column has."""
-        taken = {*RESERVED, *self.probabilities, *(f"router_{width}" for width in self.widths)}
+        explained = (f"{name}_{width}" for name in ("router", "certainty") for width in self.widths)
+        taken = {*RESERVED, *self.probabilities, *explained}
         names: list[str] = []
         for name in self.kept:
             while name in taken:
@@ -56,8 +62,9 @@ class Columns:
 
     @property
     def scores(self) -> tuple[str, ...]:
-        """The columns of a table's router scores."""
-        return tuple(f"router_{width}" for width in self.widths) if self.explain else ()
+        """The columns of a table's router scores and certainties."""
+        names = [*["router"] * self.rule.routed, *["certainty"] * self.rule.cascades]
+        return tuple(f"{name}_{width}" for name in names for width in self.widths) if self.explain else ()
 
     @property
     def header(self) -> tuple[str, ...]:
@@ -77,18 +84,23 @@ class Columns:
         if self.explain:
             scores = [round(value, _DIGITS) for value in prediction.router_scores]
             found["router_scores"] = dict(zip(self.widths, scores, strict=bool(scores)))
+        if self.explain and self.rule.cascades:
+            tried = self.widths[prediction.rung + 1 - len(prediction.certainties) : prediction.rung + 1]
+            sure = [round(x, _DIGITS) if math.isfinite(x) else None for x in prediction.certainties]
+            found["certainties"] = dict(zip(tried, sure, strict=True))
         return found
 
     def values(self, record: dict[str, Any]) -> list[Any]:
         """Return a record as a row of a table."""
-        probabilities, scores = record.get("probabilities", {}), record.get("router_scores", {})
+        probabilities = record.get("probabilities", {})
+        read = [*["router_scores"] * self.rule.routed, *["certainties"] * self.rule.cascades] * self.explain
         return [
             record["row"],
             *(record[name] for name in self.kept_names),
             record["label"],
             *(probabilities[name] for name in self.classes),
             *(record[name] for name in ("rung", "width", "macs")),
-            *(scores.get(width) for width in self.widths if self.explain),
+            *(record.get(name, {}).get(width) for name in read for width in self.widths),
         ]
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from sharcs_pl.core.decision import NEVER
+from sharcs_pl.core.decision import NEVER, DecisionRule
 from sharcs_pl.inference.engine import Answers, Batch, Engine
+from sharcs_pl.models.decision import certainties
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from tests.inference.conftest import spread_router
 from tests.models.surgery import surgery
@@ -36,7 +38,7 @@ def reference(model: SharcsForSequenceClassification, given: Batch, rungs: torch
         out = model(given.input_ids[row : row + 1, :length], rungs=None if rungs is None else rungs[row : row + 1])
         rows.append((out.logits, out.rungs, out.router_logits))
     logits, chosen, scores = (torch.cat(column) for column in zip(*rows, strict=True))
-    return Answers(given.index, logits, chosen, scores, given.lengths)
+    return Answers(given.index, logits, chosen, scores, given.lengths, chosen, torch.zeros(len(chosen), 0))
 
 
 def check(found: list[Answers], expected: list[Answers]) -> None:
@@ -148,7 +150,7 @@ def test_a_model_without_a_router_is_one_rung(model: SharcsForSequenceClassifica
     dense = SharcsForSequenceClassification.from_encoder(model.encoder, widths=[1], split_layer=1)
     check([Engine(dense).answer(batch())], [
         Answers(batch().index, dense(batch().input_ids, (batch().input_ids > 0).long()).logits.detach(),
-                torch.zeros(12, dtype=torch.long), torch.zeros(12, 0), LENGTHS)
+                torch.zeros(12, dtype=torch.long), torch.zeros(12, 0), LENGTHS, torch.zeros(12), torch.zeros(12, 0))
     ])  # fmt: skip
 
 
@@ -168,3 +170,82 @@ def test_compiled_parts_do_not_compile_again_for_another_batch_shape(model: Shar
         part = Batch(given.index[rows], ids, given.lengths[rows].clamp(max=length))
         check([engine.answer(part, rungs[rows])], [reference(model, part, rungs[rows])])
     assert counter.frame_count == compiled
+
+
+def cascading(model: SharcsForSequenceClassification, name: str, average: bool = False) -> None:
+    """Give the model a cascade whose thresholds send some of the samples of `batch` on at each width."""
+    given = batch()
+    with torch.no_grad():
+        every = model.all_rungs(given.input_ids, (given.input_ids > 0).long())
+    assert every.signals is not None
+    plain = DecisionRule("cascade", stops=(1.0, 1.0), average=average)
+    sure = certainties(plain, every.logits, torch.zeros(12, dtype=torch.long))
+    stops = sure[:, :2].median(0).values.tolist()
+    starts = None if name == "cascade" else [every.signals[:, 0].median().item(), -NEVER]
+    point = {"rule": name, "stops": stops, "thresholds": starts, "certainty": "probability", "average": average}
+    model.config.operating_points = {"cascade": point}
+    model.set_operating_point("cascade")
+
+
+@pytest.mark.parametrize("average", [False, True])
+@pytest.mark.parametrize("name", ["cascade", "router+cascade"])
+def test_a_cascade_runs_each_sample_as_alone_however_it_is_batched(
+    model: SharcsForSequenceClassification, name: str, average: bool
+) -> None:
+    cascading(model, name, average)
+    given = batch()
+    expected = reference(model, given)
+    assert len(expected.rungs.unique()) == 3
+    expected = replace(expected, router_logits=expected.router_logits[:, : 0 if name == "cascade" else None])
+    for pack_above in (0.0, 1.0):
+        engine = Engine(model, pack_above=pack_above)
+        found = engine.answer(given)
+        check([found], [expected])
+        every = model.all_rungs(given.input_ids, (given.input_ids > 0).long())
+        decision = model.decide(every.logits, every.signals)
+        assert torch.equal(decision.rungs, expected.rungs)
+        order = found.index.argsort()
+        assert torch.equal(found.first[order], decision.first)
+        torch.testing.assert_close(found.logits[order], decision.logits.detach(), atol=1e-5, rtol=1e-5)
+        assert engine.rule.stops is not None
+        needed = torch.tensor([*engine.rule.stops, -NEVER])[found.rungs]
+        assert (found.certainties[torch.arange(12), found.rungs] >= needed).all()
+        for size in (2, 5, 64):
+            run = engine.pooled(size)
+            parts = [*run.add(given), *run.flush()]
+            check(parts, [expected])
+
+
+def test_a_cascade_runs_no_tail_that_no_sample_needs_and_no_router(
+    model: SharcsForSequenceClassification, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cascading(model, "cascade")
+    model.config.operating_points["cascade"]["stops"] = [0.0, 0.0]
+    engine, ran = Engine(model), []
+    for rung, tail in enumerate(engine.fused.tails):
+        tail.register_forward_hook(lambda *_, rung=rung: ran.append(rung))
+    monkeypatch.setattr(type(model.router), "forward", None)
+    monkeypatch.setattr(type(engine.fused.trunk), "_route", None)
+    assert engine.answer(batch()).rungs.tolist() == [0] * 12
+    assert ran == [0]
+
+
+def test_samples_that_go_on_wait_in_the_next_pool_and_late_ones_are_flushed(
+    model: SharcsForSequenceClassification,
+) -> None:
+    cascading(model, "cascade")
+    model.config.operating_points["cascade"]["stops"] = [1.0, 1.0]  # none is that sure: all go on to the top
+    run = Engine(model).pooled(12)
+    assert [len(part.index) for part in run.add(batch())] == [12]
+    few = batch(12)
+    assert run.add(Batch(few.index[:5], few.input_ids[:5], few.lengths[:5])) == []
+    assert run.flush(before=12) == []
+    (late,) = run.flush(before=13)
+    assert late.index.tolist() == list(range(12, 17))
+    assert late.rungs.tolist() == [2] * 5
+
+
+def test_a_point_that_the_model_cannot_have_is_refused(model: SharcsForSequenceClassification) -> None:
+    model.config.operating_points = {"few": {"rule": "cascade", "stops": [0.5]}}
+    with pytest.raises(ValueError, match="stops has 1 values"):
+        Engine(model, point="few")

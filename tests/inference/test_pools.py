@@ -12,7 +12,7 @@ def group(*lengths: int, start: int = 0) -> Group:
     """Samples whose every token holds their index."""
     index = torch.arange(start, start + len(lengths))
     hidden = torch.repeat_interleave(index, torch.tensor(lengths)).float()[:, None].expand(-1, 4)
-    return Group(0, index, hidden, torch.tensor(lengths), index[:, None].float())
+    return Group(0, index, hidden, torch.tensor(lengths), index[:, None].float(), index, torch.zeros(len(index), 0, 2))
 
 
 def check(found: Group) -> None:
@@ -46,6 +46,7 @@ def test_the_oldest_is_the_smallest_index_that_waits() -> None:
 def test_what_waits_does_not_keep_its_batch_in_memory() -> None:
     batch = torch.zeros(64 * 5, 4)
     pool = RungPool(0, 8)
-    rows = Group(0, torch.arange(2), batch[:10], torch.tensor([5, 5]), torch.zeros(2, 1))
+    number = torch.arange(2)
+    rows = Group(0, number, batch[:10], torch.tensor([5, 5]), torch.zeros(2, 1), number, torch.zeros(2, 0, 2))
     assert not list(pool.add(rows))
     assert pool.take().hidden.untyped_storage().nbytes() == 2 * 5 * 4 * 4

@@ -18,6 +18,7 @@ import pytest
 import torch
 
 import sharcs_pl.predict as entry
+from sharcs_pl.core.decision import DecisionRule
 from sharcs_pl.data import parquet
 from sharcs_pl.inference import writers
 from sharcs_pl.inference.predictor import Prediction, RoutedPredictor
@@ -210,6 +211,7 @@ class Instant:
     labels = ("no", "yes")
     widths = ("0.25", "0.5", "1")
     max_length = 24
+    rule = DecisionRule()
 
     def __init__(self, model: Path) -> None:
         self.cost = SharcsForSequenceClassification.from_pretrained(model).cost
