@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from sharcs_pl.config.bench import SIZES, BenchConfig
-from sharcs_pl.config.command_line import read_command, user_errors
+from sharcs_pl.config.command_line import run_command
 from sharcs_pl.config.evaluate import EvaluateConfig
 from sharcs_pl.core.widths import WidthLadder, check_split
 from sharcs_pl.core.written import Written
@@ -20,8 +19,7 @@ FILES = ("bench.json", "table.txt", "speedup.png")
 
 def main() -> None:
     """Run the command; a mistake is one line on stderr and exit code 2."""
-    with user_errors(BenchConfig):
-        run(read_command("bench", BenchConfig, sys.argv[1:]))
+    run_command("bench", BenchConfig, run)
 
 
 def run(config: BenchConfig) -> dict[str, Any]:

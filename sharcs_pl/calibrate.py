@@ -6,14 +6,13 @@ The texts are answered in float32, as ``sharcs predict`` answers, whatever preci
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from sharcs_pl.analysis.calibration.texts import chose_epoch, confidence_of, held_out, split_of
 from sharcs_pl.config.calibrate import CalibrateConfig
-from sharcs_pl.config.command_line import read_command, user_errors
+from sharcs_pl.config.command_line import run_command
 from sharcs_pl.core.decision import BEST, check_rule, rules_of
 from sharcs_pl.core.written import Written
 from sharcs_pl.inference.trained import TrainedModel, check_served, open_trained
@@ -27,8 +26,7 @@ _MOST_SEEN = 0.02  # largest share of trained-on texts in a promise; official de
 
 def main() -> None:
     """Run the command; a mistake, or a promise that the texts do not support, is one line on stderr and exit code 2."""
-    with user_errors(CalibrateConfig):
-        run(read_command("calibrate", CalibrateConfig, sys.argv[1:]))
+    run_command("calibrate", CalibrateConfig, run)
 
 
 def run(config: CalibrateConfig) -> dict[str, Any]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
-from sharcs_pl.config.command_line import read_command, user_errors
+from sharcs_pl.config.command_line import run_command
 from sharcs_pl.config.evaluate import EvaluateConfig
 from sharcs_pl.inference.trained import open_trained
 from sharcs_pl.pipeline.console import silence_libraries
@@ -14,8 +13,7 @@ from sharcs_pl.runs.evaluation_inputs import check_audited, check_comparable, ch
 
 def main() -> None:
     """Run the command; a mistake is one line on stderr and exit code 2."""
-    with user_errors(EvaluateConfig):
-        run(read_command("evaluate", EvaluateConfig, sys.argv[1:]))
+    run_command("evaluate", EvaluateConfig, run)
 
 
 def run(config: EvaluateConfig) -> dict[str, Any] | None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sharcs_pl.config.command_line import read_command, user_errors
+from sharcs_pl.config.command_line import run_command
 from sharcs_pl.config.export import ExportConfig
 from sharcs_pl.core.files import write_text
 from sharcs_pl.core.finite import write_json
@@ -19,7 +18,7 @@ from sharcs_pl.core.version import __version__
 from sharcs_pl.core.widths import WidthLadder
 from sharcs_pl.inference.loading import load_model, load_tokenizer
 from sharcs_pl.inference.trained import TrainedModel, model_settings, open_trained, saved_settings
-from sharcs_pl.models.architectures import OURS, check_written_out, encoder_sizes
+from sharcs_pl.models.encoder_sizes import OURS, check_written_out, encoder_sizes
 from sharcs_pl.models.folder import read_json, weight_files
 from sharcs_pl.models.stock_form import NARROW, obstacle
 from sharcs_pl.pipeline.console import display_path, silence_libraries
@@ -45,8 +44,7 @@ class ExportInputs:
 
 def main() -> None:
     """Run the command; a mistake is one line on stderr and exit code 2."""
-    with user_errors(ExportConfig):
-        run(read_command("export", ExportConfig, sys.argv[1:]))
+    run_command("export", ExportConfig, run)
 
 
 def run(config: ExportConfig) -> Exported:

@@ -21,8 +21,8 @@ from sharcs_pl.data.files import format_of
 from sharcs_pl.data.tasks import get_task
 from sharcs_pl.inference.journal import Journal, Record, check_fingerprint, journal_path
 from sharcs_pl.inference.rows import (
+    InputLayout,
     InputRow,
-    Layout,
     Rejected,
     answer_rows,
     check_first_row,
@@ -57,7 +57,7 @@ class PredictionInputs:
     the number of input rows, None for a pipe; `fingerprint` holds all that the answers depend on."""
 
     source: TrainedModel
-    layout: Layout
+    layout: InputLayout
     rows: Iterator[InputRow | Rejected]
     output: Path | None
     total: int | None
@@ -118,7 +118,7 @@ def prepare(config: PredictConfig) -> PredictionInputs:
     return PredictionInputs(source, layout, rows, output, total, max_length, fingerprint)
 
 
-def make_layout(config: PredictConfig, source: TrainedModel, path: Path | None) -> Layout:
+def make_layout(config: PredictConfig, source: TrainedModel, path: Path | None) -> InputLayout:
     """Return the layout of the input, by default with the run's own columns and the quotes of its own files."""
     task = source.config.task
     known = None if task.is_custom else get_task(task.name)
@@ -131,7 +131,7 @@ def make_layout(config: PredictConfig, source: TrainedModel, path: Path | None) 
     suffix = f".{config.format}" if path is None else format_of(path)[0]
     quoting = task.quoting if known is None else "none" if suffix == ".tsv" else "standard"
     allow_empty = known is not None and known.allow_empty
-    layout = Layout(
+    layout = InputLayout(
         path,
         suffix,
         text,
@@ -146,7 +146,7 @@ def make_layout(config: PredictConfig, source: TrainedModel, path: Path | None) 
     return layout
 
 
-def _fingerprint(config: PredictConfig, layout: Layout, max_length: int) -> dict[str, Any]:
+def _fingerprint(config: PredictConfig, layout: InputLayout, max_length: int) -> dict[str, Any]:
     place = None
     if layout.path is not None:
         stat = layout.path.stat()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
-from sharcs_pl.config.command_line import read_command, user_errors
+from sharcs_pl.config.command_line import run_command
 from sharcs_pl.config.reorder import ReorderConfig
 from sharcs_pl.pipeline.console import silence_libraries
 from sharcs_pl.runs.outputs import check_output_folder
@@ -14,8 +13,7 @@ from sharcs_pl.runs.reordering_inputs import FILE, OWN, find
 
 def main() -> None:
     """Run the command; a mistake is one line on stderr and exit code 2."""
-    with user_errors(ReorderConfig):
-        run(read_command("reorder", ReorderConfig, sys.argv[1:]))
+    run_command("reorder", ReorderConfig, run)
 
 
 def run(config: ReorderConfig) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sharcs_pl.config.command_line import read_command, user_errors
+from sharcs_pl.config.command_line import run_command
 from sharcs_pl.config.report import ReportConfig
 from sharcs_pl.core.files import write_text
 from sharcs_pl.core.written import LIST, Written
@@ -25,8 +25,7 @@ FILES = (PAGE, "report.md", "report.tex", "summary.csv", "points.csv", FIGURES)
 
 def main() -> None:
     """Run the command; a mistake is one line on stderr and exit code 2."""
-    with user_errors(ReportConfig):
-        run(read_command("report", ReportConfig, sys.argv[1:]))
+    run_command("report", ReportConfig, run)
 
 
 def run(config: ReportConfig) -> list[TaskComparison]:

@@ -26,7 +26,7 @@ from sharcs_pl.export import run as export_run
 from sharcs_pl.inference.graph import RoutedGraph
 from sharcs_pl.inference.predictor import RoutedPredictor
 from sharcs_pl.inference.trained import model_settings, open_trained
-from sharcs_pl.models.architectures import encoder_sizes
+from sharcs_pl.models.encoder_sizes import encoder_sizes
 from sharcs_pl.models.locate import EncoderFiles
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.models.saved import load_teacher

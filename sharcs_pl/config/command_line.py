@@ -6,7 +6,7 @@ import os
 import sys
 import textwrap
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -75,6 +75,12 @@ def show_warning(message: Warning | str, category: type[Warning], *place: Any, *
         print(f"warning: {printable(str(message))}", file=sys.stderr)
     else:
         print(warnings.formatwarning(message, category, place[0], place[1]), end="", file=sys.stderr)
+
+
+def run_command(name: str, schema: type, run: Callable[[Any], object]) -> None:
+    """Call ``run`` with the config that the command line gives; a mistake is one line on stderr and exit code 2."""
+    with user_errors(schema):
+        run(read_command(name, schema, sys.argv[1:]))
 
 
 def read_command(name: str, schema: type, arguments: Sequence[str]) -> Any:

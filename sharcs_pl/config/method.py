@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from omegaconf import MISSING
@@ -121,7 +121,4 @@ class MethodConfig:
             in_range("method.threshold", self.threshold, 0, round(math.log(num_labels), 4))
 
 
-OPTIONS = (
-    "match", "width", "cut", "teacher", "exits", "exit_head", "rule", "threshold", "tolerance", "skim_weight",
-    "stage_epochs",
-)  # fmt: skip
+OPTIONS = tuple(field.name for field in fields(MethodConfig) if field.name != "name")

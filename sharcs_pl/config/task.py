@@ -78,8 +78,9 @@ class TaskConfig:
         in_range("task.split_seed", self.split_seed, 0, 2**32 - 1)
         in_range("task.max_train_samples", self.max_train_samples, 1)
         check_text_files("task.", self)
-        if isinstance(self.calibration, int | float) and not _is_share(self.calibration):
-            raise ValueError(f"task.calibration={self.calibration} is no share between 0 and 1, such as 0.1")
+        kept = self.calibration
+        if isinstance(kept, int | float) and (isinstance(kept, bool) or not 0 < kept < 1):
+            raise ValueError(f"task.calibration={kept} is no share between 0 and 1, such as 0.1")
         self._check_custom() if self.is_custom else self._check_built_in()
 
     @property
@@ -136,10 +137,6 @@ CUSTOM_PATHS = ("train", "dev", "test")
 _CUSTOM_ONLY = (
     "labels", "label_range", "positive", "metrics", "hub", "hub_config", "delimiter", "encoding", "save_as",
 )  # fmt: skip
-
-
-def _is_share(value: Any) -> bool:
-    return not isinstance(value, bool) and 0 < value < 1
 
 
 def _label_text(label: Any) -> str:

@@ -12,11 +12,12 @@ from typing import ClassVar
 import numpy as np
 
 from sharcs_pl.core.flops import EncoderShape, embedding_macs, full_layer_macs, head_macs, stock_macs
+from sharcs_pl.core.full_width import FullWidthLadder
 from sharcs_pl.core.ladder import Rung
 
 
 @dataclass(frozen=True)
-class ExitLadder:
+class ExitLadder(FullWidthLadder):
     """The layers after which a sample may stop, counted from 1, in increasing order up to the encoder's last layer."""
 
     layers: tuple[int, ...]
@@ -32,21 +33,9 @@ class ExitLadder:
             raise ValueError(f"method.exits={list(layers)} must increase and end with {num_layers}, the last layer")
         return cls(layers)
 
-    def __len__(self) -> int:
-        return len(self.layers)
-
-    @property
-    def top(self) -> int:
-        """The index of the exit after the last layer."""
-        return len(self.layers) - 1
-
     def rungs(self) -> list[Rung]:
         """Return the names of all exits."""
         return [Rung(f"layer_{x}", f"exit after layer {x}", f"after layer {x}", layer=x) for x in self.layers]
-
-    def labels(self) -> list[str]:
-        """Return the labels of all exits, such as "layer_2", for tables and files."""
-        return [rung.label for rung in self.rungs()]
 
 
 @dataclass(frozen=True)

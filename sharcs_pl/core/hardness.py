@@ -67,12 +67,6 @@ SCORES = {
 }
 
 
-def score_range(kind: str, regression: bool) -> tuple[float, float]:
-    """Return the lowest and highest possible score. Raise `ValueError` naming `hardness.score` for an unknown kind."""
-    _check_kind(kind)
-    return 0.0, 1.0 if regression else SCORES[kind].high
-
-
 def sample_scores(logits: Tensor, labels: Tensor, kind: str, label_range: float | None = None) -> Tensor:
     """Return the scores of a batch, float32 [B], without gradient.
 

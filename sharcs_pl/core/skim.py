@@ -11,6 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from sharcs_pl.core.flops import EncoderShape, embedding_macs, full_layer_macs, head_macs, predictor_macs, stock_macs
+from sharcs_pl.core.full_width import FullWidthLadder
 from sharcs_pl.core.ladder import Rung
 
 THRESHOLDS = (0.95, 0.8, 0.5, 0.2, 0.0)  # the last keeps every token
@@ -18,28 +19,16 @@ TRAINED_THRESHOLD = 2  # the rung of 0.5, the threshold of training
 
 
 @dataclass(frozen=True)
-class SkimLadder:
+class SkimLadder(FullWidthLadder):
     """Decreasing thresholds, from the one that keeps the fewest tokens to 0, which keeps all."""
 
     thresholds: tuple[float, ...] = THRESHOLDS
     kind: ClassVar[str] = "threshold"
     control: ClassVar[str] = "exit"
 
-    def __len__(self) -> int:
-        return len(self.thresholds)
-
-    @property
-    def top(self) -> int:
-        """The index of the threshold that keeps every token."""
-        return len(self.thresholds) - 1
-
     def rungs(self) -> list[Rung]:
         """Return the names of all thresholds."""
         return [Rung(f"keep_{x:g}", f"tokens kept from {x:g}", f"at threshold {x:g}", keep=x) for x in self.thresholds]
-
-    def labels(self) -> list[str]:
-        """Return the labels of all thresholds, such as "keep_0.5", for tables and files."""
-        return [rung.label for rung in self.rungs()]
 
 
 @dataclass(frozen=True)

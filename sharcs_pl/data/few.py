@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sharcs_pl.data.files import listed, one_line
+from sharcs_pl.data.files import listed, short_name
 from sharcs_pl.data.spec import Examples, TaskSpec
 
 _FEW = 10  # rows of train and dev together
@@ -40,7 +40,7 @@ def _about_classes(train: Examples, dev: Examples, labels: tuple[str, ...], shar
     single = [name for name, n, other in zip(labels, learned, told, strict=True) if n == other == 1]
     parts = []
     if untold:
-        names = listed(f"{one_line(name)} ({_rows(count)})" for name, count in untold.items())
+        names = listed(f"{short_name(name)} ({_rows(count)})" for name, count in untold.items())
         parts.append(f"dev has none of {_classes(untold)} {names}, which cannot be evaluated")
     if unlearned:
         parts.append(f"train has none of {_classes(unlearned)} {listed(unlearned)}, which cannot be learned")

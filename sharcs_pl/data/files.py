@@ -19,11 +19,26 @@ from sharcs_pl.data.excel import check_excel, read_excel
 from sharcs_pl.data.json_rows import read_json, read_jsonl
 from sharcs_pl.data.lines import Fault
 from sharcs_pl.data.parquet import read_parquet
-from sharcs_pl.data.shown import listed, one_line, shown
+from sharcs_pl.data.shown import listed, short_name, shown
 
 __all__ = [
-    "ALL_TEXT", "QUOTINGS", "READERS", "Reader", "Request", "Row", "check_columns", "check_file", "format_of", "listed",
-    "one_line", "read_found", "read_rows", "rows_in", "shown", "source_of", "text_fault",
+    "ALL_TEXT",
+    "QUOTINGS",
+    "READERS",
+    "Reader",
+    "Request",
+    "Row",
+    "check_columns",
+    "check_file",
+    "format_of",
+    "listed",
+    "read_found",
+    "read_rows",
+    "rows_in",
+    "short_name",
+    "shown",
+    "source_of",
+    "text_fault",
 ]  # fmt: skip
 
 Reader = Callable[[Opened, Request], Iterator[Row | Fault]]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sharcs_pl.core.hub import why_unreachable
-from sharcs_pl.data.files import one_line
+from sharcs_pl.data.files import short_name
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -42,9 +42,9 @@ def load_hub(config: str | None, split: str, repository: str | None = None) -> D
 
 
 def _describe(repository: str | None, config: str | None, split: str, reason: Exception) -> str:
-    where = one_line(f"task.hub={repository}" if repository else REPOSITORY, 80)
+    where = short_name(f"task.hub={repository}" if repository else REPOSITORY, 80)
     which = ", ".join(name for name in (config, split) if name)
-    why = one_line(" ".join(str(reason).split()) or type(reason).__name__, 120).rstrip(".")
+    why = short_name(" ".join(str(reason).split()) or type(reason).__name__, 120).rstrip(".")
     key = "task.train=<file>" if repository else "task.data_dir=<folder with the official TSV files>"
     return f"{where} ({which}) cannot be loaded: {why}. Local data needs no hub: {key}"
 

@@ -13,7 +13,7 @@ from decimal import Decimal
 import numpy as np
 
 from sharcs_pl.core.errors import DataWarning
-from sharcs_pl.data.files import listed, one_line, shown
+from sharcs_pl.data.files import listed, short_name, shown
 from sharcs_pl.data.raw import RawSplit
 from sharcs_pl.data.spec import METRICS_BY_KIND, NUM_DEFAULT_METRICS, UNKNOWN_LABEL, Examples, TaskSpec, kind_of
 
@@ -177,7 +177,7 @@ def put_positive(target: Target, positive: str | None) -> Target:
     """Return the target with the positive class of f1 at id 1. Raise `ValueError` naming `task.positive`."""
     if positive is None:
         return target
-    start = f"task.positive={one_line(positive)}"
+    start = f"task.positive={short_name(positive)}"
     if target.labels is None:
         raise ValueError(f"{start}: a score has no positive class; leave it out, or list two classes in task.labels")
     if len(target.labels) != 2:
@@ -218,7 +218,9 @@ def imbalance_note(examples: Examples, spec: TaskSpec) -> str | None:
     total = sum(count for _, count in shares)
     if not total:
         return None
-    named = ", ".join(f"{one_line(name, 24)} {count:,} ({_percent(count / total)})" for name, count in shares[:_NAMED])
+    named = ", ".join(
+        f"{short_name(name, 24)} {count:,} ({_percent(count / total)})" for name, count in shares[:_NAMED]
+    )
     more = f" and {len(shares) - _NAMED:,} more" if len(shares) > _NAMED else ""
     return f"classes: {named}{more}{_constant_answer(shares, total, spec)}"
 

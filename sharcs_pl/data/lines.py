@@ -30,11 +30,12 @@ class Fault:
 class TextLines:
     """An iterator over the lines of an opened file as text, without a byte-order mark.
 
-    `returns`: a lone carriage return also ends a line. `key`: the key of the encoding. `number`: the number of the last
-    line, from 1. `taken`: the lines since `begin`. `fault`: the fault of the first of them that does not decode.
+    `returns`: a lone carriage return also ends a line. `key`: the key of the encoding, None without one. `number`: the
+    number of the last line, from 1. `taken`: the lines since `begin`. `fault`: the fault of the first of them that does
+    not decode.
     """
 
-    def __init__(self, source: Opened, key: str, *, returns: bool) -> None:
+    def __init__(self, source: Opened, key: str | None, *, returns: bool) -> None:
         self._lines = self._split(source) if returns else map(_decode, source.file)
         self._source = source
         self._key = key
@@ -96,7 +97,7 @@ class TextLines:
             return f"not {self._source.encoding}"
         byte = self._byte + _num_bytes(line[:at])
         # After a valid line with characters beyond ASCII this is a single bad byte, not another encoding.
-        hint = "" if self._proved else reading(line, at, self._byte, self._key)
+        hint = "" if self._proved or self._key is None else reading(line, at, self._byte, self._key)
         return f"not UTF-8 at byte {byte} of the file{hint}"
 
     @staticmethod

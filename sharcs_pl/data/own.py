@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from sharcs_pl.core.errors import DataWarning
+from sharcs_pl.core.files import write_text
 from sharcs_pl.core.literal import literal
 from sharcs_pl.core.renamed import CUSTOM, EARLIER_TASKS
 from sharcs_pl.data.files import QUOTINGS, Request, check_file, listed, shown
@@ -205,12 +206,15 @@ def split_share(examples: Examples, share: float, seed: int) -> tuple[Examples, 
     firsts, text_of = _distinct(examples.texts)
     sizes = np.bincount(text_of, minlength=len(firsts))
     for group in _groups(examples.labels[firsts]):
-        wanted = _take(int(sizes[group].sum()), share, examples.labels.dtype.kind == "i")
+        size = int(sizes[group].sum())
+        wanted = round(share * size)
+        if examples.labels.dtype.kind == "i":
+            wanted = min(max(wanted, 1), size - 1)
         chosen |= np.isin(text_of, _fitting(generator.permutation(group), sizes, wanted))
     if chosen.all() or not chosen.any():
         side = "train on" if chosen.all() else "evaluate on"
         raise ValueError(f"task.dev={share:g}: of {len(examples):,} rows this leaves none to {side}")
-    return _keep(examples, ~chosen), _keep(examples, chosen)
+    return examples.select(np.flatnonzero(~chosen)), examples.select(np.flatnonzero(chosen))
 
 
 def _distinct(texts: Sequence[tuple[str, ...]]) -> tuple[np.ndarray, np.ndarray]:
@@ -248,15 +252,6 @@ def _groups(labels: np.ndarray) -> list[np.ndarray]:
     return [np.flatnonzero(labels == label) for label in np.unique(labels)]
 
 
-def _take(size: int, share: float, stratified: bool) -> int:
-    return min(max(round(share * size), 1), size - 1) if stratified else round(share * size)
-
-
-def _keep(examples: Examples, chosen: np.ndarray) -> Examples:
-    difficulty = None if examples.difficulty is None else examples.difficulty[chosen]
-    return Examples([examples.texts[index] for index in np.flatnonzero(chosen)], examples.labels[chosen], difficulty)
-
-
 def _warn_of_shared_texts(train: Examples, dev: Examples) -> None:
     known = set(train.texts)
     count = sum(texts in known for texts in dev.texts)
@@ -277,9 +272,7 @@ def save_task(config: Mapping[str, Any], name: str, folder: Path) -> Path:
     if path.exists() and path.read_text(encoding="utf-8") != text:
         raise ValueError(f"task.save_as={name}: {path} is there and holds something else; choose another name")
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+    write_text(path, text)
     return path
 
 

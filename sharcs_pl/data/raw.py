@@ -7,13 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sharcs_pl.data.files import ALL_TEXT, Request, Row, check_columns, format_of, read_rows, shown, text_fault
 from sharcs_pl.data.hub import load_hub
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +46,7 @@ def read_hub(repository: str, config: str | None, split: str, request: Request) 
     columns = request.present(rows.column_names)
     check_columns(f"task.hub={repository} ({split})", rows.column_names, columns)
     width = len(request.columns) - (request.optional is None)
-    cells = [_column(rows, column) for column in columns]
+    cells: list[list[Any]] = [rows.select_columns([column])[:][column] for column in columns]
     classes = None
     if len(columns) > width:
         classes = getattr(rows.features[columns[-1]], "names", None)
@@ -61,10 +58,6 @@ def read_hub(repository: str, config: str | None, split: str, request: Request) 
     found = zip(places, zip(*cells, strict=True), strict=True)
     declared = tuple(classes) if classes else None
     return _collect(name, found, request.columns[:width], declared, request.optional is not None)
-
-
-def _column(rows: Dataset, column: str) -> list[Any]:
-    return rows.select_columns([column])[:][column]
 
 
 def _collect(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
@@ -20,9 +20,26 @@ from sharcs_pl.data.table import TokenTable
 T = TypeVar("T")
 
 
+class _Movable:
+    """The moves of a batch whose fields are tensors, `inputs` a dict of them."""
+
+    inputs: dict[str, Tensor]
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
+        return self._changed(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Self:
+        return self._changed(Tensor.pin_memory)
+
+    def _changed(self, change: Callable[[Tensor], Tensor]) -> Self:
+        batch: Any = self
+        fields = {name: change(value) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(batch, inputs={name: change(tensor) for name, tensor in self.inputs.items()}, **fields)
+
+
 # The batches are not frozen, because Lightning's precisions 64-true and bf16-true convert a copy field by field.
 @dataclass(eq=False)
-class MicroBatch:
+class MicroBatch(_Movable):
     """This rank's part of a planned batch.
 
     `inputs`: the inputs of the encoder, [B, L] each. `labels`: [B]. `memberships`: [B, W] float32, None while no sample
@@ -41,12 +58,6 @@ class MicroBatch:
     count: int
     num_batches: int
     bucket_weight: float = 1.0
-
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> MicroBatch:
-        return _map_tensors(self, lambda tensor: tensor.to(device, non_blocking=non_blocking))
-
-    def pin_memory(self) -> MicroBatch:
-        return _map_tensors(self, Tensor.pin_memory)
 
 
 @dataclass(eq=False)
@@ -70,7 +81,7 @@ class StepBatch:
 
 
 @dataclass(eq=False)
-class EvalBatch:
+class EvalBatch(_Movable):
     """A batch of samples to evaluate: `inputs` [B, L] each, `labels` [B], `uids` [B] long, `lengths` [B] long (tokens
     without padding), `difficulty` [B] long, None if unknown."""
 
@@ -79,12 +90,6 @@ class EvalBatch:
     uids: Tensor
     lengths: Tensor
     difficulty: Tensor | None
-
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> EvalBatch:
-        return _map_tensors(self, lambda tensor: tensor.to(device, non_blocking=non_blocking))
-
-    def pin_memory(self) -> EvalBatch:
-        return _map_tensors(self, Tensor.pin_memory)
 
 
 class PlanSampler(Sampler[int]):
@@ -229,10 +234,3 @@ def eval_loader(
 
 def _as_it_is(batch: T) -> T:
     return batch
-
-
-def _map_tensors(batch: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """Return a copy of a batch with every tensor changed, also in `inputs`."""
-    fields = {name: value for name, value in vars(batch).items() if isinstance(value, Tensor)}
-    inputs = {name: change(tensor) for name, tensor in batch.inputs.items()}
-    return replace(batch, inputs=inputs, **{name: change(tensor) for name, tensor in fields.items()})

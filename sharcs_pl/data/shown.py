@@ -13,7 +13,7 @@ def shown(value: object, limit: int = 60) -> str:
 
 def listed(names: Iterable[str], limit: int = 120) -> str:
     """Return as many names as fit, and the number of further ones."""
-    parts = [one_line(name) for name in names]
+    parts = [short_name(name) for name in names]
     if not parts:
         return "none"
     count, length = 1, len(parts[0])
@@ -24,7 +24,7 @@ def listed(names: Iterable[str], limit: int = 120) -> str:
     return ", ".join(parts[:count]) + (f", … and {rest:,} more" if rest else "")
 
 
-def one_line(name: str, limit: int = 40) -> str:
+def short_name(name: str, limit: int = 40) -> str:
     """Return a name without line breaks, shortened."""
     text = name if name.isprintable() else repr(name)
     return text if len(text) <= limit else f"{text[: limit - 1]}…"

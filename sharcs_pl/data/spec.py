@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from sharcs_pl.data.shown import one_line
+from sharcs_pl.data.shown import short_name
 
 UNKNOWN_LABEL = -1  # of a test split without labels
 
@@ -32,17 +32,16 @@ class TaskSpec:
     evaluate the task. `file_labels`: the labels in the files, None if they are ids. `headerless`: the columns of train
     and validation files without a header. `skip_short`: skip the broken rows of the official files, as all published
     counts do. `allow_empty`: accept empty texts. `hub_columns`: names of the text columns on the hub if they differ.
-    `hub_splits`: configuration and split on the hub if they differ.
+    `hub_splits`: configuration and split on the hub if they are not the names of the task and the split.
     """
 
     name: str
     text_columns: tuple[str, ...]
-    label_column: str
-    labels: tuple[str, ...] | None
-    metrics: tuple[str, ...]
+    label_column: str = "label"
+    labels: tuple[str, ...] | None = None
+    metrics: tuple[str, ...] = ("accuracy",)
     label_range: tuple[float, float] | None = None
     folder: str = ""
-    hub_config: str | None = None
     counts: Mapping[str, int] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=lambda: GLUE_FILES)
     validation: tuple[str, ...] = ("validation",)
@@ -75,7 +74,7 @@ class TaskSpec:
 
 def metric_name(metric: str, positive: str | None) -> str:
     """Return the displayed name of a metric; f1 is named with its positive class if known."""
-    return f"f1 of {one_line(positive)}" if metric == "f1" and positive is not None else metric
+    return f"f1 of {short_name(positive)}" if metric == "f1" and positive is not None else metric
 
 
 def kind_of(labels: tuple[str, ...] | None) -> str:
@@ -99,3 +98,8 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    def select(self, rows: np.ndarray) -> Examples:
+        """Return the samples at some positions, int [n]."""
+        difficulty = None if self.difficulty is None else self.difficulty[rows]
+        return Examples([self.texts[row] for row in rows], self.labels[rows], difficulty)

@@ -129,13 +129,9 @@ def _new_text(level: int, label: int, split: str, seen: set[str], rng: random.Ra
     length = rng.randint(*LENGTHS)  # drawn once, so that refused texts do not bias the length
     while True:
         text = _text(level, label, length, rng)
-        if _split_of(text) == split and text not in seen:
+        if ("train", "validation")[zlib.crc32(text.encode()) & 1] == split and text not in seen:
             seen.add(text)
             return text
-
-
-def _split_of(text: str) -> str:
-    return "validation" if zlib.crc32(text.encode()) & 1 else "train"
 
 
 def _text(level: int, label: int, length: int, rng: random.Random) -> str:

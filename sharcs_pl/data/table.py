@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import uuid
 import warnings
 import zlib
@@ -23,6 +22,7 @@ import torch
 from torch import Tensor
 
 from sharcs_pl.core.errors import DataWarning
+from sharcs_pl.core.files import atomic_file
 from sharcs_pl.data.tasks import Examples
 
 if TYPE_CHECKING:
@@ -89,14 +89,13 @@ class TokenTable:
         """Write the table as an Arrow IPC file, atomically."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
-        try:
-            batch = self._to_arrow()
-            with pa.OSFile(str(part), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
-                writer.write_batch(batch)
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
+        batch = self._to_arrow()
+        with (
+            atomic_file(path, f".{uuid.uuid4().hex}.part") as part,
+            pa.OSFile(str(part), "wb") as sink,
+            pa.ipc.new_file(sink, batch.schema) as writer,
+        ):
+            writer.write_batch(batch)
 
     @classmethod
     def load(cls, path: str | Path) -> TokenTable:

@@ -30,22 +30,17 @@ GLUE: dict[str, TaskSpec] = {
         TaskSpec(
             name="cola",
             text_columns=("sentence",),
-            label_column="label",
             labels=("unacceptable", "acceptable"),
             metrics=("matthews",),
             folder="CoLA",
-            hub_config="cola",
             counts={"train": 8551, "validation": 1043, "test": 1063},
             headerless=("source", "label", "mark", "sentence"),
         ),
         TaskSpec(
             name="sst2",
             text_columns=("sentence",),
-            label_column="label",
             labels=("negative", "positive"),
-            metrics=("accuracy",),
             folder="SST-2",
-            hub_config="sst2",
             counts={"train": 67349, "validation": 872, "test": 1821},
         ),
         TaskSpec(
@@ -55,7 +50,6 @@ GLUE: dict[str, TaskSpec] = {
             labels=("not_equivalent", "equivalent"),
             metrics=("accuracy", "f1"),
             folder="MRPC",
-            hub_config="mrpc",
             counts={"train": 3668, "validation": 408, "test": 1725},
             hub_columns=_PAIR,
         ),
@@ -63,11 +57,9 @@ GLUE: dict[str, TaskSpec] = {
             name="stsb",
             text_columns=_PAIR,
             label_column="score",
-            labels=None,
             metrics=("pearson", "spearman"),
             label_range=(0.0, 5.0),
             folder="STS-B",
-            hub_config="stsb",
             counts={"train": 5749, "validation": 1500, "test": 1379},
         ),
         TaskSpec(
@@ -77,7 +69,6 @@ GLUE: dict[str, TaskSpec] = {
             labels=("not_duplicate", "duplicate"),
             metrics=("accuracy", "f1"),
             folder="QQP",
-            hub_config="qqp",
             counts={"train": 363846, "validation": 40430, "test": 390965},
             skip_short=True,
             allow_empty=True,
@@ -87,9 +78,7 @@ GLUE: dict[str, TaskSpec] = {
             text_columns=_PAIR,
             label_column="gold_label",
             labels=("entailment", "neutral", "contradiction"),
-            metrics=("accuracy",),
             folder="MNLI",
-            hub_config="mnli",
             counts={
                 "train": 392702,
                 "validation_matched": 9815,
@@ -106,33 +95,24 @@ GLUE: dict[str, TaskSpec] = {
         TaskSpec(
             name="qnli",
             text_columns=("question", "sentence"),
-            label_column="label",
             labels=_NLI,
-            metrics=("accuracy",),
             folder="QNLI",
-            hub_config="qnli",
             counts={"train": 104743, "validation": 5463, "test": 5463},
             file_labels=_NLI,
         ),
         TaskSpec(
             name="rte",
             text_columns=_PAIR,
-            label_column="label",
             labels=_NLI,
-            metrics=("accuracy",),
             folder="RTE",
-            hub_config="rte",
             counts={"train": 2490, "validation": 277, "test": 3000},
             file_labels=_NLI,
         ),
         TaskSpec(
             name="wnli",
             text_columns=_PAIR,
-            label_column="label",
             labels=("not_entailment", "entailment"),
-            metrics=("accuracy",),
             folder="WNLI",
-            hub_config="wnli",
             counts={"train": 635, "validation": 71, "test": 146},
         ),
     )
@@ -142,9 +122,7 @@ GLUE: dict[str, TaskSpec] = {
 GRADED = TaskSpec(
     name="graded",
     text_columns=("sentence",),
-    label_column="label",
     labels=("negative", "positive"),
-    metrics=("accuracy",),
     files={},
 )
 
@@ -178,14 +156,11 @@ def subset_examples(examples: Examples, n: int, seed: int) -> Examples:
     if n < 1:
         raise ValueError(f"task.max_train_samples={n}: at least 1 is needed")
     total = len(examples)
-    keep = np.sort(np.random.default_rng(seed).choice(total, size=min(n, total), replace=False))
-    difficulty = None if examples.difficulty is None else examples.difficulty[keep]
-    return Examples([examples.texts[i] for i in keep], examples.labels[keep], difficulty)
+    return examples.select(np.sort(np.random.default_rng(seed).choice(total, size=min(n, total), replace=False)))
 
 
 def _from_hub(spec: TaskSpec, split: str) -> Examples:
-    assert spec.hub_config is not None, f"{spec.name} is not on the hub"
-    config, hub_split = spec.hub_splits.get(split, (spec.hub_config, split))
+    config, hub_split = spec.hub_splits.get(split, (spec.name, split))
     rows = load_hub(config, hub_split)
     texts = zip(*(rows[column] for column in spec.hub_columns or spec.text_columns), strict=True)
     return Examples(list(texts), _label_array(spec, list(rows["label"])))

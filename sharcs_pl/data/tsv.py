@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from sharcs_pl.data.containers import UTF8, mark_of
+from sharcs_pl.data.containers import opened
+from sharcs_pl.data.delimited import Record, plain_records
+from sharcs_pl.data.lines import Fault, TextLines
 
 
 class TsvFile:
-    """The lines of a file without blank ones. `blank` and `short` count the skipped lines.
+    """The rows of a file without blank lines. `blank` and `short` count the skipped lines.
 
     Raise `ValueError` with file and line if it is neither UTF-8 nor UTF-16 with a byte-order mark.
     """
@@ -17,14 +19,19 @@ class TsvFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.short = 0
-        lines = list(enumerate(_text(path).removesuffix("\n").split("\n"), 1))
-        self._lines = [(number, line) for number, line in lines if line]
-        self.blank = len(lines) - len(self._lines)
+        self._records: list[Record] = []
+        with opened(path, None, "") as source:
+            lines = TextLines(source, None, returns=True)
+            for record in plain_records(lines, "\t"):
+                if isinstance(record, Fault):
+                    raise ValueError(f"{path}, line {lines.number}: {record.reason}; the official files are UTF-8")
+                self._records.append(record)
+        self.blank = lines.number - len(self._records)
 
     @property
     def header(self) -> list[str]:
         """The cells of the first line."""
-        return self._lines[0][1].split("\t") if self._lines else []
+        return self._records[0][1] if self._records else []
 
     def rows(
         self, wanted: Sequence[str], names: Sequence[str] | None = None, skip_short: bool = False
@@ -34,11 +41,10 @@ class TsvFile:
         A quote is a plain character. `names` are the columns of a file without a header. `skip_short` skips rows with
         too few cells. Raise `ValueError` with file and line.
         """
-        lines = self._lines if names else self._lines[1:]
+        records = self._records if names else self._records[1:]
         names = names or self.header
         places = [self._place(names, column) for column in wanted]
-        for number, line in lines:
-            cells = line.split("\t")
+        for number, cells in records:
             if skip_short and len(cells) < len(names):
                 self.short += 1
                 continue
@@ -58,17 +64,3 @@ class TsvFile:
         if column not in names:
             raise ValueError(f"{self.path}, line 1: no column {column!r} among {', '.join(names) or 'none'}")
         return list(names).index(column)
-
-
-def _text(path: Path) -> str:
-    """Return the text of a file. Only line feeds and carriage returns end a line, not other Unicode separators."""
-    content = path.read_bytes()
-    encoding, length = mark_of(content[:4])
-    try:
-        text = content[length:].decode(encoding or UTF8)
-    except UnicodeDecodeError as error:
-        byte = length + error.start
-        line = content.count(b"\n", 0, byte) + 1
-        why = f"not {encoding}" if encoding not in (None, UTF8) else f"not UTF-8 at byte {byte} of the file"
-        raise ValueError(f"{path}, line {line}: {why}; the official files are UTF-8") from None
-    return text.replace("\r\n", "\n").replace("\r", "\n")

@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from sharcs_pl.data.files import one_line
+from sharcs_pl.data.files import short_name
 from sharcs_pl.evaluation.predictions import Cost, Predictions
 from sharcs_pl.evaluation.report import Point, Report
 from sharcs_pl.evaluation.router_note import constant_note, router_note
@@ -75,7 +75,7 @@ def _footnotes(report: Report) -> list[Text]:
     notes = [" · ".join(lines)] if lines else []
     if report.positive is not None and report.metric != "f1":
         value = next(iter(report.all_metrics.values()))["routed"]["f1"]
-        notes.append(f"f1 of {one_line(report.positive)} {value:.4f}")
+        notes.append(f"f1 of {short_name(report.positive)} {value:.4f}")
     note = router_note(report)
     return [*(Text(line, style="dim") for line in notes), *([_warning(note)] if note else [])]
 

@@ -28,7 +28,7 @@ from sharcs_pl.core.decision import NEVER
 from sharcs_pl.core.ladder import TRAINED
 from sharcs_pl.core.version import __version__
 from sharcs_pl.inference.graph import RoutedGraph, input_names
-from sharcs_pl.models.architectures import encoder_sizes
+from sharcs_pl.models.encoder_sizes import encoder_sizes
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.models.router import choose_rungs
 

@@ -1,68 +1,65 @@
 """The routed model as inference runs it: fewer kernels, no copies that training needs, equal logits.
 
-A layer is written out as its products: intermediate results are overwritten in place (allocation is dear on CPUs), no
-mask is built where a batch has no padding, and a narrow rung's weights lie contiguous, query, key and value as one
-product. The trunk and the top rung read the model's own weights. Families whose layers are of another kind run as they
-are (`sharcs_pl.inference.plain`).
+A layer is written out as its products (`products`): no mask is built where a batch has no padding, and a narrow rung's
+weights lie contiguous, query, key and value as one product. The trunk and the top rung read the model's own weights.
+Families whose layers are of another kind run as they are (`plain`).
 
-Dimensions: `B` batch, `L` tokens of a row, `T` real tokens of all samples, `D` hidden, `N` heads, `H` head size, `F`
-feed-forward, `W` rungs, `C` labels; an index `i` marks the dimension at rung i.
+Dimensions: `B` batch, `L` tokens of a row, `T` real tokens of all samples, `D` hidden, `N` heads, `H` head size, `W`
+rungs, `C` labels; an index `i` marks the dimension at rung i.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from typing import Any
+from functools import reduce
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import activations
+from transformers.activations import GELUActivation, NewGELUActivation
 
 from sharcs_pl.inference.layout import Layout
-from sharcs_pl.inference.plain import PlainTail, PlainTrunk, RungTail
-from sharcs_pl.models.layers import SlicedLinear
-from sharcs_pl.models.parts import LayerParts
+from sharcs_pl.inference.plain import PlainTail, PlainTrunk
+from sharcs_pl.inference.products import Backend, Linear, WrittenTail, bias_of, owner_of, written_layers
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.models.router import Router
 
-Linear = nn.Linear | SlicedLinear
-_IN_PLACE: dict[type, Callable[[Tensor], Tensor]] = {
-    activations.GELUActivation: torch.ops.aten.gelu_.default,
-    activations.NewGELUActivation: lambda x: torch.ops.aten.gelu_.default(x, approximate="tanh"),
-    nn.ReLU: torch.relu_,
-}
 
-
-class Weights:
-    """The weights of Linears as products read them: `shared` with the model, or `packed`, contiguous copies.
+class ModelWeights(Backend):
+    """The weights of Linears as products read them: shared with the model, or `stacked`, contiguous copies.
 
     Layers that share a Linear (ALBERT) share its copy. `nbytes` is the memory of the copies.
     """
 
-    def __init__(self, packed: bool) -> None:
-        self.packed = packed
+    activations: ClassVar = {
+        GELUActivation: torch.ops.aten.gelu_.default,
+        NewGELUActivation: lambda x: torch.ops.aten.gelu_.default(x, approximate="tanh"),
+        nn.ReLU: torch.relu_,
+    }
+
+    def __init__(self, stacked: bool) -> None:
+        self.stacked = stacked
         self.nbytes = 0
         self._copies: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
 
-    def of(self, *linears: Linear) -> tuple[Tensor, Tensor]:
-        """Return weight [out, in] and bias [out]; several Linears stand one below the other (packed only)."""
-        if not self.packed:
+    def product(self, *linears: Linear) -> Product:
+        """Return the product with the weights of a Linear, or of several that stand one below the other."""
+        if not self.stacked:
             (linear,) = linears
-            return linear.weight.detach(), _bias(linear)
-        key = tuple(id(getattr(linear, "owner", linear)) for linear in linears)
+            return Product(linear.weight.detach(), bias_of(linear))
+        key = tuple(id(owner_of(linear)) for linear in linears)
         if key not in self._copies:
             weight = torch.cat([linear.weight.detach() for linear in linears])
-            copies = weight.contiguous(), torch.cat([_bias(linear) for linear in linears])
+            copies = weight.contiguous(), torch.cat([bias_of(linear) for linear in linears])
             self._copies[key] = copies
             self.nbytes += sum(tensor.nbytes for tensor in copies)
-        return self._copies[key]
+        return Product(*self._copies[key])
 
-
-def _bias(linear: Linear) -> Tensor:
-    assert linear.bias is not None, "every supported layer has biases"
-    return linear.bias.detach()
+    @staticmethod
+    def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
+        """Attend with a bias of [B or 1, N_i or 1, L or 1, L], None where nothing is added to the scores."""
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
 
 
 class Product(nn.Module):
@@ -80,52 +77,14 @@ class Product(nn.Module):
         return F.linear(x, self.weight, self.bias)
 
 
-class FusedLayer(nn.Module):
-    """A stock layer or a rung's view of one, for inference only."""
-
-    def __init__(self, layer: nn.Module, parts: LayerParts, num_heads: int, weights: Weights) -> None:
-        super().__init__()
-        get: Any = layer.get_submodule
-        attention = [get(name) for name in (parts.query, parts.key, parts.value)]
-        groups = [attention] if weights.packed else [[linear] for linear in attention]
-        self.num_heads = num_heads
-        self.qkv = nn.ModuleList(Product(*weights.of(*group)) for group in groups)
-        self.attention_out = Product(*weights.of(get(parts.attention_out)))
-        self.attention_norm = get(parts.attention_norm)
-        self.ffn_in = Product(*weights.of(get(parts.ffn_in)))
-        self.ffn_out = Product(*weights.of(get(parts.ffn_out)))
-        self.ffn_norm = get(parts.ffn_norm)
-        activation: Callable[[Tensor], Tensor] = get(parts.activation)
-        self.activation = _IN_PLACE.get(type(activation), activation)
-
-    def forward(self, hidden: Tensor, bias: Tensor | None, layout: Layout) -> Tensor:
-        """Run the layer on `hidden` [B, L, D_i] or [T, D_i], as `layout` says. `bias` is added to the attention scores:
-        [B or 1, N_i or 1, L or 1, L], None where nothing is added."""
-        query, key, value = self._heads(hidden, layout)
-        context = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-        context = layout.collect(context.transpose(1, 2).flatten(2))
-        hidden = self.attention_norm(self.attention_out(context).add_(hidden))
-        inner = self.activation(self.ffn_in(hidden))
-        return self.ffn_norm(self.ffn_out(inner).add_(hidden))
-
-    def _heads(self, hidden: Tensor, layout: Layout) -> tuple[Tensor, ...]:
-        """Return query, key and value, each [B, N_i, L, H]."""
-        found = [layout.spread(product(hidden)) for product in self.qkv]
-        parts = found[0].chunk(3, -1) if len(found) == 1 else found
-        return tuple(part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for part in parts)
-
-
-class FusedTrunk(nn.Module):
+class FusedTrunk(PlainTrunk):
     """The embeddings, the layers before the split, and the router, which decides in float32."""
 
-    def __init__(self, model: SharcsForSequenceClassification, weights: Weights, router: Router | None) -> None:
-        super().__init__()
-        family = model.family
-        layers = family.depth_order(model.encoder)[: model.split_layer]
-        self.layers = nn.ModuleList(FusedLayer(x, family.parts, model.shape.num_heads, weights) for x in layers)
-        self.router = router
+    def __init__(self, model: SharcsForSequenceClassification, weights: ModelWeights, router: Router | None) -> None:
+        super().__init__(model, router)
+        layers = model.family.depth_order(model.encoder)[: model.split_layer]
+        self.layers = written_layers(model, layers, weights)
         self.bias = AttentionBias(model, model.shape.num_heads)
-        self._model = (model,)  # not a submodule of ours
 
     def forward(
         self, input_ids: Tensor, token_type_ids: Tensor | None, layout: Layout, route: bool = True
@@ -153,25 +112,17 @@ def _in_float32(router: Router | None) -> Router | None:
     return copy.deepcopy(router).float()
 
 
-class FusedTail(RungTail):
-    """The layers of a rung, written out."""
+class FusedTail(WrittenTail):
+    """The layers and the head of a rung, with the bias of its attention."""
 
-    def __init__(self, model: SharcsForSequenceClassification, rung: int, weights: Weights) -> None:
-        super().__init__(model, rung)
+    def __init__(self, model: SharcsForSequenceClassification, rung: int, weights: ModelWeights) -> None:
+        super().__init__(model, rung, weights)
         (tail,) = self._tail
-        parts = model.family.parts
-        self.layers = nn.ModuleList(FusedLayer(x, parts, tail.size.heads, weights) for x in tail.layers)
-        self.head_dense = Product(*weights.of(tail.head_dense))
-        self.activation = model.family.head(model.encoder).activation
-        self.output = model.family.head(model.encoder).output
         self.bias = AttentionBias(model, tail.size.heads)
 
     def forward(self, hidden: Tensor, layout: Layout) -> Tensor:
         """Map [B, L, D_i] or [T, D_i] from `enter`, as `layout` says, to logits [B, C]."""
-        bias = self.bias(hidden, layout.mask)
-        for layer in self.layers:
-            hidden = layer(hidden, bias, layout)
-        return self.output(self.activation(self.head_dense(layout.first(hidden))))
+        return self.answer(hidden, self.bias(hidden, layout.mask), layout)
 
 
 class AttentionBias(nn.Module):
@@ -187,12 +138,11 @@ class AttentionBias(nn.Module):
         (model,) = self._model
         rows = hidden if attention_mask is None else hidden.new_empty(*attention_mask.shape, 1)
         extras = model.family.layer_extras(model.family.base_of(model.encoder), rows, self.num_heads)
-        position = extras.get("position_bias")
-        if attention_mask is None:
-            return None if position is None else position.to(hidden.dtype)
-        padding = hidden.new_zeros(attention_mask.shape).masked_fill(attention_mask == 0, float("-inf"))
-        padding = padding[:, None, None, :]
-        return padding if position is None else padding + position.to(hidden.dtype)
+        biases = [extras["position_bias"].to(hidden.dtype)] if extras else []
+        if attention_mask is not None:
+            padding = hidden.new_zeros(attention_mask.shape).masked_fill(attention_mask == 0, float("-inf"))
+            biases.append(padding[:, None, None])
+        return reduce(torch.add, biases) if biases else None
 
 
 class FusedModel(nn.Module):
@@ -208,8 +158,8 @@ class FusedModel(nn.Module):
     ) -> None:
         super().__init__()
         router = _in_float32(router or model.router)
-        shared, rungs = Weights(packed=False), range(len(model.ladder))
-        narrow = [Weights(packed=pack_narrow) for _ in range(model.ladder.top)]
+        shared, rungs = ModelWeights(stacked=False), range(len(model.ladder))
+        narrow = [ModelWeights(stacked=pack_narrow) for _ in range(model.ladder.top)]
         if model.family.keys.written_out:
             self.trunk = FusedTrunk(model, shared, router)
             self.tails = nn.ModuleList(FusedTail(model, *each) for each in zip(rungs, [*narrow, shared], strict=True))

@@ -1,7 +1,7 @@
 """The routed model as one graph for exporters: trunk, router and every rung over shared weights.
 
 Rows of a rung are gathered, run through its tail and scattered back; there is no `if` on data, and a rung without rows
-runs on none. Stock layers cannot be traced with an empty batch, so a layer is written out from its family's parts.
+runs on none. Stock layers cannot be traced with an empty batch, so layers are written out (`products`).
 
 Dimensions: `B` batch, `n` a rung's rows, `L` tokens, `D` hidden, `N` heads, `H` head size, `F` feed-forward, `W` rungs,
 `C` labels; an index `i` marks the dimension at rung i.
@@ -11,18 +11,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from sharcs_pl.models.architectures import check_written_out, encoder_sizes
-from sharcs_pl.models.layers import SlicedLinear, Tail
-from sharcs_pl.models.parts import LayerParts
+from sharcs_pl.inference.layout import Layout
+from sharcs_pl.inference.products import Backend, Linear, WrittenTail, bias_of, linears_of, owner_of, written_layers
+from sharcs_pl.models.encoder_sizes import check_written_out, encoder_sizes
+from sharcs_pl.models.layers import Tail
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.models.router import choose_rungs
-
-Linear = nn.Linear | SlicedLinear
 
 
 class Product(nn.Module):
@@ -31,10 +29,9 @@ class Product(nn.Module):
 
     def __init__(self, linear: nn.Linear, in_features: int, out_features: int) -> None:
         super().__init__()
-        assert linear.bias is not None, "every supported layer has biases"
         weight = linear.weight.detach()[:out_features, :in_features]
         self.weight = nn.Parameter(weight.t().clone(memory_format=torch.contiguous_format), requires_grad=False)
-        self.bias = nn.Parameter(linear.bias.detach()[:out_features].clone(), requires_grad=False)
+        self.bias = nn.Parameter(bias_of(linear)[:out_features].clone(), requires_grad=False)
 
 
 class Cut(nn.Module):
@@ -54,31 +51,31 @@ def _leading(tensor: Tensor, dim: int, size: int) -> Tensor:
     return tensor if tensor.shape[dim] == size else tensor.narrow(dim, 0, size)
 
 
-class Products:
+class Products(Backend):
     """The Linears that a graph uses, each stored once however many rungs and layers share it (ALBERT)."""
 
     def __init__(self, linears: Iterable[Linear]) -> None:
         used: dict[int, list[Linear]] = {}
         for linear in linears:
-            used.setdefault(id(_owner(linear)), []).append(linear)
+            used.setdefault(id(owner_of(linear)), []).append(linear)
         self._products = {
-            key: Product(_owner(uses[0]), max(x.in_features for x in uses), max(x.out_features for x in uses))
+            key: Product(owner_of(uses[0]), max(x.in_features for x in uses), max(x.out_features for x in uses))
             for key, uses in used.items()
         }
 
-    def cut(self, linear: Linear) -> Cut:
-        """Return the block of the stored weights that `linear` reads."""
-        return Cut(self._products[id(_owner(linear))], linear)
+    def product(self, *linears: Linear) -> Cut:
+        """Return the block of the stored weights that a Linear reads."""
+        (linear,) = linears
+        return Cut(self._products[id(owner_of(linear))], linear)
 
-
-def _owner(linear: Linear) -> nn.Linear:
-    return linear.owner if isinstance(linear, SlicedLinear) else linear
-
-
-def linears_of(layer: nn.Module, parts: LayerParts) -> list[Any]:
-    """Return the six Linears of a layer, in the order in which they run."""
-    names = (parts.query, parts.key, parts.value, parts.attention_out, parts.ffn_in, parts.ffn_out)
-    return [layer.get_submodule(name) for name in names]
+    @staticmethod
+    def attend(query: Tensor, key: Tensor, value: Tensor, bias: tuple[Tensor, Tensor | None]) -> Tensor:
+        """Attend with a bias of padding [n, 1, 1, L] and position [N, L, L]."""
+        padding, position = bias
+        scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2) + padding
+        if position is not None:
+            scores = scores + position[: query.shape[1]]
+        return scores.softmax(-1) @ value
 
 
 class AttentionBias(nn.Module):
@@ -110,52 +107,12 @@ class AttentionBias(nn.Module):
         return padding[:, None, None], self.by_distance[:, distance]
 
 
-class GraphLayer(nn.Module):
-    """A stock layer, or a rung's view of one, [n, L, D_i] -> [n, L, D_i]."""
-
-    def __init__(self, layer: nn.Module, parts: LayerParts, head_size: int, products: Products) -> None:
-        super().__init__()
-        cuts = [products.cut(linear) for linear in linears_of(layer, parts)]
-        self.query, self.key, self.value, self.attention_out, self.ffn_in, self.ffn_out = cuts
-        self.attention_norm = layer.get_submodule(parts.attention_norm)
-        self.activation = layer.get_submodule(parts.activation)
-        self.ffn_norm = layer.get_submodule(parts.ffn_norm)
-        self.heads, self.head_size = self.query.out_features // head_size, head_size
+class GraphTail(WrittenTail):
+    """The part that one rung runs after the trunk."""
 
     def forward(self, hidden: Tensor, padding: Tensor, position: Tensor | None) -> Tensor:
-        """Run the layer; `padding` [n, 1, 1, L] and `position` [N, L, L] are added to the attention scores."""
-        query, key, value = (self._split(cut(hidden)) for cut in (self.query, self.key, self.value))
-        scores = (query * self.head_size**-0.5) @ key.transpose(-1, -2) + padding
-        if position is not None:
-            scores = scores + position[: self.heads]
-        hidden = self.attention_norm(hidden + self.attention_out(self._join(scores.softmax(-1) @ value)))
-        return self.ffn_norm(hidden + self.ffn_out(self.activation(self.ffn_in(hidden))))
-
-    def _split(self, x: Tensor) -> Tensor:
-        """Split heads, [n, L, N_i * H] -> [n, N_i, L, H], with no size left to infer: without rows it could not be."""
-        return x.reshape(x.shape[0], x.shape[1], self.heads, self.head_size).transpose(1, 2)
-
-    def _join(self, x: Tensor) -> Tensor:
-        """Join heads, [n, N_i, L, H] -> [n, L, N_i * H]."""
-        return x.transpose(1, 2).reshape(x.shape[0], x.shape[2], self.heads * self.head_size)
-
-
-class GraphTail(nn.Module):
-    """The part that one rung runs after the trunk, [n, L, D] -> logits [n, C]."""
-
-    def __init__(self, model: SharcsForSequenceClassification, tail: Tail, products: Products) -> None:
-        super().__init__()
-        parts, head = model.family.parts, model.family.head(model.encoder)
-        self.reduction, self.norm = tail.reduction, tail.norm
-        self.layers = nn.ModuleList(GraphLayer(x, parts, model.shape.head_size, products) for x in tail.layers)
-        self.dense = products.cut(tail.head_dense)
-        self.activation, self.output = head.activation, head.output
-
-    def forward(self, hidden: Tensor, padding: Tensor, position: Tensor | None) -> Tensor:
-        hidden = self.norm(self.reduction(hidden))
-        for layer in self.layers:
-            hidden = layer(hidden, padding, position)
-        return self.output(self.activation(self.dense(hidden[:, 0])))
+        """Map [n, L, D] to logits [n, C]."""
+        return self.answer(self.enter(hidden), (padding, position), Layout())
 
 
 class RoutedGraph(nn.Module):
@@ -182,8 +139,8 @@ class RoutedGraph(nn.Module):
         replaced = {id(module): nn.Identity() for module in (*order, family.head(stock).dense)}
         self.front = copy.deepcopy(family.base_of(stock), replaced)
         self.bias = AttentionBias(model)
-        self.trunk = nn.ModuleList(GraphLayer(x, parts, model.shape.head_size, products) for x in trunk)
-        self.tails = nn.ModuleList(GraphTail(model, tail, products) for tail in tails)
+        self.trunk = written_layers(model, trunk, products)
+        self.tails = nn.ModuleList(GraphTail(model, i, products) for i in chosen)
         self.router = model.router if rung is None else None
         self.num_labels, self._embed = model.shape.num_labels, family.embed
         self.eval().requires_grad_(False)
@@ -200,7 +157,7 @@ class RoutedGraph(nn.Module):
         hidden = self._embed(self.front, input_ids, token_type_ids)
         padding, position = self.bias(attention_mask, hidden.dtype)
         for layer in self.trunk:
-            hidden = layer(hidden, padding, position)
+            hidden = layer(hidden, (padding, position), Layout())
         if self.router is None:
             return (self.tails[0](hidden, padding, position),)
         assert thresholds is not None

@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 def load_model(source: TrainedModel) -> SharcsForSequenceClassification:
     """Load the model with its weights, as training left it. Raise ``ValueError`` where they are not all finite."""
     from sharcs_pl.models.pretrained import check_finite
-    from sharcs_pl.models.saved import load_own, model_from_settings
+    from sharcs_pl.models.routed import SharcsForSequenceClassification
+    from sharcs_pl.models.saved import load_saved, model_from_settings
 
     if source.weights.is_dir():
-        model = load_own(source.weights)
+        model = load_saved(source.weights, SharcsForSequenceClassification)
     else:
         found = read_checkpoint(source.weights)
         model = model_from_settings(found[CHECKPOINT_KEY]["model"])

@@ -17,7 +17,7 @@ from sharcs_pl.inference.engine import Answers, Batch, Engine
 from sharcs_pl.inference.loading import load_model, load_tokenizer
 from sharcs_pl.inference.read_ahead import windows
 from sharcs_pl.inference.trained import TrainedModel, check_options, open_trained
-from sharcs_pl.models.architectures import encoder_sizes
+from sharcs_pl.models.encoder_sizes import encoder_sizes
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.models.vocabulary import check_tokenizer, num_embeddings
 

@@ -21,7 +21,7 @@ _NAMED = 100  # rows of a pipe that may all be unusable before it is given up
 
 
 @dataclass(frozen=True)
-class Layout:
+class InputLayout:
     """The place of the rows, and what is read of them.
 
     `path` is None for stdin, `suffix` the format. `text` names one or two columns, `keep` the columns carried along.
@@ -88,14 +88,14 @@ def check_input(value: str) -> Path:
     return check_file("input", value, (*READERS, LINES))
 
 
-def check_layout(layout: Layout) -> None:
+def check_layout(layout: InputLayout) -> None:
     """Raise `ValueError` where the format lacks the columns that are asked for."""
     if layout.suffix == LINES and (len(layout.text) > 1 or layout.keep):
         columns = ", ".join((*layout.text, *layout.keep))
         raise ValueError(f"{layout.name}: a .txt input has one text per line and no columns such as {columns}")
 
 
-def read_inputs(layout: Layout) -> Iterator[InputRow | Rejected]:
+def read_inputs(layout: InputLayout) -> Iterator[InputRow | Rejected]:
     """Yield every row in order. Raise `ValueError` for a header that cannot serve, or an input without rows."""
     number = 0
     for number, found in enumerate(_found(layout), 1):
@@ -108,7 +108,7 @@ def read_inputs(layout: Layout) -> Iterator[InputRow | Rejected]:
         raise ValueError(f"{layout.name}: no rows")
 
 
-def count_rows(layout: Layout, skip: bool) -> int:
+def count_rows(layout: InputLayout, skip: bool) -> int:
     """Read a file once and return its number of rows. Raise `ValueError` for the first row that cannot be used, with
     `skip` only where no row can."""
     first, usable, number = None, 0, 0
@@ -177,7 +177,7 @@ def _segment(
     yield from ((row, None) for row in waiting)
 
 
-def _found(layout: Layout) -> Iterator[Row | Fault]:
+def _found(layout: InputLayout) -> Iterator[Row | Fault]:
     request = layout.request
     if layout.path is None:
         source = standard_input(request.encoding, request.key("encoding"))
@@ -195,7 +195,7 @@ def _read_lines(source: Opened, request: Request) -> Iterator[Row | Fault]:
         yield fault or (lines.place(lines.number), (line.removesuffix("\n").removesuffix("\r"),))
 
 
-def _input_row(number: int, found: Row, layout: Layout) -> InputRow | Rejected:
+def _input_row(number: int, found: Row, layout: InputLayout) -> InputRow | Rejected:
     place, values = found
     columns = layout.request.columns
     texts = values[: len(layout.text)]

@@ -15,7 +15,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from sharcs_pl.inference.export import TOLERANCE, random_inputs
 from sharcs_pl.inference.graph import input_names
-from sharcs_pl.models.architectures import encoder_sizes
+from sharcs_pl.models.encoder_sizes import encoder_sizes
 from sharcs_pl.models.exits import ExitsForSequenceClassification
 from sharcs_pl.models.pretrained import align
 from sharcs_pl.models.saved import as_stock

@@ -21,7 +21,7 @@ from sharcs_pl.core.renamed import CUSTOM
 from sharcs_pl.data.files import listed, shown
 from sharcs_pl.data.seen import FILE as SEEN
 from sharcs_pl.inference.record import CHECKPOINT_KEY, FILE, MARKER, read_record, travelling
-from sharcs_pl.models.architectures import OURS, encoder_sizes
+from sharcs_pl.models.encoder_sizes import OURS, encoder_sizes
 from sharcs_pl.models.folder import check_weights, check_zip, read_json, weight_files
 from sharcs_pl.models.stock_form import read_settings
 from sharcs_pl.models.vocabulary import check_vocabulary

@@ -11,38 +11,22 @@ from sharcs_pl.models.head import HeadParts
 from sharcs_pl.models.layers import Tail
 
 
-def embed_with_types(
-    base: Any, input_ids: Tensor, token_type_ids: Tensor | None, attention_mask: Tensor | None = None
-) -> Tensor:
+def embed_with_types(base: Any, input_ids: Tensor, token_type_ids: Tensor | None, *mask: Any) -> Tensor:
     return base.embeddings(input_ids=input_ids, token_type_ids=token_type_ids)
 
 
-def embed_without_types(
-    base: Any, input_ids: Tensor, token_type_ids: Tensor | None, attention_mask: Tensor | None = None
-) -> Tensor:
+def embed_without_types(base: Any, input_ids: Tensor, token_type_ids: Tensor | None, *mask: Any) -> Tensor:
     return base.embeddings(input_ids=input_ids)
 
 
-def embed_electra(
-    base: Any, input_ids: Tensor, token_type_ids: Tensor | None, attention_mask: Tensor | None = None
-) -> Tensor:
+def embed_electra(base: Any, input_ids: Tensor, token_type_ids: Tensor | None, *mask: Any) -> Tensor:
     hidden = embed_with_types(base, input_ids, token_type_ids)  # [B, L, E]
     return base.embeddings_project(hidden) if hasattr(base, "embeddings_project") else hidden
 
 
-def embed_albert(
-    base: Any, input_ids: Tensor, token_type_ids: Tensor | None, attention_mask: Tensor | None = None
-) -> Tensor:
+def embed_albert(base: Any, input_ids: Tensor, token_type_ids: Tensor | None, *mask: Any) -> Tensor:
     hidden = embed_with_types(base, input_ids, token_type_ids)  # [B, L, E]
     return base.encoder.embedding_hidden_mapping_in(hidden)
-
-
-def encoder_layers(base: Any) -> list[nn.Module]:
-    return list(base.encoder.layer)
-
-
-def distilbert_layers(base: Any) -> list[nn.Module]:
-    return list(base.transformer.layer)
 
 
 def albert_layers(base: Any) -> list[nn.Module]:
@@ -56,10 +40,6 @@ def albert_layers(base: Any) -> list[nn.Module]:
 def position_bias(base: Any, hidden: Tensor, heads: int, tail: Tail | None = None) -> dict[str, Any]:
     """Return MPNet's learned position bias per head, [B, N, L, L]; a narrow rung keeps its leading heads."""
     return {"position_bias": base.encoder.compute_position_bias(hidden)[:, :heads]}
-
-
-def bias_table(base: Any) -> list[nn.Embedding]:
-    return [base.encoder.relative_attention_bias]
 
 
 def bert_head(stock: Any) -> HeadParts:

@@ -18,9 +18,9 @@ from transformers.masking_utils import create_bidirectional_mask
 
 from sharcs_pl.core.flops import EncoderShape
 from sharcs_pl.models import bert_like, deberta, modernbert
-from sharcs_pl.models.architectures import ARCHITECTURES, SizeKeys, check_architecture
+from sharcs_pl.models.encoder_sizes import ARCHITECTURES, SizeKeys, check_architecture
 from sharcs_pl.models.head import HeadParts
-from sharcs_pl.models.layers import LayerSize, Tail, keep_hidden, make_view
+from sharcs_pl.models.layers import LayerSize, keep_hidden, make_view
 from sharcs_pl.models.parts import (
     ALBERT_PARTS,
     BERT_PARTS,
@@ -32,24 +32,8 @@ from sharcs_pl.models.parts import (
 )
 
 
-def _no_extras(base: Any, hidden: Tensor, heads: int, tail: Tail | None = None) -> dict[str, Any]:
-    return {}
-
-
 def _one_mask(stock: Any, hidden: Tensor, attention_mask: Tensor) -> Any:
     return create_bidirectional_mask(config=stock.config, inputs_embeds=hidden, attention_mask=attention_mask)
-
-
-def _no_norms(base: Any) -> dict[str, nn.LayerNorm]:
-    return {}
-
-
-def _no_costs(config: Any) -> dict[str, int]:
-    return {}
-
-
-def _no_tables(base: Any) -> list[nn.Embedding]:
-    return []
 
 
 @dataclass(frozen=True)
@@ -60,7 +44,7 @@ class Family:
     and, if the embedding of padding depends on it, the attention mask [B, L].
     `layers` lists the base model's layers in depth order; a layer may occur more than once. `parts`: names of parts of
     a layer. `layer_extras` returns further inputs of the layers from (base model, hidden, heads) and, for a rung, its
-    tail. `layer_mask` returns their mask from (stock model, hidden, attention mask [B, L]). Both may contain a
+    tail. `mask` returns their mask from (stock model, hidden, attention mask [B, L]). Both may contain a
     `ByKind`. `outer_norms`: the base model's norms outside its layers, of which every rung has a copy: "final" runs
     after the last layer, "positions" on embeddings of relative positions, which the trunk also reads.
     `costs` returns further fields of `EncoderShape` from the config.
@@ -77,11 +61,11 @@ class Family:
     head: Callable[[Any], HeadParts]
     parts: LayerParts
     head_prefixes: tuple[str, ...]
-    layer_extras: Callable[..., dict[str, Any]] = _no_extras
-    layer_mask: Callable[[Any, Tensor, Tensor], Any] = _one_mask
-    outer_norms: Callable[[Any], dict[str, nn.LayerNorm]] = _no_norms
-    costs: Callable[[Any], dict[str, int]] = _no_costs
-    head_tables: Callable[[Any], list[nn.Embedding]] = _no_tables
+    layer_extras: Callable[..., dict[str, Any]] = lambda *_: {}
+    mask: Callable[[Any, Tensor, Tensor], Any] = _one_mask
+    outer_norms: Callable[[Any], dict[str, nn.LayerNorm]] = lambda _: {}
+    costs: Callable[[Any], dict[str, int]] = lambda _: {}
+    head_tables: Callable[[Any], list[nn.Embedding]] = lambda _: []
     dropouts: tuple[str, ...] = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
     always_projects: bool = False
 
@@ -121,10 +105,6 @@ class Family:
             setattr(config, name, dropout)
         return config
 
-    def mask(self, stock: Any, hidden: Tensor, attention_mask: Tensor) -> Any:
-        """Return the mask that the stock model gives its layers, for hidden states [B, L, any] and a mask [B, L]."""
-        return self.layer_mask(stock, hidden, attention_mask)
-
     def view(self, layer: nn.Module, narrow_config: Any, norm_init: str, cut: str = "full") -> nn.Module:
         """Return a narrow view of a layer (see `make_view`). `cut` "heads_ffn" keeps all hidden dims."""
         view = make_view(layer, narrow_config, norm_init, self.parts.chunks)
@@ -152,7 +132,7 @@ _BERT = Family(
     stock_class_name="BertForSequenceClassification",
     base="bert",
     embed=bert_like.embed_with_types,
-    layers=bert_like.encoder_layers,
+    layers=lambda base: list(base.encoder.layer),
     head=bert_like.bert_head,
     parts=BERT_PARTS,
     head_prefixes=("classifier.", "bert.pooler."),
@@ -187,7 +167,7 @@ _ROWS = (
         embed=bert_like.embed_without_types,
         parts=MPNET_PARTS,
         layer_extras=bert_like.position_bias,
-        head_tables=bert_like.bias_table,
+        head_tables=lambda base: [base.encoder.relative_attention_bias],
         dropouts=("hidden_dropout_prob", "attention_probs_dropout_prob"),
     ),
     Family(
@@ -195,7 +175,7 @@ _ROWS = (
         stock_class_name="DistilBertForSequenceClassification",
         base="distilbert",
         embed=bert_like.embed_without_types,
-        layers=bert_like.distilbert_layers,
+        layers=lambda base: list(base.transformer.layer),
         head=bert_like.distilbert_head,
         parts=DISTILBERT_PARTS,
         head_prefixes=("pre_classifier.", "classifier."),
@@ -218,14 +198,14 @@ _ROWS = (
         stock_class_name="ModernBertForSequenceClassification",
         base="model",
         embed=bert_like.embed_without_types,
-        layers=modernbert.layers,
+        layers=lambda base: list(base.layers),
         head=modernbert.head,
         parts=MODERNBERT_PARTS,
         head_prefixes=("head.", "classifier."),
         layer_extras=modernbert.rotary,
-        layer_mask=modernbert.masks,
-        outer_norms=modernbert.final_norm,
-        costs=modernbert.costs,
+        mask=modernbert.masks,
+        outer_norms=lambda base: {"final": base.final_norm},
+        costs=lambda _: {"ffn_matrices": 3},  # gated: the first product gives values and gates
         dropouts=("embedding_dropout", "attention_dropout", "mlp_dropout", "classifier_dropout"),
     ),
     replace(
@@ -238,7 +218,7 @@ _ROWS = (
         parts=DEBERTA_PARTS,
         head_prefixes=("classifier.", "pooler."),
         layer_extras=deberta.relative_positions,
-        layer_mask=deberta.pairs,
+        mask=deberta.pairs,
         outer_norms=deberta.table_norm,
         costs=deberta.costs,
         dropouts=("hidden_dropout_prob", "attention_probs_dropout_prob", "pooler_dropout", "cls_dropout"),

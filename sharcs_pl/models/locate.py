@@ -9,7 +9,7 @@ from typing import Any
 
 from sharcs_pl.core.errors import KeyFault
 from sharcs_pl.core.hub import why_unreachable_model
-from sharcs_pl.models.architectures import OURS, EncoderSizes, encoder_sizes
+from sharcs_pl.models.encoder_sizes import OURS, EncoderSizes, encoder_sizes
 from sharcs_pl.models.folder import check_folder, read_config, read_json
 from sharcs_pl.models.vocabulary import check_vocabulary, num_embeddings
 

@@ -15,11 +15,6 @@ from sharcs_pl.models.head import HeadParts, first_token, mean_token
 from sharcs_pl.models.layers import ByKind, Tail
 
 
-def layers(base: Any) -> list[nn.Module]:
-    """Return the layers in depth order."""
-    return list(base.layers)
-
-
 def masks(stock: Any, hidden: Tensor, attention_mask: Tensor) -> ByKind:
     """Return the masks by kind of layer, which attends to every real token or to a window around each token."""
     given = {"config": stock.config, "inputs_embeds": hidden, "attention_mask": attention_mask}
@@ -32,16 +27,6 @@ def rotary(base: Any, hidden: Tensor, heads: int, tail: Tail | None = None) -> d
     places = torch.arange(hidden.shape[1], device=hidden.device).unsqueeze(0)
     turns = {kind: base.rotary_emb(hidden, places, kind) for kind in base.rotary_emb.layer_types}
     return {"position_embeddings": ByKind("attention_type", turns)}
-
-
-def final_norm(base: Any) -> dict[str, nn.LayerNorm]:
-    """Return the norm after the last layer by name. Nothing before it normalises the residual stream."""
-    return {"final": base.final_norm}
-
-
-def costs(config: Any) -> dict[str, int]:
-    """Return the cost of a gated feed-forward block, whose first product gives values and gates."""
-    return {"ffn_matrices": 3}
 
 
 def head(stock: Any) -> HeadParts:

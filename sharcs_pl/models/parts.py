@@ -49,16 +49,13 @@ DEBERTA_PARTS = replace(
     position_projections=("attention.self.pos_key_proj", "attention.self.pos_query_proj"),
 )
 
-MPNET_PARTS = LayerParts(
+MPNET_PARTS = replace(
+    BERT_PARTS,
     query="attention.attn.q",
     key="attention.attn.k",
     value="attention.attn.v",
     attention_out="attention.attn.o",
     attention_norm="attention.LayerNorm",
-    ffn_in="intermediate.dense",
-    activation="intermediate.intermediate_act_fn",
-    ffn_out="output.dense",
-    ffn_norm="output.LayerNorm",
 )
 
 DISTILBERT_PARTS = LayerParts(

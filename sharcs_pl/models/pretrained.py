@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging as hf_logging
 
-from sharcs_pl.models.architectures import check_absent
+from sharcs_pl.models.encoder_sizes import check_absent
 from sharcs_pl.models.families import FAMILIES, Family, get_family
 
 Source = str | Path | PreTrainedModel

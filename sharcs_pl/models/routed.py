@@ -26,7 +26,7 @@ from sharcs_pl.models.layers import LearnedPooling, Tail, run_layers
 from sharcs_pl.models.outputs import EveryRung, SharcsOutput, TrunkState
 from sharcs_pl.models.pretrained import Source, align, cast, load_stock, stock_family, stock_from_dict
 from sharcs_pl.models.router import Router, choose_rungs, given_rungs
-from sharcs_pl.models.skimming import (
+from sharcs_pl.models.running_tokens import (
     Decided,
     Drawn,
     keep_all_at_first,

@@ -39,24 +39,17 @@ def save_model(model: Any, folder: Path) -> None:
     (as_stock(model) if stock else model).save_pretrained(folder)
 
 
-def load_own(folder: Path) -> Any:
-    """Load a model of this project in evaluation mode. One that was saved as a stock checkpoint becomes a model of one
-    width."""
-    model_type = read_json(folder / "config.json").get("model_type")
-    return CLASSES.get(str(model_type), SharcsForSequenceClassification).from_pretrained(folder).eval()
-
-
 def model_from_settings(settings: dict[str, Any]) -> Any:
     """Return a model of this project with fresh weights, from its config as a dict."""
     found = CLASSES[settings["model_type"]]
     return found(found.config_class.from_dict(settings))
 
 
-def load_saved(folder: Path) -> Any:
-    """Load a model of this project or a stock fine-tuned model, in evaluation mode."""
+def load_saved(folder: Path, stock_class: Any = AutoModelForSequenceClassification) -> Any:
+    """Load a model of this project, or a stock checkpoint as `stock_class`, in evaluation mode. Of this project's
+    classes `SharcsForSequenceClassification` makes a stock checkpoint a model of one width."""
     model_type = read_json(folder / "config.json").get("model_type")
-    found = CLASSES.get(str(model_type), AutoModelForSequenceClassification)
-    return found.from_pretrained(folder).eval()
+    return CLASSES.get(str(model_type), stock_class).from_pretrained(folder).eval()
 
 
 def load_ladder(source: Source) -> Any:

@@ -16,15 +16,15 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 from transformers.utils.generic import ModelOutput
 
 from sharcs_pl.core.skim import TRAINED_THRESHOLD, SkimCost, SkimLadder
-from sharcs_pl.models.architectures import check_skimmable
 from sharcs_pl.models.base import LadderModel, settings_of
 from sharcs_pl.models.configuration import LadderConfig
 from sharcs_pl.models.decision import Decision
+from sharcs_pl.models.encoder_sizes import check_skimmable
 from sharcs_pl.models.head import run_head
 from sharcs_pl.models.outputs import EveryRung
 from sharcs_pl.models.pretrained import Source, cast, load_stock, stock_from_dict
 from sharcs_pl.models.router import task_loss
-from sharcs_pl.models.skimming import (
+from sharcs_pl.models.running_tokens import (
     Decided,
     Drawn,
     keep_all_at_first,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sharcs_pl.models.architectures import ARCHITECTURES, OURS
+from sharcs_pl.models.encoder_sizes import ARCHITECTURES, OURS
 from sharcs_pl.models.folder import read_json
 
 ROUTED, EXITS, SKIM = OURS

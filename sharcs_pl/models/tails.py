@@ -12,8 +12,8 @@ from torch import nn
 
 from sharcs_pl.core.flops import CostModel, EncoderShape
 from sharcs_pl.core.widths import WidthLadder, check_split
-from sharcs_pl.models.architectures import check_norm_after_cut, check_skimmable
 from sharcs_pl.models.configuration import SharcsConfig
+from sharcs_pl.models.encoder_sizes import check_norm_after_cut, check_skimmable
 from sharcs_pl.models.families import Family, get_family
 from sharcs_pl.models.layers import NORM_INITS, LayerSize, SlicedLinear, Tail, make_reduction, private_norm
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sharcs_pl.models.architectures import ARCHITECTURES, OURS
+from sharcs_pl.models.encoder_sizes import ARCHITECTURES, OURS
 from sharcs_pl.models.folder import read_json
 
 

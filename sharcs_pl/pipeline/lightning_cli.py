@@ -136,7 +136,8 @@ class SharcsCLI(LightningCLI):
         self.ckpt_path: str | None = values.setdefault("ckpt_path", None)
         self.run_config = from_sections(values)
         self.root: str | None = values["trainer"].pop("default_root_dir")
-        self.callbacks: list[Callback] = as_list(values["trainer"].pop("callbacks"))
+        given: Any = values["trainer"].pop("callbacks")  # one, a list or None
+        self.callbacks: list[Callback] = [given] if isinstance(given, Callback) else list(given or [])
         known = asdict(self.run_config.trainer)
         self.trainer_arguments = {key: value for key, value in values["trainer"].items() if key not in known}
         if self.subcommand is None:
@@ -229,11 +230,6 @@ def add_keys(parser: LightningArgumentParser, schema: type, prefix: str, names: 
     hints, texts = get_type_hints(schema), field_texts(schema)
     for name in names:
         parser.add_argument(f"--{prefix}{name}", type=hints[name], help=texts[name].replace("``", ""))
-
-
-def as_list(callbacks: Any) -> list[Callback]:
-    """Return Lightning's callbacks, given as one, a list or None, as a list."""
-    return [callbacks] if isinstance(callbacks, Callback) else list(callbacks or [])
 
 
 def check_same_model(config: RunConfig, source: TrainedModel) -> None:

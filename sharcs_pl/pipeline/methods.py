@@ -62,13 +62,18 @@ def _taught(config: RunConfig, model: Any) -> TrainingRule:
     return TrainingRule(slimmable_losses(teacher), every_width_idle)
 
 
+def _encoder(source: Source) -> Source:
+    """Return the source itself, or the encoder of a model of this project."""
+    trained = load_ladder(source)
+    return source if trained is None else trained.encoder
+
+
 def exits_model(config: RunConfig, source: Source, num_labels: int) -> ExitsForSequenceClassification:
     """Build a model with a head after every chosen layer."""
     method = config.method
     assert method.rule is not None
-    trained = load_ladder(source)
     return ExitsForSequenceClassification.from_encoder(
-        source if trained is None else trained.encoder,
+        _encoder(source),
         rule=method.rule,
         exits=method.exits,
         exit_head=method.exit_head or "stock",
@@ -90,10 +95,8 @@ def _exits(objective: Objective) -> MethodParts:
 
 def skim_model(config: RunConfig, source: Source, num_labels: int) -> SkimForSequenceClassification:
     """Build a model with a predictor before every layer."""
-    trained = load_ladder(source)
-    return SkimForSequenceClassification.from_encoder(
-        source if trained is None else trained.encoder, num_labels=num_labels, dropout=config.encoder.dropout
-    )
+    dropout = config.encoder.dropout
+    return SkimForSequenceClassification.from_encoder(_encoder(source), num_labels=num_labels, dropout=dropout)
 
 
 def _skimmed(config: RunConfig, model: Any) -> TrainingRule:

@@ -13,7 +13,7 @@ from sharcs_pl.core.skim import SkimLadder
 from sharcs_pl.core.widths import WidthLadder
 from sharcs_pl.data.spec import metric_name
 from sharcs_pl.inference.record import FILE
-from sharcs_pl.models.architectures import OURS, EncoderSizes, encoder_sizes
+from sharcs_pl.models.encoder_sizes import OURS, EncoderSizes, encoder_sizes
 from sharcs_pl.models.folder import read_json
 from sharcs_pl.models.locate import local_folder
 from sharcs_pl.models.stock_form import of_stock, read_settings

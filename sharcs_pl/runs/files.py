@@ -81,23 +81,17 @@ def _taken(directory: Path, path: Path, whose: str) -> ValueError:
 def own_files(directory: Path) -> list[Path]:
     """Return the files there that the run and the commands about it wrote, without the marker and the lock."""
     listed = written(directory).names()
-    patterns = sorted(listed) or [*_FIXED, *(f"model/{pattern}" for pattern in MODEL_FILES)]
-    found = [path for pattern in patterns for path in _matching(directory, pattern, literal=bool(listed))]
-    found += [path for pattern in _RESULTS for path in directory.glob(pattern) if _without_list(path)]
+    patterns = [*_FIXED, *(f"model/{pattern}" for pattern in MODEL_FILES)]
+    found = [directory / name for name in sorted(listed)]
+    found = found or [path for pattern in patterns for path in directory.glob(pattern)]
+    results = [path for pattern in _RESULTS for path in directory.glob(pattern)]
+    found += [path for path in results if not any((folder / LIST).exists() for folder in list(path.parents)[:2])]
     for each in [*directory.glob("evaluation/*"), directory / "submission", directory / "calibration"]:
         own = Written.into(each)
         found += [each / name for name in own.names()] + [own.file]
     found += [*_logged(directory), *directory.glob("model.part/**/*"), *directory.glob("checkpoints/*.ckpt.part")]
     found += [path.with_name(path.name + ".part") for path in list(found)]
     return [path for path in dict.fromkeys(found) if path.is_symlink() or path.is_file()]
-
-
-def _matching(directory: Path, pattern: str, literal: bool) -> list[Path]:
-    return [directory / pattern] if literal else list(directory.glob(pattern))
-
-
-def _without_list(path: Path) -> bool:
-    return not any((folder / LIST).exists() for folder in list(path.parents)[:2])
 
 
 def _logged(directory: Path) -> Iterator[Path]:

@@ -9,7 +9,7 @@ import math
 import shutil
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from sharcs_pl.data.files import check_file
 from sharcs_pl.data.own import OwnSource, load_own, take_share
 from sharcs_pl.data.synthetic import graded_examples
 from sharcs_pl.data.tasks import GRADED, Examples, TaskSpec, get_task, load_examples, subset_examples
-from sharcs_pl.models.architectures import check_norm_after_cut, check_skimmable
+from sharcs_pl.models.encoder_sizes import check_norm_after_cut, check_skimmable
 from sharcs_pl.models.folder import check_zip
 from sharcs_pl.models.locate import EncoderFiles, locate
 from sharcs_pl.models.teachers import check_teacher
@@ -132,26 +132,10 @@ def _limited(config: TaskConfig, examples: dict[str, Examples], seed: int) -> di
 
 def own_source(config: TaskConfig) -> OwnSource:
     """Return the keys of ``task`` that describe a user's own data."""
-    assert config.label is not None
-    return OwnSource(
-        train=config.train,
-        dev=config.dev,
-        test=config.test,
-        text=tuple(config.text_columns),
-        label=config.label,
-        labels=tuple(config.labels) if config.labels else None,
-        label_range=(config.label_range[0], config.label_range[1]) if config.label_range else None,
-        label_range_strict=config.label_range_strict,
-        positive=config.positive,
-        metrics=tuple(config.metrics) if config.metrics else None,
-        hub=config.hub,
-        hub_config=config.hub_config,
-        quoting=config.quoting,
-        calibration=config.calibration,
-        delimiter=config.delimiter,
-        encoding=config.encoding,
-        name=config.name,
-    )
+    values: dict[str, Any] = {field.name: getattr(config, field.name) for field in fields(OwnSource)}
+    values |= {key: tuple(value) or None for key, value in values.items() if isinstance(value, list)}
+    values["text"] = tuple(config.text_columns)
+    return OwnSource(**values)
 
 
 def check_reader(config: RunConfig) -> None:

@@ -21,6 +21,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from sharcs_pl.core.files import atomic_file
 from sharcs_pl.launch.slurm import CLUSTER, SlurmJob, is_over
 
 _READS, _PAUSE = 20, 0.05  # between the making of a lock file and its one line lies an instant
@@ -148,7 +149,8 @@ def _acquire(path: Path, mine: Holder) -> None:
         _acquire(turn, mine)
         try:
             if _read(path) == held:
-                _replace(path, mine)
+                with atomic_file(path, f".{mine.token}.part") as part:
+                    part.write_bytes(_line(mine))
                 return
         finally:
             turn.unlink(missing_ok=True)
@@ -167,15 +169,6 @@ def _create(path: Path, mine: Holder) -> bool:
     finally:
         os.close(handle)
     return True
-
-
-def _replace(path: Path, mine: Holder) -> None:
-    part = path.with_name(f"{path.name}.{mine.token}.part")
-    try:
-        part.write_bytes(_line(mine))
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _line(holder: Holder) -> bytes:

@@ -8,7 +8,7 @@ from sharcs_pl.config import RunConfig
 from sharcs_pl.config.reorder import ReorderConfig
 from sharcs_pl.data.tasks import Examples, TaskSpec
 from sharcs_pl.inference.trained import TrainedModel, model_settings, open_trained
-from sharcs_pl.models.architectures import encoder_sizes
+from sharcs_pl.models.encoder_sizes import encoder_sizes
 from sharcs_pl.models.locate import EncoderFiles, locate
 from sharcs_pl.runs.inputs import check_reader, check_sizes, read_task
 from sharcs_pl.runs.seen import warn_of_seen

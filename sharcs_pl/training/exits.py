@@ -14,10 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sharcs_pl.core.hardness import sample_scores
 from sharcs_pl.data.sampler import MicroBatch
-from sharcs_pl.models.router import task_loss
-from sharcs_pl.training.objective import BatchLosses, ObjectiveConfig
+from sharcs_pl.training.objective import BatchLosses, ObjectiveConfig, summed_loss
 from sharcs_pl.training.rules import Idle, Losses, Progress, StepContents
 
 
@@ -63,7 +61,10 @@ def by_depth(batch: ExitBatch, progress: Progress) -> Tensor:
 def two_stage(batch: ExitBatch, progress: Progress) -> Tensor:
     """Train the encoder by its last exit, then the other exits on the frozen encoder (DeeBERT, Xin et al., ACL 2020,
     arXiv 2004.12993, section 3.2)."""
-    return batch.losses[-1] if progress.first_stage else _others(batch.losses) + certainty_loss(batch)
+    if progress.first_stage:
+        return batch.losses[-1]
+    others = batch.losses[:-1]
+    return (others.mean() if len(others) else batch.losses.sum() * 0) + certainty_loss(batch)
 
 
 def self_distilled(batch: ExitBatch, progress: Progress) -> Tensor:
@@ -100,22 +101,15 @@ def certainty_loss(batch: ExitBatch) -> Tensor:
     return (batch.certainty[:, :-1].float().sigmoid() - truth).square().mean(1).sum()
 
 
-def _others(losses: Tensor) -> Tensor:
-    """Return the mean of all exits but the last; 0 where there are no others."""
-    return losses[:-1].mean() if len(losses) > 1 else losses.sum() * 0
-
-
 def exit_losses(objective: Objective) -> Losses:
     """Return the losses of a batch under an objective; in a second stage the exits send no gradient to the encoder."""
 
     def losses(model: Any, batch: MicroBatch, config: ObjectiveConfig, progress: Progress) -> BatchLosses:
         detach = progress.stage_epochs > 0
         logits, certainty = model.exits(**batch.inputs, detach=detach)
-        each = [task_loss(x, batch.labels, x.shape[-1], reduction="none").sum() for x in logits.unbind(1)]
+        each = [summed_loss(x, batch) for x in logits.unbind(1)]
         found = ExitBatch(torch.stack(each), logits, certainty, batch.labels, model.ladder.layers)
-        task = objective(found, progress)
-        scores = sample_scores(logits[:, -1].detach(), batch.labels, config.score, config.label_range)
-        return BatchLosses(task, task.new_zeros(()), task.new_zeros(()), scores)
+        return BatchLosses.of(objective(found, progress), logits[:, -1], batch, config)
 
     return losses
 

@@ -21,7 +21,7 @@ def fit_head(stock: Any, table: TokenTable, steps: int, lr: float, batch_size: i
     prefixes = get_family(stock.config.model_type).head_prefixes
     head = {name: parameter for name, parameter in stock.named_parameters() if name.startswith(prefixes)}
     losses: list[float] = []
-    with _only(stock, set(head)):
+    with only_training(stock, set(head)):
         optimizer = torch.optim.AdamW(head.values(), lr=lr)
         for step, batch in enumerate(_batches(table, steps, batch_size, seed)):
             optimizer.param_groups[0]["lr"] = lr * (1 - step / steps)
@@ -51,8 +51,8 @@ def _batches(table: TokenTable, steps: int, batch_size: int, seed: int) -> Itera
 
 
 @contextmanager
-def _only(stock: Any, names: set[str]) -> Iterator[None]:
-    """Let gradients reach the named parameters alone inside the block."""
+def only_training(stock: Any, names: set[str]) -> Iterator[None]:
+    """Let gradients reach the named parameters alone inside a block."""
     before = {name: parameter.requires_grad for name, parameter in stock.named_parameters()}
     for name, parameter in stock.named_parameters():
         parameter.requires_grad_(name in names)

@@ -50,6 +50,24 @@ class BatchLosses:
     distill: Tensor
     scores: Tensor
 
+    @classmethod
+    def of(
+        cls, task: Tensor, logits: Tensor, batch: MicroBatch, config: ObjectiveConfig, distill: Tensor | None = None
+    ) -> BatchLosses:
+        """Return the losses of a batch without a router, with the scores of `logits` [B, C]."""
+        none = task.new_zeros(())
+        return cls(task, none, none if distill is None else distill, scores_of(logits, batch, config))
+
+
+def scores_of(logits: Tensor, batch: MicroBatch, config: ObjectiveConfig) -> Tensor:
+    """Return the hardness scores of a batch [B] from `logits` [B, C]."""
+    return sample_scores(logits.detach(), batch.labels, config.score, config.label_range)
+
+
+def summed_loss(logits: Tensor, batch: MicroBatch) -> Tensor:
+    """Return the task loss of `logits` [B, C], summed over the batch."""
+    return task_loss(logits, batch.labels, logits.shape[-1], reduction="none").sum()
+
 
 def distill_losses(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """Return KL(teacher || student) per sample [B] at ``temperature``, times its square (Hinton et al. 2015). One
@@ -66,13 +84,12 @@ def batch_losses(model: SharcsForSequenceClassification, batch: MicroBatch, conf
     """Run the batch on its rung and sum its losses."""
     state = model.trunk(**batch.inputs, draw=True)
     logits = model.tail(state, batch.rung)
-    task = task_loss(logits, batch.labels, logits.shape[-1], reduction="none").sum()
+    task = summed_loss(logits, batch)
     if state.counts is not None:
         task = task + config.skim_weight * share_of_tokens(state.counts, model.shape.num_layers).sum()
     router = _router_loss(state, batch, config, len(model.ladder))
     distill = _distill_loss(model, state, logits, batch.rung, config) if config.distill_weight else task.new_zeros(())
-    scores = sample_scores(logits.detach(), batch.labels, config.score, config.label_range)
-    return BatchLosses(task, router, distill, scores)
+    return BatchLosses(task, router, distill, scores_of(logits, batch, config))
 
 
 def share_of_tokens(counts: Tensor, num_layers: int) -> Tensor:

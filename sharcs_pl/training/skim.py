@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from sharcs_pl.core.hardness import sample_scores
 from sharcs_pl.data.sampler import MicroBatch
 from sharcs_pl.models.router import task_loss
 from sharcs_pl.training.objective import BatchLosses, ObjectiveConfig
@@ -15,6 +14,4 @@ def skim_losses(model: Any, batch: MicroBatch, config: ObjectiveConfig, progress
     """Return the task loss plus ``skim_weight`` times the share of tokens run, averaged over layers (equation 6)."""
     logits, shares = model.soft(**batch.inputs)
     task = task_loss(logits, batch.labels, logits.shape[-1], reduction="none") + config.skim_weight * shares
-    scores = sample_scores(logits.detach(), batch.labels, config.score, config.label_range)
-    total = task.sum()
-    return BatchLosses(total, total.new_zeros(()), total.new_zeros(()), scores)
+    return BatchLosses.of(task.sum(), logits, batch, config)

@@ -12,10 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sharcs_pl.core.hardness import sample_scores
 from sharcs_pl.data.sampler import MicroBatch
-from sharcs_pl.models.router import task_loss
-from sharcs_pl.training.objective import BatchLosses, ObjectiveConfig, distill_losses
+from sharcs_pl.training.objective import BatchLosses, ObjectiveConfig, distill_losses, summed_loss
 from sharcs_pl.training.rules import Losses, Progress
 
 
@@ -42,15 +40,14 @@ def slimmable_losses(teacher: Teacher | None) -> Losses:
         state = model.trunk(**batch.inputs)
         logits = [model.tail(state, rung) for rung in range(len(model.ladder))]
         weights = config.rung_weights or (1.0,) * len(logits)
-        each = [task_loss(x, batch.labels, x.shape[-1], reduction="none").sum() for x in logits]
+        each = [summed_loss(x, batch) for x in logits]
         task = torch.stack([weight * loss for weight, loss in zip(weights, each, strict=True)]).mean()
         students = logits if teacher else logits[:-1]
-        distill = task.new_zeros(())
+        distill = None
         if config.distill_weight and students:
             teacher_logits = teacher(batch.inputs) if teacher else logits[-1]
             losses = [distill_losses(student, teacher_logits, config.temperature).sum() for student in students]
             distill = torch.stack(losses).mean()
-        scores = sample_scores(logits[-1].detach(), batch.labels, config.score, config.label_range)
-        return BatchLosses(task, task.new_zeros(()), distill, scores)
+        return BatchLosses.of(task, logits[-1], batch, config, distill)
 
     return losses

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sharcs_pl.core.hardness import HardnessBuffer, sample_scores, score_range
+from sharcs_pl.core.hardness import HardnessBuffer, sample_scores
 
 TWO = [(0.8, 1.0), (0.0, 0.8)]
 RUNGS_0 = np.zeros(64, dtype=np.int8)
@@ -68,14 +68,8 @@ def test_a_confidence_of_exactly_one_is_easy(dtype, gap) -> None:
 
 
 def test_an_unknown_score_is_refused() -> None:
-    for call in (lambda: sample_scores(torch.zeros(1, 2), torch.zeros(1), "loss"), lambda: score_range("loss", True)):
-        with pytest.raises(ValueError, match=r"^hardness\.score: 'loss' is none of confidence, entropy"):
-            call()
-
-
-def test_score_ranges() -> None:
-    assert score_range("confidence", False) == score_range("entropy", True) == (0, 1)
-    assert score_range("entropy", False) == (0, math.inf)
+    with pytest.raises(ValueError, match=r"^hardness\.score: 'loss' is none of confidence, entropy"):
+        sample_scores(torch.zeros(1, 2), torch.zeros(1), "loss")
 
 
 # ---- memberships

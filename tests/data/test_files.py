@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sharcs_pl.data.files import Request, check_columns, check_file, listed, one_line, read_rows, shown
+from sharcs_pl.data.files import Request, check_columns, check_file, listed, read_rows, short_name, shown
 from tests.data.faults import DELIMITED_FAULTS, HEAD, JSONL_FAULTS, REQUEST, fault, rows_of, write
 from tests.data.formats import CONTAINERS, NASTY, SUFFIXES, write_rows
 
@@ -175,7 +175,7 @@ def test_suffixes_are_read_in_capitals_too(tmp_path: Path):
 def test_values_are_shown_short_and_on_one_line():
     assert shown("a\nb") == repr("a\nb")
     assert shown("x" * 100) == f"'{'x' * 57}…'"
-    assert one_line("a\nb") == "'a\\nb'"
+    assert short_name("a\nb") == "'a\\nb'"
     assert listed(["a", "b"]) == "a, b"
     assert listed([]) == "none"
     assert listed(["x" * 50, "y" * 50, "z"], limit=60) == f"{'x' * 39}…, … and 2 more"

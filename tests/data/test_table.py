@@ -162,7 +162,7 @@ def test_a_save_that_fails_leaves_the_old_file(
     def fail(*_: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(table_module.os, "replace", fail)
+    monkeypatch.setattr("os.replace", fail)
     with pytest.raises(OSError, match="disk full"):
         tokenize(pairs(6), tokenizer, 64).save(path)
     assert os.listdir(tmp_path) == ["a.arrow"]

@@ -14,7 +14,7 @@ from sharcs_pl.inference.engine import Answers, Batch, Engine
 from sharcs_pl.inference.fused import FusedModel
 from sharcs_pl.inference.plain import PlainTail, PlainTrunk
 from sharcs_pl.inference.predictor import RoutedPredictor
-from sharcs_pl.models.architectures import ARCHITECTURES
+from sharcs_pl.models.encoder_sizes import ARCHITECTURES
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from tests.inference.conftest import WORDS, spread_router
 from tests.models.surgery import surgery

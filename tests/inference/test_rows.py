@@ -17,8 +17,8 @@ from sharcs_pl.data.files import Request, read_found, read_rows
 from sharcs_pl.data.lines import Fault
 from sharcs_pl.inference.predictor import Prediction
 from sharcs_pl.inference.rows import (
+    InputLayout,
     InputRow,
-    Layout,
     Rejected,
     answer_rows,
     check_first_row,
@@ -37,8 +37,8 @@ def write(folder: Path, name: str, content: str | bytes) -> Path:
     return path
 
 
-def layout(path: Path, *text: str, **more: Any) -> Layout:
-    return Layout(path, path.suffix, text or ("text",), **more)
+def layout(path: Path, *text: str, **more: Any) -> InputLayout:
+    return InputLayout(path, path.suffix, text or ("text",), **more)
 
 
 def read(path: Path, *text: str, **more: Any) -> list[InputRow | Rejected]:

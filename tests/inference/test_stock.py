@@ -12,10 +12,10 @@ from safetensors.torch import load_file, save_file
 
 from sharcs_pl.inference import stock as entry
 from sharcs_pl.inference.stock import save_stock, widest
-from sharcs_pl.models.architectures import ARCHITECTURES
+from sharcs_pl.models.encoder_sizes import ARCHITECTURES
 from sharcs_pl.models.exits import ExitsForSequenceClassification
 from sharcs_pl.models.routed import SharcsForSequenceClassification
-from sharcs_pl.models.saved import load_own, save_model
+from sharcs_pl.models.saved import load_saved, save_model
 from sharcs_pl.models.stock_form import is_stock, obstacle
 from tests.commands import run_line
 from tests.models.surgery import surgery
@@ -92,7 +92,10 @@ def test_a_model_of_one_full_width_is_saved_as_stock_and_comes_back(
     assert is_stock(model.config.to_dict())
     save_model(model, tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["model_type"] == kind
-    for loaded in (load_own(tmp_path), SharcsForSequenceClassification.from_pretrained(tmp_path)):
+    for loaded in (
+        load_saved(tmp_path, SharcsForSequenceClassification),
+        SharcsForSequenceClassification.from_pretrained(tmp_path),
+    ):
         assert isinstance(loaded, SharcsForSequenceClassification)
         assert not loaded.training
         assert (loaded.router, loaded.ladder.labels()) == (None, ["1"])
@@ -103,7 +106,7 @@ def test_a_model_of_one_full_width_is_saved_as_stock_and_comes_back(
 def test_its_precision_and_options_are_kept(stock: Any, tmp_path: Path, dtype: torch.dtype) -> None:
     model: Any = surgery(stock("bert"), widths=[1])
     save_model(model.to(dtype), tmp_path)
-    assert load_own(tmp_path).dtype == dtype
+    assert load_saved(tmp_path, SharcsForSequenceClassification).dtype == dtype
     loaded, info = SharcsForSequenceClassification.from_pretrained(
         tmp_path, attn_implementation="eager", dtype=torch.float32, output_loading_info=True
     )

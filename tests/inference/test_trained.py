@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from sharcs_pl.inference.predictor import RoutedPredictor
-from sharcs_pl.models.architectures import OURS
+from sharcs_pl.models.encoder_sizes import OURS
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from tests.place import RECORD
 

@@ -15,7 +15,7 @@ from sharcs_pl.data.spec import Examples
 from sharcs_pl.inference.rows import InputRow
 from sharcs_pl.inference.rows import read_inputs as read_rows
 from sharcs_pl.inference.trained import TrainedModel
-from sharcs_pl.models.architectures import EncoderSizes
+from sharcs_pl.models.encoder_sizes import EncoderSizes
 from sharcs_pl.models.locate import EncoderFiles
 from sharcs_pl.predict import make_layout
 from sharcs_pl.runs.directory import run_config

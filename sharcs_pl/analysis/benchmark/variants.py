@@ -61,8 +61,7 @@ class VariantFactory:
         device = self.model.device
 
         def call(batch: Batch) -> Tensor:
-            mask = (torch.arange(batch.input_ids.shape[1]) < batch.lengths[:, None]).long()
-            inputs = {"input_ids": batch.input_ids, "attention_mask": mask, "token_type_ids": batch.token_type_ids}
+            inputs = _inputs(batch) | {"token_type_ids": batch.token_type_ids}
             return stock(**{key: value.to(device) for key, value in inputs.items() if value is not None}).logits
 
         return self._called(name, call, torch.full((len(self.workload),), self.model.ladder.top), dense=True)
@@ -86,8 +85,7 @@ class VariantFactory:
         typed = "token_type_ids" in input_names(self.model)
 
         def call(batch: Batch) -> tuple[Tensor, ...]:
-            mask = (torch.arange(batch.input_ids.shape[1]) < batch.lengths[:, None]).long()
-            inputs = {"input_ids": batch.input_ids, "attention_mask": mask, "thresholds": point}
+            inputs = _inputs(batch) | {"thresholds": point}
             if typed:
                 zeros = torch.zeros_like(batch.input_ids)
                 inputs["token_type_ids"] = zeros if batch.token_type_ids is None else batch.token_type_ids
@@ -142,6 +140,11 @@ class VariantFactory:
             raise ValueError(f"{name}: the answers to {many} are not finite; a model that has diverged is not timed")
         labels = self.workload.labels
         return None if labels is None or self.metric is None else self.metric(logits, labels)
+
+
+def _inputs(batch: Batch) -> dict[str, Tensor]:
+    mask = (torch.arange(batch.input_ids.shape[1]) < batch.lengths[:, None]).long()
+    return {"input_ids": batch.input_ids, "attention_mask": mask}
 
 
 def _of(rungs: Tensor | None, batch: Batch) -> Tensor | None:

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sharcs_pl.analysis.comparison.methods import CONTROLS, MeanPoint, Standing, TaskComparison, frontier, mean_points
 from sharcs_pl.analysis.comparison.runs import OWN
-from sharcs_pl.analysis.figures.style import BLUE, DASHES, GREEN, GREY, ORANGE, PURPLE, SETTINGS, VERMILION
-from sharcs_pl.core.files import atomic_file
+from sharcs_pl.analysis.figures.style import BLUE, DASHES, GREEN, GREY, ORANGE, PURPLE, SETTINGS, VERMILION, canvas
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, "#56B4E9", "#8C510A", GREY)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
 FORMATS = ("png", "svg")
+_SETTINGS = {**SETTINGS, "svg.hashsalt": "sharcs", "font.family": "DejaVu Sans"}
 _CONTROL_STYLES = {
     "width": ("one width for all", {"color": "black", "marker": "s", "mfc": "white", "ls": "none"}),
     "exit": ("one exit for all", {"color": "black", "marker": "s", "mfc": "white", "ls": "none"}),
@@ -67,19 +67,10 @@ def figure_names(found: TaskComparison) -> list[str]:
 
 
 def _saved(stem: Path, size: tuple[float, float], draw: Any) -> list[Path]:
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    paths = []
-    with matplotlib.rc_context({**SETTINGS, "svg.hashsalt": "sharcs", "font.family": "DejaVu Sans"}):
-        figure = Figure(figsize=size, layout="constrained")
+    path = stem.with_name(f"{stem.name}.{FORMATS[0]}")
+    with canvas(path, size, formats=FORMATS, settings=_SETTINGS) as figure:
         draw(figure)
-        for kind in FORMATS:
-            path = stem.with_name(f"{stem.name}.{kind}")
-            with atomic_file(path) as part:
-                figure.savefig(part, format=kind, metadata={"Date": None} if kind == "svg" else None)
-            paths.append(path)
-    return paths
+    return [path.with_suffix(f".{kind}") for kind in FORMATS]
 
 
 def _methods(figure: Any, found: TaskComparison, looks: Mapping[str, dict[str, Any]]) -> None:

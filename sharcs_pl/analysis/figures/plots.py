@@ -27,7 +27,6 @@ from sharcs_pl.analysis.figures.style import (
     legend_below,
     outline,
     rung_style,
-    width_names,
 )
 from sharcs_pl.core.hardness import SCORES
 from sharcs_pl.evaluation.predictions import Predictions
@@ -193,8 +192,9 @@ def _score_panel(axes: Axes, scores: list[np.ndarray], run: FigureInputs, high: 
     from matplotlib.ticker import StrMethodFormatter
 
     edges, filled = np.linspace(0, high, BINS + 1), len(scores) < 4
-    for rung, name in enumerate(width_names(run.widths)):
-        axes.stairs(np.histogram(scores[rung], edges)[0], edges, label=name, baseline=0.5, **outline(rung, filled))
+    for rung, width in enumerate(run.widths):
+        style = {"label": f"width {width}", **outline(rung, filled)}
+        axes.stairs(np.histogram(scores[rung], edges)[0], edges, baseline=0.5, **style)
     axes.set(xlim=(0, high), yscale="log")
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.tick_params(labelsize=8)

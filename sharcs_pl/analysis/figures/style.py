@@ -43,8 +43,15 @@ def have_matplotlib() -> bool:
 
 
 @contextmanager
-def canvas(path: Path, size: tuple[float, float], layout: Any = "constrained") -> Iterator[Figure]:
-    """Open a figure of ``size`` inches in the house style; on leaving, it is whole at ``path`` or not there.
+def canvas(
+    path: Path,
+    size: tuple[float, float],
+    layout: Any = "constrained",
+    formats: Sequence[str] = ("png",),
+    settings: dict[Any, Any] = SETTINGS,
+) -> Iterator[Figure]:
+    """Open a figure of ``size`` inches in the house style; on leaving, it is whole at ``path`` or not there, in every
+    format under its suffix.
 
     A character the font lacks is drawn as a box, without a warning.
     """
@@ -52,13 +59,14 @@ def canvas(path: Path, size: tuple[float, float], layout: Any = "constrained") -
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(SETTINGS), warnings.catch_warnings():
+    with matplotlib.rc_context(settings), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from", category=UserWarning)
         figure = Figure(figsize=size, layout=layout)
         FigureCanvasAgg(figure)  # whose one renderer measures every text; without it each text makes its own
         yield figure
-        with atomic_file(path) as part:
-            figure.savefig(part, format="png")
+        for kind in formats:
+            with atomic_file(path.with_suffix(f".{kind}")) as part:
+                figure.savefig(part, format=kind, metadata={"Date": None} if kind == "svg" else None)
 
 
 def colour(rung: int) -> str:
@@ -81,11 +89,6 @@ def outline(rung: int, filled: bool) -> dict[str, Any]:
         "linestyle": DASHES[rung % len(DASHES)],
         "linewidth": 1.2,
     }
-
-
-def width_names(labels: Sequence[str]) -> list[str]:
-    """Return the names of the rungs in a legend."""
-    return [f"width {label}" for label in labels]
 
 
 def legend_below(figure: Figure, axes: Axes, columns: int = 4) -> None:

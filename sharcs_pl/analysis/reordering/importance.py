@@ -24,6 +24,7 @@ from sharcs_pl.core.files import atomic_file
 from sharcs_pl.models.families import get_family
 from sharcs_pl.models.order import Order, watching
 from sharcs_pl.models.router import task_loss
+from sharcs_pl.training.head import only_training
 
 _BANDS = 48  # of neurons in the figure
 
@@ -67,7 +68,7 @@ def _changes(stock: Any, batch: dict[str, Tensor]) -> dict[tuple[str, int], Tens
 
     inputs = {name: value for name, value in batch.items() if name != "labels"}
     with (
-        _frozen(stock),
+        only_training(stock, set()),  # the gradients of activations are all that is needed
         torch.enable_grad(),
         watching(stock, "attention_out", lambda depth, value: keep("attention_out", depth, value)),
         watching(stock, "ffn_out", lambda depth, value: keep("ffn_out", depth, value)),
@@ -76,21 +77,6 @@ def _changes(stock: Any, batch: dict[str, Tensor]) -> dict[tuple[str, int], Tens
         loss = task_loss(logits, batch["labels"], stock.config.num_labels, reduction="none").sum()
         grads = torch.autograd.grad(loss, list(seen.values()))
     return {key: value.detach() * grad for (key, value), grad in zip(seen.items(), grads, strict=True)}
-
-
-class _frozen:
-    """A block in which no parameter gets a gradient; the gradients of activations are all that is needed."""
-
-    def __init__(self, stock: Any) -> None:
-        self.parameters = [parameter for parameter in stock.parameters() if parameter.requires_grad]
-
-    def __enter__(self) -> None:
-        for parameter in self.parameters:
-            parameter.requires_grad_(False)
-
-    def __exit__(self, *error: object) -> None:
-        for parameter in self.parameters:
-            parameter.requires_grad_(True)
 
 
 def write_importance(path: Path, importance: Importance, order: Order) -> None:

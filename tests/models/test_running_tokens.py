@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sharcs_pl.core.flops import embedding_macs, full_layer_macs, layer_macs
-from sharcs_pl.models.architectures import ARCHITECTURES
+from sharcs_pl.models.encoder_sizes import ARCHITECTURES
 from sharcs_pl.models.routed import SharcsConfig, SharcsForSequenceClassification
 from tests.models.surgery import surgery
 

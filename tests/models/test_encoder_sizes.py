@@ -5,7 +5,7 @@ import json
 import pytest
 from transformers import AutoConfig
 
-from sharcs_pl.models.architectures import ARCHITECTURES, check_written_out, encoder_sizes
+from sharcs_pl.models.encoder_sizes import ARCHITECTURES, check_written_out, encoder_sizes
 from sharcs_pl.models.families import FAMILIES
 from tests.models.conftest import Stock
 
