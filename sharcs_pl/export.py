@@ -53,7 +53,7 @@ def run(config: ExportConfig) -> Exported:
         return export_stock(config)
     if config.format == "onnx":
         check_packages(config.opset)
-    found = find(config.run)
+    found = find(config.run, alone=config.rung is not None)
     assert found.ladder is not None
     rung = None if config.rung is None else rung_of(config.rung, found.ladder)
     path = output_path(config)
@@ -138,14 +138,26 @@ def check_packages(opset: int | None) -> None:
         raise ValueError(f"opset={opset} is newer than the installed onnx, which has up to {onnx_opset_version()}")
 
 
-def find(run: str) -> ExportInputs:
-    """Find the model that ``run=`` names without loading it. Raise ``ValueError`` when it is damaged or not of this
-    project."""
+def find(run: str, alone: bool = False) -> ExportInputs:
+    """Find the model that ``run=`` names without loading it. Raise ``ValueError`` when it is damaged, not of this
+    project, or decides by a cascade, unless one width is exported `alone`."""
     source = open_trained(run, record_needed=False)
     saved = model_settings(source)
     _check_architecture(run, saved["encoder"]["model_type"])
+    if not alone:
+        _check_rule(run, saved)
     folder = source.weights if source.weights.is_dir() else source.home / "model"
     return ExportInputs(source, WidthLadder.parse(saved["widths"]), folder if folder.is_dir() else None)
+
+
+def _check_rule(run: str, saved: dict[str, Any]) -> None:
+    points, used = saved.get("operating_points") or {}, saved.get("operating_point")
+    rule = (points.get(used) or {} if used else saved).get("rule", "router")
+    if rule != "router":
+        raise ValueError(
+            f"run={run} decides by rule={rule}, which an exported graph does not hold; use a point of the "
+            "router (sharcs calibrate rule=router budget=… default=true), or give rung=<width>"
+        )
 
 
 def _check_architecture(run: str, model_type: str) -> None:

@@ -270,7 +270,8 @@ def test_exits_lie_in_the_metrics_by_layer_and_other_commands_say_what_serves_th
     assert "After the layers 1, 2 of 2" in (tmp_path / "model" / "README.md").read_text()
     with (tmp_path / "curve.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert {row["method"] for row in rows} == {"deebert", "deebert/exit", "deebert/random", "deebert/oracle"}
+    controls = {f"deebert/{name}" for name in ("exit", "random", "oracle", "agreement")}
+    assert {row["method"] for row in rows} == {"deebert", *controls}
     source = open_trained(str(tmp_path / "model"), record_needed=False)
     with pytest.raises(ValueError, match="evaluate, or its class in Python"):
         model_settings(source)

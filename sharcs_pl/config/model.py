@@ -9,6 +9,7 @@ from omegaconf import MISSING
 
 from sharcs_pl.config.checks import in_range, one_of
 from sharcs_pl.config.texts import PATH
+from sharcs_pl.core.decision import CERTAINTIES, RULES, check_certainty, check_rule, default_certainty
 from sharcs_pl.core.hardness import SCORES
 from sharcs_pl.core.widths import WidthLadder, check_split
 
@@ -113,7 +114,18 @@ class WidthConfig:
 
 @dataclass
 class RouterConfig:
-    """The router after the split layer (paper section 2.2)."""
+    """The router after the split layer (paper section 2.2), and the rule that decides on the widths of a text."""
+
+    rule: str = "router"
+    """``router`` (paper): a width before its compute; ``cascade``: narrow first, wider while the answer is unsure;
+    ``router+cascade``: begin where the router says. ``cascade`` needs several widths but no router."""
+    certainty: str | None = None
+    """Of a cascade: ``probability`` (largest), ``margin``, ``entropy`` or ``agreement`` with the width before; null:
+    ``probability``, or ``agreement`` for a regression."""
+    stop_threshold: float | None = None
+    """Certainty at which a cascade stops; null: the certainty's default. ``sharcs calibrate`` finds a better one."""
+    average: bool = False
+    """Of a cascade: answer with the mean log-probabilities of all widths that ran, not with the last width's."""
 
     hidden_size: int = 64
     """Hidden units of the router's two-layer perceptron."""
@@ -128,6 +140,33 @@ class RouterConfig:
         in_range("router.hidden_size", self.hidden_size, 1)
         in_range("router.loss_weight", self.loss_weight, 0)
         in_range("router.threshold", self.threshold, 0, 1)
+        one_of("router.rule", self.rule, RULES)
+        given = {"certainty": self.certainty, "stop_threshold": self.stop_threshold, "average": self.average or None}
+        unread = [key for key, value in given.items() if value is not None and self.rule == "router"]
+        if unread:
+            raise ValueError(f"router.{unread[0]} belongs to a cascade; add router.rule=cascade or router+cascade")
+        if self.certainty is not None:
+            one_of("router.certainty", self.certainty, tuple(CERTAINTIES))
+
+    def check_fits(self, method: str, num_rungs: int, has_router: bool, skims: bool) -> None:
+        """Raise ``ValueError`` unless the method's model can have the rule."""
+        if self.rule == "router":
+            return
+        if skims:
+            raise ValueError(f"router.rule={self.rule} runs no model that skips tokens; leave out method.skim_weight")
+        if num_rungs < 2:
+            raise ValueError(f"router.rule={self.rule} needs two or more widths, which method={method} has not")
+        check_rule(self.rule, num_rungs, has_router, "router.rule")
+
+    def check_labels(self, num_labels: int, num_rungs: int) -> None:
+        """Raise ``ValueError`` unless the rule fits a task with ``num_labels`` outputs; 1 is a regression."""
+        if self.rule == "router":
+            return
+        certainty = self.certainty or default_certainty(num_labels)
+        check_certainty(certainty, num_labels, "router.certainty")
+        in_range("router.stop_threshold", self.stop_threshold, CERTAINTIES[certainty].low, CERTAINTIES[certainty].high)
+        if num_labels == 1 and num_rungs < 3:
+            raise ValueError(f"router.rule={self.rule}: a regression compares two widths before it stops; give three")
 
 
 @dataclass

@@ -50,6 +50,7 @@ class RunConfig:
         self._check_encoder()
         self._check_distill()
         self._choose_bounds()
+        self._check_rule()
         self._check_hardness()
 
     def _check_encoder(self) -> None:
@@ -81,6 +82,10 @@ class RunConfig:
                 f"distill=top teaches narrower widths, and width.multipliers={self.width.multipliers} has one; add "
                 "distill=none, or a width"
             )
+
+    def _check_rule(self) -> None:
+        several = len(self.widths) if self.method.widths == "all" else 1
+        self.router.check_fits(self.method.name, several, self.method.routed, self.method.skim_weight is not None)
 
     def _check_hardness(self) -> None:
         if self.stage_epochs >= self.trainer.max_epochs:
@@ -184,6 +189,9 @@ class RunConfig:
         for key in LATER_KEYS:
             if kept["task"][key] is None:
                 kept["task"].pop(key)
+        for key, default in LATER_RULE.items():
+            if kept["router"][key] == default:
+                kept["router"].pop(key)
         kept["hardness"].pop("bounds")  # the bounds in use are in width.bounds
         kept["trainer"] = {k: v for k, v in kept["trainer"].items() if k not in DISPLAY_KEYS + PROCESS_KEYS}
         return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:16]
@@ -192,4 +200,5 @@ class RunConfig:
 DISPLAY_KEYS = ("enable_progress_bar", "enable_model_summary", "log_every_n_steps", "profiler", "max_time", "max_steps")
 # Keys of the task that earlier runs lack; null gives the behaviour of these runs.
 LATER_KEYS = ("calibration", "positive", "delimiter", "encoding")
+LATER_RULE = {"rule": "router", "certainty": None, "stop_threshold": None, "average": False}  # of the router
 PROCESS_KEYS = ("devices", "num_nodes", "strategy", "timeout_minutes")  # a run may continue on more processes

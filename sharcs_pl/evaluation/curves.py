@@ -24,9 +24,9 @@ import torch
 from torch import Tensor
 
 from sharcs_pl.core.files import atomic_file
-from sharcs_pl.evaluation.halving import DRAWS, HALVINGS, HalvedRule, Halves, Setting
+from sharcs_pl.evaluation.halving import DRAWS, HALVINGS, Costs, HalvedRule, Halves, Setting
 from sharcs_pl.evaluation.metrics import compute_metric
-from sharcs_pl.evaluation.predictions import Cost, Predictions
+from sharcs_pl.evaluation.predictions import Predictions
 from sharcs_pl.evaluation.report import RulePoint
 from sharcs_pl.models.decision import Decision
 from sharcs_pl.models.sweeps import SweptPoint
@@ -99,8 +99,12 @@ class Curves:
         return self.model.sweep(self.predictions.logits, self.predictions.router_logits)
 
     @property
-    def _data(self) -> tuple[Predictions, str, Cost]:
-        return self.predictions, self.metric, self.model.cost
+    def _data(self) -> tuple[Predictions, str, Costs]:
+        return self.predictions, self.metric, self._costs
+
+    @cached_property
+    def _costs(self) -> Costs:
+        return Costs(self.predictions, self.model.cost)
 
     @cached_property
     def _halves(self) -> Halves:

@@ -13,9 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from sharcs_pl.evaluation.bootstrap import resampled_metric
 from sharcs_pl.evaluation.predictions import Cost, Predictions
+from sharcs_pl.models.decision import Decision
 from sharcs_pl.models.sweeps import SweptPoint
 
 HALVINGS = 50
@@ -73,15 +76,45 @@ class Table:
         return np.where(within.any(0), best, self.costs.argmin(0))
 
 
+class Costs:
+    """The MACs of every sample by any decision, computed once for all settings: `dense` [S], of the stock model."""
+
+    def __init__(self, predictions: Predictions, cost: Cost) -> None:
+        self.dense = cost.dense_macs(predictions.lengths.numpy()).astype(float)
+        self._predictions, self._cost = predictions, cost
+        self._rungs = predictions.rung_macs(cost).astype(float)
+        self._cascades: dict[bool, np.ndarray] = {}
+
+    def spent(self, decision: Decision) -> np.ndarray:
+        """Return the MACs of every sample [S]."""
+        rungs, rows = decision.rungs.numpy(), np.arange(len(self.dense))
+        if not decision.cascades:
+            return self._rungs[rows, rungs]
+        return self._cascade(decision.routed)[decision.first.numpy(), rows, rungs]
+
+    def _cascade(self, routed: bool) -> np.ndarray:
+        """Return the MACs from each first rung to each last [W, S, W]."""
+        if routed not in self._cascades:
+            lengths, starts = self._predictions.lengths, range(self._rungs.shape[1])
+            found = [self._predictions.decided(_from(first, lengths, routed)) for first in starts]
+            self._cascades[routed] = np.stack([each.passes_macs(self._cost) for each in found]).astype(float)
+        return self._cascades[routed]
+
+
+def _from(first: int, lengths: Tensor, routed: bool) -> Decision:
+    """Return a cascade's decision that begins at the rung `first`."""
+    begin = torch.full_like(lengths, first)
+    return Decision(begin, begin, lengths[:, None].float(), True, routed)
+
+
 class Setting:
     """A setting of a rule on labelled predictions: `metric`, as a function of counts; `spent` and `dense`, MACs [S]."""
 
-    def __init__(self, point: SweptPoint, predictions: Predictions, metric: str, cost: Cost) -> None:
+    def __init__(self, point: SweptPoint, predictions: Predictions, metric: str, costs: Costs) -> None:
         found = predictions.decided(point.decision)
         self.threshold = point.threshold
         self.metric = resampled_metric(metric, found.routed_logits(), found.labels)
-        self.spent = found.spent_macs(cost).astype(float)
-        self.dense = cost.dense_macs(found.lengths.numpy()).astype(float)
+        self.spent, self.dense = costs.spent(point.decision), costs.dense
 
 
 @dataclass(frozen=True)

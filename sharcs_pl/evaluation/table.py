@@ -34,17 +34,19 @@ def report_table(report: Report, split: str = "validation") -> RenderableType:
 
 
 def rules_table(report: Report) -> Table:
-    """Return a rich table of the rules that the model can have, at a few budgets."""
+    """Return a rich table of the rules that the model can have, at a few budgets, with the interval of the difference
+    to full width at the middle one."""
     budgets = sorted({point.budget for point in report.rules})
-    title = f"{report.metric_name} by rule [95 % of the difference to full width]"
-    table = Table(title=title, title_justify="left")
-    table.add_column("")
-    for budget in budgets:
-        table.add_column(f"{budget:g} of dense", justify="right")
+    middle = budgets[len(budgets) // 2]
+    table = Table(title=f"{report.metric_name} by rule, at budgets of dense", title_justify="left")
+    for name in ("", *(f"{budget:g}" for budget in budgets), f"against full at {middle:g}, 95 %"):
+        table.add_column(name, justify="right" if name else "left")
     for name in dict.fromkeys(point.rule for point in report.rules):
         cells = {point.budget: point for point in report.rules if point.rule == name}
-        shown = (f"{x.value:.4f} [{x.low:+.4f}, {x.high:+.4f}]" for x in (cells[budget] for budget in budgets))
-        table.add_row(name, *shown, style="bold" if name == report.rule else "")
+        at = cells[middle]
+        values = (f"{cells[budget].value:.4f}" for budget in budgets)
+        interval = f"{at.minus_full:+.4f} [{at.low:+.4f}, {at.high:+.4f}]"
+        table.add_row(name, *values, interval, style="bold" if name == report.rule else "")
     return table
 
 

@@ -129,8 +129,8 @@ def facts(model: SharcsForSequenceClassification, rung: int | None, max_length: 
         "max_length": min(max_length or math.inf, encoder_sizes(config.encoder).max_tokens),
     }
     if model.router is not None and rung is None:
-        points = [TRAINED, *config.operating_points]
-        found["operating_points"] = {name: config.decision(name).starts for name in points}
+        rules = {name: config.decision(name) for name in (TRAINED, *config.operating_points)}
+        found["operating_points"] = {name: rule.starts for name, rule in rules.items() if not rule.cascades}
         found["operating_point"] = config.operating_point or TRAINED
     return found
 

@@ -191,7 +191,7 @@ def graph_rows(config: BenchConfig, factory: VariantFactory, exported: Any) -> I
     yield factory.graph("ONNX, all full", exported, torch.full((top,), NEVER))
     yield factory.graph("ONNX, all narrow", exported, torch.full((top,), -NEVER))
     if config.run is not None:
-        for point in config.point:
+        for point in (name for name in config.point if not factory.model.config.decision(name).cascades):
             thresholds = factory.model.config.decision(point).starts
             given = torch.full((top,), math.nan) if thresholds is None else torch.tensor(thresholds)
             yield factory.graph(f"ONNX, routed, {point}", exported, given)

@@ -46,6 +46,8 @@ def ladder_model(config: RunConfig, source: Source, num_labels: int) -> SharcsFo
         cut=config.method.cut or "full",
         skim=config.method.skim_weight is not None,
     )
+    for key in ("rule", "certainty", "stop_threshold", "average"):
+        setattr(model.config, key, getattr(config.router, key))
     if config.method.widths == "all" and isinstance(trained, SharcsForSequenceClassification) and trained.ladder.top:
         model.tails.load_state_dict(trained.tails.state_dict())
     return model

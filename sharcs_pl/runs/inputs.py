@@ -61,6 +61,7 @@ def read_inputs(config: RunConfig, run_dir: Path, resumes: bool = False) -> Trai
     task, examples = read_task(config.task, ("train", None), config.seed)
     check_limits(config, examples)
     config.method.check_classes(task.name, task.num_labels)
+    config.router.check_labels(task.num_labels, len(config.widths))
     if config.method.teacher is not None:
         check_teacher(config.method.teacher, task.labels)
     if task.labels is None and not SCORES[config.hardness.score].for_regression:

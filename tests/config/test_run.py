@@ -13,7 +13,7 @@ from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
 from sharcs_pl.config import RunConfig, conf_dir
-from sharcs_pl.config.run import DISPLAY_KEYS, LATER_KEYS, PROCESS_KEYS
+from sharcs_pl.config.run import DISPLAY_KEYS, LATER_KEYS, LATER_RULE, PROCESS_KEYS
 from sharcs_pl.data.tasks import GLUE
 from sharcs_pl.pipeline.methods import METHODS
 from sharcs_pl.runs.directory import run_config
@@ -177,13 +177,15 @@ def test_the_digest_covers_every_group_that_shapes_the_result() -> None:
     assert all(is_dataclass(f.default_factory) for f in fields(RunConfig) if f.name in GROUPS)
 
 
-def test_a_run_without_a_calibration_split_has_the_digest_it_had_before_the_key() -> None:
+def test_a_run_without_later_keys_has_the_digest_it_had_before_them() -> None:
     config = run_config(compose_config(*TINY))
     kept = asdict(config)
     for key in ("ckpt_path", "overwrite", "logger", "checkpoint"):
         kept.pop(key)
     for key in ("save_as", "label_range_strict", "split_seed", *LATER_KEYS):
         kept["task"].pop(key)
+    for key in LATER_RULE:
+        kept["router"].pop(key)
     kept["hardness"].pop("bounds")
     kept["trainer"] = {k: v for k, v in kept["trainer"].items() if k not in DISPLAY_KEYS + PROCESS_KEYS}
     before = hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:16]
@@ -204,3 +206,15 @@ def test_a_run_without_a_calibration_split_has_the_digest_it_had_before_the_key(
 )
 def test_the_epochs_among_which_the_best_is_chosen(overrides: tuple[str, ...], epochs: int) -> None:
     assert run_config(compose_config(*TINY, *overrides)).candidate_epochs == epochs
+
+
+def test_a_cascade_shapes_the_result_and_must_fit_the_task() -> None:
+    plain, cascade = (run_config(compose_config(*given)) for given in ((), ("router.rule=cascade",)))
+    assert plain.digest() != cascade.digest()
+    averaged = run_config(compose_config("router.rule=cascade", "router.average=true"))
+    assert averaged.digest() != cascade.digest()
+    regression = ["task=stsb", "router.rule=cascade", "encoder=minilm"]
+    with pytest.raises(ValueError, match="a regression compares two widths before it stops; give three"):
+        run_config(compose_config(*regression)).router.check_labels(1, 2)
+    with pytest.raises(ValueError, match=r"router\.certainty=probability needs class probabilities"):
+        run_config(compose_config(*regression, "router.certainty=probability")).router.check_labels(1, 3)

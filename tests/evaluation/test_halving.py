@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from sharcs_pl.evaluation.curves import RANDOM, Curves
-from sharcs_pl.evaluation.halving import BAND, HalvedRule, Halves, Setting, Table
+from sharcs_pl.evaluation.halving import BAND, Costs, HalvedRule, Halves, Setting, Table
 from sharcs_pl.evaluation.predictions import Predictions
 from sharcs_pl.models.decision import Decision
 from sharcs_pl.models.sweeps import SweptPoint
@@ -75,8 +75,9 @@ def test_what_one_half_chooses_the_other_half_reads() -> None:
         dense_macs = staticmethod(cost.dense_macs)
         rung_macs = staticmethod(lambda lengths: np.repeat(cost.rung_macs(lengths), 2, axis=1))
 
+    costs = Costs(found, SameCost())  # pyright: ignore[reportArgumentType]
     halves = Halves(lucky.int().numpy()[None], (~lucky).int().numpy()[None])
-    settings = [Setting(point, found, "accuracy", SameCost()) for point in points]  # pyright: ignore[reportArgumentType]
+    settings = [Setting(point, found, "accuracy", costs) for point in points]
     assert HalvedRule(settings, halves).read(1.1).values.tolist() == [0.0]
 
 
@@ -89,3 +90,13 @@ def test_the_interval_contains_the_choosing_and_the_difference() -> None:
     by_rule = {(point.rule, point.budget): point.value for point in points}
     budget = points[0].budget
     assert by_rule["router", budget] > by_rule[RANDOM, budget]
+
+
+def test_costs_computed_once_are_those_of_the_decisions() -> None:
+    found = curves(60, 5, informed=True)
+    found.predictions.lengths.copy_(torch.arange(60) % 7 + 3)
+    costs = Costs(found.predictions, found.model.cost)
+    for points in found.model.sweep(found.predictions.logits, found.predictions.router_logits).values():
+        for point in points[::5]:
+            spent = found.predictions.decided(point.decision).spent_macs(found.model.cost)
+            assert costs.spent(point.decision).tolist() == spent.tolist()

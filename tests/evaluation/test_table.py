@@ -8,7 +8,7 @@ from rich.console import Console
 
 from sharcs_pl.core.screen import Screen
 from sharcs_pl.data.tasks import GLUE
-from sharcs_pl.evaluation.report import evaluate
+from sharcs_pl.evaluation.report import RulePoint, evaluate
 from sharcs_pl.evaluation.table import report_table
 from tests.evaluation.made import COST, predictions
 
@@ -32,6 +32,23 @@ def test_the_table_fits_a_terminal_and_says_each_figure() -> None:
         assert shown in text
     assert "regret to the oracle 0.2000" in text
     assert max(map(len, text.splitlines())) <= 80
+
+
+def test_the_rules_stand_side_by_side_at_budgets() -> None:
+    points = [
+        RulePoint(rule, budget, 0.8 + budget / 10, budget, -0.01, -0.0312, 0.0123)
+        for rule in ("router", "cascade", "router+cascade", "random")
+        for budget in (0.4, 0.5, 0.6)
+    ]
+    report = replace(evaluate({"validation": predictions()}, GLUE["sst2"], COST, seed=1), rules=points)
+    console = Console(width=80)
+    with console.capture() as captured:
+        console.print(report_table(report))
+    text = captured.get()
+    for shown in ("router+cascade", "0.8500", "-0.0100 [-0.0312, +0.0123]", "against full at 0.5, 95 %"):
+        assert shown in text
+    assert max(map(len, text.splitlines())) <= 80
+    assert report.to_json()["rules"][0]["rule"] == "router"
 
 
 @pytest.mark.parametrize("name", ["attack", "[/red]", "a\nb"])

@@ -29,7 +29,7 @@ from sharcs_pl.core.decision import BEST, CERTAINTIES, RULES, DecisionRule, rule
 from sharcs_pl.models.sweeps import sweep_rule
 
 LEVELS, COMBINATIONS = 200, 400  # of thresholds, searched on the calibration texts
-_DOUBT = np.geomspace(1e-6, 1, 240)  # 1 - certainty of a path that no text has chosen
+_DOUBT = np.geomspace(1e-6, 1, 120)  # 1 - certainty of a path that no text has chosen
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def control_rule(name: str, views: Views, max_drop: float, confidence: float, se
         half = len(order) // 2
         tested, level = views.select(np.sort(order[half:])), confidence
         paths = [_found_path(name, views.select(np.sort(order[:half])))]
-    passed = [_passed(Settings.of(path, tested), max_drop, level) for path in paths]
+    passed = [_passed(path, tested, max_drop, level) for path in paths]
     found = [(settings, place) for settings, place in passed if place >= 0]
     if not found:
         raise ValueError(_refusal(passed[0][0], len(views.outcomes), max_drop, level))
@@ -144,9 +144,23 @@ def _spread(rows: np.ndarray, cost: np.ndarray, cheapest: float) -> list[int]:
     return [int(rows[np.abs(cost[rows] - x).argmin()]) for x in wanted]
 
 
-def _passed(settings: Settings, max_drop: float, level: float) -> tuple[Settings, int]:
-    """Return the place of the cheapest setting of a path that passed, -1 if none that saves something did."""
-    passed = fixed_sequence(settings.errors.sum(1).tolist(), settings.errors.shape[1], max_drop, level)
+def _passed(path: Sequence[DecisionRule], views: Views, max_drop: float, level: float) -> tuple[Settings, int]:
+    """Return the settings of a path up to one that saves something and fails, and the place of the cheapest that
+    passed, -1 if none that saves something did."""
+    tried: list[Settings] = []
+
+    def errors() -> Iterator[int]:
+        for rule in path:
+            tried.append(Settings.of([rule], views))
+            yield int(tried[-1].errors.sum())
+
+    passed = fixed_sequence(errors(), len(views.outcomes), max_drop, level)
+    while len(tried) < len(path) and tried[-1].costs.mean() > 1 - USEFUL:
+        tried.append(Settings.of([path[len(tried)]], views))
+    settings = Settings(
+        path[: len(tried)],
+        *(np.concatenate([getattr(x, name) for x in tried]) for name in ("costs", "quality", "errors")),
+    )
     costs = settings.costs[:passed].mean(1)
     saving = np.flatnonzero(costs <= 1 - USEFUL)
     return settings, int(saving[costs[saving].argmin()]) if len(saving) else -1

@@ -143,7 +143,7 @@ def test_equal_values_do_not_collapse_the_axis(tmp_path: Path, figures: list[Any
         found,
         routed=replace(found.routed, value=value),
         rungs=[replace(rung, value=value) for rung in found.rungs],
-        random={"value": value, "std": 0.0},
+        random=found.random | {"value": value, "std": 0.0},
         oracle=None,
     )
     draw_cost(flat, WIDTHS, tmp_path / "cost.png")
