@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sharcs_pl.config.command_line import run_command
 from sharcs_pl.config.export import ExportConfig
+from sharcs_pl.core.decision import default_certainty
 from sharcs_pl.core.files import write_text
 from sharcs_pl.core.finite import write_json
 from sharcs_pl.core.version import __version__
@@ -61,7 +62,7 @@ def run(config: ExportConfig) -> Exported:
     from sharcs_pl.inference.export import export_onnx, export_torch
 
     model, longest = load_model(found.source).float(), found.source.config.task.max_length
-    if rung is None and model.router is None and model.ladder.top:
+    if rung is None and model.router is None and not model.config.decision().cascades:
         rung = model.ladder.top
     if config.format == "onnx":
         done = export_onnx(model, path, rung=rung, opset=config.opset, max_length=longest)
@@ -140,7 +141,7 @@ def check_packages(opset: int | None) -> None:
 
 def find(run: str, alone: bool = False) -> ExportInputs:
     """Find the model that ``run=`` names without loading it. Raise ``ValueError`` when it is damaged, not of this
-    project, or decides by a cascade, unless one width is exported `alone`."""
+    project, or decides by what no graph holds, unless one width is exported `alone`."""
     source = open_trained(run, record_needed=False)
     saved = model_settings(source)
     _check_architecture(run, saved["encoder"]["model_type"])
@@ -152,10 +153,11 @@ def find(run: str, alone: bool = False) -> ExportInputs:
 
 def _check_rule(run: str, saved: dict[str, Any]) -> None:
     points, used = saved.get("operating_points") or {}, saved.get("operating_point")
-    rule = (points.get(used) or {} if used else saved).get("rule", "router")
-    if rule != "router":
+    point = points.get(used) or {} if used else saved
+    certainty = point.get("certainty") or default_certainty(len(saved.get("id2label") or {}) or 2)
+    if point.get("rule", "router") != "router" and certainty != "probability":
         raise ValueError(
-            f"run={run} decides by rule={rule}, which an exported graph does not hold; use a point of the "
+            f"run={run} stops by certainty={certainty}, which an exported graph does not hold; use a point of the "
             "router (sharcs calibrate rule=router budget=… default=true), or give rung=<width>"
         )
 
@@ -213,9 +215,10 @@ def snippet(format: str, tokenizer: Path | None, done: Exported) -> str:
     folder = "<folder of the tokenizer>" if tokenizer is None else str(tokenizer.absolute())
     file = repr(str(done.path.absolute()))
     types = ", return_token_type_ids=True" if "token_type_ids" in done.inputs else ""
-    texts = [name for name in done.inputs if name != "thresholds"]
+    settings = [name for name in done.inputs if name in ("thresholds", "stops", "average")]
+    texts, value = [name for name in done.inputs if name not in settings], _ONNX_VALUE if onnx else _TORCH_VALUE
     routed = len(texts) < len(done.inputs)
-    outputs = "logits, rungs, router_logits" if routed else "(logits,)"
+    outputs = "logits, rungs, *router_logits" if routed else "(logits,)"
     lines = [
         "import json",
         *(["import numpy as np", "import onnxruntime"] if onnx else ["import torch"]),
@@ -226,7 +229,7 @@ def snippet(format: str, tokenizer: Path | None, done: Exported) -> str:
         f'options = dict(padding=True, truncation=True, return_tensors="{"np" if onnx else "pt"}"{types})',
         'texts = tokenizer(["one text", "another"], max_length=facts["max_length"], **options)',
         f"inputs = {{name: texts[name] for name in {texts}}}",
-        *([_POINT, _ONNX_POINT if onnx else _TORCH_POINT] if routed else []),
+        *([_POINT.replace("VALUE", value).replace("INPUTS", str(settings))] if routed else []),
         f"{outputs} = session.run(None, inputs)" if onnx else f"{outputs} = program(**inputs)",
         f"print(logits{', rungs' if routed else ''})",
     ]
@@ -251,11 +254,12 @@ _TORCH_OPEN = (
     'facts = json.loads(extra["sharcs.json"])',
 )
 _POINT = """\
-point = facts["operating_points"][facts["operating_point"]]
-if point is None:  # the likeliest rung, asked for with NaN
-    point = [float("nan")] * (len(facts["widths"]) - 1)"""
-_ONNX_POINT = 'inputs["thresholds"] = np.array(point, np.float32)'
-_TORCH_POINT = 'inputs["thresholds"] = torch.tensor(point)'
+point = facts["operating_points"][facts["operating_point"]]  # None stands for NaN: the likeliest rung, no cascade
+for name in set(point) & set(INPUTS):
+    value = [float("nan")] * (len(facts["widths"]) - 1) if point[name] is None else point[name]
+    inputs[name] = VALUE"""
+_ONNX_VALUE = "np.array(value, np.float32)"
+_TORCH_VALUE = "torch.tensor(value)"
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import math
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,22 +24,17 @@ import torch
 from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
-from sharcs_pl.core.decision import NEVER
+from sharcs_pl.core.decision import DecisionRule
 from sharcs_pl.core.ladder import TRAINED
 from sharcs_pl.core.version import __version__
-from sharcs_pl.inference.graph import RoutedGraph, input_names
+from sharcs_pl.inference.graph import POINT, RoutedGraph, input_names
+from sharcs_pl.inference.parity import Answer, Inputs, checked, point_of, random_inputs
 from sharcs_pl.models.encoder_sizes import encoder_sizes
 from sharcs_pl.models.routed import SharcsForSequenceClassification
-from sharcs_pl.models.router import choose_rungs
 
-TOLERANCE = 1e-4  # of a logit; a file that is further from the model is not handed out
 FACTS = "sharcs.json"  # the extra file of a torch program
 LARGEST_FILE = 2_000_000_000  # bytes; protobuf ends at 2 GiB
 _FOLD_BELOW = 1024  # bytes: shapes are folded, slices of weights are not
-_BATCHES = ((1, 5), (2, 12), (7, 33), (16, 64))  # samples and tokens that the check runs
-
-Inputs = dict[str, Tensor]
-Answer = Callable[[Inputs], tuple[Tensor, ...]]
 
 
 @dataclass(frozen=True)
@@ -82,11 +77,13 @@ def export_onnx(
             raise ValueError(f"opset={opset}: the installed onnxscript cannot write it; give another, or none")
         onnxscript.optimizer.optimize(program.model, input_size_limit=_FOLD_BELOW)
         ClearMetadataAndDocStringPass()(program.model)
+    if rung is None and model.ladder.top:
+        _give_defaults(program.model.graph, point_of(model.config.decision(), model.ladder.top))
     known = facts(model, rung, max_length)
     program.model.metadata_props.update({key: json.dumps(value) for key, value in known.items()})
     with _whole_files(path) as part:
         program.save(part, external_data=parameter_bytes(model, rung) > LARGEST_FILE)
-        difference = _checked(model, onnx_answer(part), rung)
+        difference = checked(model, onnx_answer(part), rung)
     return _exported(model, path, rung, difference)
 
 
@@ -98,7 +95,7 @@ def export_torch(
     with _quiet(), _whole_files(path) as part:
         extra = {FACTS: json.dumps(facts(model, rung, max_length))}
         torch.export.save(trace(model, rung), part, extra_files=extra)
-        difference = _checked(model, torch_answer(part), rung)
+        difference = checked(model, torch_answer(part), rung)
     return _exported(model, path, rung, difference)
 
 
@@ -106,10 +103,10 @@ def trace(model: SharcsForSequenceClassification, rung: int | None = None) -> Ex
     """Trace the graph of a model or of one rung, for any batch and any length that the encoder can read."""
     longest = encoder_sizes(model.config.encoder).max_tokens
     inputs = random_inputs(model, 3, min(4, longest), torch.Generator().manual_seed(0))
-    if "thresholds" in input_names(model, rung):
-        inputs["thresholds"] = torch.zeros(model.ladder.top)
+    point = point_of(DecisionRule(starts=(0.0,) * model.ladder.top), model.ladder.top)
+    inputs |= {name: point[name] for name in input_names(model, rung) if name in POINT}
     batch, length = Dim("batch", min=1), Dim("length", min=1, max=longest)
-    shapes = {name: None if name == "thresholds" else {0: batch, 1: length} for name in inputs}
+    shapes = {name: None if name in POINT else {0: batch, 1: length} for name in inputs}
     with torch.no_grad():
         traced = torch.export.export(RoutedGraph(model, rung), (), inputs, dynamic_shapes=shapes, strict=False)
     for node in traced.graph.nodes:
@@ -118,8 +115,8 @@ def trace(model: SharcsForSequenceClassification, rung: int | None = None) -> Ex
 
 
 def facts(model: SharcsForSequenceClassification, rung: int | None, max_length: int | None) -> dict[str, Any]:
-    """Return what a caller needs beside the graph, as plain types: labels, ladder, and the thresholds of every
-    operating point (None: the likeliest rung, asked for with NaN)."""
+    """Return what a caller needs beside the graph, as plain types: labels, ladder, and the inputs of every operating
+    point (None: NaN). Raise `ValueError` for a rule in use that the graph cannot hold."""
     config = model.config
     found = {
         "sharcs_version": __version__,
@@ -128,11 +125,35 @@ def facts(model: SharcsForSequenceClassification, rung: int | None, max_length: 
         "split_layer": config.split_layer,
         "max_length": min(max_length or math.inf, encoder_sizes(config.encoder).max_tokens),
     }
-    if model.router is not None and rung is None:
+    if rung is None and model.ladder.top:
+        used, top = config.operating_point or TRAINED, model.ladder.top
         rules = {name: config.decision(name) for name in (TRAINED, *config.operating_points)}
-        found["operating_points"] = {name: rule.starts for name, rule in rules.items() if not rule.cascades}
-        found["operating_point"] = config.operating_point or TRAINED
+        if not holds(rules[used]):
+            raise ValueError(
+                f"a graph holds cascades by probability alone, and {used} stops by {rules[used].certainty}"
+            )
+        points = {name: point_of(rule, top) for name, rule in rules.items() if holds(rule)}
+        found["operating_points"] = {
+            name: {key: None if x.isnan().any() else x.tolist() for key, x in point.items()}
+            for name, point in points.items()
+        }
+        found["operating_point"] = used
     return found
+
+
+def holds(rule: DecisionRule) -> bool:
+    """Return True if the graph can decide by a rule."""
+    return not rule.cascades or (rule.certainty == "probability" and rule.temperatures is None)
+
+
+def _give_defaults(graph: Any, point: Inputs) -> None:
+    """Make the point in use the default of the graph's inputs, which a caller may leave out."""
+    import onnx_ir
+
+    for value in graph.inputs:
+        if value.name in POINT:
+            value.const_value = onnx_ir.tensor(point[value.name].numpy(), name=value.name)
+            graph.register_initializer(value)
 
 
 def parameter_bytes(model: SharcsForSequenceClassification, rung: int | None = None) -> int:
@@ -165,79 +186,6 @@ def torch_answer(path: Path) -> Answer:
     """Return a function that answers with the program, read back from its file."""
     program = torch.export.load(path).module()
     return lambda inputs: program(**inputs)
-
-
-def random_inputs(model: SharcsForSequenceClassification, size: int, tokens: int, generator: torch.Generator) -> Inputs:
-    """Return random token ids of texts of 1 to `tokens` tokens, at least one of them that long, padded on the right."""
-    encoder = model.config.encoder
-    pad = encoder.get("pad_token_id") or 0
-    lengths = torch.randint(1, tokens + 1, (size, 1), generator=generator)
-    lengths[0] = tokens
-    mask = (torch.arange(tokens) < lengths).long()
-    ids = torch.randint(0, encoder["vocab_size"], (size, tokens), generator=generator)
-    ids = torch.where(ids == pad, (pad + 1) % encoder["vocab_size"], ids)
-    inputs = {"input_ids": torch.where(mask == 1, ids, pad), "attention_mask": mask}
-    if "token_type_ids" in input_names(model):
-        inputs["token_type_ids"] = torch.randint(0, 2, (size, tokens), generator=generator) * mask
-    return inputs
-
-
-def largest_difference(model: SharcsForSequenceClassification, answer: Answer, rung: int | None = None) -> float:
-    """Return the largest difference of a logit to the model's own, over batches at every rung and at mixtures of them.
-    It is infinite where the rungs do not follow from router logits and thresholds, NaN where a logit is none."""
-    generator = torch.Generator().manual_seed(1)
-    longest = encoder_sizes(model.config.encoder).max_tokens
-    found = []
-    for size, tokens in _BATCHES:
-        inputs = random_inputs(model, size, min(tokens, longest), generator)
-        if rung is None and model.router is not None:
-            found += [_difference(model, answer, inputs, point) for point in points_to_try(model, inputs)]
-        else:
-            found.append(_gap(answer(inputs)[0], _eager(model, inputs, rung or 0)[0]))
-    return float(torch.tensor(found).max())  # NaN wins, which Python's max would drop
-
-
-def points_to_try(model: SharcsForSequenceClassification, inputs: Inputs) -> list[Tensor]:
-    """Return thresholds [W-1] that send a batch all to one rung, for each; by likelihood; and evenly to all rungs."""
-    top = model.ladder.top
-    points = [torch.tensor([NEVER] * rung + [-NEVER] * (top - rung)) for rung in range(top + 1)]
-    points.append(torch.full((top,), math.nan))
-    size = len(inputs["input_ids"])
-    if size == 1:
-        return points
-    router_logits = _eager(model, inputs, 0)[1]
-    easy = router_logits.cummax(-1).values.sort(0).values  # [B, W]
-    cuts = [min(max(round(size * (1 - (rung + 1) / (top + 1))), 1), size - 1) for rung in range(top)]
-    # Between two samples, so that rounding sends none to the other side.
-    return [*points, torch.stack([easy[cut - 1 : cut + 1, rung].mean() for rung, cut in enumerate(cuts)])]
-
-
-def _difference(model: SharcsForSequenceClassification, answer: Answer, inputs: Inputs, thresholds: Tensor) -> float:
-    logits, rungs, router_logits = answer(inputs | {"thresholds": thresholds})
-    asked = choose_rungs(router_logits, None if thresholds.isnan().any() else thresholds)
-    if not torch.equal(rungs, asked):
-        return math.inf
-    expected = _eager(model, inputs, rungs)
-    return float(torch.tensor([_gap(logits, expected[0]), _gap(router_logits, expected[1])]).max())
-
-
-def _eager(model: SharcsForSequenceClassification, inputs: Inputs, rungs: int | Tensor) -> tuple[Tensor, Tensor]:
-    with torch.no_grad():
-        output = model(**inputs, rungs=rungs)
-    return output.logits, output.router_logits
-
-
-def _gap(one: Tensor, other: Tensor) -> float:
-    return float((one - other).abs().max())
-
-
-def _checked(model: SharcsForSequenceClassification, answer: Answer, rung: int | None) -> float:
-    difference = largest_difference(model, answer, rung)
-    if math.isnan(difference):
-        raise ValueError("a logit of the model, or of the exported graph, is not finite; nothing is written")
-    if not difference <= TOLERANCE:
-        raise ValueError(f"the exported graph answers otherwise than the model: {difference:.1e} from its logits")
-    return difference
 
 
 def _exported(model: SharcsForSequenceClassification, path: Path, rung: int | None, difference: float) -> Exported:

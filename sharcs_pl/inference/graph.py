@@ -118,8 +118,8 @@ class GraphTail(WrittenTail):
 class RoutedGraph(nn.Module):
     """A whole routed model, or one sub-network of it, for inference only.
 
-    `rung` is None for every rung behind the router, or the index of a sub-network, whose weights are then cut to what
-    it uses. A model of one rung has no router. The graph shares embeddings, norms and router with the model and holds
+    `rung` is None for every rung behind the rule, or the index of a sub-network, whose weights are then cut to what it
+    uses. A model of one rung has no rule. The graph shares embeddings, norms and router with the model and holds
     copies of its Linears, each once. Raise `ValueError` for an architecture whose layers cannot be written out.
     """
 
@@ -151,35 +151,72 @@ class RoutedGraph(nn.Module):
         attention_mask: Tensor,
         token_type_ids: Tensor | None = None,
         thresholds: Tensor | None = None,
+        stops: Tensor | None = None,
+        average: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
-        """Map [B, L] long each, and the operating point [W-1] (router logits; NaN in it: the likeliest rung), to logits
-        [B, C], rungs [B] long and router logits [B, W]; without a router to the logits alone."""
+        """Map [B, L] long each, and an operating point, to logits [B, C], rungs [B] long and, with a router, its logits
+        [B, W]; a sub-network to the logits alone.
+
+        The point: `thresholds` [W-1], router logits (NaN in it: the likeliest rung); `stops` [W-1], the largest class
+        probabilities at which a cascade stops (NaN in it: every sample stops where it begins, at the top without a
+        router); `average` [1], above 0 to answer with the mean log-probabilities of the rungs that ran.
+        """
         hidden = self._embed(self.front, input_ids, token_type_ids)
         padding, position = self.bias(attention_mask, hidden.dtype)
         for layer in self.trunk:
             hidden = layer(hidden, (padding, position), Layout())
-        if self.router is None:
+        if stops is None or average is None:
             return (self.tails[0](hidden, padding, position),)
-        assert thresholds is not None
-        router_logits = self.router(hidden, attention_mask)
-        rungs = torch.where(thresholds.isnan().any(), router_logits.argmax(-1), choose_rungs(router_logits, thresholds))
-        return self._mixed(hidden, padding, position, rungs), rungs, router_logits
+        scores = () if self.router is None else (self.router(hidden, attention_mask),)
+        first = self._first(scores, thresholds, stops, attention_mask)
+        return (*self._decided((hidden, padding, position), first, stops, average), *scores)
 
-    def _mixed(self, hidden: Tensor, padding: Tensor, position: Tensor | None, rungs: Tensor) -> Tensor:
-        """Run each rung's rows through its tail; return the logits [B, C] in the order of the batch."""
-        logits = hidden.new_zeros(hidden.shape[0], self.num_labels)
+    def _first(
+        self, scores: tuple[Tensor, ...], thresholds: Tensor | None, stops: Tensor, attention_mask: Tensor
+    ) -> Tensor:
+        """Return the rung that each sample begins at, [B] long."""
+        if thresholds is None:
+            alone = torch.where(stops.isnan().any(), len(self.tails) - 1, 0)
+            return alone + torch.zeros_like(attention_mask[:, 0])
+        (logits,) = scores
+        return torch.where(thresholds.isnan().any(), logits.argmax(-1), choose_rungs(logits, thresholds))
+
+    def _decided(
+        self, state: tuple[Tensor, Tensor, Tensor | None], first: Tensor, stops: Tensor, average: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Run each sample from its first rung until it stops; return logits [B, C] and rungs [B] long."""
+        size = state[0].shape[0]
+        logits = total = state[0].new_zeros(size, self.num_labels)
+        count, rungs, going = state[0].new_zeros(size, 1), torch.zeros_like(first), first >= 0
+        alone = stops.isnan().any()
         for rung, tail in enumerate(self.tails):
-            rows = torch.nonzero(rungs == rung).squeeze(1)
-            torch._check(rows.shape[0] >= 0)  # what an `if` on an empty group would break
-            torch._check(rows.shape[0] <= hidden.shape[0])
-            answers = tail(hidden.index_select(0, rows), padding.index_select(0, rows), position)
-            logits = logits.index_copy(0, rows, answers)
-        return logits
+            ran = going & (first <= rung)
+            found = self._ran(tail, state, ran)
+            log_probabilities = found if self.num_labels == 1 else found.log_softmax(-1)
+            total, count = total + torch.where(ran[:, None], log_probabilities, 0.0), count + ran[:, None]
+            answer = torch.where(average > 0, total / count.clamp(min=1), found)
+            stop = ran if rung == len(self.tails) - 1 else ran & (alone | (answer.softmax(-1).amax(-1) >= stops[rung]))
+            logits, rungs = torch.where(stop[:, None], answer, logits), torch.where(stop, rung, rungs)
+            going = going & ~stop
+        return logits, rungs
+
+    def _ran(self, tail: nn.Module, state: tuple[Tensor, Tensor, Tensor | None], ran: Tensor) -> Tensor:
+        """Return the logits [B, C] of the samples that run on a rung, bool [B]; 0 for the others."""
+        hidden, padding, position = state
+        rows = torch.nonzero(ran).squeeze(1)
+        torch._check(rows.shape[0] >= 0)  # what an `if` on an empty group would break
+        torch._check(rows.shape[0] <= hidden.shape[0])
+        answers = tail(hidden.index_select(0, rows), padding.index_select(0, rows), position)
+        return hidden.new_zeros(hidden.shape[0], self.num_labels).index_copy(0, rows, answers)
+
+
+POINT = ("thresholds", "stops", "average")  # the inputs of a graph that make an operating point
 
 
 def input_names(model: SharcsForSequenceClassification, rung: int | None = None) -> Sequence[str]:
     """Return a graph's inputs in order, with `token_type_ids` only where the encoder tells several apart."""
     table = getattr(model.family.base_of(model.encoder).embeddings, "token_type_embeddings", None)
     types = table is not None and table.num_embeddings > 1
-    routed = getattr(model, "router", None) is not None and rung is None  # early exits have none
-    return ["input_ids", "attention_mask", *["token_type_ids"] * types, *["thresholds"] * routed]
+    several = rung is None and hasattr(model, "router") and model.ladder.top > 0  # early exits have none
+    point = ["thresholds"] * (several and model.router is not None) + ["stops", "average"] * several
+    return ["input_ids", "attention_mask", *["token_type_ids"] * types, *point]

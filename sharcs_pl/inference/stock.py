@@ -13,14 +13,12 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 from transformers.utils.logging import disable_progress_bar
 
-from sharcs_pl.inference.export import TOLERANCE, random_inputs
-from sharcs_pl.inference.graph import input_names
+from sharcs_pl.inference.graph import POINT, input_names
+from sharcs_pl.inference.parity import BATCHES, TOLERANCE, random_inputs
 from sharcs_pl.models.encoder_sizes import encoder_sizes
 from sharcs_pl.models.exits import ExitsForSequenceClassification
 from sharcs_pl.models.pretrained import align
 from sharcs_pl.models.saved import as_stock
-
-_BATCHES = ((1, 5), (2, 12), (7, 33), (16, 64))  # samples and tokens that the check runs
 
 
 def save_stock(model: Any, folder: Path) -> float:
@@ -35,7 +33,7 @@ def save_stock(model: Any, folder: Path) -> float:
         stock.set_attn_implementation(model.encoder.config._attn_implementation)
     generator = torch.Generator().manual_seed(1)
     longest = encoder_sizes(model.config.encoder).max_tokens
-    found = [_gap(model, stock.eval(), size, min(tokens, longest), generator) for size, tokens in _BATCHES]
+    found = [_gap(model, stock.eval(), size, min(tokens, longest), generator) for size, tokens in BATCHES]
     difference = float(torch.stack(found).max())
     if not difference <= TOLERANCE:
         raise ValueError(f"the stock model answers otherwise than this one: {difference:.1e} from its logits")
@@ -57,4 +55,4 @@ def widest(model: Any, inputs: dict[str, Tensor]) -> Tensor:
 
 def names(model: Any) -> tuple[str, ...]:
     """Return the names of the stock model's inputs."""
-    return tuple(name for name in input_names(model) if name != "thresholds")
+    return tuple(name for name in input_names(model) if name not in POINT)

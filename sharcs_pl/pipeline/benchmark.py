@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import platform
 import shlex
@@ -26,7 +25,7 @@ from sharcs_pl.analysis.benchmark.latency import Timed, Variant, race
 from sharcs_pl.analysis.benchmark.speed import draw_speedups, row, speed_table
 from sharcs_pl.analysis.benchmark.variants import LogitsMetric, VariantFactory, make_workload
 from sharcs_pl.config.bench import SIZES, BenchConfig
-from sharcs_pl.core.decision import NEVER
+from sharcs_pl.core.decision import NEVER, DecisionRule
 from sharcs_pl.core.files import write_text
 from sharcs_pl.core.finite import write_json
 from sharcs_pl.core.screen import Screen
@@ -34,7 +33,7 @@ from sharcs_pl.data.spec import metric_name
 from sharcs_pl.data.table import TokenTable
 from sharcs_pl.evaluation.metrics import compute_metric
 from sharcs_pl.inference.engine import Engine
-from sharcs_pl.inference.export import export_onnx, onnx_answer
+from sharcs_pl.inference.export import export_onnx, holds, onnx_answer
 from sharcs_pl.inference.loading import load_model, load_tokenizer
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.pipeline.build import build_table
@@ -188,13 +187,11 @@ def graph_rows(config: BenchConfig, factory: VariantFactory, exported: Any) -> I
     top = factory.model.ladder.top
     if exported is None or top == 0:
         return
-    yield factory.graph("ONNX, all full", exported, torch.full((top,), NEVER))
-    yield factory.graph("ONNX, all narrow", exported, torch.full((top,), -NEVER))
+    yield factory.graph("ONNX, all full", exported, DecisionRule(starts=(NEVER,) * top))
+    yield factory.graph("ONNX, all narrow", exported, DecisionRule("cascade", stops=(0.0,) * top))
     if config.run is not None:
-        for point in (name for name in config.point if not factory.model.config.decision(name).cascades):
-            thresholds = factory.model.config.decision(point).starts
-            given = torch.full((top,), math.nan) if thresholds is None else torch.tensor(thresholds)
-            yield factory.graph(f"ONNX, routed, {point}", exported, given)
+        rules = [(point, factory.model.config.decision(point)) for point in config.point]
+        yield from (factory.graph(f"ONNX, routed, {point}", exported, rule) for point, rule in rules if holds(rule))
 
 
 def compete(config: BenchConfig, factory: VariantFactory, variants: list[Variant]) -> list[Timed]:

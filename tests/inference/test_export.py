@@ -14,21 +14,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from sharcs_pl.core.decision import NEVER
+from sharcs_pl.core.decision import NEVER, DecisionRule
 from sharcs_pl.inference import export as exporting
 from sharcs_pl.inference.export import (
-    Answer,
-    Inputs,
     export_onnx,
     export_torch,
     facts,
-    largest_difference,
     onnx_answer,
-    points_to_try,
-    random_inputs,
     torch_answer,
 )
-from sharcs_pl.inference.graph import Product, RoutedGraph
+from sharcs_pl.inference.graph import POINT, Product, RoutedGraph, input_names
+from sharcs_pl.inference.parity import Answer, Inputs, largest_difference, point_of, random_inputs, rules_to_try
+from sharcs_pl.models.decision import decide
 from sharcs_pl.models.families import FAMILIES
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from tests.conftest import tiny_bert
@@ -70,20 +67,22 @@ def initializer_bytes(path: Path) -> int:
 
 
 def compare(model: SharcsForSequenceClassification, answer: Answer) -> int:
-    """Every batch size and length, at every rung alone and at mixtures; the number of empty groups that were met."""
+    """Every batch size and length, at every rung alone, at mixtures and by cascades; the number of empty groups met."""
     generator, empty = torch.Generator().manual_seed(5), 0
     for size, tokens in ((1, 1), (1, 9), (2, 7), (7, 30), (64, 12)):
         inputs = random_inputs(model, size, tokens, generator)
-        for point in points_to_try(model, inputs):
-            logits, rungs, router_logits = answer(inputs | {"thresholds": point})
+        for rule in rules_to_try(model, inputs):
+            given = {key: x for key, x in point_of(rule, model.ladder.top).items() if key in input_names(model)}
+            logits, rungs, *scores = answer(inputs | given)
+            model.config.operating_points = {"tried": rule.to_point() | {"thresholds": rule.starts}}
+            model.config.operating_point = "tried"
             with torch.no_grad():
                 expected = model(**inputs)
-                chosen = model.route(expected.router_logits, None if point.isnan().any() else point.tolist())
-                expected = model(**inputs, rungs=chosen)
-            torch.testing.assert_close(rungs, chosen, rtol=0, atol=0)
+            torch.testing.assert_close(rungs, expected.rungs, rtol=0, atol=0)
             torch.testing.assert_close(logits, expected.logits, rtol=0, atol=1e-5)
-            torch.testing.assert_close(router_logits, expected.router_logits, rtol=0, atol=1e-5)
-            empty += len(model.ladder) - len(chosen.unique())
+            for found in scores:
+                torch.testing.assert_close(found, expected.router_logits, rtol=0, atol=1e-5)
+            empty += len(model.ladder) - len(rungs.unique())
     return empty
 
 
@@ -150,7 +149,8 @@ def test_a_program_loads_where_this_package_is_not_installed(
 ) -> None:
     export_torch(routed, tmp_path / "model.pt2", max_length=16)
     assert compare(routed, torch_answer(tmp_path / "model.pt2")) > 0
-    inputs = random_inputs(routed, 3, 11, torch.Generator().manual_seed(2)) | {"thresholds": torch.zeros(1)}
+    inputs = random_inputs(routed, 3, 11, torch.Generator().manual_seed(2))
+    inputs |= point_of(DecisionRule(starts=(0.0,)), 1)
     torch.save(inputs, tmp_path / "inputs.pt")
     code = (
         "import sys\n"
@@ -165,13 +165,15 @@ def test_a_program_loads_where_this_package_is_not_installed(
     assert done.returncode == 0, done.stderr
     logits, rungs, _ = torch.load(tmp_path / "outputs.pt")
     with torch.no_grad():
-        expected = routed(**{name: inputs[name] for name in inputs if name != "thresholds"}, rungs=rungs)
+        expected = routed(**{name: inputs[name] for name in inputs if name not in POINT}, rungs=rungs)
     torch.testing.assert_close(logits, expected.logits, rtol=0, atol=1e-5)
     assert str(Path.cwd()).encode() not in (tmp_path / "model.pt2").read_bytes()
 
 
 def test_facts_are_what_a_caller_needs(routed: SharcsForSequenceClassification) -> None:
-    routed.config.operating_points = {"cheap": {"thresholds": [-0.5], "value": 0.9}}
+    cascade = {"rule": "cascade", "stops": [0.75], "average": True}
+    routed.config.operating_points = {"cheap": {"thresholds": [-0.5], "value": 0.9}, "unsure": cascade}
+    routed.config.operating_points["margin"] = cascade | {"certainty": "margin"}  # which no graph holds
     routed.config.operating_point = "cheap"
     found = facts(routed, None, 10_000)
     assert found.pop("sharcs_version")
@@ -180,11 +182,18 @@ def test_facts_are_what_a_caller_needs(routed: SharcsForSequenceClassification) 
         "widths": ["0.25", "1"],
         "split_layer": 1,
         "max_length": 32,
-        "operating_points": {"trained": None, "cheap": (-0.5,)},
+        "operating_points": {
+            "trained": {"thresholds": None, "stops": None, "average": [0.0]},
+            "cheap": {"thresholds": [-0.5], "stops": None, "average": [0.0]},
+            "unsure": {"thresholds": [-NEVER], "stops": [0.75], "average": [1.0]},
+        },
         "operating_point": "cheap",
     }
     assert facts(routed, 0, 16).keys() == found.keys() - {"operating_points", "operating_point"} | {"sharcs_version"}
     assert facts(routed, 0, 16)["widths"] == ["0.25"]
+    routed.config.operating_point = "margin"
+    with pytest.raises(ValueError, match="a graph holds cascades by probability alone, and margin stops by margin"):
+        facts(routed, None, 16)
 
 
 def test_one_rung_as_onnx_says_what_it_is_and_puts_weights_above_the_limit_beside(
@@ -258,13 +267,11 @@ def test_a_graph_that_the_runtime_cannot_read_is_named(tmp_path: Path) -> None:
 
 
 def test_the_check_sees_every_fault(routed: SharcsForSequenceClassification) -> None:
+    graph = RoutedGraph(routed)
+
     def itself(inputs: Inputs) -> tuple[Tensor, ...]:
-        texts = {name: tensor for name, tensor in inputs.items() if name != "thresholds"}
-        point = inputs["thresholds"]
         with torch.no_grad():
-            router_logits = routed(**texts).router_logits
-            rungs = routed.route(router_logits, None if point.isnan().any() else point.tolist())
-            return routed(**texts, rungs=rungs).logits, rungs, router_logits
+            return graph(**inputs)
 
     def spoilt(spoil: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, ...]]) -> float:
         return largest_difference(routed, lambda inputs: spoil(*itself(inputs)))
@@ -277,25 +284,44 @@ def test_the_check_sees_every_fault(routed: SharcsForSequenceClassification) -> 
     assert not math.isfinite(spoilt(lambda logits, rungs, scores: (logits, rungs, scores * torch.nan)))
 
 
-def test_the_points_that_are_tried_reach_every_rung_alone_and_together(stock: Stock) -> None:
+def test_the_rules_that_are_tried_reach_every_rung_alone_and_together(stock: Stock) -> None:
     model = family_model(stock, "bert")
     inputs = random_inputs(model, 12, 9, torch.Generator().manual_seed(0))
     with torch.no_grad():
-        scores = model(**inputs).router_logits
-    *alone, likeliest, mixed = points_to_try(model, inputs)
-    assert likeliest.isnan().all()
-    for rung, point in enumerate(alone):
-        assert model.route(scores, point.tolist()).tolist() == [rung] * 12
-    assert model.route(scores, mixed.tolist()).bincount(minlength=3).min() >= 2
-    assert abs(alone[0][0]) == NEVER
+        every = model.all_rungs(**inputs)
+    rules = rules_to_try(model, inputs)
+    counts = {rule: decide(rule, every.logits, every.signals).rungs.bincount(minlength=3) for rule in rules}
+    routed = [count.tolist() for rule, count in counts.items() if rule.name == "router"]
+    assert routed[:3] == [[12, 0, 0], [0, 12, 0], [0, 0, 12]]
+    assert min(routed[-1]) >= 2
+    cascades = [count for rule, count in counts.items() if rule.name == "cascade"]
+    assert {12} <= {int(count[0]) for count in cascades} | {int(count[2]) for count in cascades}
+    assert any(0 < int(count[0]) < 12 for count in cascades)
+    assert {rule.average for rule in rules} == {False, True}
 
 
-@pytest.mark.slow
-def test_a_file_of_real_size_holds_its_weights_once(tmp_path: Path) -> None:
-    sizes = {"hidden_size": 384, "num_attention_heads": 12, "intermediate_size": 1536, "num_hidden_layers": 6}
-    model = SharcsForSequenceClassification.from_encoder(
-        tiny_bert(vocab_size=30522, **sizes), widths=[0.25, 0.5, 1], split_layer=3, num_labels=2
+def test_the_point_in_use_is_the_default_of_an_onnx_graph_s_inputs(
+    routed: SharcsForSequenceClassification, tmp_path: Path
+) -> None:
+    inputs = random_inputs(routed, 7, 9, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        sure = routed.all_rungs(**inputs).logits[:, 0].softmax(-1).amax(-1)
+    point = {"rule": "cascade", "stops": [sure.median().item() + 1e-4], "average": True}
+    routed.config.operating_points, routed.config.operating_point = {"unsure": point}, "unsure"
+    answer = onnx_answer(export_onnx(routed, tmp_path / "model.onnx").path)
+    with torch.no_grad():
+        expected = routed(**inputs)
+    logits, rungs, _ = answer(inputs)
+    assert set(rungs.tolist()) == {0, 1}
+    assert torch.equal(rungs, expected.rungs)
+    torch.testing.assert_close(logits, expected.logits, rtol=0, atol=1e-5)
+    assert set(answer(inputs | {"stops": torch.tensor([0.0])})[1].tolist()) == {0}
+
+
+def test_a_model_without_a_router_cascades_in_its_graph(tmp_path: Path) -> None:
+    slimmable = SharcsForSequenceClassification.from_encoder(
+        tiny_bert(num_hidden_layers=2), widths=[0.25, 1], split_layer=1, num_labels=2, router_hidden_size=0
     )
-    for done in (export_onnx(model, tmp_path / "model.onnx"), export_torch(model, tmp_path / "model.pt2")):
-        assert done.file_bytes <= 1.05 * done.parameter_bytes
-        assert done.difference < 1e-5
+    done = export_torch(slimmable, tmp_path / "model.pt2")
+    assert done.inputs[-2:] == ("stops", "average")
+    assert compare(slimmable, torch_answer(done.path)) > 0

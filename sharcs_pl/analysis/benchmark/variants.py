@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from sharcs_pl.analysis.benchmark.latency import Call, Pass, Variant, batch_pass, stream_pass
+from sharcs_pl.core.decision import DecisionRule
 from sharcs_pl.data.table import TokenTable
 from sharcs_pl.inference.engine import Answers, Batch, Engine
 from sharcs_pl.inference.graph import input_names
+from sharcs_pl.inference.parity import Answer, point_of
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 
 LogitsMetric = Callable[[Tensor, Tensor], float]
@@ -80,12 +82,14 @@ class VariantFactory:
         _, found = stream_pass(batches, engine, size, given)
         return self._engine(f"{name}, stream", lambda: stream_pass(batches, engine, size, given)[0], found)
 
-    def graph(self, name: str, answer: Callable[[dict[str, Tensor]], tuple[Tensor, ...]], point: Tensor) -> Variant:
-        """Return an exported graph at an operating point [W-1]."""
-        typed = "token_type_ids" in input_names(self.model)
+    def graph(self, name: str, answer: Answer, rule: DecisionRule) -> Variant:
+        """Return an exported graph at an operating point."""
+        names = input_names(self.model)
+        typed = "token_type_ids" in names
+        point = {name: x for name, x in point_of(rule, self.model.ladder.top).items() if name in names}
 
         def call(batch: Batch) -> tuple[Tensor, ...]:
-            inputs = _inputs(batch) | {"thresholds": point}
+            inputs = _inputs(batch) | point
             if typed:
                 zeros = torch.zeros_like(batch.input_ids)
                 inputs["token_type_ids"] = zeros if batch.token_type_ids is None else batch.token_type_ids

@@ -1,0 +1,126 @@
+"""The comparison of an exported file with the model that it is made of, at every rung and at mixtures of them.
+
+Dimensions: `B` batch, `W` rungs, `C` labels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from sharcs_pl.core.decision import NEVER, DecisionRule
+from sharcs_pl.inference.graph import input_names
+from sharcs_pl.models.decision import decide
+from sharcs_pl.models.encoder_sizes import encoder_sizes
+from sharcs_pl.models.routed import SharcsForSequenceClassification
+
+TOLERANCE = 1e-4  # of a logit; a file that is further from the model is not handed out
+BATCHES = ((1, 5), (2, 12), (7, 33), (16, 64))  # samples and tokens that the check runs
+
+Inputs = dict[str, Tensor]
+Answer = Callable[[Inputs], tuple[Tensor, ...]]
+
+
+def point_of(rule: DecisionRule, top: int) -> Inputs:
+    """Return a rule as the graph's inputs: `thresholds` and `stops` [W-1], `average` [1]."""
+    starts = rule.starts if rule.routed else (-NEVER,) * top  # a cascade begins at the narrowest rung
+    return {
+        "thresholds": torch.full((top,), math.nan) if starts is None else torch.tensor(starts),
+        "stops": torch.full((top,), math.nan) if rule.stops is None else torch.tensor(rule.stops),
+        "average": torch.tensor([float(rule.average)]),
+    }
+
+
+def random_inputs(model: SharcsForSequenceClassification, size: int, tokens: int, generator: torch.Generator) -> Inputs:
+    """Return random token ids of texts of 1 to `tokens` tokens, at least one of them that long, padded on the right."""
+    encoder = model.config.encoder
+    pad = encoder.get("pad_token_id") or 0
+    lengths = torch.randint(1, tokens + 1, (size, 1), generator=generator)
+    lengths[0] = tokens
+    mask = (torch.arange(tokens) < lengths).long()
+    ids = torch.randint(0, encoder["vocab_size"], (size, tokens), generator=generator)
+    ids = torch.where(ids == pad, (pad + 1) % encoder["vocab_size"], ids)
+    inputs = {"input_ids": torch.where(mask == 1, ids, pad), "attention_mask": mask}
+    if "token_type_ids" in input_names(model):
+        inputs["token_type_ids"] = torch.randint(0, 2, (size, tokens), generator=generator) * mask
+    return inputs
+
+
+def largest_difference(model: SharcsForSequenceClassification, answer: Answer, rung: int | None = None) -> float:
+    """Return the largest difference of a logit to the model's own, over batches at every rung and at mixtures of them.
+    It is infinite where the rungs do not follow from the operating point, NaN where a logit is none."""
+    generator = torch.Generator().manual_seed(1)
+    longest = encoder_sizes(model.config.encoder).max_tokens
+    found = []
+    for size, tokens in BATCHES:
+        inputs = random_inputs(model, size, min(tokens, longest), generator)
+        if rung is None and model.ladder.top:
+            found += [_difference(model, answer, inputs, rule) for rule in rules_to_try(model, inputs)]
+        else:
+            found.append(_gap(answer(inputs)[0], _eager(model, inputs, rung or 0)[0]))
+    return float(torch.tensor(found).max())  # NaN wins, which Python's max would drop
+
+
+def rules_to_try(model: SharcsForSequenceClassification, inputs: Inputs) -> list[DecisionRule]:
+    """Return rules that send a batch all to one rung, for each; by likelihood; evenly to all rungs; and, for classes,
+    cascades in which none, some and all go on, from the narrowest rung and from the router's."""
+    top, size = model.ladder.top, len(inputs["input_ids"])
+    routed = [DecisionRule(starts=(NEVER,) * rung + (-NEVER,) * (top - rung)) for rung in range(top + 1)]
+    routed = [*routed, DecisionRule()] if model.router is not None else [DecisionRule()]
+    with torch.no_grad():
+        every = model.all_rungs(**inputs)
+    starts: list[tuple[float, ...]] = []
+    if size > 1 and model.router is not None and every.signals is not None:
+        starts = [_between(every.signals.cummax(-1).values[:, :-1])]
+    routed += [DecisionRule(starts=each) for each in starts]
+    if model.shape.num_labels == 1:
+        return routed
+    sure = every.logits.softmax(-1).amax(-1)[:, :-1]
+    ways = [(0.0,) * top, (1.0,) * top, *([_between(sure)] if size > 1 else [])]
+    cascades = [DecisionRule("cascade", None, stops, average=average) for stops in ways for average in (False, True)]
+    return [*routed, *cascades, *(DecisionRule("router+cascade", each, ways[-1]) for each in starts)]
+
+
+def _between(scores: Tensor) -> tuple[float, ...]:
+    """Return a threshold for each column of `scores` [B, W-1] that part of a batch reaches, between two samples, so
+    that rounding sends none to the other side."""
+    size, narrow = scores.shape
+    ordered = scores.sort(0).values
+    cuts = [min(max(round(size * (1 - (rung + 1) / (narrow + 1))), 1), size - 1) for rung in range(narrow)]
+    return tuple(ordered[cut - 1 : cut + 1, rung].mean().item() for rung, cut in enumerate(cuts))
+
+
+def _difference(model: SharcsForSequenceClassification, answer: Answer, inputs: Inputs, rule: DecisionRule) -> float:
+    """Return the largest difference of the graph's answer to the model's; infinite where another rung answers."""
+    given = {key: x for key, x in point_of(rule, model.ladder.top).items() if key in input_names(model)}
+    logits, rungs, *scores = answer(inputs | given)
+    with torch.no_grad():
+        every = model.all_rungs(**inputs)
+    decision = decide(rule, every.logits, scores[0] if scores else None)
+    if not torch.equal(rungs, decision.rungs):
+        return math.inf
+    gaps = [_gap(logits, decision.logits), *(_gap(x, every.signals) for x in scores if every.signals is not None)]
+    return float(torch.tensor(gaps).max())
+
+
+def _eager(model: SharcsForSequenceClassification, inputs: Inputs, rungs: int | Tensor) -> tuple[Tensor, Tensor]:
+    with torch.no_grad():
+        output = model(**inputs, rungs=rungs)
+    return output.logits, output.router_logits
+
+
+def _gap(one: Tensor, other: Tensor) -> float:
+    return float((one - other).abs().max())
+
+
+def checked(model: SharcsForSequenceClassification, answer: Answer, rung: int | None) -> float:
+    """Return the largest difference of a logit. Raise `ValueError` where it is above `TOLERANCE`."""
+    difference = largest_difference(model, answer, rung)
+    if math.isnan(difference):
+        raise ValueError("a logit of the model, or of the exported graph, is not finite; nothing is written")
+    if not difference <= TOLERANCE:
+        raise ValueError(f"the exported graph answers otherwise than the model: {difference:.1e} from its logits")
+    return difference
