@@ -23,16 +23,17 @@ def test_a_shape_is_measured_and_written(tmp_path: Path, capsys: pytest.CaptureF
     assert json.loads((tmp_path / "out" / "bench.json").read_text()) == found
     rows = {(row["contender"], row["batch_size"]): row for row in found["rows"]}
     names = {name for name, _ in rows}
-    own = {"all width 0.25", "all width 1", "75% narrow"}
-    assert names == {
-        "stock transformers", "75% narrow, stream", "75% narrow, shared slices, stream",
-        *own, *(f"{name}, shared slices" for name in own),
-    }  # fmt: skip
+    dealt = {"75% narrow", "cascade, 75% narrow"}
+    own = {"all width 0.25", "all width 1", *dealt, *(f"{name}, shared slices" for name in dealt)}
+    own |= {f"all width {width}, shared slices" for width in ("0.25", "1")}
+    streams = {f"{name}{more}, stream" for name in dealt for more in ("", ", shared slices")}
+    assert names == {"stock transformers", *own, *streams}
     assert ("75% narrow, stream", 1) not in rows
     stock, narrow = rows["stock transformers", 4], rows["all width 0.25", 4]
     assert (stock["speedup"], stock["efficiency"], stock["macs_fraction"]) == (1, 1, 1)
     assert narrow["efficiency"] == pytest.approx(narrow["speedup"] * narrow["macs_fraction"])
     assert narrow["macs_fraction"] < rows["75% narrow", 4]["macs_fraction"] < 1
+    assert rows["75% narrow", 4]["macs_fraction"] < rows["cascade, 75% narrow", 4]["macs_fraction"]  # it runs both
     assert all(len(row["seconds"]) == 2 for row in rows.values())
     text = (tmp_path / "out" / "table.txt").read_text()
     assert "sharcs bench" in text

@@ -160,6 +160,9 @@ def engine_rows(config: BenchConfig, factory: VariantFactory, engine: Engine, su
     if config.run is None:
         for share in config.shares:
             ways.append((f"{share:.0%} narrow{suffix}", engine, factory.dealt(share, config.seed)))
+            if factory.model.shape.num_labels > 1:
+                own = engine.with_rule(factory.cascade(engine, share))
+                ways.append((f"cascade, {share:.0%} narrow{suffix}", own, None))
     else:
         ways += [(f"routed, {point}{suffix}", engine.at(point), None) for point in config.point]
     for name, own, rungs in ways:

@@ -15,6 +15,7 @@ from sharcs_pl.data.table import TokenTable
 from sharcs_pl.inference.engine import Answers, Batch, Engine
 from sharcs_pl.inference.graph import input_names
 from sharcs_pl.inference.parity import Answer, point_of
+from sharcs_pl.models.decision import first_rungs
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 
 LogitsMetric = Callable[[Tensor, Tensor], float]
@@ -66,13 +67,14 @@ class VariantFactory:
             inputs = _inputs(batch) | {"token_type_ids": batch.token_type_ids}
             return stock(**{key: value.to(device) for key, value in inputs.items() if value is not None}).logits
 
-        return self._called(name, call, torch.full((len(self.workload),), self.model.ladder.top), dense=True)
+        return self._called(name, call, torch.full((len(self.workload),), self.model.ladder.top), 1.0)
 
     def batched(self, name: str, engine: Engine, rungs: Tensor | None = None) -> Variant:
         """Return the engine, batch by batch; `rungs` [S] overrides the router."""
         found = [engine.answer(batch, _of(rungs, batch)) for batch in self.workload.batches]
+        rule = engine.rule if rungs is None else DecisionRule()
         call: Call = lambda batch: engine.answer(batch, _of(rungs, batch)).logits  # noqa: E731
-        return self._engine(name, lambda: batch_pass(self.workload.batches, call, engine.model.device), found)
+        return self._engine(name, lambda: batch_pass(self.workload.batches, call, engine.model.device), found, rule)
 
     def streamed(self, name: str, engine: Engine, rungs: Tensor | None = None) -> Variant:
         """Return the engine with a pool per rung."""
@@ -80,7 +82,8 @@ class VariantFactory:
         given = None if rungs is None else [rungs[batch.index] for batch in batches]
         size = self.workload.batch_size
         _, found = stream_pass(batches, engine, size, given)
-        return self._engine(f"{name}, stream", lambda: stream_pass(batches, engine, size, given)[0], found)
+        rule = engine.rule if rungs is None else DecisionRule()
+        return self._engine(f"{name}, stream", lambda: stream_pass(batches, engine, size, given)[0], found, rule)
 
     def graph(self, name: str, answer: Answer, rule: DecisionRule) -> Variant:
         """Return an exported graph at an operating point."""
@@ -95,10 +98,20 @@ class VariantFactory:
                 inputs["token_type_ids"] = zeros if batch.token_type_ids is None else batch.token_type_ids
             return answer(inputs)
 
-        rungs = torch.zeros(len(self.workload), dtype=torch.long)
+        first, rungs = (torch.zeros(len(self.workload), dtype=torch.long) for _ in range(2))
         for batch in self.workload.batches:
-            rungs[batch.index] = call(batch)[1]
-        return self._called(name, lambda batch: call(batch)[0], rungs)
+            _, found, *scores = call(batch)
+            rungs[batch.index] = found
+            first[batch.index] = first_rungs(rule, scores[0] if scores else None, len(found), self.model.ladder.top)
+        return self._called(name, lambda batch: call(batch)[0], rungs, self._macs(rungs, first, rule))
+
+    def cascade(self, engine: Engine, share: float) -> DecisionRule:
+        """Return a cascade in which about that share of the samples stops at the narrowest rung and the rest goes on to
+        the widest."""
+        narrow = [engine.answer(batch, torch.zeros(len(batch.index)).long()).logits for batch in self.workload.batches]
+        sure = torch.cat(narrow).softmax(-1).amax(-1)
+        stop = sure.quantile(1 - share).item() if share > 0 else 1.0
+        return DecisionRule("cascade", stops=(stop, *((1.0,) * (self.model.ladder.top - 1))))
 
     def dealt(self, share: float, seed: int) -> Tensor:
         """Return rungs [S] long with that share of the samples on the narrowest rung and the rest on the widest, in
@@ -113,7 +126,7 @@ class VariantFactory:
             narrow += more
         return rungs
 
-    def _called(self, name: str, call: Call, rungs: Tensor, dense: bool = False) -> Variant:
+    def _called(self, name: str, call: Call, rungs: Tensor, macs: float) -> Variant:
         batches, device = self.workload.batches, self.model.device
         with torch.inference_mode():
             logits = [call(batch) for batch in batches]
@@ -125,16 +138,20 @@ class VariantFactory:
         def run() -> Pass:
             return batch_pass(batches, call, device)
 
-        return Variant(name, run, 1.0 if dense else self._macs(rungs), self._value(name, found))
+        return Variant(name, run, macs, self._value(name, found))
 
-    def _engine(self, name: str, run: Callable[[], Pass], found: Sequence[Answers]) -> Variant:
+    def _engine(self, name: str, run: Callable[[], Pass], found: Sequence[Answers], rule: DecisionRule) -> Variant:
         order = torch.cat([each.index for each in found]).argsort()
-        logits, rungs = (torch.cat([getattr(each, key) for each in found])[order] for key in ("logits", "rungs"))
-        return Variant(name, run, self._macs(rungs), self._value(name, logits))
+        logits, rungs, first = (
+            torch.cat([getattr(x, key) for x in found])[order] for key in ("logits", "rungs", "first")
+        )
+        return Variant(name, run, self._macs(rungs, first, rule), self._value(name, logits))
 
-    def _macs(self, rungs: Tensor) -> float:
+    def _macs(self, rungs: Tensor, first: Tensor, rule: DecisionRule) -> float:
+        """Return the promised cost, as a fraction of dense."""
         cost, lengths = self.model.cost, self.workload.lengths
-        spent = cost.rung_macs(lengths)[np.arange(len(lengths)), rungs.numpy()]
+        macs = cost.cascade_macs(lengths, first.numpy(), rule.routed) if rule.cascades else cost.rung_macs(lengths)
+        spent = macs[np.arange(len(lengths)), rungs.numpy()]
         return float(spent.sum() / cost.dense_macs(lengths).sum())
 
     def _value(self, name: str, logits: Tensor) -> float | None:
