@@ -37,6 +37,7 @@ def run(config: CalibrateConfig) -> dict[str, Any]:
     source = open_trained(config.run)
     folder = model_folder(config, source)
     figure = check_figure(config, source)
+    check_suspects(config)
     prepared = prepare_texts(config, source)
     saved = read_json(folder / "config.json")
     config = replace(config, rule=check_choice(config, prepared, saved))
@@ -80,6 +81,8 @@ def check_choice(config: CalibrateConfig, prepared: EvaluationInputs, saved: dic
     has_router, widths = bool(saved.get("router_hidden_size", 1)), len(saved["widths"])
     name = config.rule or ("router" if has_router else "cascade")
     regression = prepared.task.labels is None
+    if regression and config.suspects is not None:
+        raise ValueError(f"suspects={config.suspects} lists answers by class probability, which a regression lacks")
     known = rules_of(widths, has_router, 1 if regression else 2)
     if name != BEST:
         check_rule(name, widths, has_router)
@@ -95,6 +98,19 @@ def check_figure(config: CalibrateConfig, source: TrainedModel) -> tuple[Path, W
     listed = replace(listed, known=frozenset([f"{config.point}.png"])) if trusted else listed
     listed.check([f"{config.point}.png"])
     return folder, listed
+
+
+def check_suspects(config: CalibrateConfig) -> None:
+    """Raise ``ValueError`` unless the list of the least sure texts can be written."""
+    if config.suspects is None:
+        return
+    path, given = Path(config.suspects).expanduser(), f"suspects={config.suspects}"
+    if path.suffix != ".tsv":
+        raise ValueError(f"{given} must end with .tsv, the one format of this list")
+    if not path.absolute().parent.is_dir():
+        raise ValueError(f"{given}: there is no folder {path.absolute().parent}")
+    if path.is_dir() or (path.exists() and not config.overwrite):
+        raise ValueError(f"{given} is there already; add overwrite=true, or give another name")
 
 
 def prepare_texts(config: CalibrateConfig, source: TrainedModel) -> EvaluationInputs:

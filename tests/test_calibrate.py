@@ -460,3 +460,23 @@ def test_a_model_without_a_router_cascades(tmp_path: Path) -> None:
     assert record["rule"] == "cascade"
     with pytest.raises(ValueError, match="rule=router needs a router, which this model lacks; use rule=cascade"):
         calibrate(tmp_path / "run", rule="router", budget=0.8)
+
+
+def test_the_least_sure_texts_come_first_in_the_list_of_suspects(directory: Path, tmp_path: Path) -> None:
+    path = tmp_path / "suspects.tsv"
+    calibrate(directory, rule="cascade", budget=0.8, suspects=str(path))
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    sure = [float(row["confidence"]) for row in rows]
+    assert sure == sorted(sure)
+    assert len({row["uid"] for row in rows}) == 240
+    with (directory / "predictions.tsv").open(newline="") as file:
+        labels = {row["uid"]: row["label"] for row in csv.DictReader(file, delimiter="\t")}
+    assert {row["uid"]: row["label"] for row in rows} == labels
+    for value, piece in (
+        (str(path), "is there already"),
+        (str(tmp_path / "a.csv"), r"must end with \.tsv"),
+        (str(tmp_path / "gone" / "a.tsv"), "there is no folder"),
+    ):
+        with pytest.raises(ValueError, match=piece):
+            calibrate(directory, rule="cascade", budget=0.8, name="again", suspects=value)

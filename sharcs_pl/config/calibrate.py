@@ -67,6 +67,8 @@ class CalibrateConfig:
     task: CalibrationPaths = field(default_factory=CalibrationPaths)
     output: str | None = field(default=None, metadata=PATH)
     """Folder for the figure; null: ``calibration`` in the run directory, or beside a lone model."""
+    suspects: str | None = field(default=None, metadata=PATH)
+    """File (.tsv) for all texts as the new point answers them, the least sure answer first, for people who label."""
     eval_batch_size: int | None = None
     """Samples per batch; null: as in the run."""
     accelerator: str | None = None

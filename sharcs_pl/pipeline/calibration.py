@@ -35,6 +35,7 @@ from sharcs_pl.inference.trained import CARD
 from sharcs_pl.models.folder import read_json
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.pipeline.console import display_path
+from sharcs_pl.pipeline.results import write_predictions
 from sharcs_pl.pipeline.validate import evaluate_model
 from sharcs_pl.runs.card import is_own_card, write_card
 from sharcs_pl.runs.evaluation_inputs import EvaluationInputs
@@ -58,6 +59,8 @@ def set_point(
     record = {**rule.to_point(), **config.dial, **here}
     record |= rows[-1].to_json(model.ladder.labels()) | found
     keep(folder, config, record)
+    if config.suspects is not None:
+        write_suspects(Path(config.suspects).expanduser(), views, rule, prepared)
     present(config, folder, rows, measuring, figure)
     return record
 
@@ -210,6 +213,14 @@ def keep(folder: Path, config: CalibrateConfig, record: dict[str, Any]) -> None:
     else:
         told = f"{folder / CARD} was changed by hand and stays as it is; remove it to have the point written into it"
         warnings.warn(told, DataWarning, stacklevel=2)
+
+
+def write_suspects(path: Path, views: Views, rule: DecisionRule, prepared: EvaluationInputs) -> None:
+    """Write all texts as ``predictions.tsv`` has them, the least sure answer first."""
+    found = decided(views, rule)
+    order = found.routed_logits().softmax(-1).amax(-1).argsort(stable=True)
+    write_predictions(path, found.select(order), views.cost, views.task, prepared.examples[views.task.validation[0]])
+    print(f"the texts by how sure the answer is, the least sure first: {display_path(path.absolute())}")
 
 
 def present(config: CalibrateConfig, folder: Path, rows: list[Row], views: Views, figure: tuple[Path, Written]) -> None:

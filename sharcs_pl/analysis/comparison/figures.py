@@ -23,7 +23,9 @@ _SETTINGS = {**SETTINGS, "svg.hashsalt": "sharcs", "font.family": "DejaVu Sans"}
 _CONTROL_STYLES = {
     "width": ("one width for all", {"color": "black", "marker": "s", "mfc": "white", "ls": "none"}),
     "exit": ("one exit for all", {"color": "black", "marker": "s", "mfc": "white", "ls": "none"}),
-    "random": ("random, same shares", {"color": GREY, "marker": "x", "ls": ":"}),
+    "random": ("random, same cost", {"color": GREY, "marker": "x", "ls": ":"}),
+    "router": ("router", {"color": VERMILION, "marker": "^", "ls": "--", "ms": 4}),
+    "router+cascade": ("router+cascade", {"color": PURPLE, "marker": "P", "ls": "-.", "ms": 4}),
     "cascade": ("cascade", {"color": ORANGE, "marker": "v", "ls": "--", "ms": 4}),
 }
 _MANY = 12  # points of a curve above which their marks are made small

@@ -20,7 +20,14 @@ from sharcs_pl.analysis.comparison.runs import OWN, CurvePoint, RunResult
 from sharcs_pl.core.text import one_line
 
 _MOST_KEYS = 4  # in a method's name
-CONTROLS = ("width", "exit", "random", "cascade")  # beside a method's own rule, as curve.csv names them
+CONTROLS = (
+    "width",
+    "exit",
+    "random",
+    "router",
+    "cascade",
+    "router+cascade",
+)  # beside a method's own rule, as curve.csv names them
 SLACK = 0.005  # of the dense cost: a point this far over a budget, as for its router, still meets it
 
 

@@ -64,19 +64,31 @@ def grids(found: TaskComparison) -> list[Grid]:
 
 def controls(found: TaskComparison) -> Grid | None:
     """Return each method's rule at the budget beside its controls there; None where no run has any."""
+    known = [row for row in found.standings if any(_controls(row).values())]
+    names = [name for name, keys in _CONTROLS.items() if any(key in row.controls for row in known for key in keys)]
     rows = [
-        (row.method.name, *(format_spread(value) for value in (row.at_budget, *_controls(row))))
-        for row in found.standings
-        if any(_controls(row))
+        (row.method.name, *map(format_spread, (row.at_budget, *(_controls(row)[name] for name in names))))
+        for row in known
     ]
-    head = ("method", "its own rule", "random, same shares", "cascade", "one width or exit for all")
+    head = ("method", "its own rule", *names)
     return Grid(f"{found.task}: {found.metric} at {found.budget:g}x MACs, by rule", head, tuple(rows)) if rows else None
 
 
-def _controls(row: Standing) -> list[Spread | None]:
-    """Return the controls' values: random, cascade, and one width or exit for all."""
-    given = row.controls
-    return [given.get("random"), given.get("cascade"), given.get("width") or given.get("exit")]
+_CONTROLS = {
+    "random, same cost": ("random",),
+    "router": ("router",),
+    "cascade": ("cascade",),
+    "router+cascade": ("router+cascade",),
+    "one width or exit for all": ("width", "exit"),
+}
+
+
+def _controls(row: Standing) -> dict[str, Spread | None]:
+    """Return the value of each of the controls, None where the method has none at the budget."""
+    return {
+        name: next((row.controls[key] for key in keys if row.controls.get(key)), None)
+        for name, keys in _CONTROLS.items()
+    }
 
 
 def format_spread(value: Spread | None, digits: int = 4) -> str:
@@ -224,7 +236,7 @@ def summary_csv(sections: Sequence[tuple[TaskComparison, Sequence[Path]]]) -> st
     names = "task,metric,method,seeds,value,value_std,macs_fraction,at_budget,at_budget_std,area,area_std,oracle"
     names += ",oracle_macs_fraction,minus_dense,minus_dense_low,minus_dense_high"
     names += ",best_rival,minus_best,minus_best_low,minus_best_high"
-    names += ",random_at_budget,cascade_at_budget,same_for_all_at_budget"
+    names += ",random_at_budget,router_at_budget,cascade_at_budget,router+cascade_at_budget,same_for_all_at_budget"
     rows = [_numbers(found, row) for found, _ in sections for row in found.standings]
     return _csv([names.split(","), *rows])
 
@@ -240,7 +252,7 @@ def _numbers(found: TaskComparison, row: Standing) -> list[object]:
     head = [found.task, found.metric, row.method.name, len(row.method.runs), *both(row.value), row.cost.mean]
     rival = row.to_best.name if row.to_best else ""
     return [*head, *both(row.at_budget), *both(row.area), *oracle, *interval(row.to_dense), rival,
-            *interval(row.to_best), *("" if x is None else x.mean for x in _controls(row))]  # fmt: skip
+            *interval(row.to_best), *("" if x is None else x.mean for x in _controls(row).values())]  # fmt: skip
 
 
 def points_csv(sections: Sequence[tuple[TaskComparison, Sequence[Path]]]) -> str:
