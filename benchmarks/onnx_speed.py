@@ -24,8 +24,9 @@ import onnxruntime
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
-from sharcs_pl.core.decision import NEVER
+from sharcs_pl.core.decision import NEVER, DecisionRule
 from sharcs_pl.inference.export import export_onnx
+from sharcs_pl.inference.parity import point_of
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 
 SHAPE: dict[str, Any] = {
@@ -43,25 +44,28 @@ def build(split: int, widths: list[str], seed: int) -> SharcsForSequenceClassifi
     return SharcsForSequenceClassification.from_encoder(encoder, widths=widths, split_layer=split, num_labels=2)
 
 
-def points(model: SharcsForSequenceClassification) -> dict[str, np.ndarray]:
-    """The operating points that send every text to one rung, by width."""
+def points(model: SharcsForSequenceClassification) -> dict[str, dict[str, np.ndarray]]:
+    """The operating points that send every text to one rung, by width, as the graph's inputs."""
     top = model.ladder.top
-    return {
-        f"all at width {label}": np.array([NEVER] * rung + [-NEVER] * (top - rung), np.float32)
-        for rung, label in enumerate(model.ladder.labels())
-    }
+    rules = [DecisionRule(starts=(NEVER,) * rung + (-NEVER,) * (top - rung)) for rung in range(top + 1)]
+    inputs = [{name: x.numpy() for name, x in point_of(rule, top).items()} for rule in rules]
+    return {f"all at width {label}": x for label, x in zip(model.ladder.labels(), inputs, strict=True)}
 
 
 def measure(
-    session: Any, inputs: dict[str, np.ndarray], variants: dict[str, np.ndarray], rounds: int, order: random.Random
+    session: Any,
+    inputs: dict[str, np.ndarray],
+    variants: dict[str, dict[str, np.ndarray]],
+    rounds: int,
+    order: random.Random,
 ) -> dict[str, list[float]]:
     """Seconds of each variant in each round."""
     found: dict[str, list[float]] = {name: [] for name in variants}
-    for thresholds in variants.values():
-        session.run(None, inputs | {"thresholds": thresholds})
+    for point in variants.values():
+        session.run(None, inputs | point)
     for _ in range(rounds):
         for name in order.sample(list(variants), len(variants)):
-            feeds = inputs | {"thresholds": variants[name]}
+            feeds = inputs | variants[name]
             began = time.perf_counter()
             session.run(None, feeds)
             found[name].append(time.perf_counter() - began)

@@ -17,6 +17,7 @@ import json
 import shlex
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -96,8 +97,9 @@ def noise(size: int, simulations: int) -> dict[str, Any]:
     }
 
 
-def promises(rule: str, epochs: int, divisor: int, draws: int) -> dict[str, Any]:
+def promises(part: tuple[str, int, int], draws: int) -> dict[str, Any]:
     """Return how often a promise was broken, refused, and at what mean cost, over calibration sets."""
+    rule, epochs, divisor = part
     populations = [Views.of(answers(POPULATION, 100 + epoch, 1.5), GLUE["sst2"], COST, 1) for epoch in range(epochs)]
     level = 1 - (1 - CONFIDENCE) / divisor
     broken, refused, costs = 0, 0, []
@@ -160,8 +162,10 @@ def main() -> None:
     found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {"noise": {}, "promises": {}}
     found |= {"machine": machine(), "command": shlex.join(sys.argv)}
     RESULTS.mkdir(parents=True, exist_ok=True)
-    parts = [("noise", name, lambda size=size: noise(size, args.simulations)) for name, size in NOISE.items()]
-    parts += [("promises", name, lambda row=row: promises(*row, args.draws)) for name, row in PROMISES.items()]
+    parts: list[tuple[str, str, Callable[[], dict[str, Any]]]] = [
+        ("noise", name, lambda size=size: noise(size, args.simulations)) for name, size in NOISE.items()
+    ]
+    parts += [("promises", name, lambda row=row: promises(row, args.draws)) for name, row in PROMISES.items()]
     for kind, name, make in parts:
         if (kind if kind == "noise" else name) in args.only and name not in found[kind]:
             start = time.perf_counter()

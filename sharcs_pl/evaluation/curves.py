@@ -70,7 +70,7 @@ class Curves:
         if len(self.model.ladder) < 2:
             return fixed
         found = [self._row("", "trained", None, self.predictions), *self._halved(own, "")] if own else []
-        others = [name for name in (RANDOM, *self._swept) if name != own and (self._swept or name != RANDOM)]
+        others = [name for name in (RANDOM, *self._swept) if name != own] if self._swept else []
         halved = [row for name in others for row in self._halved(name, f"/{name}")]
         return [*found, *fixed, *halved, *self._oracles()]
 

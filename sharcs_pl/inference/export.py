@@ -77,8 +77,6 @@ def export_onnx(
             raise ValueError(f"opset={opset}: the installed onnxscript cannot write it; give another, or none")
         onnxscript.optimizer.optimize(program.model, input_size_limit=_FOLD_BELOW)
         ClearMetadataAndDocStringPass()(program.model)
-    if rung is None and model.ladder.top:
-        _give_defaults(program.model.graph, point_of(model.config.decision(), model.ladder.top))
     known = facts(model, rung, max_length)
     program.model.metadata_props.update({key: json.dumps(value) for key, value in known.items()})
     with _whole_files(path) as part:
@@ -144,16 +142,6 @@ def facts(model: SharcsForSequenceClassification, rung: int | None, max_length: 
 def holds(rule: DecisionRule) -> bool:
     """Return True if the graph can decide by a rule."""
     return not rule.cascades or (rule.certainty == "probability" and rule.temperatures is None)
-
-
-def _give_defaults(graph: Any, point: Inputs) -> None:
-    """Make the point in use the default of the graph's inputs, which a caller may leave out."""
-    import onnx_ir
-
-    for value in graph.inputs:
-        if value.name in POINT:
-            value.const_value = onnx_ir.tensor(point[value.name].numpy(), name=value.name)
-            graph.register_initializer(value)
 
 
 def parameter_bytes(model: SharcsForSequenceClassification, rung: int | None = None) -> int:

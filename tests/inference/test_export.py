@@ -300,7 +300,7 @@ def test_the_rules_that_are_tried_reach_every_rung_alone_and_together(stock: Sto
     assert {rule.average for rule in rules} == {False, True}
 
 
-def test_the_point_in_use_is_the_default_of_an_onnx_graph_s_inputs(
+def test_the_facts_of_a_file_hold_the_point_in_use_as_inputs(
     routed: SharcsForSequenceClassification, tmp_path: Path
 ) -> None:
     inputs = random_inputs(routed, 7, 9, torch.Generator().manual_seed(0))
@@ -311,11 +311,13 @@ def test_the_point_in_use_is_the_default_of_an_onnx_graph_s_inputs(
     answer = onnx_answer(export_onnx(routed, tmp_path / "model.onnx").path)
     with torch.no_grad():
         expected = routed(**inputs)
-    logits, rungs, _ = answer(inputs)
+    known = facts(routed, None, None)
+    given = {key: torch.tensor(value) for key, value in known["operating_points"][known["operating_point"]].items()}
+    logits, rungs, _ = answer(inputs | given)
     assert set(rungs.tolist()) == {0, 1}
     assert torch.equal(rungs, expected.rungs)
     torch.testing.assert_close(logits, expected.logits, rtol=0, atol=1e-5)
-    assert set(answer(inputs | {"stops": torch.tensor([0.0])})[1].tolist()) == {0}
+    assert set(answer(inputs | given | {"stops": torch.tensor([0.0])})[1].tolist()) == {0}
 
 
 def test_a_model_without_a_router_cascades_in_its_graph(tmp_path: Path) -> None:
