@@ -34,7 +34,7 @@ from sharcs_pl.models.sweeps import SweptPoint
 BUDGETS = 20  # of a rule's rows
 RANDOM = "random"
 _DEALS = 5  # random routings, each read by its own halvings
-_SHARES = 11  # of two rungs between which samples are dealt
+_SHARES = 26  # of two rungs between which samples are dealt, as many as the router has settings
 _TENTHS = tuple(x / 10 for x in range(1, 10))  # budgets that the end table may show
 _SHOWN = 3
 
