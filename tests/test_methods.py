@@ -267,6 +267,7 @@ def test_what_runs_on_every_token_refuses_a_model_that_skips_some(skimmed: Path,
 def test_exits_lie_in_the_metrics_by_layer_and_other_commands_say_what_serves_them(tmp_path: Path) -> None:
     metrics = run(tmp_path, "method=deebert", "method.exits=[1,2]", "method.threshold=0.6")
     assert [(rung["layer"], rung["width"]) for rung in metrics["rungs"]] == [(1, 1.0), (2, 1.0)]
+    assert not {"rule", "rules"} & metrics.keys()  # those of widths
     assert "After the layers 1, 2 of 2" in (tmp_path / "model" / "README.md").read_text()
     with (tmp_path / "curve.csv").open() as file:
         rows = list(csv.DictReader(file))

@@ -69,7 +69,7 @@ class Curves:
         fixed = list(self._fixed(f"/{self.model.ladder.control}" if own else ""))
         if len(self.model.ladder) < 2:
             return fixed
-        found = [self._row("", "trained", None, self.predictions), *self._halved(own, "")] if own else []
+        found = [self._row("", "trained", self.predictions), *self._halved(own, "")] if own else []
         others = [name for name in (RANDOM, *self._swept) if name != own] if self._swept else []
         halved = [row for name in others for row in self._halved(name, f"/{name}")]
         return [*found, *fixed, *halved, *self._oracles()]
@@ -169,19 +169,19 @@ class Curves:
             ("oracle", self.predictions.oracle_rungs()),
             ("agreement", self.predictions.agreeing_rungs()),
         ):
-            yield self._row(f"/{name}", name, None, self.predictions.decided(self._at(rungs).decision))
+            yield self._row(f"/{name}", name, self.predictions.decided(self._at(rungs).decision))
 
     def _fixed(self, control: str) -> Iterator[CurveRow]:
         for rung, label in enumerate(self.model.ladder.labels()):
             name = f"width {label}" if self.model.ladder.kind == "width" else label
             found = self._at(torch.full_like(self.predictions.rungs, rung))
-            yield self._row(control, name, None, self.predictions.decided(found.decision))
+            yield self._row(control, name, self.predictions.decided(found.decision))
 
-    def _row(self, control: str, point: str, threshold: float | None, found: Predictions) -> CurveRow:
+    def _row(self, control: str, point: str, found: Predictions) -> CurveRow:
         spent = float(found.spent_macs(self.model.cost).mean())
         value = compute_metric(self.metric, found.routed_logits(), found.labels)
         fraction = spent / float(self.model.cost.dense_macs(found.lengths.numpy()).mean())
-        return CurveRow(self.method + control, point, threshold, value, spent, fraction)
+        return CurveRow(self.method + control, point, None, value, spent, fraction)
 
 
 def write_curve(path: Path, rows: Sequence[CurveRow]) -> None:

@@ -102,7 +102,7 @@ class Report:
             del plain["positive"]
         del plain["has_router"], plain["kind"]
         if not self.rules:
-            del plain["rules"]
+            del plain["rule"], plain["rules"]  # exits and skipped tokens have other rules
         optional = ("layer", "keep")
         plain["rungs"] = [
             {key: x for key, x in rung.items() if key != "title" and (key not in optional or x is not None)}

@@ -25,7 +25,7 @@ from sharcs_pl.analysis.calibration.risk import (
     upper_bound,
 )
 from sharcs_pl.analysis.calibration.risk_control import USEFUL
-from sharcs_pl.core.decision import BEST, CERTAINTIES, RULES, DecisionRule, rules_of
+from sharcs_pl.core.decision import BEST, RULES, DecisionRule, rules_of
 from sharcs_pl.models.sweeps import sweep_rule
 
 LEVELS, COMBINATIONS = 200, 400  # of thresholds, searched on the calibration texts
@@ -122,9 +122,8 @@ def control_rule(name: str, views: Views, max_drop: float, confidence: float, se
 
 def _fixed_paths(views: Views) -> Iterator[list[DecisionRule]]:
     narrow = len(views.cost.ladder) - 1
-    low = CERTAINTIES["probability"].low
     for average in (False, True):
-        yield [DecisionRule("cascade", stops=(max(low, 1 - x),) * narrow, average=average) for x in _DOUBT.tolist()]
+        yield [DecisionRule("cascade", stops=(1 - x,) * narrow, average=average) for x in _DOUBT.tolist()]
 
 
 def _found_path(name: str, views: Views) -> list[DecisionRule]:
