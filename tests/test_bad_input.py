@@ -29,7 +29,7 @@ STARTED = [
     ("train", "task=mrpc encoder=bert", "HF_HUB_OFFLINE"),
     ("train", OWN.replace("a.csv", "gone.csv"), "no such file"),
     ("train", "-m recipe=nope width.split_layer=9 hydra.sweep.dir=sweep", "recipe=nope is unknown"),
-    ("evaluate", "run=enc", "enc has no run.json"),
+    ("evaluate", "run=enc", "enc has no training.json"),
     ("predict", "run=enc input=b.csv output=out.csv", "run=enc is no model of this project"),
     ("calibrate", "run=gone budget=0.5", "run=gone does not exist"),
     ("export", "run=enc output=out.pt2 format=torch", "run=enc is no model of this project"),
@@ -401,7 +401,7 @@ def test_a_sweep_that_left_jobs_out_has_exit_code_2_though_the_others_ended_well
     [
         ("run=gone", ["run=gone does not exist", "model/"]),
         ("run=epoch=1-step=2.ckpt", ["run=epoch=1-step=2.ckpt does not exist"]),
-        ("run=enc", ["enc has no run.json"]),
+        ("run=enc", ["enc has no training.json"]),
         ("run=a.csv", ["a.csv is damaged", "checkpoint"]),
         ("run=enc split=tset", ["split=tset", "validation, test"]),
         ("run=enc task.encoding=latn1", ["task.encoding=latn1 is no encoding", "did you mean latin1"]),
@@ -423,7 +423,7 @@ def _run(files: dict[str, str | bytes], record: object = RECORD) -> Callable[[Pl
 
 def _model(files: dict[str, str | bytes]) -> Callable[[Place], None]:
     """The encoder's folder as a model saved by a run on own data, and these files."""
-    return lambda place: place.write_all({"enc/run.json": json.dumps(RECORD)} | files)
+    return lambda place: place.write_all({"enc/training.json": json.dumps(RECORD)} | files)
 
 
 @pytest.mark.parametrize(

@@ -349,7 +349,7 @@ RECORD = {
 def model_folder(where: Place, **changes: Any) -> None:
     """A folder that looks like a routed model, over eight labelled texts in b.csv."""
     where.write("model/config.json", json.dumps({"model_type": "sharcs", "widths": ["0.25", "1"]} | changes))
-    where.write("model/run.json", json.dumps(RECORD))
+    where.write("model/training.json", json.dumps(RECORD))
     save_file({"weight": np.zeros(8, np.float32)}, where.path / "model" / "model.safetensors")
 
 
@@ -373,7 +373,7 @@ def model_folder(where: Place, **changes: Any) -> None:
         ("run=model budget=0.5 nmae=x", ["nmae", "did you mean name?"]),
         ("budget=0.5", ["run is missing"]),
         ("run=gone budget=0.5", ["run=gone does not exist", "model/"]),
-        ("run=enc budget=0.5", ["enc has no run.json"]),
+        ("run=enc budget=0.5", ["enc has no training.json"]),
         ("run=model budget=0.5 name=there", ["name=there", "overwrite=true"]),
         ("run=model max_drop=0.1 confidence=0.9", ["from 8 texts", "36 or more"]),
         ("run=model max_drop=0.5 confidence=0.98 holdout=0.5", ["from 4 texts", "8 or more"]),
@@ -394,7 +394,7 @@ def test_a_promise_for_a_regression_is_refused_before_anything_is_loaded(place: 
     model_folder(place)
     place.write("b.csv", "review,stars\n" + "".join(f"text {i},{i}.5\n" for i in range(8)))
     task = {**RECORD["task"], "labels": None, "label_range": [0.0, 8.0]}
-    place.write("model/run.json", json.dumps({**RECORD, "task": task}))
+    place.write("model/training.json", json.dumps({**RECORD, "task": task}))
     place.refuse("run=model max_drop=0.3", "max_drop=0.3", "regression", "budget=", command="calibrate")
 
 

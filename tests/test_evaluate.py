@@ -86,7 +86,7 @@ def test_what_is_given_away_names_no_place_and_asks_for_what_it_needs(tmp_path: 
     for path in given_away:
         for word in (str(tmp_path), "hunter2"):
             assert word.encode() not in path.read_bytes(), path
-    kept = json.loads((tmp_path / "run/model/run.json").read_text())
+    kept = json.loads((tmp_path / "run/model/training.json").read_text())
     assert (kept["task"]["dev"], kept["encoder"]["pretrained"]) == (0.3, "./alice-encoder")
     marker = json.loads((tmp_path / "run/.hydra/run.json").read_text())["config"]
     assert (marker["task"]["train"], marker["encoder"]["pretrained"]) == (f"{tmp_path}/a.csv", str(alice))
@@ -110,6 +110,7 @@ def test_a_model_that_says_where_its_texts_were_is_read_as_before(tmp_path: Path
     expected = fit(tmp_path / "run", *own_files(tmp_path, lambda y, text: y), f"encoder.pretrained={encoder}")
     marker = json.loads((tmp_path / "run/.hydra/run.json").read_text())["config"]
     lone = Path(shutil.copytree(tmp_path / "run/model", tmp_path / "elsewhere/model"))
+    (lone / "training.json").unlink()
     (lone / "run.json").write_text(json.dumps(marker))
     assert evaluate(lone) == expected
 

@@ -225,6 +225,6 @@ LINE = "run=model format=transformers output=out"
 def test_mistakes(place: Place, settings: dict[str, Any], line: str, pieces: list[str]) -> None:
     config = {"model_type": "sharcs", "widths": ["0.25", "1"], "split_layer": 1, "encoder": ENCODER} | settings
     place.write("model/config.json", json.dumps({key: value for key, value in config.items() if value is not None}))
-    place.write("model/run.json", json.dumps(RECORD))
+    place.write("model/training.json", json.dumps(RECORD))
     place.write("model/model.safetensors", (place.path / "enc/model.safetensors").read_bytes())
     place.refuse(line, *pieces, command="export")

@@ -18,7 +18,8 @@ from sharcs_pl.config.plain import run_from_plain
 from sharcs_pl.data.tasks import TaskSpec
 from sharcs_pl.models.locate import local_folder
 
-FILE = "run.json"  # in the saved model's folder
+TRAINING = "training.json"  # in the saved model's folder
+_BEFORE = "run.json"  # as earlier versions called it
 MARKER = ".hydra/run.json"  # in the run directory
 CHECKPOINT_KEY = "sharcs"
 
@@ -99,6 +100,11 @@ def _nameplate(place: Any, hub_too: bool) -> Any:
 def absolute(path: Any) -> Any:
     """Make a path absolute; return None and a share of the training file unchanged."""
     return str(Path(path).expanduser().absolute()) if isinstance(path, str) else path
+
+
+def record_file(folder: Path) -> Path | None:
+    """Return the file of a saved model's folder that says how it was trained, or None."""
+    return next((folder / name for name in (TRAINING, _BEFORE) if (folder / name).is_file()), None)
 
 
 def read_record(record: dict[str, Any]) -> RunConfig:

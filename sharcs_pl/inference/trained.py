@@ -20,7 +20,7 @@ from sharcs_pl.core.ladder import TRAINED
 from sharcs_pl.core.renamed import CUSTOM
 from sharcs_pl.data.files import listed, shown
 from sharcs_pl.data.seen import FILE as SEEN
-from sharcs_pl.inference.record import CHECKPOINT_KEY, FILE, MARKER, read_record, travelling
+from sharcs_pl.inference.record import CHECKPOINT_KEY, MARKER, TRAINING, read_record, record_file, travelling
 from sharcs_pl.models.encoder_sizes import OURS, encoder_sizes
 from sharcs_pl.models.folder import check_weights, check_zip, read_json, weight_files
 from sharcs_pl.models.stock_form import read_settings
@@ -32,7 +32,7 @@ MODEL_FILES = (
     "config.json", "generation_config.json", "model.safetensors", "model.safetensors.index.json",
     "model-*-of-*.safetensors", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
     "added_tokens.json", "chat_template.jinja", "vocab.txt", "vocab.json", "merges.txt", "spiece.model",
-    "sentencepiece.bpe.model", "spm.model", "tokenizer.model", "run.json", "metrics.json", CARD, SEEN,
+    "sentencepiece.bpe.model", "spm.model", "tokenizer.model", TRAINING, "run.json", "metrics.json", CARD, SEEN,
 )  # fmt: skip
 """What transformers and the run may write into ``model/``."""
 
@@ -91,12 +91,12 @@ def _run_directory(place: Path) -> TrainedModel:
 
 
 def _model_folder(place: Path, home: Path, record_needed: bool) -> TrainedModel:
-    record = place / FILE
-    if record.is_file():
+    record = record_file(place)
+    if record is not None:
         _check_weights(place)
         return TrainedModel(place, home, _config(_with_places(read_json(record), place.absolute().parent), place))
     if record_needed:
-        raise ValueError(f"run={place} has no {FILE}, which says how it was trained; give a model/ folder of a run")
+        raise ValueError(f"run={place} has no {TRAINING}, which says how it was trained; give a model/ folder of a run")
     config = _assumed(place)
     _check_weights(place)
     return TrainedModel(place, home, config, recorded=False)
@@ -191,7 +191,7 @@ def model_settings(source: TrainedModel) -> dict[str, Any]:
 def saved_settings(weights: Path) -> dict[str, Any]:
     """Return the config of any model that a run left; a stock checkpoint with its run's record has one width."""
     if weights.is_dir():
-        return read_settings(weights, stock_too=(weights / FILE).is_file())
+        return read_settings(weights, stock_too=record_file(weights) is not None)
     return read_checkpoint(weights)[CHECKPOINT_KEY]["model"]
 
 

@@ -27,7 +27,7 @@ from sharcs_pl.evaluation.curves import Curves, write_curve
 from sharcs_pl.evaluation.predictions import Cost, Predictions
 from sharcs_pl.evaluation.report import Report, evaluate
 from sharcs_pl.evaluation.table import report_table
-from sharcs_pl.inference.record import FILE
+from sharcs_pl.inference.record import TRAINING
 from sharcs_pl.models.folder import check_zip
 from sharcs_pl.models.saved import save_model
 from sharcs_pl.pipeline.build import Run
@@ -133,7 +133,7 @@ def write_results(
         save_model(module.model, folder)
         run.tokenizer.model_max_length = config.task.max_length  # where transformers truncates, if asked to
         run.tokenizer.save_pretrained(folder)
-        write_text(folder / FILE, json.dumps(module.record, indent=2) + "\n")
+        write_text(folder / TRAINING, json.dumps(module.record, indent=2) + "\n")
         write_json(folder / METRICS, metrics)
         if (run_dir / SEEN_TEXTS).is_file():
             shutil.copyfile(run_dir / SEEN_TEXTS, folder / SEEN)

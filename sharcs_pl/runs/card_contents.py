@@ -12,7 +12,7 @@ from sharcs_pl.core.ladder import Ladder
 from sharcs_pl.core.skim import SkimLadder
 from sharcs_pl.core.widths import WidthLadder
 from sharcs_pl.data.spec import metric_name
-from sharcs_pl.inference.record import FILE
+from sharcs_pl.inference.record import record_file
 from sharcs_pl.models.encoder_sizes import OURS, EncoderSizes, encoder_sizes
 from sharcs_pl.models.folder import read_json
 from sharcs_pl.models.locate import local_folder
@@ -37,11 +37,17 @@ class Contents:
         """Read the folder. Raise ``ValueError`` where it holds no routed model or a file is no JSON."""
         if not (folder / "config.json").is_file():
             raise ValueError(f"{folder} has no config.json; give a saved model's folder")
-        config = read_settings(folder, stock_too=(folder / FILE).is_file())
+        record = record_file(folder)
+        config = read_settings(folder, stock_too=record is not None)
         if config.get("model_type") not in OURS:
             raise ValueError(f"{folder} holds a model of type {config.get('model_type')!r}, not a routed one")
-        record, metrics = (read_json(folder / name) if (folder / name).is_file() else {} for name in (FILE, METRICS))
-        return cls(config, record, metrics, read_json(folder / "config.json") != config)
+        metrics = folder / METRICS
+        return cls(
+            config,
+            record=read_json(record) if record is not None else {},
+            metrics=read_json(metrics) if metrics.is_file() else {},
+            stock=read_json(folder / "config.json") != config,
+        )
 
     def widest(self) -> Contents:
         """The contents of the stock checkpoint that `sharcs export format=transformers` makes of the model."""

@@ -66,7 +66,7 @@ def weightless(at: Path) -> None:
         (changed("config.json", model_type="bert"), {}, "is no model of this project"),
         (changed("config.json", model_type=OURS[1]), {}, "has no widths but exits"),
         (changed("config.json", skim=8), {}, "skips tokens on the way"),
-        (changed("run.json", colour="red"), {}, "was written by another version, its record does not fit"),
+        (changed("training.json", colour="red"), {}, "was written by another version, its record does not fit"),
         (lambda at: None, {"max_length": 99}, "max_length=99: this encoder reads at most 32 tokens"),
         (lambda at: None, {"point": "fast"}, "point=fast: this model has no such operating point; it has trained"),
         (lambda at: [path.unlink() for path in at.iterdir()], {}, "holds neither a run nor a saved model"),
@@ -85,7 +85,7 @@ def test_what_predict_refuses_is_refused(
 def test_a_record_is_read_literally_and_says_where_texts_are_cut(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET", "hunter2")
     task = RECORD["task"] | {"text": "${oc.env:SECRET}", "max_length": 17}  # pyright: ignore[reportOperatorIssue]
-    changed("run.json", task=task)(copy)
+    changed("training.json", task=task)(copy)
     assert RoutedPredictor.from_pretrained(copy).max_length == 17
     assert RoutedPredictor.from_pretrained(copy, max_length=9).max_length == 9
 

@@ -25,7 +25,7 @@ def shop(place: Place) -> Place:
         "model/config.json": json.dumps(config),
         "model/tokenizer.json": "{}",
         "model/model.safetensors": (place.path / "enc/model.safetensors").read_bytes(),
-        "model/run.json": json.dumps(RECORD),
+        "model/training.json": json.dumps(RECORD),
         "in.jsonl": '{"review": "good"}\n{"review": "bad"}\n',
         "in.csv": "review,id\ngood,1\nbad,2\n",
     })  # fmt: skip
@@ -34,7 +34,7 @@ def shop(place: Place) -> Place:
 
 def _pair(at: Place) -> None:
     task = RECORD["task"] | {"text": ["question", "answer"]}  # pyright: ignore[reportOperatorIssue]
-    at.write("model/run.json", json.dumps(RECORD | {"task": task}))
+    at.write("model/training.json", json.dumps(RECORD | {"task": task}))
 
 
 def _file(name: str, content: str | bytes) -> Callable[[Place], None]:

@@ -41,7 +41,7 @@ def change(folder: Path, **values: Any) -> None:
 
 def card_of(folder: Path, metrics: Any = None, record: Any = None) -> tuple[str, dict[str, Any]]:
     """The card's text after the front matter, and the front matter as YAML reads it."""
-    for name, found in (("metrics.json", metrics), ("run.json", record)):
+    for name, found in (("metrics.json", metrics), ("training.json", record)):
         if found is not None:
             (folder / name).write_text(json.dumps(found))
     write_card(folder)
