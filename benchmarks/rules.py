@@ -184,13 +184,14 @@ def main() -> None:
     parser.add_argument("--glue", type=Path, help="folder with MRPC/ and SST-2/; needed to train")
     parser.add_argument("--runs", type=Path, default=Path("runs/rules"), help="where the run directories go")
     parser.add_argument("--tasks", nargs="*", default=list(comparison.TASKS), choices=list(comparison.TASKS))
+    parser.add_argument("--seeds", nargs="*", type=int, default=list(SEEDS), choices=SEEDS)
     parser.add_argument("--report", action="store_true", help="make the table from the kept files and train nothing")
     args: Any = parser.parse_args()
     if not args.report:
         if args.glue is None:
             parser.error("give --glue, the folder with MRPC/ and SST-2/, or --report")
         print("command:", shlex.join(sys.argv), "machine:", machine(), flush=True)
-        jobs = [(task, recipe, seed) for task in args.tasks for recipe in RECIPES for seed in SEEDS]
+        jobs = [(task, recipe, seed) for task in args.tasks for recipe in RECIPES for seed in args.seeds]
         for job in jobs:
             if not kept(*job):
                 work(*job, args.glue.resolve(), args.runs.resolve())
