@@ -28,9 +28,9 @@ from rich.console import Console
 from rich.table import Table
 
 from sharcs_pl.analysis.calibration.budget import Dial, Outcomes, scores_of
-from sharcs_pl.analysis.calibration.points import Views
 from sharcs_pl.analysis.calibration.risk import p_value
 from sharcs_pl.analysis.calibration.risk_control import control
+from sharcs_pl.analysis.calibration.views import Views
 from sharcs_pl.core.files import write_text
 from sharcs_pl.data.spec import Examples
 from sharcs_pl.runs.evaluation_inputs import EvaluationInputs
@@ -95,7 +95,7 @@ def trial(name: str, whole: Outcomes, samples: int, draws: int, max_drop: float,
     for draw in range(draws):
         rows = np.random.default_rng([draw, samples]).integers(len(whole), size=samples)
         try:
-            chosen = np.array(control(whole.select(rows), max_drop, confidence, seed=draw).thresholds)
+            chosen = np.array(control(whole.select(rows), max_drop, confidence, seed=draw).rule.starts)
         except ValueError:
             continue
         broken += whole.at(errors, chosen).mean() > max_drop + 1e-12

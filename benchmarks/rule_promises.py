@@ -27,8 +27,8 @@ import numpy as np
 import torch
 from steps import machine
 
-from sharcs_pl.analysis.calibration.points import Views, decided
 from sharcs_pl.analysis.calibration.rules import control_rule
+from sharcs_pl.analysis.calibration.views import Views, decided
 from sharcs_pl.core.decision import RULES, DecisionRule
 from sharcs_pl.core.files import write_text
 from sharcs_pl.core.flops import CostModel, EncoderShape

@@ -83,6 +83,10 @@ def check_choice(config: CalibrateConfig, prepared: EvaluationInputs, saved: dic
     regression = prepared.task.labels is None
     if regression and config.suspects is not None:
         raise ValueError(f"suspects={config.suspects} lists answers by class probability, which a regression lacks")
+    if regression and config.temperatures:
+        raise ValueError("temperatures=true fits class probabilities, which a regression lacks")
+    if name == "router" and config.temperatures:
+        raise ValueError("temperatures=true fits the answers of a cascade; give rule=cascade, router+cascade or best")
     known = rules_of(widths, has_router, 1 if regression else 2)
     if name != BEST:
         check_rule(name, widths, has_router)

@@ -448,6 +448,18 @@ def test_every_rule_is_set_for_a_budget_and_is_what_the_model_then_does(director
     assert promise["tested"] == (240 if rule == "cascade" else 120)
 
 
+def test_temperatures_are_fitted_kept_and_used(directory: Path) -> None:
+    record = calibrate(directory, rule="cascade", budget=0.8, name="warm", temperatures=True, default=True)
+    assert len(record["temperatures"]) == len(saved(directory)["widths"])
+    found = evaluate(directory, output=str(directory / "out"))
+    assert found is not None
+    assert found["routed"]["value"] == pytest.approx(record["value"])
+    promise = calibrate(directory, rule="cascade", max_drop=0.25, confidence=0.8, name="warm2", temperatures=True)
+    assert (promise["tested"], promise["risk_bound"] <= 0.25) == (120, True)
+    with pytest.raises(ValueError, match="temperatures=true fits the answers of a cascade; give rule=cascade"):
+        calibrate(directory, budget=0.8, name="cold", temperatures=True)
+
+
 def test_a_cascade_is_timed_from_its_first_width_to_its_last(directory: Path) -> None:
     record = calibrate(directory, rule="cascade", latency_ms=1e3, latency_repeats=3, name="slow")
     assert record["rule"] == "cascade"

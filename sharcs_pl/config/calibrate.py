@@ -51,6 +51,9 @@ class CalibrateConfig:
     the drop in accuracy of classifiers only; other metrics are shown without a guarantee."""
     confidence: float = 0.95
     """Confidence level of ``max_drop``, over the draw of the texts, and of the upper bounds in the table."""
+    temperatures: bool = False
+    """Divide the logits of every width of a cascade by a temperature fitted on these texts; where answers are averaged,
+    the temperatures weigh the widths too. ``max_drop`` fits them on one half of the texts and tests on the other."""
     name: str | None = field(default=None, metadata=TEXT)
     """Name of the operating point; null: after the target, such as ``budget_0.6``."""
     default: bool = False

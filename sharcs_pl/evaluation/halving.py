@@ -85,12 +85,12 @@ class Costs:
         self._rungs = predictions.rung_macs(cost).astype(float)
         self._cascades: dict[bool, np.ndarray] = {}
 
-    def spent(self, decision: Decision) -> np.ndarray:
-        """Return the MACs of every sample [S]."""
-        rungs, rows = decision.rungs.numpy(), np.arange(len(self.dense))
-        if not decision.cascades:
+    def spent(self, found: Predictions) -> np.ndarray:
+        """Return the MACs of every sample [S] by the decision in use."""
+        rungs, rows = found.rungs.numpy(), np.arange(len(self.dense))
+        if found.first is None:
             return self._rungs[rows, rungs]
-        return self._cascade(decision.routed)[decision.first.numpy(), rows, rungs]
+        return self._cascade(found.routed)[found.first.numpy(), rows, rungs]
 
     def _cascade(self, routed: bool) -> np.ndarray:
         """Return the MACs from each first rung to each last [W, S, W]."""
@@ -114,7 +114,7 @@ class Setting:
         found = predictions.decided(point.decision)
         self.threshold = point.threshold
         self.metric = resampled_metric(metric, found.routed_logits(), found.labels)
-        self.spent, self.dense = costs.spent(point.decision), costs.dense
+        self.spent, self.dense = costs.spent(found), costs.dense
 
 
 @dataclass(frozen=True)

@@ -128,7 +128,8 @@ def facts(model: SharcsForSequenceClassification, rung: int | None, max_length: 
         rules = {name: config.decision(name) for name in (TRAINED, *config.operating_points)}
         if not holds(rules[used]):
             raise ValueError(
-                f"a graph holds cascades by probability alone, and {used} stops by {rules[used].certainty}"
+                f"a graph holds cascades by probability without temperatures; {used} stops by "
+                f"{rules[used].certainty}{' with temperatures' * (rules[used].temperatures is not None)}"
             )
         points = {name: point_of(rule, top) for name, rule in rules.items() if holds(rule)}
         found["operating_points"] = {

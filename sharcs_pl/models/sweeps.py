@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise, product
 
 import torch
@@ -53,18 +53,35 @@ def sweep_exits(rule: StopRule, logits: Tensor, certainty: Tensor | None, tolera
     return [SweptPoint(x, Decision.at(rungs, logits)) for x, rungs in zip(levels, stops, strict=True)]
 
 
-def sweep_rule(
-    name: str, logits: Tensor, router_logits: Tensor | None, levels: int = LEVELS, combinations: int = COMBINATIONS
-) -> list[SweptPoint]:
-    """Return the points of a rule at combinations of its thresholds, evenly by rank, from `logits` [S, W, C] and
-    `router_logits` [S, W]; cascades both with the last answer and with the average of all. `levels` limits those of one
-    threshold, `combinations` those of all."""
-    grid = Levels(levels, combinations)
-    if name == "router":
-        settings = _router_settings(router_logits, grid)
-    else:
-        settings = _cascade_settings(name, logits, router_logits, grid)
+def sweep_rule(name: str, logits: Tensor, router_logits: Tensor | None) -> list[SweptPoint]:
+    """Return the points of a rule at combinations of its thresholds, from `logits` [S, W, C] and `router_logits`
+    [S, W]."""
+    forms = forms_of(name, logits.shape[2])
+    settings = [setting for form in forms for setting in settings_of(form, logits, router_logits)]
     return [SweptPoint(_threshold(x), decide(x, logits, router_logits), x) for x in settings]
+
+
+def forms_of(name: str, num_labels: int) -> list[DecisionRule]:
+    """Return a rule without its thresholds; of a cascade, both with the last answer and with the average of all."""
+    if name == "router":
+        return [DecisionRule()]
+    return [DecisionRule(name, certainty=default_certainty(num_labels), average=average) for average in (False, True)]
+
+
+def settings_of(
+    form: DecisionRule,
+    logits: Tensor,
+    router_logits: Tensor | None,
+    levels: int = LEVELS,
+    combinations: int = COMBINATIONS,
+) -> Iterator[DecisionRule]:
+    """Yield a rule at combinations of thresholds, evenly by rank of the samples' scores, from `logits` [S, W, C] and
+    `router_logits` [S, W]. `levels` limits those of one threshold, `combinations` those of all."""
+    grid = Levels(levels, combinations)
+    if form.cascades:
+        yield from _cascade_settings(form, logits, router_logits, grid)
+    else:
+        yield from _router_settings(router_logits, grid)
 
 
 @dataclass(frozen=True)
@@ -93,19 +110,18 @@ def _router_settings(router_logits: Tensor | None, grid: Levels) -> Iterator[Dec
         yield DecisionRule(starts=starts)
 
 
-def _cascade_settings(name: str, logits: Tensor, router_logits: Tensor | None, grid: Levels) -> Iterator[DecisionRule]:
-    narrow, certainty = logits.shape[1] - 1, default_certainty(logits.shape[2])
+def _cascade_settings(
+    form: DecisionRule, logits: Tensor, router_logits: Tensor | None, grid: Levels
+) -> Iterator[DecisionRule]:
     starts: list[tuple[float, ...] | None] = [None]
-    if name != "cascade":
-        assert router_logits is not None, f"{name} needs a router"
+    if form.routed:
+        assert router_logits is not None, f"{form.name} needs a router"
         scores = router_logits.float()[:, :-1].amax(-1)
-        starts = [(level,) * narrow for level in levels_of(scores, _HARD)]
-    for average in (False, True):
-        plain = DecisionRule("cascade", stops=(math.inf,) * narrow, certainty=certainty, average=average)
-        sure = certainties(plain, logits, torch.zeros(len(logits), dtype=torch.long))[:, :-1]
-        few = grid if name == "cascade" else Levels(grid.each // 2, grid.all // 2)  # times the router's levels
-        for stops, start in product(product(*few.of(sure)), starts):
-            yield DecisionRule(name, start, stops, certainty, average)
+        starts = [(level,) * (logits.shape[1] - 1) for level in levels_of(scores, _HARD)]
+        grid = Levels(grid.each // 2, grid.all // 2)  # times the router's levels
+    sure = certainties(form, logits, torch.zeros(len(logits), dtype=torch.long))[:, :-1]
+    for stops, start in product(product(*grid.of(sure)), starts):
+        yield replace(form, starts=start, stops=stops)
 
 
 _HARD = 5  # levels of the router's score below which a sample begins at the top

@@ -16,11 +16,12 @@ import numpy as np
 import torch
 
 from sharcs_pl.analysis.calibration.budget import Dial
-from sharcs_pl.analysis.calibration.points import Row, Views, decided, draw_points, measure_all, points_table
+from sharcs_pl.analysis.calibration.points import Row, draw_points, measure_all, points_table
 from sharcs_pl.analysis.calibration.risk_control import control
 from sharcs_pl.analysis.calibration.rules import Settings, control_rule, searched
 from sharcs_pl.analysis.calibration.rung_latency import Latency, latency_table, measure_latency, timed_lengths
 from sharcs_pl.analysis.calibration.texts import bound_holds, chose_epoch, confidence_of, digest_of, held_out
+from sharcs_pl.analysis.calibration.views import Views, decided
 from sharcs_pl.analysis.figures.style import have_matplotlib
 from sharcs_pl.config.calibrate import CalibrateConfig
 from sharcs_pl.core.decision import NEVER, DecisionRule
@@ -129,30 +130,25 @@ def split_off(config: CalibrateConfig, views: Views) -> tuple[Views, Views]:
         return views, views
     if not 0 < away < size:
         raise ValueError(f"holdout={config.holdout:g} of {size} texts leaves none on one side")
-    order = np.random.default_rng(config.seed).permutation(size)
-    return views.select(np.sort(order[away:])), views.select(np.sort(order[:away]))
+    measuring, choosing = views.split(away, config.seed)
+    return choosing, measuring
 
 
 def choose(config: CalibrateConfig, views: Views, confidence: float) -> tuple[DecisionRule, dict[str, Any]]:
     """Choose the setting; return it and a promise's basis, the number of texts that tested it and its bound."""
-    if config.rule != "router":
-        return choose_rule(config, views, confidence)
-    if config.max_drop is not None:
-        promise = control(views.outcomes, config.max_drop, confidence, config.seed)
-        return DecisionRule(starts=promise.thresholds), {"tested": promise.samples, "risk_bound": promise.bound}
-    key, target = next(iter(config.dial.items()))
-    outcomes = views.outcomes if key == "budget" else views.by_latency
-    return DecisionRule(starts=Dial.of(outcomes).spend(target, views.metric, key)), {}
-
-
-def choose_rule(config: CalibrateConfig, views: Views, confidence: float) -> tuple[DecisionRule, dict[str, Any]]:
-    """Choose the setting of a cascade, or of the best rule, as `choose` does."""
     assert config.rule is not None
     if config.max_drop is not None:
-        promise = control_rule(config.rule, views, config.max_drop, confidence, config.seed)
+        if config.rule == "router":
+            promise = control(views.outcomes, config.max_drop, confidence, config.seed)
+        else:
+            promise = control_rule(config.rule, views, config.max_drop, confidence, config.seed, config.temperatures)
         return promise.rule, {"tested": promise.samples, "risk_bound": promise.bound}
     key, target = next(iter(config.dial.items()))
-    settings = Settings.of(searched(config.rule, views), views, by_latency=key == "latency_ms")
+    if config.rule == "router":
+        outcomes = views.outcomes if key == "budget" else views.by_latency
+        return DecisionRule(starts=Dial.of(outcomes).spend(target, views.metric, key)), {}
+    rules = searched(config.rule, views, config.temperatures)
+    settings = Settings.of(rules, views, by_latency=key == "latency_ms")
 
     def metric(rule: DecisionRule) -> float:
         found = decided(views, rule)

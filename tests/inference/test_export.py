@@ -192,7 +192,9 @@ def test_facts_are_what_a_caller_needs(routed: SharcsForSequenceClassification) 
     assert facts(routed, 0, 16).keys() == found.keys() - {"operating_points", "operating_point"} | {"sharcs_version"}
     assert facts(routed, 0, 16)["widths"] == ["0.25"]
     routed.config.operating_point = "margin"
-    with pytest.raises(ValueError, match="a graph holds cascades by probability alone, and margin stops by margin"):
+    with pytest.raises(
+        ValueError, match="a graph holds cascades by probability without temperatures; margin stops by margin"
+    ):
         facts(routed, None, 16)
 
 

@@ -177,23 +177,24 @@ class Dial:
         as `BAND`, the best by `metric` among the `SHORTLIST` of best mean quality. Raise `ValueError` with `key` and
         the reach.
         """
-        least, most = self.reach
-        within = np.flatnonzero(self.costs <= budget)
-        if not len(within):
-            raise out_of_reach(key, budget, least, most)
-        band = 0.0 if self.outcomes.num_rungs == 2 else BAND * (most - least)
-        near = within[self.costs[within] >= self.costs[within].max() - band]
-        best = near[np.lexsort((self.costs[near], -self.quality[near]))][:SHORTLIST]
+        band = 0.0 if self.outcomes.num_rungs == 2 else BAND
+        best = best_within(self.costs, self.quality, budget, band, key)
         thresholds = self.grid.thresholds(best)
         values = [metric(self.outcomes.rungs(row)) for row in thresholds] if len(best) > 1 else [0.0]
         return tuple(thresholds[int(np.argmax(values))].tolist())
 
 
-def out_of_reach(key: str, budget: float, least: float, most: float) -> ValueError:
-    """Return the error of a budget below the `least` mean cost; `most`: the greatest."""
-    return ValueError(
-        f"{key}={budget:g} is out of reach: on these texts this model goes from {_up(least)} to {_up(most)}"
-    )
+def best_within(costs: np.ndarray, quality: np.ndarray, budget: float, band: float, key: str) -> np.ndarray:
+    """Return the `SHORTLIST` of best mean `quality` [P] among the settings whose mean `costs` [P] come as close below a
+    `budget` as `band`, a share of the reachable range. Raise `ValueError` with `key` and the reach where none is below.
+    """
+    least, most = float(costs.min()), float(costs.max())
+    within = np.flatnonzero(costs <= budget)
+    if not len(within):
+        reach = f"on these texts this model goes from {_up(least)} to {_up(most)}"
+        raise ValueError(f"{key}={budget:g} is out of reach: {reach}")
+    near = within[costs[within] >= costs[within].max() - band * (most - least)]
+    return near[np.lexsort((costs[near], -quality[near]))][:SHORTLIST]
 
 
 def _up(value: float) -> str:

@@ -20,6 +20,7 @@ from sharcs_pl.analysis.calibration.risk import (
     takes,
     upper_bound,
 )
+from sharcs_pl.core.decision import DecisionRule
 
 USEFUL = 0.01  # a point that saves less of what all-narrow would save is no answer
 _STEPS = (1 / 8, 1 / 4, 1 / 2, 3 / 4)  # how far the cautious start of a path goes towards its first point
@@ -27,10 +28,10 @@ _STEPS = (1 / 8, 1 / 4, 1 / 2, 3 / 4)  # how far the cautious start of a path go
 
 @dataclass(frozen=True)
 class Promise:
-    """Thresholds [W-1] whose risk is at most the one asked for, with the `errors` among the `samples` that tested them
-    and the exact upper `bound` of the risk."""
+    """A setting whose risk is at most the one asked for, with the `errors` among the `samples` that tested it and the
+    exact upper `bound` of the risk."""
 
-    thresholds: tuple[float, ...]
+    rule: DecisionRule
     errors: int
     samples: int
     bound: float
@@ -56,7 +57,7 @@ def control(outcomes: Outcomes, max_drop: float, confidence: float, seed: int = 
     chosen = path.thresholds[passed - 1]
     found = int(tested.at(tested.errors, chosen).sum())
     bound = upper_bound(found, len(tested), confidence)
-    return Promise(tuple(chosen.tolist()), found, len(tested), bound)
+    return Promise(DecisionRule(starts=tuple(chosen.tolist())), found, len(tested), bound)
 
 
 @dataclass(frozen=True)

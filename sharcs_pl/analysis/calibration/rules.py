@@ -9,13 +9,12 @@ Legend: `S` samples, `W` rungs, `P` settings.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import numpy as np
 
-from sharcs_pl.analysis.calibration.budget import BAND, SHORTLIST, out_of_reach
-from sharcs_pl.analysis.calibration.points import Views, decided
+from sharcs_pl.analysis.calibration.budget import BAND, best_within
 from sharcs_pl.analysis.calibration.risk import (
     cannot,
     fixed_sequence,
@@ -24,9 +23,11 @@ from sharcs_pl.analysis.calibration.risk import (
     samples_without_error,
     upper_bound,
 )
-from sharcs_pl.analysis.calibration.risk_control import USEFUL
-from sharcs_pl.core.decision import BEST, RULES, DecisionRule, rules_of
-from sharcs_pl.models.sweeps import sweep_rule
+from sharcs_pl.analysis.calibration.risk_control import USEFUL, Promise
+from sharcs_pl.analysis.calibration.temperatures import fit_temperatures
+from sharcs_pl.analysis.calibration.views import Views, decided
+from sharcs_pl.core.decision import BEST, DecisionRule, rules_of
+from sharcs_pl.models.sweeps import forms_of, settings_of
 
 LEVELS, COMBINATIONS = 200, 400  # of thresholds, searched on the calibration texts
 _DOUBT = np.geomspace(1e-6, 1, 120)  # 1 - certainty of a path that no text has chosen
@@ -57,79 +58,70 @@ class Settings:
     def spend(self, budget: float, metric: Callable[[DecisionRule], float], key: str) -> DecisionRule:
         """Return the setting that makes the most of a mean cost of `budget`: of those that come close to it, the best
         by `metric` among those of best mean quality. Raise `ValueError` with `key` and the reach."""
-        costs, quality = self.costs.mean(1), self.quality.mean(1)
-        within = np.flatnonzero(costs <= budget)
-        if not len(within):
-            raise out_of_reach(key, budget, float(costs.min()), float(costs.max()))
-        near = within[costs[within] >= costs[within].max() - BAND * (costs.max() - costs.min())]
-        best = near[np.lexsort((costs[near], -quality[near]))][:SHORTLIST]
+        best = best_within(self.costs.mean(1), self.quality.mean(1), budget, BAND, key)
         values = [metric(self.rules[i]) for i in best]
         return self.rules[int(best[int(np.argmax(values))])]
 
 
-@dataclass(frozen=True)
-class RulePromise:
-    """A setting whose risk is at most the one asked for, with the number of `samples` that tested it and the exact
-    upper `bound` of the risk."""
-
-    rule: DecisionRule
-    samples: int
-    bound: float
-
-
-def names_of(name: str, views: Views) -> tuple[str, ...]:
-    """Return the rules that ``rule=`` asks for: those that the model can have for ``best``, else the one."""
-    cost = views.cost
-    known = rules_of(len(cost.ladder), cost.has_router, views.predictions.logits.shape[2], bool(cost.skim))
-    return tuple(rule for rule in RULES if rule in known) if name == BEST else (name,)
+def forms(name: str, views: Views, temperatures: bool = False) -> list[DecisionRule]:
+    """Return the rules that ``rule=`` asks for, those that the model can have for ``best``, without thresholds; those
+    that cascade with `temperatures` that fit the samples, if asked for."""
+    found, cost = views.predictions, views.cost
+    num_labels = found.logits.shape[2]
+    names = rules_of(len(cost.ladder), cost.has_router, num_labels, bool(cost.skim)) if name == BEST else (name,)
+    plain = [form for each in names for form in forms_of(each, num_labels)]
+    if not temperatures:
+        return plain
+    return [fit_temperatures(form, found.logits, found.labels) if form.cascades else form for form in plain]
 
 
-def searched(name: str, views: Views) -> list[DecisionRule]:
+def searched(name: str, views: Views, temperatures: bool = False) -> list[DecisionRule]:
     """Return the settings that are searched on the texts."""
-    found, routed = views.predictions, views.cost.has_router
-    points = [
-        point
-        for rule in names_of(name, views)
-        for point in sweep_rule(rule, found.logits, found.router_logits if routed else None, LEVELS, COMBINATIONS)
-    ]
-    return [point.rule for point in points if point.rule is not None]
+    found = views.predictions
+    scores = found.router_logits if views.cost.has_router else None
+    tried = forms(name, views, temperatures)
+    return [setting for form in tried for setting in settings_of(form, found.logits, scores, LEVELS, COMBINATIONS)]
 
 
-def control_rule(name: str, views: Views, max_drop: float, confidence: float, seed: int) -> RulePromise:
+def control_rule(
+    name: str, views: Views, max_drop: float, confidence: float, seed: int, temperatures: bool = False
+) -> Promise:
     """Return the cheapest setting whose risk is at most `max_drop` with `confidence`, over the draw of the samples.
 
     A cascade is tested along two paths that no sample has chosen: the same certainty asked of every width, from 1
     downwards, with the last answer and with the average of all; each path at half of the level (Learn-then-Test,
     arXiv 2110.01052, section 3). Other rules have more thresholds: one half of the samples, drawn by `seed`, finds
     the settings that no other beats in risk and cost, the other half tests them in that order (Pareto testing, arXiv
-    2210.07913). Raise `ValueError` where the samples support no setting that saves anything.
+    2210.07913). The half that tests fits no `temperatures` either. Raise `ValueError` where the samples support no
+    setting that saves anything.
     """
+    finding = tested = views
+    if temperatures or name != "cascade":
+        finding, tested = views.split(len(views.outcomes) // 2, seed)
     if name == "cascade":
-        paths, tested, level = list(_fixed_paths(views)), views, 1 - (1 - confidence) / 2
+        paths, level = (
+            [_fixed_path(form, views) for form in forms(name, finding, temperatures)],
+            1 - (1 - confidence) / 2,
+        )
     else:
-        order = np.random.default_rng(seed).permutation(len(views.outcomes))
-        half = len(order) // 2
-        tested, level = views.select(np.sort(order[half:])), confidence
-        paths = [_found_path(name, views.select(np.sort(order[:half])))]
+        paths, level = [_found_path(searched(name, finding, temperatures), finding)], confidence
     passed = [_passed(path, tested, max_drop, level) for path in paths]
     found = [(settings, place) for settings, place in passed if place >= 0]
     if not found:
         raise ValueError(_refusal(passed[0][0], len(views.outcomes), max_drop, level))
     settings, place = min(found, key=lambda pair: float(pair[0].costs[pair[1]].mean()))
     errors, size = int(settings.errors[place].sum()), settings.errors.shape[1]
-    return RulePromise(settings.rules[place], size, upper_bound(errors, size, level))
+    return Promise(settings.rules[place], errors, size, upper_bound(errors, size, level))
 
 
-def _fixed_paths(views: Views) -> Iterator[list[DecisionRule]]:
-    narrow = len(views.cost.ladder) - 1
-    for average in (False, True):
-        yield [DecisionRule("cascade", stops=(1 - x,) * narrow, average=average) for x in _DOUBT.tolist()]
+def _fixed_path(form: DecisionRule, views: Views) -> list[DecisionRule]:
+    return [replace(form, stops=(1 - x,) * (len(views.cost.ladder) - 1)) for x in _DOUBT.tolist()]
 
 
-def _found_path(name: str, views: Views) -> list[DecisionRule]:
+def _found_path(rules: Sequence[DecisionRule], views: Views) -> list[DecisionRule]:
     """Return the settings of the samples' Pareto frontier that save something, from the least risk to the least cost;
     those of equal risk from the dearest to the cheapest, since what is cautious costs no power."""
-    settings = Settings.of(searched(name, views), views)
+    settings = Settings.of(rules, views)
     risk, cost = settings.errors.sum(1), settings.costs.mean(1)
     path = pareto_path(risk, cost)
     ordered = [i for _, same in groupby(path, key=lambda i: risk[i]) for i in sorted(same, key=lambda i: -cost[i])]
@@ -169,7 +161,7 @@ def _refusal(settings: Settings, size: int, max_drop: float, level: float) -> st
     """Return why there is no point, and about how many texts would do at the risk of the first that saves something."""
     fewest = samples_without_error(max_drop, level)
     tested, costs = settings.errors.shape[1], settings.costs.mean(1)
-    begin = f"{cannot(size, max_drop, level)}"
+    begin = cannot(size, max_drop, level)
     if tested < fewest:
         return f"{begin}: it takes {fewest * size // tested + 1:,} or more even without one error"
     saving = np.flatnonzero(costs <= 1 - USEFUL)

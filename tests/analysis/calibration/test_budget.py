@@ -162,7 +162,7 @@ def kept(whole: Outcomes, samples: int, draws: int, max_drop: float) -> tuple[fl
     for draw in range(draws):
         rows = np.random.default_rng([draw, 7]).integers(len(whole), size=samples)
         try:
-            thresholds = np.array(control(whole.select(rows), max_drop, 0.9, seed=draw).thresholds)
+            thresholds = np.array(control(whole.select(rows), max_drop, 0.9, seed=draw).rule.starts)
         except ValueError:  # a draw that supports no point: everything stays at the top
             thresholds = np.full(whole.num_rungs - 1, NEVER)
         risks.append(whole.at(whole.errors, thresholds).mean())
@@ -200,8 +200,8 @@ def test_two_rungs_get_the_cheapest_threshold_that_passes() -> None:
         errors = int(some.at(some.errors, np.array([threshold])).sum())
         if binom.cdf(errors, len(some), 0.02) <= 0.1:
             passing.append(some.at(some.costs, np.array([threshold])).mean())
-    assert some.at(some.costs, np.array(promise.thresholds)).mean() == min(passing)
-    assert promise.errors == some.at(some.errors, np.array(promise.thresholds)).sum()
+    assert some.at(some.costs, np.array(promise.rule.starts)).mean() == min(passing)
+    assert promise.errors == some.at(some.errors, np.array(promise.rule.starts)).sum()
     assert promise.bound == pytest.approx(beta.ppf(0.9, promise.errors + 1, 2000 - promise.errors))
     assert promise.bound <= 0.02
 
@@ -214,7 +214,7 @@ def test_a_joint_promise_is_tested_on_samples_that_did_not_choose_it_and_repeats
     assert promise.samples == 1000
     order = np.random.default_rng(4).permutation(2000)[1000:]
     tested = some.select(order)
-    assert promise.errors == tested.at(tested.errors, np.array(promise.thresholds)).sum()
+    assert promise.errors == tested.at(tested.errors, np.array(promise.rule.starts)).sum()
 
 
 @pytest.mark.parametrize("rungs", [2, 3])
