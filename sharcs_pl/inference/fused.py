@@ -47,6 +47,7 @@ class ModelWeights(Backend):
         """Return the product with the weights of a Linear, or of several that stand one below the other."""
         if not self.stacked:
             (linear,) = linears
+            owner_of(linear)
             return Product(linear.weight.detach(), bias_of(linear))
         key = tuple(id(owner_of(linear)) for linear in linears)
         if key not in self._copies:

@@ -10,15 +10,16 @@ labels; an index `i` marks the dimension at rung i.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from operator import attrgetter
 from typing import Any
 
 from torch import Tensor, nn
 
 from sharcs_pl.inference.layout import Layout
 from sharcs_pl.inference.plain import RungTail
-from sharcs_pl.models.layers import SlicedLinear
 from sharcs_pl.models.parts import LayerParts
 from sharcs_pl.models.routed import SharcsForSequenceClassification
+from sharcs_pl.models.slices import SlicedLinear, is_plain
 
 Linear = nn.Linear | SlicedLinear
 
@@ -43,8 +44,15 @@ class Backend:
 
 
 def owner_of(linear: Linear) -> nn.Linear:
-    """Return the Linear that holds the backend."""
-    return linear.owner if isinstance(linear, SlicedLinear) else linear
+    """Return the Linear that holds the weight. Raise `ValueError` where another module is in its place."""
+    owner = linear.owner if isinstance(linear, SlicedLinear) else linear
+    if not is_plain(owner):
+        kind = f"{type(owner).__module__}.{type(owner).__qualname__}"
+        raise ValueError(
+            f"a {kind} is in the place of a Linear, whose weight this reads; merge it into the model first (peft: "
+            "merge_and_unload), or call the model itself"
+        )
+    return owner
 
 
 def bias_of(linear: Linear) -> Tensor:
@@ -56,7 +64,7 @@ def bias_of(linear: Linear) -> Tensor:
 def linears_of(layer: nn.Module, parts: LayerParts) -> list[Any]:
     """Return the six Linears of a layer, in the order in which they run."""
     names = (parts.query, parts.key, parts.value, parts.attention_out, parts.ffn_in, parts.ffn_out)
-    return [layer.get_submodule(name) for name in names]
+    return [attrgetter(name)(layer) for name in names]
 
 
 class WrittenLayer(nn.Module):

@@ -5,6 +5,7 @@ Dimensions: `B` batch, `L` tokens, `W` rungs, `C` labels.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -92,6 +93,20 @@ class LadderModel(PreTrainedModel):
     def set_input_embeddings(self, value: nn.Module) -> None:
         """Replace the encoder's word embeddings."""
         self.encoder.set_input_embeddings(value)
+
+
+_REFUSED = ("inputs_embeds", "position_ids", "output_hidden_states", "output_attentions")
+
+
+def check_extras(given: Mapping[str, Any]) -> None:
+    """Raise `ValueError` for an input of stock models that these lack, unless it is None or False. Names that no model
+    knows are ignored, as stock models ignore them."""
+    for name in _REFUSED:
+        if given.get(name) is not None and given[name] is not False:
+            raise ValueError(
+                f"{name} is no input of a model whose samples end at different places; leave it out. `model.encoder`, "
+                "the stock model of full width, takes it"
+            )
 
 
 def settings_of(stock: PreTrainedModel) -> dict[str, Any]:

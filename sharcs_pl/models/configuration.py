@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from transformers import AutoConfig, PreTrainedConfig
 
@@ -42,7 +42,7 @@ class SharcsConfig(LadderConfig):
     """
 
     model_type = "sharcs"
-    keys_to_ignore_at_inference = ("task_loss", "router_loss", "router_logits", "rungs", "first_rungs")
+    keys_to_ignore_at_inference: ClassVar = ["task_loss", "router_loss", "router_logits", "rungs", "first_rungs"]
 
     def __init__(
         self,

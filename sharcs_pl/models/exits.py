@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
-from transformers.utils.generic import ModelOutput
+from transformers.utils.generic import ModelOutput, can_return_tuple
 
 from sharcs_pl.core.exits import ExitCost, ExitLadder
 from sharcs_pl.core.methods import STOP_RULES
-from sharcs_pl.models.base import LadderModel, settings_of
+from sharcs_pl.models.base import LadderModel, check_extras, settings_of
 from sharcs_pl.models.configuration import LadderConfig
 from sharcs_pl.models.decision import Decision
 from sharcs_pl.models.families import get_family
@@ -36,7 +36,7 @@ class ExitsConfig(LadderConfig):
     from 1, with the last one. `exit_head`, `rule`, `threshold` and `tolerance`: values of the keys `method.*`."""
 
     model_type = "sharcs_exits"
-    keys_to_ignore_at_inference = ("exits", "certainty")
+    keys_to_ignore_at_inference: ClassVar = ["exits"]
 
     def __init__(
         self,
@@ -149,6 +149,7 @@ class ExitsForSequenceClassification(LadderModel):
         """Return the encoder's norm after its last layer, or None."""
         return self.family.outer_norms(self._base).get("final")
 
+    @can_return_tuple
     def forward(
         self,
         input_ids: Tensor,
@@ -156,12 +157,14 @@ class ExitsForSequenceClassification(LadderModel):
         token_type_ids: Tensor | None = None,
         labels: Tensor | None = None,
         threshold: float | None = None,
+        **extras: Any,
     ) -> ExitsOutput:
         """Run a pass in which samples leave the batch at the exit at which they stop.
 
         `input_ids`, `attention_mask`, `token_type_ids`: [B, L] long, the last two optional. `threshold`: threshold of
         the stop rule, None for `config.threshold`. `labels`: [B], adds the task loss.
         """
+        check_extras(extras)
         threshold = self.config.threshold if threshold is None else threshold
         logits, exits = self._stop(self._start(input_ids, attention_mask, token_type_ids), threshold)
         loss = None if labels is None else task_loss(logits, labels, self.shape.num_labels)

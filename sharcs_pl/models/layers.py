@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from sharcs_pl.core.widths import REDUCTIONS
 from sharcs_pl.models.parts import LayerParts
+from sharcs_pl.models.slices import SlicedLinear, set_slice, slices_of
 
 NORM_INITS = ("pretrained", "scratch")
 
@@ -30,57 +30,6 @@ class LayerSize:
     hidden: int
     heads: int
     ffn: int
-
-
-class SlicedLinear(nn.Module):
-    """The leading `out_features` x `in_features` block of another Linear, cut when called.
-
-    The owner is kept in a tuple, where `nn.Module` does not look for children. Its parameters thus appear once in
-    `state_dict` and `parameters()`, under the owner's own name, while `copy.deepcopy` and pickling still point to the
-    copy's owner. The owner is kept instead of its weight, so that a replaced weight (`.to()`, loading onto a meta
-    device) is used.
-
-    `chunks`: number of stacked blocks in the owner's outputs (ModernBERT's query, key and value), each of which keeps
-    its leading part.
-    """
-
-    def __init__(self, owner: nn.Linear, in_features: int, out_features: int, chunks: int = 1) -> None:
-        super().__init__()
-        assert 0 < in_features <= owner.in_features, (in_features, owner)
-        assert 0 < out_features <= owner.out_features, (out_features, owner)
-        assert out_features % chunks == owner.out_features % chunks == 0, (chunks, out_features, owner)
-        self._owner = (owner,)
-        self.in_features = in_features
-        self.out_features = out_features
-        self.chunks = chunks
-
-    @property
-    def owner(self) -> nn.Linear:
-        """The Linear whose weight is cut."""
-        return self._owner[0]
-
-    @property
-    def weight(self) -> Tensor:
-        """The slice [out_features, in_features]; gradients reach the owner's weight."""
-        return self._leading(self.owner.weight)[:, : self.in_features]
-
-    @property
-    def bias(self) -> Tensor | None:
-        """The slice [out_features], or None where the owner has none."""
-        return None if self.owner.bias is None else self._leading(self.owner.bias)
-
-    def _leading(self, rows: Tensor) -> Tensor:
-        """Return the leading rows of each chunk, [owner's outputs, ..] -> [out_features, ..]."""
-        if self.chunks == 1:
-            return rows[: self.out_features]
-        blocks = rows.unflatten(0, (self.chunks, -1))
-        return blocks[:, : self.out_features // self.chunks].flatten(0, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight, self.bias)
-
-    def extra_repr(self) -> str:
-        return f"in_features={self.in_features}, out_features={self.out_features}, of={tuple(self.owner.weight.shape)}"
 
 
 class LeadingSlice(nn.Module):
@@ -147,8 +96,8 @@ def make_view(
         owner = layer.get_submodule(name)
         if isinstance(module, nn.Linear):
             assert isinstance(owner, nn.Linear)
-            cut = SlicedLinear(owner, module.in_features, module.out_features, chunks.get(name, 1))
-            view.set_submodule(name, cut)
+            cut = SlicedLinear(layer, name, module.in_features, module.out_features, chunks.get(name, 1))
+            set_slice(view, name, cut)
         elif isinstance(module, nn.LayerNorm):
             assert isinstance(owner, nn.LayerNorm)
             view.set_submodule(name, private_norm(owner, module.normalized_shape[0], norm_init))
@@ -166,12 +115,12 @@ def keep_hidden(view: nn.Module, layer: nn.Module, parts: LayerParts, norm_init:
             owner = layer.get_submodule(name)
             assert isinstance(owner, nn.LayerNorm)
             view.set_submodule(name, private_norm(owner, owner.normalized_shape[0], norm_init))
-        elif isinstance(module, SlicedLinear):
-            if name not in writes | reads:
-                raise ValueError(f"method.cut=heads_ffn: {type(layer).__name__} cannot be cut so; use method.cut=full")
-            inner = module.in_features if name in reads else module.owner.in_features
-            outer = module.out_features if name in writes else module.owner.out_features
-            view.set_submodule(name, SlicedLinear(module.owner, inner, outer, module.chunks))
+    for name, cut in slices_of(view).items():
+        if name not in writes | reads:
+            raise ValueError(f"method.cut=heads_ffn: {type(layer).__name__} cannot be cut so; use method.cut=full")
+        inner = cut.in_features if name in reads else cut.owner.in_features
+        outer = cut.out_features if name in writes else cut.owner.out_features
+        set_slice(view, name, cut.resized(inner, outer))
     return view
 
 
@@ -208,7 +157,7 @@ class Tail(nn.Module):
     D_i.
 
     `views` are registered (their norms are this rung's own parameters). The top rung has none, and `stock` are the
-    encoder's own layers, held unregistered as in `SlicedLinear`. `outer`: this rung's copies of the norms outside the
+    encoder's own layers, held unregistered. `outer`: this rung's copies of the norms outside the
     encoder's layers, by name ("final" runs after the last layer). The top rung has `stock_outer` instead.
     """
 

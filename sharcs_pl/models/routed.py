@@ -13,12 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
+from transformers.utils.generic import can_return_tuple
 
 from sharcs_pl.core.decision import rules_of
 from sharcs_pl.core.flops import CostModel
 from sharcs_pl.core.ladder import TRAINED
 from sharcs_pl.core.widths import WidthLadder
-from sharcs_pl.models.base import LadderModel, settings_of
+from sharcs_pl.models.base import LadderModel, check_extras, settings_of
 from sharcs_pl.models.configuration import SharcsConfig
 from sharcs_pl.models.decision import Decision, decide, first_rungs, run_given, run_rule
 from sharcs_pl.models.families import Family
@@ -134,6 +135,7 @@ class SharcsForSequenceClassification(LadderModel):
         model = cls.from_encoder(stock, widths=[1], split_layer=1, router_hidden_size=0)
         return (model, info) if output_loading_info else model
 
+    @can_return_tuple
     def forward(
         self,
         input_ids: Tensor,
@@ -142,6 +144,7 @@ class SharcsForSequenceClassification(LadderModel):
         labels: Tensor | None = None,
         rungs: int | Tensor | None = None,
         memberships: Tensor | None = None,
+        **extras: Any,
     ) -> SharcsOutput:
         """Run a pass over a batch with any mixture of rungs.
 
@@ -150,6 +153,7 @@ class SharcsForSequenceClassification(LadderModel):
         `memberships` [B, W] adds `router_loss`, and `loss` is their sum. Raise `ValueError` for a rung that is not on
         the ladder.
         """
+        check_extras(extras)
         state = self.trunk(input_ids, attention_mask, token_type_ids)
         return SharcsOutput.of(self._decided(state, rungs), state.router_logits, labels, memberships)
 

@@ -7,16 +7,16 @@ Dimensions: `B` batch, `L` tokens, `l` largest number of running tokens, `D` hid
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
-from transformers.utils.generic import ModelOutput
+from transformers.utils.generic import ModelOutput, can_return_tuple
 
 from sharcs_pl.core.skim import TRAINED_THRESHOLD, SkimCost, SkimLadder
-from sharcs_pl.models.base import LadderModel, settings_of
+from sharcs_pl.models.base import LadderModel, check_extras, settings_of
 from sharcs_pl.models.configuration import LadderConfig
 from sharcs_pl.models.decision import Decision
 from sharcs_pl.models.encoder_sizes import check_skimmable
@@ -41,6 +41,7 @@ class SkimConfig(LadderConfig):
     a kept token. `predictor_size`: hidden units of each layer's predictor."""
 
     model_type = "sharcs_skim"
+    keys_to_ignore_at_inference: ClassVar = ["last_states", "kept"]
 
     def __init__(
         self, encoder: dict[str, Any] | None = None, threshold: float = 0.5, predictor_size: int = 64, **kwargs: Any
@@ -99,6 +100,7 @@ class SkimForSequenceClassification(LadderModel):
         keep_all_at_first(model.predictors)
         return cast(model, stock.dtype, stock.device)
 
+    @can_return_tuple
     def forward(
         self,
         input_ids: Tensor,
@@ -106,12 +108,14 @@ class SkimForSequenceClassification(LadderModel):
         token_type_ids: Tensor | None = None,
         labels: Tensor | None = None,
         threshold: float | None = None,
+        **extras: Any,
     ) -> SkimOutput:
         """Run a deterministic pass in which skipped tokens are removed.
 
         `input_ids`, `attention_mask`, `token_type_ids`: [B, L] long, the last two optional. `threshold`: None for
         `config.threshold`; 0 keeps every token. `labels`: [B], adds the task loss.
         """
+        check_extras(extras)
         threshold = self.config.threshold if threshold is None else threshold
         hidden, valid = self._embed(input_ids, attention_mask, token_type_ids)
         run = layer_runner(self.family, self.encoder)

@@ -15,7 +15,8 @@ from sharcs_pl.core.widths import WidthLadder, check_split
 from sharcs_pl.models.configuration import SharcsConfig
 from sharcs_pl.models.encoder_sizes import check_norm_after_cut, check_skimmable
 from sharcs_pl.models.families import Family, get_family
-from sharcs_pl.models.layers import NORM_INITS, LayerSize, SlicedLinear, Tail, make_reduction, private_norm
+from sharcs_pl.models.layers import NORM_INITS, LayerSize, Tail, make_reduction, private_norm
+from sharcs_pl.models.slices import SlicedLinear
 
 
 def make_tails(config: SharcsConfig, stock: Any, cost: CostModel) -> nn.ModuleList:
@@ -30,7 +31,9 @@ def _make_tail(config: SharcsConfig, stock: Any, cost: CostModel, rung: int) -> 
     size, after = replace(cut, hidden=cost.hidden_size(rung)), layers[config.split_layer :]
     norm = _norm_after_cut(config, layers[config.split_layer - 1], size.hidden, full.hidden)
     reduction = make_reduction(config.reduction, full.hidden, size.hidden)
-    dense = SlicedLinear(family.head(stock).dense, size.hidden, full.hidden)
+    head = family.head(stock)
+    place = next(name for name, module in stock.named_modules() if module is head.dense)
+    dense = SlicedLinear(stock, place, size.hidden, full.hidden)
     outer = family.outer_norms(family.base_of(stock))
     if cut == full:
         return Tail(size, reduction, norm, dense, stock=after, stock_outer=outer)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import copy
-import pickle
 from typing import Any
 
 import numpy as np
@@ -16,58 +15,11 @@ from sharcs_pl.models.layers import (
     LayerSize,
     LeadingSlice,
     LearnedPooling,
-    SlicedLinear,
     make_reduction,
     make_view,
     private_norm,
 )
 from sharcs_pl.models.routed import SharcsForSequenceClassification
-
-
-def test_a_slice_reads_its_owner_when_called() -> None:
-    owner = nn.Linear(6, 5)
-    narrow, x = SlicedLinear(owner, 3, 2), torch.randn(4, 3)
-    torch.testing.assert_close(narrow(x), x @ owner.weight[:2, :3].T + owner.bias[:2])
-    with torch.no_grad():
-        owner.weight.zero_()
-    torch.testing.assert_close(narrow(x), owner.bias[:2].expand(4, 2))
-
-
-def test_a_slice_owns_nothing_and_trains_its_owner() -> None:
-    owner = nn.Linear(6, 5)
-    narrow = SlicedLinear(owner, 3, 2)
-    assert list(narrow.parameters()) == []
-    assert narrow.state_dict() == {}
-    narrow(torch.randn(4, 3)).sum().backward()
-    assert owner.weight.grad is not None
-    assert owner.weight.grad[:2, :3].abs().min() > 0
-    assert owner.weight.grad[2:].abs().max() == 0
-    assert owner.weight.grad[:, 3:].abs().max() == 0
-
-
-def test_a_slice_without_bias() -> None:
-    owner = nn.Linear(6, 5, bias=False)
-    x = torch.randn(4, 3)
-    torch.testing.assert_close(SlicedLinear(owner, 3, 5)(x), x @ owner.weight[:, :3].T)
-
-
-@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))])  # noqa: S301
-def test_a_copied_slice_follows_the_copied_owner(duplicate: Any) -> None:
-    owner = nn.Linear(6, 5)
-    pair = nn.ModuleList([owner, SlicedLinear(owner, 3, 2)])
-    twin, x = duplicate(pair), torch.randn(1, 3)
-    before = pair[1](x)
-    assert twin[1].owner is twin[0]
-    with torch.no_grad():
-        twin[0].weight.add_(1)
-    assert torch.equal(pair[1](x), before)
-    assert not torch.allclose(twin[1](x), before)
-
-
-def test_a_slice_follows_a_change_of_dtype() -> None:
-    owner = nn.Linear(6, 5)
-    pair = nn.ModuleList([owner, SlicedLinear(owner, 3, 2)]).double()
-    assert pair[1](torch.randn(1, 3, dtype=torch.float64)).dtype == torch.float64
 
 
 def test_learned_pooling_is_a_weighted_sum_of_neighbours() -> None:

@@ -11,8 +11,8 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from sharcs_pl.models.layers import SlicedLinear
 from sharcs_pl.models.routed import SharcsConfig, SharcsForSequenceClassification
+from sharcs_pl.models.slices import slices_of
 from tests.models.surgery import MIXED, surgery
 
 
@@ -56,7 +56,7 @@ def test_weights_are_saved_once(model: SharcsForSequenceClassification) -> None:
     own = {name for name in state if not name.startswith("encoder.")}
     assert own
     assert all(name.startswith("router.") or "norm" in name.lower() for name in own)
-    assert any(isinstance(module, SlicedLinear) for module in model.modules())
+    assert slices_of(model.tails[0])
 
 
 @torch.no_grad()
