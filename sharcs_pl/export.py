@@ -78,7 +78,8 @@ def export_stock(config: ExportConfig) -> Exported:
     folder = check_output_folder(config.output, EXPORTED, config.overwrite, [EXPORTED])
     silence_libraries()
     from sharcs_pl.inference.export import Exported
-    from sharcs_pl.inference.stock import names, save_stock
+    from sharcs_pl.inference.graph import input_names
+    from sharcs_pl.inference.stock import save_stock
     from sharcs_pl.runs.card import CARD, card
 
     model, tokenizer = load_model(source), load_tokenizer(source)
@@ -92,7 +93,7 @@ def export_stock(config: ExportConfig) -> Exported:
         write_json(part / EXPORTED, facts)
     weights = sum(path.stat().st_size for path in weight_files(folder))
     held = sum(parameter.nbytes for parameter in model.encoder.parameters())
-    done = Exported(folder, names(model), weights, held, difference)
+    done = Exported(folder, tuple(input_names(model, 0)), weights, held, difference)
     present(config, ExportInputs(source, None, folder), done)
     return done
 

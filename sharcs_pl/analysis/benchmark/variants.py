@@ -14,7 +14,7 @@ from sharcs_pl.core.decision import DecisionRule
 from sharcs_pl.data.table import TokenTable
 from sharcs_pl.inference.engine import Answers, Batch, Engine
 from sharcs_pl.inference.graph import input_names
-from sharcs_pl.inference.parity import Answer, point_of
+from sharcs_pl.inference.parity import Answer, given_point
 from sharcs_pl.models.decision import first_rungs
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 
@@ -87,9 +87,7 @@ class VariantFactory:
 
     def graph(self, name: str, answer: Answer, rule: DecisionRule) -> Variant:
         """Return an exported graph at an operating point."""
-        names = input_names(self.model)
-        typed = "token_type_ids" in names
-        point = {name: x for name, x in point_of(rule, self.model.ladder.top).items() if name in names}
+        typed, point = "token_type_ids" in input_names(self.model), given_point(self.model, rule)
 
         def call(batch: Batch) -> tuple[Tensor, ...]:
             inputs = _inputs(batch) | point
