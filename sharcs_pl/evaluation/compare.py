@@ -20,6 +20,7 @@ from sharcs_pl.data.spec import metric_name
 from sharcs_pl.evaluation.bootstrap import DRAWS, Bootstrap, bootstrap, paired_bootstrap
 from sharcs_pl.evaluation.metrics import compute_metric
 from sharcs_pl.evaluation.predictions import Predictions
+from sharcs_pl.evaluation.report import point_of
 
 
 @dataclass(frozen=True)
@@ -104,11 +105,9 @@ def _fraction(counts: np.ndarray, macs: np.ndarray) -> np.ndarray:
 
 
 def _side(run: Predictions, metric: str, cost: CostModel) -> Side:
-    spent, dense = _macs(run, cost).mean(0).tolist()
-    logits, widths = (run.routed_logits(), run.logits[:, 0], run.logits[:, -1]), cost.ladder.labels()
-    value, narrow, top = (compute_metric(metric, each, run.labels) for each in logits)
-    shares = dict(zip(widths, run.shares(len(widths)), strict=True))
-    return Side(value=value, macs=spent, macs_fraction=spent / dense, narrow=narrow, top=top, shares=shares)
+    narrow, top = (compute_metric(metric, run.logits[:, rung], run.labels) for rung in (0, -1))
+    shares = dict(zip(cost.ladder.labels(), run.shares(len(cost.ladder)), strict=True))
+    return Side(**asdict(point_of(run, metric, cost)), narrow=narrow, top=top, shares=shares)
 
 
 def _agreement(a: Tensor, b: Tensor, labels: Tensor) -> Agreement:

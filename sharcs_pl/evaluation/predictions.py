@@ -64,10 +64,14 @@ class Predictions:
         """Return the predictions of the samples `rows`, [n] long."""
         return self.each(lambda x: x[rows])
 
+    def on(self, rungs: Tensor) -> Predictions:
+        """Return the predictions with every sample on its rung of `rungs` [S] alone."""
+        return replace(self, rungs=rungs, first=None, answers=None)
+
     def decided(self, decision: Decision) -> Predictions:
         """Return the predictions by another decision."""
         if not decision.cascades:
-            return replace(self, rungs=decision.rungs, first=None, answers=None, routed=decision.routed)
+            return replace(self.on(decision.rungs), routed=decision.routed)
         found = {"first": decision.first, "answers": decision.logits, "routed": decision.routed}
         return replace(self, rungs=decision.rungs, **found)
 

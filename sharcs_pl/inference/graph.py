@@ -215,7 +215,7 @@ POINT = ("thresholds", "stops", "average")  # the inputs of a graph that make an
 
 
 def input_names(model: Any, rung: int | None = None) -> Sequence[str]:
-    """Return the inputs in order of the graph of a routed model, or of one rung of any model, with `token_type_ids` only
+    """Return the inputs in order of a routed model's graph, or of any model's at one rung, with `token_type_ids` only
     where the encoder tells several apart."""
     table = getattr(model.family.base_of(model.encoder).embeddings, "token_type_embeddings", None)
     types = table is not None and table.num_embeddings > 1
