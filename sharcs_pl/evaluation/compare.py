@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
 from sharcs_pl.core.flops import CostModel
+from sharcs_pl.core.screen import new_table
 from sharcs_pl.data.spec import metric_name
 from sharcs_pl.evaluation.bootstrap import DRAWS, Bootstrap, bootstrap, paired_bootstrap
 from sharcs_pl.evaluation.metrics import compute_metric
@@ -134,9 +134,8 @@ def _check_same_samples(a: Predictions, b: Predictions) -> None:
 def comparison_table(comparison: Comparison, names: tuple[str, str]) -> RenderableType:
     """Return a rich table of both runs as A and B, their names above it."""
     sides, title = (comparison.a, comparison.b), f"{comparison.metric_name} and cost on {comparison.samples:,} samples"
-    table = Table(title=Text(f"{title}\nA  {names[0]}\nB  {names[1]}", style="italic"), title_justify="left")
-    for name in ("", "A", "B", "A - B", "95% interval"):
-        table.add_column(name, justify="left" if not name else "right")
+    title = Text(f"{title}\nA  {names[0]}\nB  {names[1]}", style="italic")
+    table = new_table(title, ("", "A", "B", "A - B", "95% interval"))
     value = _difference(comparison.value_difference, 1, ".4f")
     table.add_row("routed", *(f"{side.value:.4f}" for side in sides), *value, style="bold")
     cost = _difference(comparison.cost_difference, 100, ".1f", " pp")
