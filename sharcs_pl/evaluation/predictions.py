@@ -110,14 +110,12 @@ class Predictions:
 
     def spent_macs(self, cost: Cost) -> np.ndarray:
         """Return the MACs of every sample by the rule in use [S]; a cascade pays for each rung that it tries."""
-        return self.passes_macs(cost)[np.arange(len(self.lengths)), self.rungs.numpy()]
-
-    def passes_macs(self, cost: Cost) -> np.ndarray:
-        """Return the MACs of every sample by the rule in use if it ended on each rung [S, W]."""
         if self.first is None:
-            return self.rung_macs(cost)
-        assert isinstance(cost, CostModel)
-        return cost.cascade_macs(self.lengths.numpy(), self.first.numpy(), self.routed)
+            macs = self.rung_macs(cost)
+        else:
+            assert isinstance(cost, CostModel)
+            macs = cost.cascade_macs(self.lengths.numpy(), self.first.numpy(), self.routed)
+        return macs[np.arange(len(self.lengths)), self.rungs.numpy()]
 
     def macs_fraction(self, cost: Cost) -> float:
         """Return the mean MACs of the routed model, as a fraction of the stock model's."""

@@ -78,7 +78,7 @@ def dense_by_macs(cost: CostModel, longest: int, rule: DecisionRule) -> list[dic
     dense, tables = cost.dense_macs(lengths).tolist(), [cost.rung_macs(lengths)]
     if rule.cascades:
         starts = range(len(cost.ladder) if rule.routed else 1)
-        tables = [cost.cascade_macs(lengths, np.full(len(lengths), first), rule.routed) for first in starts]
+        tables = [cost.cascade_macs(lengths, first, rule.routed) for first in starts]
     found: list[dict[int, int]] = [{} for _ in cost.ladder.labels()]
     for first, table in enumerate(tables):
         for rung, macs in enumerate(table.T.tolist()):

@@ -148,8 +148,7 @@ class VariantFactory:
     def _macs(self, rungs: Tensor, first: Tensor, rule: DecisionRule) -> float:
         """Return the promised cost, as a fraction of dense."""
         cost, lengths = self.model.cost, self.workload.lengths
-        macs = cost.cascade_macs(lengths, first.numpy(), rule.routed) if rule.cascades else cost.rung_macs(lengths)
-        spent = macs[np.arange(len(lengths)), rungs.numpy()]
+        spent = cost.decided_macs(rule, lengths, first.numpy(), rungs.numpy())
         return float(spent.sum() / cost.dense_macs(lengths).sum())
 
     def _value(self, name: str, logits: Tensor) -> float | None:
