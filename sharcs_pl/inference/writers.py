@@ -239,4 +239,4 @@ WRITERS: dict[str, Callable[[Path, Journal, Columns], None]] = {
     ".tsv": lambda path, journal, columns: _write_delimited(path, journal, columns, "\t"),
     ".parquet": _write_parquet,
 }
-"""By suffix: writes a whole file of answers."""
+"""The writer of a whole file of answers, by suffix."""
