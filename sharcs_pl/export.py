@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sharcs_pl.config.command_line import run_command
 from sharcs_pl.config.export import ExportConfig
 from sharcs_pl.core.decision import default_certainty
-from sharcs_pl.core.files import write_text
+from sharcs_pl.core.files import writable_path, write_text
 from sharcs_pl.core.finite import write_json
 from sharcs_pl.core.version import __version__
 from sharcs_pl.core.widths import WidthLadder
@@ -79,7 +78,8 @@ def export_stock(config: ExportConfig) -> Exported:
     folder = check_output_folder(config.output, EXPORTED, config.overwrite, [EXPORTED])
     silence_libraries()
     from sharcs_pl.inference.export import Exported
-    from sharcs_pl.inference.stock import names, save_stock
+    from sharcs_pl.inference.graph import input_names
+    from sharcs_pl.inference.stock import save_stock
     from sharcs_pl.runs.card import CARD, card
 
     model, tokenizer = load_model(source), load_tokenizer(source)
@@ -93,7 +93,7 @@ def export_stock(config: ExportConfig) -> Exported:
         write_json(part / EXPORTED, facts)
     weights = sum(path.stat().st_size for path in weight_files(folder))
     held = sum(parameter.nbytes for parameter in model.encoder.parameters())
-    done = Exported(folder, names(model), weights, held, difference)
+    done = Exported(folder, tuple(input_names(model, 0)), weights, held, difference)
     present(config, ExportInputs(source, None, folder), done)
     return done
 
@@ -183,17 +183,11 @@ def rung_of(text: str, ladder: WidthLadder) -> int:
 
 def output_path(config: ExportConfig) -> Path:
     """Return the path of the file. Raise ``ValueError`` when it cannot be written there."""
-    path = Path(config.output).expanduser()
-    if path.is_dir():
-        raise ValueError(f"output={config.output} is a folder; give a file in it")
-    if not path.parent.is_dir():
-        raise ValueError(f"output={config.output}: there is no folder {path.parent}; make it first")
+    path = writable_path("output", config.output)
     beside = path.with_name(path.name + ".data")  # takes the weights of a large graph, and goes with an old one
     for taken, told in ((path, config.output), (beside, f"{config.output}: {beside}")):
         if taken.exists() and not config.overwrite:
             raise ValueError(f"output={told} exists; add overwrite=true, or give another name")
-    if not os.access(path.parent, os.W_OK):
-        raise ValueError(f"output={config.output}: {path.parent} may not be written to")
     return path
 
 

@@ -15,26 +15,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sharcs_pl.core.methods import ThresholdFacts
+
 NEVER = 1e9  # a threshold that no router logit reaches; JSON has no infinity
 RULES = ("router", "cascade", "router+cascade")
 BEST = "best"  # of the rules that a model can have
 
-
-@dataclass(frozen=True)
-class CertaintyFacts:
-    """The range and default threshold of a certainty. `for_regression` is True if a regression has it too."""
-
-    low: float
-    high: float
-    default: float
-    for_regression: bool = False
-
-
 CERTAINTIES = {
-    "probability": CertaintyFacts(0.0, 1.0, 0.9),  # the largest class probability
-    "margin": CertaintyFacts(0.0, 1.0, 0.8),  # the largest probability less the second
-    "entropy": CertaintyFacts(0.0, 1.0, 0.5),  # 1 - entropy / log C, so that more is surer
-    "agreement": CertaintyFacts(-math.inf, 0.0, 0.0, for_regression=True),  # minus the change since the width before
+    "probability": ThresholdFacts(0.0, 1.0, 0.9),  # the largest class probability
+    "margin": ThresholdFacts(0.0, 1.0, 0.8),  # the largest probability less the second
+    "entropy": ThresholdFacts(0.0, 1.0, 0.5),  # 1 - entropy / log C, so that more is surer
+    "agreement": ThresholdFacts(-math.inf, 0.0, 0.0, for_regression=True),  # minus the change since the width before
 }
 
 

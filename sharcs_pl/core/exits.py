@@ -12,12 +12,11 @@ from typing import ClassVar
 import numpy as np
 
 from sharcs_pl.core.flops import EncoderShape, embedding_macs, full_layer_macs, head_macs, stock_macs
-from sharcs_pl.core.full_width import FullWidthLadder
-from sharcs_pl.core.ladder import Rung
+from sharcs_pl.core.ladder import Ladder, Rung
 
 
 @dataclass(frozen=True)
-class ExitLadder(FullWidthLadder):
+class ExitLadder(Ladder):
     """The layers after which a sample may stop, counted from 1, in increasing order up to the encoder's last layer."""
 
     layers: tuple[int, ...]

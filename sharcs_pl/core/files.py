@@ -72,6 +72,19 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def writable_path(key: str, value: str) -> Path:
+    """Return the path that a key names. Raise ``ValueError`` unless a file can be written there, new or in place of
+    one."""
+    path, given = Path(value).expanduser(), f"{key}={value}"
+    if os.path.isdir(path):
+        raise ValueError(f"{given} is a folder; give a file in it")
+    if not os.path.isdir(path.parent):
+        raise ValueError(f"{given}: there is no folder {path.parent}; make it first")
+    if not os.access(path.parent, os.W_OK):
+        raise ValueError(f"{given}: {path.absolute().parent} may not be written to")
+    return path
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file in UTF-8, atomically."""
     with atomic_file(path) as part:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sharcs_pl.core.decision import DecisionRule
 from sharcs_pl.core.widths import WidthLadder
 
 
@@ -119,12 +120,17 @@ class CostModel:
         """Return the MACs of the stock model, int64 [B]. `lengths`: tokens, int [B]."""
         return stock_macs(self.shape, lengths)
 
-    def cascade_macs(self, lengths: np.ndarray, first: np.ndarray, routed: bool) -> np.ndarray:
-        """Return the MACs of a sample that begins at the rung `first` [B] and ends on each rung, int64 [B, W]. It runs
-        the trunk once, the router if `routed`, and every tail from the first to the last. Rungs before `first` mean
-        nothing."""
+    def decided_macs(self, rule: DecisionRule, lengths: np.ndarray, first: np.ndarray, rungs: np.ndarray) -> np.ndarray:
+        """Return the MACs of samples that by a rule begin at `first` [B] and end on `rungs` [B], int64 [B]."""
+        macs = self.cascade_macs(lengths, first, rule.routed) if rule.cascades else self.rung_macs(lengths)
+        return macs[np.arange(len(lengths)), rungs]
+
+    def cascade_macs(self, lengths: np.ndarray, first: np.ndarray | int, routed: bool) -> np.ndarray:
+        """Return the MACs of a sample that begins at the rung `first` ([B], or one) and ends on each rung, int64
+        [B, W]. It runs the trunk once, the router if `routed`, and every tail from the first to the last. Rungs before
+        `first` mean nothing."""
         tails = np.stack([self.tail_macs(lengths, rung) for rung in range(len(self.ladder))], axis=1)
-        ran = np.arange(len(self.ladder)) >= np.asarray(first)[:, None]
+        ran = np.arange(len(self.ladder)) >= np.reshape(first, (-1, 1))
         trunk = self.trunk_macs(lengths) - (0 if routed else self.router_macs())
         return trunk[:, None] + np.where(ran, tails, 0).cumsum(1)
 

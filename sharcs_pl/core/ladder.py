@@ -1,9 +1,9 @@
-"""The interface of ladders, whose rungs are widths, early exits or thresholds of token skimming."""
+"""The common part of ladders, whose rungs are widths, early exits or thresholds of token skimming."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 TRAINED = "trained"  # the operating point of training, which every model has
 
@@ -25,7 +25,7 @@ class Rung:
     keep: float | None = None
 
 
-class Ladder(Protocol):
+class Ladder:
     """Rungs in increasing order of cost.
 
     Attributes: kind, one of ``width``, ``exit`` and ``threshold``; control, the name of the rows in ``curve.csv`` with
@@ -35,17 +35,18 @@ class Ladder(Protocol):
     kind: ClassVar[str]
     control: ClassVar[str]
 
-    def __len__(self) -> int: ...
+    def rungs(self) -> list[Rung]:
+        """Return the names of all rungs."""
+        raise NotImplementedError
+
+    def __len__(self) -> int:
+        return len(self.rungs())
 
     @property
     def top(self) -> int:
         """The index of the most expensive rung, which is the stock model."""
-        ...
-
-    def rungs(self) -> list[Rung]:
-        """Return the names of all rungs."""
-        ...
+        return len(self) - 1
 
     def labels(self) -> list[str]:
         """Return the labels of all rungs."""
-        ...
+        return [rung.label for rung in self.rungs()]

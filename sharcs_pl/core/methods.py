@@ -22,9 +22,9 @@ class MethodFacts:
 
 
 @dataclass(frozen=True)
-class StopFacts:
-    """The range and default of a stop rule's threshold. The threshold of patience is a count. Attributes: low; high;
-    default; for_regression, True if the rule also works for a regression."""
+class ThresholdFacts:
+    """The range and default of the threshold of a stop rule, or of a certainty. That of patience is a count.
+    Attributes: low; high; default; for_regression, True if it also works for a regression."""
 
     low: float
     high: float
@@ -50,9 +50,9 @@ METHODS = {
 }
 
 STOP_RULES = {
-    "confidence": StopFacts(0.0, 1.0, 0.9),
-    "entropy": StopFacts(0.0, math.inf, 0.3),
-    "uncertainty": StopFacts(0.0, 1.0, 0.5),
-    "patience": StopFacts(1.0, math.inf, 2.0, for_regression=True),
-    "learned": StopFacts(0.0, 1.0, 0.9, for_regression=True),
+    "confidence": ThresholdFacts(0.0, 1.0, 0.9),
+    "entropy": ThresholdFacts(0.0, math.inf, 0.3),
+    "uncertainty": ThresholdFacts(0.0, 1.0, 0.5),
+    "patience": ThresholdFacts(1.0, math.inf, 2.0, for_regression=True),
+    "learned": ThresholdFacts(0.0, 1.0, 0.9, for_regression=True),
 }

@@ -11,15 +11,14 @@ from typing import ClassVar
 import numpy as np
 
 from sharcs_pl.core.flops import EncoderShape, embedding_macs, full_layer_macs, head_macs, predictor_macs, stock_macs
-from sharcs_pl.core.full_width import FullWidthLadder
-from sharcs_pl.core.ladder import Rung
+from sharcs_pl.core.ladder import Ladder, Rung
 
 THRESHOLDS = (0.95, 0.8, 0.5, 0.2, 0.0)  # the last keeps every token
 TRAINED_THRESHOLD = 2  # the rung of 0.5, the threshold of training
 
 
 @dataclass(frozen=True)
-class SkimLadder(FullWidthLadder):
+class SkimLadder(Ladder):
     """Decreasing thresholds, from the one that keeps the fewest tokens to 0, which keeps all."""
 
     thresholds: tuple[float, ...] = THRESHOLDS

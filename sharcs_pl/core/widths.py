@@ -15,7 +15,7 @@ from fractions import Fraction
 from typing import ClassVar
 
 from sharcs_pl.core.errors import KeyFault
-from sharcs_pl.core.ladder import Rung
+from sharcs_pl.core.ladder import Ladder, Rung
 
 REDUCTIONS = ("slice", "learned")
 CUTS = ("full", "heads_ffn")
@@ -27,7 +27,7 @@ _MAX_DENOMINATOR = 10_000
 
 
 @dataclass(frozen=True)
-class WidthLadder:
+class WidthLadder(Ladder):
     """Widths in increasing order. The last one is 1, the full width, except in a ladder of a single width.
 
     `widths`: exact fractions of the encoder's sizes, without unit.
@@ -59,12 +59,7 @@ class WidthLadder:
         return cls(tuple(_fraction(multiplier) for multiplier in multipliers))
 
     def __len__(self) -> int:
-        return len(self.widths)
-
-    @property
-    def top(self) -> int:
-        """The rung of the full width."""
-        return len(self.widths) - 1
+        return len(self.widths)  # the engine asks it of every batch
 
     @property
     def narrow(self) -> range:
@@ -99,12 +94,8 @@ class WidthLadder:
             raise KeyFault("width.multipliers", f": {'; '.join(faults)}. Widths that fit this encoder: {fitting}")
 
     def rungs(self) -> list[Rung]:
-        """Return the names of all rungs."""
+        """Return the names of all widths. Labels are such as "0.25", "1/3" and "1"; `parse` reads them back exactly."""
         return [_rung(width) for width in self.widths]
-
-    def labels(self) -> list[str]:
-        """Return labels such as "0.25", "1/3" and "1" for tables and configs, which `parse` reads back exactly."""
-        return [_label(width) for width in self.widths]
 
 
 def check_split(split_layer: int, num_layers: int) -> None:

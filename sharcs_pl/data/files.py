@@ -23,7 +23,6 @@ from sharcs_pl.data.shown import listed, short_name, shown
 
 __all__ = [
     "ALL_TEXT",
-    "QUOTINGS",
     "READERS",
     "Reader",
     "Request",
@@ -44,7 +43,6 @@ __all__ = [
 Reader = Callable[[Opened, Request], Iterator[Row | Fault]]
 
 ALL_TEXT = (".csv", ".tsv", ".xlsx")  # formats whose cells are text
-QUOTINGS = ("standard", "none")
 _BINARY = (".parquet", ".xlsx")  # compressed inside, and read with random access
 _SPREADSHEETS = (".xls", ".xlsb", ".xlsm", ".ods", ".numbers")
 _ARCHIVES = (".zip", ".7z", ".rar", ".tar", ".tgz")

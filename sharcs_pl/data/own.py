@@ -17,7 +17,7 @@ from sharcs_pl.core.errors import DataWarning
 from sharcs_pl.core.files import write_text
 from sharcs_pl.core.literal import literal
 from sharcs_pl.core.renamed import CUSTOM, EARLIER_TASKS
-from sharcs_pl.data.files import QUOTINGS, Request, check_file, listed, shown
+from sharcs_pl.data.files import Request, check_file, listed, shown
 from sharcs_pl.data.labels import (
     Target,
     choose_metrics,
@@ -119,40 +119,25 @@ def load_own(source: OwnSource, splits: Sequence[str], seed: int) -> tuple[TaskS
 
 
 def check_own(source: OwnSource, splits: Sequence[str] = ("train", "validation")) -> None:
-    """Raise `ValueError` naming the key unless the keys suffice for these splits. No file is opened."""
+    """Raise `ValueError` naming the key unless the keys, which their config has checked one by one, suffice for these
+    splits. No file is opened."""
     assert set(splits) <= set(SPLITS), splits
-    columns = (*source.text, source.label)
-    if not 1 <= len(source.text) <= 2 or not all(columns) or len(set(columns)) < len(columns):
-        columns = f"task.text=[{listed(source.text)}] and task.label={source.label}"
-        raise ValueError(f"{columns}: one or two text columns are needed and one label, all different")
-    if source.quoting not in QUOTINGS:
-        raise ValueError(f"task.quoting={source.quoting} is unknown; choose one of: {', '.join(QUOTINGS)}")
     _check_target(source)
-    if "validation" in splits:
-        _check_dev(source)
+    if "validation" in splits and source.dev is None:
+        raise ValueError("task.dev is missing: give a file, or a share such as task.dev=0.1")
     for split in source.needed(splits):
         _check_place(source, SPLITS[split])
 
 
 def _check_target(source: OwnSource) -> None:
     labels, scores = source.labels, source.label_range
-    if labels is not None and scores is not None:
-        raise ValueError("task.labels (classes) and task.label_range (a score) exclude each other; give one")
-    once = labels is None or len(set(map(same_label, labels))) == len(labels)
-    if labels is not None and (len(labels) < 2 or not once or not all(map(str.strip, labels))):
-        raise ValueError(f"task.labels=[{listed(labels)}]: two classes or more are needed, each once")
-    if scores is not None and not (scores[0] < scores[1] and all(map(math.isfinite, scores))):
-        raise ValueError(f"task.label_range=[{scores[0]:g}, {scores[1]:g}]: the least score comes first, both finite")
+    if labels is not None and (len(set(map(same_label, labels))) < len(labels) or not all(map(str.strip, labels))):
+        raise ValueError(f"task.labels=[{listed(labels)}]: each class is needed once, and none may be blank")
+    if scores is not None and not all(map(math.isfinite, scores)):
+        raise ValueError(f"task.label_range=[{scores[0]:g}, {scores[1]:g}]: both scores must be finite")
     if source.target is not None:
         choose_metrics(source.metrics, labels)
         put_positive(source.target, source.positive)
-
-
-def _check_dev(source: OwnSource) -> None:
-    if source.dev is None:
-        raise ValueError("task.dev is missing: give a file, or a share such as task.dev=0.1")
-    if source.share is not None and not 0 < source.share < 1:
-        raise ValueError(f"task.dev={source.dev}: a share lies between 0 and 1, such as task.dev=0.1")
 
 
 def _check_place(source: OwnSource, key: str) -> None:

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
+from sharcs_pl.core.screen import new_table
 from sharcs_pl.models.layers import LearnedPooling
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 
@@ -122,9 +122,8 @@ def _outputs(inputs: list[Any], outputs: list[Any]) -> int:
 
 def audit_table(rows: Sequence[AuditRow]) -> RenderableType:
     """Return a rich table of both numbers per sample length and rung."""
-    table = Table(title="MACs per sample: closed form against fvcore on the model", title_justify="left")
-    for name in ("tokens", "", "closed form", "counted", "difference"):
-        table.add_column(name, justify="left" if not name else "right")
+    title = "MACs per sample: closed form against fvcore on the model"
+    table = new_table(title, ("tokens", "", "closed form", "counted", "difference"))
     for i, row in enumerate(rows):
         style = "bold red" if abs(row.difference) > TOLERANCE else ""
         last = i + 1 < len(rows) and rows[i + 1].tokens != row.tokens

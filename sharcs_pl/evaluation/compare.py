@@ -11,15 +11,16 @@ from typing import Any
 
 import numpy as np
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
 from sharcs_pl.core.flops import CostModel
+from sharcs_pl.core.screen import new_table
 from sharcs_pl.data.spec import metric_name
 from sharcs_pl.evaluation.bootstrap import DRAWS, Bootstrap, bootstrap, paired_bootstrap
 from sharcs_pl.evaluation.metrics import compute_metric
 from sharcs_pl.evaluation.predictions import Predictions
+from sharcs_pl.evaluation.report import point_of
 
 
 @dataclass(frozen=True)
@@ -104,11 +105,9 @@ def _fraction(counts: np.ndarray, macs: np.ndarray) -> np.ndarray:
 
 
 def _side(run: Predictions, metric: str, cost: CostModel) -> Side:
-    spent, dense = _macs(run, cost).mean(0).tolist()
-    logits, widths = (run.routed_logits(), run.logits[:, 0], run.logits[:, -1]), cost.ladder.labels()
-    value, narrow, top = (compute_metric(metric, each, run.labels) for each in logits)
-    shares = dict(zip(widths, run.shares(len(widths)), strict=True))
-    return Side(value=value, macs=spent, macs_fraction=spent / dense, narrow=narrow, top=top, shares=shares)
+    narrow, top = (compute_metric(metric, run.logits[:, rung], run.labels) for rung in (0, -1))
+    shares = dict(zip(cost.ladder.labels(), run.shares(len(cost.ladder)), strict=True))
+    return Side(**asdict(point_of(run, metric, cost)), narrow=narrow, top=top, shares=shares)
 
 
 def _agreement(a: Tensor, b: Tensor, labels: Tensor) -> Agreement:
@@ -135,9 +134,8 @@ def _check_same_samples(a: Predictions, b: Predictions) -> None:
 def comparison_table(comparison: Comparison, names: tuple[str, str]) -> RenderableType:
     """Return a rich table of both runs as A and B, their names above it."""
     sides, title = (comparison.a, comparison.b), f"{comparison.metric_name} and cost on {comparison.samples:,} samples"
-    table = Table(title=Text(f"{title}\nA  {names[0]}\nB  {names[1]}", style="italic"), title_justify="left")
-    for name in ("", "A", "B", "A - B", "95% interval"):
-        table.add_column(name, justify="left" if not name else "right")
+    title = Text(f"{title}\nA  {names[0]}\nB  {names[1]}", style="italic")
+    table = new_table(title, ("", "A", "B", "A - B", "95% interval"))
     value = _difference(comparison.value_difference, 1, ".4f")
     table.add_row("routed", *(f"{side.value:.4f}" for side in sides), *value, style="bold")
     cost = _difference(comparison.cost_difference, 100, ".1f", " pp")

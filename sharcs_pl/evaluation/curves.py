@@ -21,13 +21,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from sharcs_pl.core.files import atomic_file
+from sharcs_pl.evaluation.bootstrap import resampled_metric
 from sharcs_pl.evaluation.halving import DRAWS, HALVINGS, Costs, HalvedRule, Halves, Setting
-from sharcs_pl.evaluation.metrics import compute_metric
 from sharcs_pl.evaluation.predictions import Predictions
-from sharcs_pl.evaluation.report import RulePoint
+from sharcs_pl.evaluation.report import RulePoint, point_of
 from sharcs_pl.models.decision import Decision
 from sharcs_pl.models.sweeps import SweptPoint
 
@@ -80,9 +79,10 @@ class Curves:
         if self.model.ladder.kind != "width" or not self._swept:
             return []
         draws = Halves.of(len(self.predictions.uids), DRAWS, self.seed, resampled=True)
-        widest = Setting(self._at(torch.full_like(self.predictions.rungs, self.model.ladder.top)), *self._data)
-        full = widest.metric(draws.whole)
-        seen = float(widest.metric(np.ones((1, draws.first.shape[1]), int))[0])
+        top = torch.full_like(self.predictions.rungs, self.model.ladder.top)
+        widest = resampled_metric(self.metric, self.predictions.at(top), self.predictions.labels)
+        full = widest(draws.whole)
+        seen = float(widest(np.ones((1, draws.first.shape[1]), int))[0])
         found: list[RulePoint] = []
         for name in (*self._swept, RANDOM):
             drawn = HalvedRule(self._settings(name)[0], draws)
@@ -130,24 +130,21 @@ class Curves:
                 place = torch.randperm(len(self.predictions.uids), generator=generator)
                 for share in torch.linspace(0, 1, _SHARES).tolist():
                     dealt = torch.where(place < round(share * len(place)), high, low)
-                    points.append(self._at(dealt))
+                    points.append(SweptPoint(None, Decision.at(dealt, self.predictions.logits)))
             yield points
-
-    def _at(self, rungs: Tensor) -> SweptPoint:
-        return SweptPoint(None, Decision.at(rungs, self.predictions.logits))
 
     def _budgets(self) -> np.ndarray:
         """Return the budgets of the rows, from the cheapest rung for all to the dearest."""
-        fractions = self._fractions()
-        return np.linspace(fractions.min(), fractions.max(), BUDGETS)
+        return np.linspace(*self._span(), BUDGETS)
 
     def _shown_budgets(self) -> list[float]:
-        fractions = self._fractions()
-        return [x for x in _TENTHS if fractions.min() <= x <= fractions.max()][:_SHOWN]
+        least, most = self._span()
+        return [x for x in _TENTHS if least <= x <= most][:_SHOWN]
 
-    def _fractions(self) -> np.ndarray:
-        macs = self.predictions.rung_macs(self.model.cost)
-        return macs.mean(0) / self.model.cost.dense_macs(self.predictions.lengths.numpy()).mean()
+    def _span(self) -> tuple[float, float]:
+        """Return the cost of the cheapest rung for all and of the dearest, as fractions of dense."""
+        fractions = self.predictions.rung_macs(self.model.cost).mean(0) / self._costs.dense.mean()
+        return float(fractions.min()), float(fractions.max())
 
     def read(self, name: str, budget: float) -> tuple[float, float, float | None]:
         """Return the value, the cost and the threshold of a rule, or of ``random``, at a budget, both as fractions of
@@ -157,7 +154,7 @@ class Curves:
         return value, cost, readings[0].threshold
 
     def _halved(self, name: str, control: str) -> Iterator[CurveRow]:
-        dense = float(self.model.cost.dense_macs(self.predictions.lengths.numpy()).mean())
+        dense = float(self._costs.dense.mean())
         for budget in self._budgets().tolist():
             value, cost, threshold = self.read(name, budget)
             yield CurveRow(self.method + control, f"budget {budget:.3f}", threshold, value, cost * dense, cost)
@@ -169,19 +166,15 @@ class Curves:
             ("oracle", self.predictions.oracle_rungs()),
             ("agreement", self.predictions.agreeing_rungs()),
         ):
-            yield self._row(f"/{name}", name, self.predictions.decided(self._at(rungs).decision))
+            yield self._row(f"/{name}", name, self.predictions.on(rungs))
 
     def _fixed(self, control: str) -> Iterator[CurveRow]:
         for rung, label in enumerate(self.model.ladder.labels()):
             name = f"width {label}" if self.model.ladder.kind == "width" else label
-            found = self._at(torch.full_like(self.predictions.rungs, rung))
-            yield self._row(control, name, self.predictions.decided(found.decision))
+            yield self._row(control, name, self.predictions.on(torch.full_like(self.predictions.rungs, rung)))
 
     def _row(self, control: str, point: str, found: Predictions) -> CurveRow:
-        spent = float(found.spent_macs(self.model.cost).mean())
-        value = compute_metric(self.metric, found.routed_logits(), found.labels)
-        fraction = spent / float(self.model.cost.dense_macs(found.lengths.numpy()).mean())
-        return CurveRow(self.method + control, point, None, value, spent, fraction)
+        return CurveRow(self.method + control, point, None, **asdict(point_of(found, self.metric, self.model.cost)))
 
 
 def write_curve(path: Path, rows: Sequence[CurveRow]) -> None:

@@ -13,12 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from sharcs_pl.core.flops import CostModel
 from sharcs_pl.evaluation.bootstrap import resampled_metric
 from sharcs_pl.evaluation.predictions import Cost, Predictions
-from sharcs_pl.models.decision import Decision
 from sharcs_pl.models.sweeps import SweptPoint
 
 HALVINGS = 50
@@ -80,8 +78,8 @@ class Costs:
     """The MACs of every sample by any decision, computed once for all settings: `dense` [S], of the stock model."""
 
     def __init__(self, predictions: Predictions, cost: Cost) -> None:
-        self.dense = cost.dense_macs(predictions.lengths.numpy()).astype(float)
-        self._predictions, self._cost = predictions, cost
+        self._lengths, self._cost = predictions.lengths.numpy(), cost
+        self.dense = cost.dense_macs(self._lengths).astype(float)
         self._rungs = predictions.rung_macs(cost).astype(float)
         self._cascades: dict[bool, np.ndarray] = {}
 
@@ -95,16 +93,10 @@ class Costs:
     def _cascade(self, routed: bool) -> np.ndarray:
         """Return the MACs from each first rung to each last [W, S, W]."""
         if routed not in self._cascades:
-            lengths, starts = self._predictions.lengths, range(self._rungs.shape[1])
-            found = [self._predictions.decided(_from(first, lengths, routed)) for first in starts]
-            self._cascades[routed] = np.stack([each.passes_macs(self._cost) for each in found]).astype(float)
+            assert isinstance(self._cost, CostModel)
+            found = [self._cost.cascade_macs(self._lengths, first, routed) for first in range(self._rungs.shape[1])]
+            self._cascades[routed] = np.stack(found).astype(float)
         return self._cascades[routed]
-
-
-def _from(first: int, lengths: Tensor, routed: bool) -> Decision:
-    """Return a cascade's decision that begins at the rung `first`."""
-    begin = torch.full_like(lengths, first)
-    return Decision(begin, begin, lengths[:, None].float(), True, routed)
 
 
 class Setting:

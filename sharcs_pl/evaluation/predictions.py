@@ -64,10 +64,14 @@ class Predictions:
         """Return the predictions of the samples `rows`, [n] long."""
         return self.each(lambda x: x[rows])
 
+    def on(self, rungs: Tensor) -> Predictions:
+        """Return the predictions with every sample on its rung of `rungs` [S] alone."""
+        return replace(self, rungs=rungs, first=None, answers=None)
+
     def decided(self, decision: Decision) -> Predictions:
         """Return the predictions by another decision."""
         if not decision.cascades:
-            return replace(self, rungs=decision.rungs, first=None, answers=None, routed=decision.routed)
+            return replace(self.on(decision.rungs), routed=decision.routed)
         found = {"first": decision.first, "answers": decision.logits, "routed": decision.routed}
         return replace(self, rungs=decision.rungs, **found)
 
@@ -106,14 +110,12 @@ class Predictions:
 
     def spent_macs(self, cost: Cost) -> np.ndarray:
         """Return the MACs of every sample by the rule in use [S]; a cascade pays for each rung that it tries."""
-        return self.passes_macs(cost)[np.arange(len(self.lengths)), self.rungs.numpy()]
-
-    def passes_macs(self, cost: Cost) -> np.ndarray:
-        """Return the MACs of every sample by the rule in use if it ended on each rung [S, W]."""
         if self.first is None:
-            return self.rung_macs(cost)
-        assert isinstance(cost, CostModel)
-        return cost.cascade_macs(self.lengths.numpy(), self.first.numpy(), self.routed)
+            macs = self.rung_macs(cost)
+        else:
+            assert isinstance(cost, CostModel)
+            macs = cost.cascade_macs(self.lengths.numpy(), self.first.numpy(), self.routed)
+        return macs[np.arange(len(self.lengths)), self.rungs.numpy()]
 
     def macs_fraction(self, cost: Cost) -> float:
         """Return the mean MACs of the routed model, as a fraction of the stock model's."""

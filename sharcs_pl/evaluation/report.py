@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from sharcs_pl.core.version import __version__
 from sharcs_pl.data.spec import TaskSpec, metric_name
@@ -116,6 +115,13 @@ class Report:
         }
 
 
+def point_of(found: Predictions, metric: str, cost: Cost) -> Point:
+    """Return the value and the cost of predictions by the rule in use."""
+    spent = float(found.spent_macs(cost).mean())
+    value = compute_metric(metric, found.routed_logits(), found.labels)
+    return Point(value, spent, spent / float(cost.dense_macs(found.lengths.numpy()).mean()))
+
+
 def evaluate(predictions: dict[str, Predictions], task: TaskSpec, cost: Cost, seed: int) -> Report:
     """Report on the first validation split; ``all_metrics`` covers every split.
 
@@ -124,20 +130,12 @@ def evaluate(predictions: dict[str, Predictions], task: TaskSpec, cost: Cost, se
         seed: seed of the random routing at the same shares, averaged over 100 draws.
     """
     first = predictions[task.validation[0]]
-    metric, labels = task.metrics[0], first.labels
-    lengths = first.lengths.numpy()
-    macs, dense = first.rung_macs(cost), float(cost.dense_macs(lengths).mean())
-
-    def point(rungs: Tensor) -> Point:
-        spent = float(macs[np.arange(len(rungs)), rungs.numpy()].mean())
-        return Point(compute_metric(metric, first.at(rungs), labels), spent, spent / dense)
-
-    shares = first.shares(macs.shape[1])
-    spent = float(first.spent_macs(cost).mean())
-    fixed = [point(torch.full_like(first.rungs, rung)) for rung in range(macs.shape[1])]
+    metric, dense = task.metrics[0], float(cost.dense_macs(first.lengths.numpy()).mean())
     widths = cost.ladder.labels()
-    routed = Point(compute_metric(metric, first.routed_logits(), labels), spent, spent / dense)
-    oracle = point(first.oracle_rungs()) if task.labels else None
+    shares = first.shares(len(widths))
+    routed = point_of(first, metric, cost)
+    fixed = [point_of(first.on(torch.full_like(first.rungs, rung)), metric, cost) for rung in range(len(widths))]
+    oracle = point_of(first.on(first.oracle_rungs()), metric, cost) if task.labels else None
     known = bool((first.difficulty >= 0).all()) and cost.has_router
     return Report(
         task=task.name,
@@ -148,7 +146,7 @@ def evaluate(predictions: dict[str, Predictions], task: TaskSpec, cost: Cost, se
             RungPoint(**asdict(p), width=r.width, share=s, layer=r.layer, keep=r.keep, title=r.title)
             for p, r, s in zip(fixed, cost.ladder.rungs(), shares, strict=True)
         ],
-        random=_random_routing(first, metric, macs, dense, seed),
+        random=_random_routing(first, metric, first.rung_macs(cost), dense, seed),
         oracle=oracle,
         regret=oracle.value - routed.value if oracle else None,
         router_auc=router_auc(first.router_logits, first.difficulty) if known else None,

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import warnings
 import zipfile
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -39,27 +37,7 @@ def _scores(task: TaskSpec, logits: Tensor) -> list[str]:
     return [f"{score:.3f}" for score in logits[:, 0].double().clamp(*task.label_range).tolist()]
 
 
-@dataclass(frozen=True)
-class SubmissionFile:
-    """A file of the leaderboard: its name, and how it writes the answers that logits [S, C] give."""
-
-    name: str
-    answers: Callable[[TaskSpec, Tensor], list[str]]
-
-
-SUBMISSION_FILES: dict[tuple[str, str], SubmissionFile] = {
-    ("cola", "test"): SubmissionFile(SUBMISSION_NAMES["cola", "test"], _ids),
-    ("sst2", "test"): SubmissionFile(SUBMISSION_NAMES["sst2", "test"], _ids),
-    ("mrpc", "test"): SubmissionFile(SUBMISSION_NAMES["mrpc", "test"], _ids),
-    ("stsb", "test"): SubmissionFile(SUBMISSION_NAMES["stsb", "test"], _scores),
-    ("qqp", "test"): SubmissionFile(SUBMISSION_NAMES["qqp", "test"], _ids),
-    ("mnli", "test_matched"): SubmissionFile(SUBMISSION_NAMES["mnli", "test_matched"], _words),
-    ("mnli", "test_mismatched"): SubmissionFile(SUBMISSION_NAMES["mnli", "test_mismatched"], _words),
-    ("mnli", "test_ax"): SubmissionFile(SUBMISSION_NAMES["mnli", "test_ax"], _words),
-    ("qnli", "test"): SubmissionFile(SUBMISSION_NAMES["qnli", "test"], _words),
-    ("rte", "test"): SubmissionFile(SUBMISSION_NAMES["rte", "test"], _words),
-    ("wnli", "test"): SubmissionFile(SUBMISSION_NAMES["wnli", "test"], _ids),
-}
+_ANSWERS = {"stsb": _scores, "mnli": _words, "qnli": _words, "rte": _words}  # all others as ids
 
 
 def write_submission(folder: Path, task: TaskSpec, split: str, logits: Tensor, uids: Tensor) -> Path:
@@ -72,16 +50,16 @@ def write_submission(folder: Path, task: TaskSpec, split: str, logits: Tensor, u
     A number of samples other than the official one is a `DataWarning`: the leaderboard refuses it. Raise `ValueError`
     for a task or split that is not on the leaderboard, and for logits or uids that do not make up a whole split.
     """
-    row = _row(task.name, split)
+    name = _name(task.name, split)
     place, uids, logits = f"{task.name} {split}", uids.cpu(), logits.cpu()
     _check_whole(place, (len(uids), task.num_labels), logits, uids.sort().values)
     _check_count(place, len(uids), task.counts.get(split))
-    answers = row.answers(task, logits[uids.argsort()])
+    answers = _ANSWERS.get(task.name, _ids)(task, logits[uids.argsort()])
     lines = [HEADER, *(f"{index}\t{answer}" for index, answer in enumerate(answers))]
     folder.mkdir(parents=True, exist_ok=True)
-    with atomic_file(folder / row.name) as part:
+    with atomic_file(folder / name) as part:
         part.write_bytes("\n".join([*lines, ""]).encode())
-    return folder / row.name
+    return folder / name
 
 
 def zip_submission(folder: Path) -> tuple[Path, list[str]]:
@@ -90,7 +68,7 @@ def zip_submission(folder: Path) -> tuple[Path, list[str]]:
     The files lie flat in the zip and nothing else of the folder is packed; equal files give equal bytes. Raise
     `ValueError` where the folder holds none of them.
     """
-    names = [row.name for row in SUBMISSION_FILES.values()]
+    names = list(SUBMISSION_NAMES.values())
     found = sorted(name for name in names if (folder / name).is_file())
     if not found:
         raise ValueError(f"{folder} holds no file for the leaderboard; expected {', '.join(names)}")
@@ -100,14 +78,14 @@ def zip_submission(folder: Path) -> tuple[Path, list[str]]:
     return folder / ZIP_NAME, [name for name in names if name not in found]
 
 
-def _row(task: str, split: str) -> SubmissionFile:
-    splits = [known for name, known in SUBMISSION_FILES if name == task]
+def _name(task: str, split: str) -> str:
+    splits = [known for name, known in SUBMISSION_NAMES if name == task]
     if not splits:
-        tasks = ", ".join(dict.fromkeys(name for name, _ in SUBMISSION_FILES))
+        tasks = ", ".join(dict.fromkeys(name for name, _ in SUBMISSION_NAMES))
         raise ValueError(f"task {task!r} is not on the GLUE leaderboard; there are {tasks}")
     if split not in splits:
         raise ValueError(f"{task}: split {split!r} is not on the GLUE leaderboard; there are {', '.join(splits)}")
-    return SUBMISSION_FILES[task, split]
+    return SUBMISSION_NAMES[task, split]
 
 
 def _check_whole(place: str, shape: tuple[int, int], logits: Tensor, uids: Tensor) -> None:

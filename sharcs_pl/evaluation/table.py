@@ -6,6 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from sharcs_pl.core.screen import new_table
 from sharcs_pl.data.files import short_name
 from sharcs_pl.evaluation.predictions import Cost, Predictions
 from sharcs_pl.evaluation.report import Point, Report
@@ -14,9 +15,8 @@ from sharcs_pl.evaluation.router_note import constant_note, router_note
 
 def report_table(report: Report, split: str = "validation") -> RenderableType:
     """Return a rich table of the metric, share of samples, MACs per sample and their fraction of dense."""
-    table = Table(title=f"{report.task}: {report.metric_name} and cost, {split} split", title_justify="left")
-    for name in ("", report.metric, "samples", "MACs/sample", "of dense"):
-        table.add_column(name, justify="left" if not name else "right")
+    title = f"{report.task}: {report.metric_name} and cost, {split} split"
+    table = new_table(title, ("", report.metric, "samples", "MACs/sample", "of dense"))
     routes = len(report.rungs) > 1
     if routes:
         _add(table, "routed" if report.rule == "router" else report.rule, report.routed, "100%", style="bold green")
@@ -38,9 +38,8 @@ def rules_table(report: Report) -> Table:
     to full width at the middle one."""
     budgets = sorted({point.budget for point in report.rules})
     middle = budgets[len(budgets) // 2]
-    table = Table(title=f"{report.metric_name} by rule, at budgets of dense", title_justify="left")
-    for name in ("", *(f"{budget:g}" for budget in budgets), f"against full at {middle:g}, 95 %"):
-        table.add_column(name, justify="right" if name else "left")
+    names = ("", *(f"{budget:g}" for budget in budgets), f"against full at {middle:g}, 95 %")
+    table = new_table(f"{report.metric_name} by rule, at budgets of dense", names)
     for name in dict.fromkeys(point.rule for point in report.rules):
         cells = {point.budget: point for point in report.rules if point.rule == name}
         at = cells[middle]
@@ -52,9 +51,8 @@ def rules_table(report: Report) -> Table:
 
 def shares_table(task: str, split: str, predictions: Predictions, cost: Cost) -> RenderableType:
     """Return a rich table of the routed shares of a split whose labels are hidden, and of their cost."""
-    table = Table(title=f"{task}: {len(predictions.rungs):,} predictions, {split} split", title_justify="left")
-    for name in ("", "samples", "of dense"):
-        table.add_column(name, justify="left" if not name else "right")
+    title = f"{task}: {len(predictions.rungs):,} predictions, {split} split"
+    table = new_table(title, ("", "samples", "of dense"))
     table.add_row("routed", "100%", f"{predictions.macs_fraction(cost):.1%}", style="bold green")
     shares = predictions.shares(len(cost.ladder))
     for width, share in zip(cost.ladder.labels(), shares, strict=True):

@@ -28,7 +28,7 @@ from sharcs_pl.core.decision import DecisionRule
 from sharcs_pl.core.ladder import TRAINED
 from sharcs_pl.core.version import __version__
 from sharcs_pl.inference.graph import POINT, RoutedGraph, input_names
-from sharcs_pl.inference.parity import Answer, Inputs, checked, point_of, random_inputs
+from sharcs_pl.inference.parity import Answer, Inputs, checked, given_point, point_of, random_inputs
 from sharcs_pl.models.encoder_sizes import encoder_sizes
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 
@@ -101,8 +101,7 @@ def trace(model: SharcsForSequenceClassification, rung: int | None = None) -> Ex
     """Trace the graph of a model or of one rung, for any batch and any length that the encoder can read."""
     longest = encoder_sizes(model.config.encoder).max_tokens
     inputs = random_inputs(model, 3, min(4, longest), torch.Generator().manual_seed(0))
-    point = point_of(DecisionRule(starts=(0.0,) * model.ladder.top), model.ladder.top)
-    inputs |= {name: point[name] for name in input_names(model, rung) if name in POINT}
+    inputs |= given_point(model, DecisionRule(starts=(0.0,) * model.ladder.top), rung)
     batch, length = Dim("batch", min=1), Dim("length", min=1, max=longest)
     shapes = {name: None if name in POINT else {0: batch, 1: length} for name in inputs}
     with torch.no_grad():

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -213,10 +214,11 @@ class RoutedGraph(nn.Module):
 POINT = ("thresholds", "stops", "average")  # the inputs of a graph that make an operating point
 
 
-def input_names(model: SharcsForSequenceClassification, rung: int | None = None) -> Sequence[str]:
-    """Return a graph's inputs in order, with `token_type_ids` only where the encoder tells several apart."""
+def input_names(model: Any, rung: int | None = None) -> Sequence[str]:
+    """Return the inputs in order of a routed model's graph, or of any model's at one rung, with `token_type_ids` only
+    where the encoder tells several apart."""
     table = getattr(model.family.base_of(model.encoder).embeddings, "token_type_embeddings", None)
     types = table is not None and table.num_embeddings > 1
-    several = rung is None and hasattr(model, "router") and model.ladder.top > 0  # early exits have none
+    several = rung is None and model.ladder.top > 0
     point = ["thresholds"] * (several and model.router is not None) + ["stops", "average"] * several
     return ["input_ids", "attention_mask", *["token_type_ids"] * types, *point]

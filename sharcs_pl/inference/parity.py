@@ -6,15 +6,17 @@ Dimensions: `B` batch, `W` rungs, `C` labels.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
 from sharcs_pl.core.decision import NEVER, DecisionRule
 from sharcs_pl.inference.graph import input_names
+from sharcs_pl.models.base import LadderModel
 from sharcs_pl.models.decision import decide
 from sharcs_pl.models.encoder_sizes import encoder_sizes
+from sharcs_pl.models.outputs import EveryRung
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 
 TOLERANCE = 1e-4  # of a logit; a file that is further from the model is not handed out
@@ -34,7 +36,13 @@ def point_of(rule: DecisionRule, top: int) -> Inputs:
     }
 
 
-def random_inputs(model: SharcsForSequenceClassification, size: int, tokens: int, generator: torch.Generator) -> Inputs:
+def given_point(model: SharcsForSequenceClassification, rule: DecisionRule, rung: int | None = None) -> Inputs:
+    """Return those inputs of a rule that the graph of a model, or of one rung, has."""
+    names = input_names(model, rung)
+    return {name: x for name, x in point_of(rule, model.ladder.top).items() if name in names}
+
+
+def random_inputs(model: LadderModel, size: int, tokens: int, generator: torch.Generator) -> Inputs:
     """Return random token ids of texts of 1 to `tokens` tokens, at least one of them that long, padded on the right."""
     encoder = model.config.encoder
     pad = encoder.get("pad_token_id") or 0
@@ -44,34 +52,40 @@ def random_inputs(model: SharcsForSequenceClassification, size: int, tokens: int
     ids = torch.randint(0, encoder["vocab_size"], (size, tokens), generator=generator)
     ids = torch.where(ids == pad, (pad + 1) % encoder["vocab_size"], ids)
     inputs = {"input_ids": torch.where(mask == 1, ids, pad), "attention_mask": mask}
-    if "token_type_ids" in input_names(model):
+    if "token_type_ids" in input_names(model, 0):
         inputs["token_type_ids"] = torch.randint(0, 2, (size, tokens), generator=generator) * mask
     return inputs
 
 
+def sampled_inputs(model: LadderModel) -> Iterator[Inputs]:
+    """Yield the batches on which a written file is compared with its model."""
+    generator = torch.Generator().manual_seed(1)
+    longest = encoder_sizes(model.config.encoder).max_tokens
+    for size, tokens in BATCHES:
+        yield random_inputs(model, size, min(tokens, longest), generator)
+
+
+@torch.no_grad()
 def largest_difference(model: SharcsForSequenceClassification, answer: Answer, rung: int | None = None) -> float:
     """Return the largest difference of a logit to the model's own, over batches at every rung and at mixtures of them.
     It is infinite where the rungs do not follow from the operating point, NaN where a logit is none."""
-    generator = torch.Generator().manual_seed(1)
-    longest = encoder_sizes(model.config.encoder).max_tokens
     found = []
-    for size, tokens in BATCHES:
-        inputs = random_inputs(model, size, min(tokens, longest), generator)
+    for inputs in sampled_inputs(model):
         if rung is None and model.ladder.top:
-            found += [_difference(model, answer, inputs, rule) for rule in rules_to_try(model, inputs)]
+            every = model.all_rungs(**inputs)
+            tried = rules_to_try(model, every)
+            found += [_difference(rule, every, answer(inputs | given_point(model, rule))) for rule in tried]
         else:
-            found.append(_gap(answer(inputs)[0], _eager(model, inputs, rung or 0)[0]))
+            found.append(_gap(answer(inputs)[0], model(**inputs, rungs=rung or 0).logits))
     return float(torch.tensor(found).max())  # NaN wins, which Python's max would drop
 
 
-def rules_to_try(model: SharcsForSequenceClassification, inputs: Inputs) -> list[DecisionRule]:
+def rules_to_try(model: SharcsForSequenceClassification, every: EveryRung) -> list[DecisionRule]:
     """Return rules that send a batch all to one rung, for each; by likelihood; evenly to all rungs; and, for classes,
     cascades in which none, some and all go on, from the narrowest rung and from the router's."""
-    top, size = model.ladder.top, len(inputs["input_ids"])
+    top, size = model.ladder.top, len(every.logits)
     routed = [DecisionRule(starts=(NEVER,) * rung + (-NEVER,) * (top - rung)) for rung in range(top + 1)]
     routed = [*routed, DecisionRule()] if model.router is not None else [DecisionRule()]
-    with torch.no_grad():
-        every = model.all_rungs(**inputs)
     starts: list[tuple[float, ...]] = []
     if size > 1 and model.router is not None and every.signals is not None:
         starts = [_between(every.signals.cummax(-1).values[:, :-1])]
@@ -93,23 +107,14 @@ def _between(scores: Tensor) -> tuple[float, ...]:
     return tuple(ordered[cut - 1 : cut + 1, rung].mean().item() for rung, cut in enumerate(cuts))
 
 
-def _difference(model: SharcsForSequenceClassification, answer: Answer, inputs: Inputs, rule: DecisionRule) -> float:
+def _difference(rule: DecisionRule, every: EveryRung, answer: tuple[Tensor, ...]) -> float:
     """Return the largest difference of the graph's answer to the model's; infinite where another rung answers."""
-    given = {key: x for key, x in point_of(rule, model.ladder.top).items() if key in input_names(model)}
-    logits, rungs, *scores = answer(inputs | given)
-    with torch.no_grad():
-        every = model.all_rungs(**inputs)
+    logits, rungs, *scores = answer
     decision = decide(rule, every.logits, scores[0] if scores else None)
     if not torch.equal(rungs, decision.rungs):
         return math.inf
     gaps = [_gap(logits, decision.logits), *(_gap(x, every.signals) for x in scores if every.signals is not None)]
     return float(torch.tensor(gaps).max())
-
-
-def _eager(model: SharcsForSequenceClassification, inputs: Inputs, rungs: int | Tensor) -> tuple[Tensor, Tensor]:
-    with torch.no_grad():
-        output = model(**inputs, rungs=rungs)
-    return output.logits, output.router_logits
 
 
 def _gap(one: Tensor, other: Tensor) -> float:

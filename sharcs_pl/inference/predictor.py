@@ -178,7 +178,7 @@ class RoutedPredictor:
     def _predictions(self, answers: Answers) -> dict[int, Prediction | None]:
         """Return predictions by the position of their texts; None for an answer that is not finite."""
         rungs = answers.rungs.numpy()
-        macs = self._macs(answers)[np.arange(len(rungs)), rungs]
+        macs = self.cost.decided_macs(self.engine.rule, answers.lengths.numpy(), answers.first.numpy(), rungs)
         columns = (answers.index.tolist(), rungs.tolist(), macs.tolist(), answers.router_logits.sigmoid().tolist())
         finite = answers.logits.isfinite().all(-1) & answers.router_logits.isfinite().all(-1)
         sure = zip(answers.first.tolist(), answers.certainties.tolist(), strict=True)
@@ -197,13 +197,6 @@ class RoutedPredictor:
             else None
             for index, rung, spent, scores, (label, probabilities), (first, certain), fine in found
         }
-
-    def _macs(self, answers: Answers) -> np.ndarray:
-        """Return the MACs of each text if it ended on each rung, [B, W]."""
-        lengths = answers.lengths.numpy()
-        if not self.engine.rule.cascades:
-            return self.cost.rung_macs(lengths)
-        return self.cost.cascade_macs(lengths, answers.first.numpy(), self.engine.rule.routed)
 
     def _labels(self, logits: torch.Tensor) -> Iterator[tuple[str | float, tuple[float, ...]]]:
         if self.labels is None:

@@ -13,9 +13,7 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 from transformers.utils.logging import disable_progress_bar
 
-from sharcs_pl.inference.graph import POINT, input_names
-from sharcs_pl.inference.parity import BATCHES, TOLERANCE, random_inputs
-from sharcs_pl.models.encoder_sizes import encoder_sizes
+from sharcs_pl.inference.parity import TOLERANCE, sampled_inputs
 from sharcs_pl.models.exits import ExitsForSequenceClassification
 from sharcs_pl.models.pretrained import align
 from sharcs_pl.models.saved import as_stock
@@ -31,19 +29,13 @@ def save_stock(model: Any, folder: Path) -> float:
     align(stock)
     if stock._supports_sdpa:
         stock.set_attn_implementation(model.encoder.config._attn_implementation)
-    generator = torch.Generator().manual_seed(1)
-    longest = encoder_sizes(model.config.encoder).max_tokens
-    found = [_gap(model, stock.eval(), size, min(tokens, longest), generator) for size, tokens in BATCHES]
-    difference = float(torch.stack(found).max())
+    stock.eval()
+    with torch.no_grad():
+        gaps = [(stock(**inputs).logits - widest(model, inputs)).abs().max() for inputs in sampled_inputs(model)]
+    difference = float(torch.stack(gaps).max())
     if not difference <= TOLERANCE:
         raise ValueError(f"the stock model answers otherwise than this one: {difference:.1e} from its logits")
     return difference
-
-
-@torch.no_grad()
-def _gap(model: Any, stock: Any, size: int, tokens: int, generator: torch.Generator) -> Tensor:
-    inputs = random_inputs(model, size, tokens, generator)
-    return (stock(**inputs).logits - widest(model, inputs)).abs().max().float()
 
 
 def widest(model: Any, inputs: dict[str, Tensor]) -> Tensor:
@@ -51,8 +43,3 @@ def widest(model: Any, inputs: dict[str, Tensor]) -> Tensor:
     if isinstance(model, ExitsForSequenceClassification):
         return model.all_rungs(**inputs).logits[:, -1]
     return model(**inputs, rungs=model.ladder.top).logits
-
-
-def names(model: Any) -> tuple[str, ...]:
-    """Return the names of the stock model's inputs."""
-    return tuple(name for name in input_names(model) if name not in POINT)

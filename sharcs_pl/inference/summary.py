@@ -1,4 +1,4 @@
-"""What a prediction has come to: rows, where they ran, and what that cost."""
+"""The summary of a prediction: its rows, the widths that they ran on, and their cost."""
 
 from __future__ import annotations
 
@@ -21,9 +21,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Summary:
-    """`rows` of the input, `rejected` among them; `shares`: of the answered ones per rung, by its width. `macs`: mean
+    """Counts of a prediction.
+
+    `rows` of the input, `rejected` among them; `shares`: of the answered ones per rung, by its width. `macs`: mean
     multiply-adds of an answer, `macs_fraction`: of those of the stock model. `texts_per_second` of this session, from
-    the first text to the last; None where it answered none."""
+    the first text to the last; None where it answered none.
+    """
 
     rows: int
     rejected: int
@@ -34,8 +37,8 @@ class Summary:
 
 
 class RunningSummary:
-    """Counts finished rows. `cost`: what a rung costs at a length; `longest`: tokens at which texts are cut; `rule`:
-    the rule in use."""
+    """A count of finished rows. `cost`: the model's; `longest`: tokens at which texts are cut; `rule`: the rule in
+    use."""
 
     def __init__(self, cost: CostModel, longest: int, rule: DecisionRule) -> None:
         # What a text cost tells its length, and so what the stock model would have cost.
@@ -46,7 +49,7 @@ class RunningSummary:
         self._before, self._start = 0, time.perf_counter()
 
     def add(self, record: Record) -> None:
-        """One more finished row, as the journal holds it."""
+        """Count a finished row, as the journal holds it."""
         if isinstance(record, list):
             self._rejected += 1
             return
@@ -55,11 +58,11 @@ class RunningSummary:
         self._dense_macs += self._dense[record["rung"]][record["macs"]]
 
     def start(self) -> None:
-        """What was added so far is an earlier session's; time runs from now."""
+        """Begin a session: rows added so far are an earlier one's, and time runs from now."""
         self._before, self._start = sum(self._counts), time.perf_counter()
 
     def summary(self) -> Summary:
-        """So far."""
+        """Return the counts so far."""
         answered, seconds = sum(self._counts), time.perf_counter() - self._start
         here = answered - self._before
         return Summary(
@@ -78,7 +81,7 @@ def dense_by_macs(cost: CostModel, longest: int, rule: DecisionRule) -> list[dic
     dense, tables = cost.dense_macs(lengths).tolist(), [cost.rung_macs(lengths)]
     if rule.cascades:
         starts = range(len(cost.ladder) if rule.routed else 1)
-        tables = [cost.cascade_macs(lengths, np.full(len(lengths), first), rule.routed) for first in starts]
+        tables = [cost.cascade_macs(lengths, first, rule.routed) for first in starts]
     found: list[dict[int, int]] = [{} for _ in cost.ladder.labels()]
     for first, table in enumerate(tables):
         for rung, macs in enumerate(table.T.tolist()):
@@ -87,7 +90,7 @@ def dense_by_macs(cost: CostModel, longest: int, rule: DecisionRule) -> list[dic
 
 
 def summary_table(name: str, summary: Summary) -> Table:
-    """A rich table of it; `name`: of the input."""
+    """Return a rich table of a summary; `name` is the input's."""
     from rich.table import Table
 
     table = Table(title=f"{name}: {summary.rows - summary.rejected:,} texts", title_justify="left", show_header=False)
@@ -105,7 +108,7 @@ def summary_table(name: str, summary: Summary) -> Table:
 
 
 def progress(total: int | None, done: int) -> AbstractContextManager[Callable[[], None]]:
-    """A bar on stderr where that is a terminal; the value is called once per row."""
+    """Show a bar on stderr where that is a terminal; the value is to be called once per row."""
     if not sys.stderr.isatty():
         return nullcontext(lambda: None)
     return _bar(total, done)

@@ -34,7 +34,7 @@ MODEL_FILES = (
     "added_tokens.json", "chat_template.jinja", "vocab.txt", "vocab.json", "merges.txt", "spiece.model",
     "sentencepiece.bpe.model", "spm.model", "tokenizer.model", TRAINING, "run.json", "metrics.json", CARD, SEEN,
 )  # fmt: skip
-"""What transformers and the run may write into ``model/``."""
+"""The files that transformers and the run may write into ``model/``."""
 
 _REMEDY = "give another checkpoint, or the saved model's folder"
 _GIVE = "give a run directory, a .ckpt file, a model/ folder or a hub id"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sharcs_pl.core.decision import DecisionRule
-from sharcs_pl.core.files import atomic_file
+from sharcs_pl.core.files import atomic_file, writable_path
 from sharcs_pl.core.finite import without_nan
 from sharcs_pl.core.text_files import CellWriter
 from sharcs_pl.inference.journal import Journal, Record, journal_path
@@ -112,19 +111,10 @@ def rejected_path(output: Path) -> Path:
 def check_output_file(value: str, source: Path | None, overwrite: bool) -> Path:
     """Return the path that ``output=`` names. Raise `ValueError` unless it can be written, is not there already (or
     shall be replaced: `overwrite`) and is not the input `source`."""
-    path = Path(value).expanduser()
-    given = f"output={value}"
-    if path.suffix.lower() not in WRITERS:
-        raise ValueError(
-            f"{given}: the suffix {path.suffix!r} is not supported; choose among {', '.join(WRITERS)}, or -"
-        )
-    if os.path.isdir(path):
-        raise ValueError(f"{given} is a folder, not a file")
-    folder = path.absolute().parent
-    if not os.path.isdir(folder):
-        raise ValueError(f"{given}: there is no folder {folder}")
-    if not os.access(folder, os.W_OK):
-        raise ValueError(f"{given}: {folder} may not be written to")
+    given, suffix = f"output={value}", Path(value).suffix
+    if suffix.lower() not in WRITERS:
+        raise ValueError(f"{given}: the suffix {suffix!r} is not supported; choose among {', '.join(WRITERS)}, or -")
+    path = writable_path("output", value)
     for written in (path, journal_path(path), rejected_path(path)):
         if source is not None and written.exists() and written.samefile(source):
             raise ValueError(f"{given} would replace the input {source}; choose another name")
@@ -249,4 +239,4 @@ WRITERS: dict[str, Callable[[Path, Journal, Columns], None]] = {
     ".tsv": lambda path, journal, columns: _write_delimited(path, journal, columns, "\t"),
     ".parquet": _write_parquet,
 }
-"""By suffix: writes a whole file of answers."""
+"""The writer of a whole file of answers, by suffix."""

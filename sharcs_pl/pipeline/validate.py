@@ -15,7 +15,7 @@ from sharcs_pl.data.sampler import eval_loader
 from sharcs_pl.data.tasks import GLUE
 from sharcs_pl.evaluation.audit import audit, audit_table
 from sharcs_pl.evaluation.compare import compare, comparison_table
-from sharcs_pl.evaluation.curves import Curves, write_curve
+from sharcs_pl.evaluation.curves import write_curve
 from sharcs_pl.evaluation.predictions import Predictions
 from sharcs_pl.evaluation.report import Report, evaluate
 from sharcs_pl.evaluation.submission import write_submission, zip_submission
@@ -36,10 +36,6 @@ class Evaluated:
     model: SharcsForSequenceClassification
     predictions: dict[str, Predictions]
     report: Report | None
-
-    def curves(self, prepared: EvaluationInputs) -> Curves:
-        """Return the operating points on the first split."""
-        return curves_of(prepared.config, self.model, self.predictions, prepared.task)
 
 
 def evaluate_model(prepared: EvaluationInputs, trainer: L.Trainer | None = None) -> Evaluated:
@@ -85,7 +81,8 @@ def check_answers(prepared: EvaluationInputs, found: dict[str, Predictions]) -> 
 def present(prepared: EvaluationInputs, done: Evaluated, config: EvaluateConfig) -> dict[str, Any] | None:
     """Print the table and write the files of the evaluation."""
     task = prepared.task
-    report = done.report and replace(done.report, rules=done.curves(prepared).rules())
+    curves = curves_of(prepared.config, done.model, done.predictions, task)
+    report = done.report and replace(done.report, rules=curves.rules())
     folder, listed, names = results_of(prepared, config)
     folder.mkdir(parents=True, exist_ok=True)
     listed.claim(names)
@@ -94,7 +91,7 @@ def present(prepared: EvaluationInputs, done: Evaluated, config: EvaluateConfig)
     if report:
         console.print(report_table(report, config.split))
         write_json(folder / "metrics.json", metrics)
-        write_curve(folder / "curve.csv", done.curves(prepared).rows())
+        write_curve(folder / "curve.csv", curves.rows())
     for name, split in zip(predictions_names(task), task.validation, strict=True):
         write_predictions(folder / name, done.predictions[split], done.model.cost, task, prepared.examples[split])
         if not report:

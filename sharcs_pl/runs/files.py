@@ -28,7 +28,7 @@ _FIXED = (
     "checkpoints/last.ckpt", "checkpoints/last.prev.ckpt", "checkpoints/best.ckpt",
     *(f"figures/{name}" for name in FIGURES),
 )  # fmt: skip
-"""What every run may write, under names known beforehand."""
+"""The files that every run may write, under names known beforehand."""
 
 _RESULTS = (
     "evaluation/*/metrics.json", "evaluation/*/curve.csv", "evaluation/*/comparison.json",
@@ -36,7 +36,7 @@ _RESULTS = (
     *(f"evaluation/*/figures/{name}" for name in FIGURES),
     "submission/*.tsv", "submission/submission.zip", "calibration/*.png",
 )  # fmt: skip
-"""What commands wrote about a run before they kept lists."""
+"""The files that commands wrote about a run before they kept lists."""
 
 _FOLDERS = ("checkpoints", "model", "model.part", "figures", "evaluation", "submission", "calibration")
 _LOGGERS = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlruns"}

@@ -1,4 +1,4 @@
-"""Ends a run whose loss, weights or answers are no longer finite, and keeps its last good checkpoint."""
+"""The end of a run whose loss, weights or answers are no longer finite; its last good checkpoint is kept."""
 
 from __future__ import annotations
 

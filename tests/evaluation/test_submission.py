@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from sharcs_pl.core.errors import DataWarning
+from sharcs_pl.data.leaderboard import SUBMISSION_NAMES
 from sharcs_pl.data.tasks import GLUE, GRADED
-from sharcs_pl.evaluation.submission import SUBMISSION_FILES, write_submission, zip_submission
+from sharcs_pl.evaluation.submission import write_submission, zip_submission
 
 NAMES = [
     "CoLA.tsv", "SST-2.tsv", "MRPC.tsv", "STS-B.tsv", "QQP.tsv", "MNLI-m.tsv", "MNLI-mm.tsv", "AX.tsv",
@@ -27,7 +28,7 @@ def written(folder: Path, task: str, split: str, logits: Tensor, uids: Tensor | 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)
         path = write_submission(folder, GLUE[task], split, logits, torch.arange(len(logits)) if uids is None else uids)
-    assert path == folder / SUBMISSION_FILES[task, split].name
+    assert path == folder / SUBMISSION_NAMES[task, split]
     return path.read_bytes().decode().split("\n")
 
 
@@ -63,9 +64,9 @@ def test_answers_follow_the_uids(tmp_path: Path) -> None:
 
 
 def test_every_official_test_split_has_a_file() -> None:
-    assert sorted(row.name for row in SUBMISSION_FILES.values()) == sorted(NAMES)
+    assert sorted(SUBMISSION_NAMES.values()) == sorted(NAMES)
     splits = {(name, split) for name, task in GLUE.items() for split in task.counts if split.startswith("test")}
-    assert splits <= set(SUBMISSION_FILES)
+    assert splits <= set(SUBMISSION_NAMES)
 
 
 @pytest.mark.parametrize(("size", "says"), [(145, "1 too few"), (150, "4 too many")])

@@ -23,8 +23,16 @@ from sharcs_pl.inference.export import (
     onnx_answer,
     torch_answer,
 )
-from sharcs_pl.inference.graph import POINT, Product, RoutedGraph, input_names
-from sharcs_pl.inference.parity import Answer, Inputs, largest_difference, point_of, random_inputs, rules_to_try
+from sharcs_pl.inference.graph import POINT, Product, RoutedGraph
+from sharcs_pl.inference.parity import (
+    Answer,
+    Inputs,
+    given_point,
+    largest_difference,
+    point_of,
+    random_inputs,
+    rules_to_try,
+)
 from sharcs_pl.models.decision import decide
 from sharcs_pl.models.families import FAMILIES
 from sharcs_pl.models.routed import SharcsForSequenceClassification
@@ -71,9 +79,10 @@ def compare(model: SharcsForSequenceClassification, answer: Answer) -> int:
     generator, empty = torch.Generator().manual_seed(5), 0
     for size, tokens in ((1, 1), (1, 9), (2, 7), (7, 30), (64, 12)):
         inputs = random_inputs(model, size, tokens, generator)
-        for rule in rules_to_try(model, inputs):
-            given = {key: x for key, x in point_of(rule, model.ladder.top).items() if key in input_names(model)}
-            logits, rungs, *scores = answer(inputs | given)
+        with torch.no_grad():
+            every = model.all_rungs(**inputs)
+        for rule in rules_to_try(model, every):
+            logits, rungs, *scores = answer(inputs | given_point(model, rule))
             model.config.operating_points = {"tried": rule.to_point() | {"thresholds": rule.starts}}
             model.config.operating_point = "tried"
             with torch.no_grad():
@@ -291,7 +300,7 @@ def test_the_rules_that_are_tried_reach_every_rung_alone_and_together(stock: Sto
     inputs = random_inputs(model, 12, 9, torch.Generator().manual_seed(0))
     with torch.no_grad():
         every = model.all_rungs(**inputs)
-    rules = rules_to_try(model, inputs)
+    rules = rules_to_try(model, every)
     counts = {rule: decide(rule, every.logits, every.signals).rungs.bincount(minlength=3) for rule in rules}
     routed = [count.tolist() for rule, count in counts.items() if rule.name == "router"]
     assert routed[:3] == [[12, 0, 0], [0, 12, 0], [0, 0, 12]]

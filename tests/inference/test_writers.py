@@ -161,6 +161,6 @@ def test_an_output_that_cannot_be_is_refused(tmp_path: Path, monkeypatch: pytest
         with pytest.raises(ValueError, match="would replace the input"):
             check_output_file("in.csv", tmp_path / source, True)
     assert check_output_file("in.csv", None, True) == Path("in.csv")
-    monkeypatch.setattr(module.os, "access", lambda path, mode: False)
+    monkeypatch.setattr("os.access", lambda path, mode: False)
     with pytest.raises(ValueError, match="may not be written to"):
         check_output_file("a.csv", None, False)

@@ -10,6 +10,7 @@ from rich.table import Table
 from sharcs_pl.analysis.benchmark.latency import Timed
 from sharcs_pl.analysis.benchmark.variants import Workload
 from sharcs_pl.analysis.figures.style import BLUE, ORANGE, canvas, have_matplotlib, legend_above
+from sharcs_pl.core.screen import new_table
 
 COLUMNS = (
     "samples/s",
@@ -47,10 +48,7 @@ def speed_table(timed: list[Timed], workload: Workload, metric: str | None) -> T
     """Return the table of throughput, latency of a call (of a sample in streams), and measured and promised gain."""
     size = f"batch size {workload.batch_size}, {workload.order} order"
     title = f"{size}, {len(workload)} samples, {len(timed[0].seconds)} rounds"
-    table = Table(title=title, title_justify="left")
-    table.add_column("")
-    for name in (*COLUMNS, *([] if metric is None else [metric])):
-        table.add_column(name, justify="right")
+    table = new_table(title, ("", *COLUMNS, *([] if metric is None else [metric])))
     for each in timed:
         value = each.variant.value
         low, high = each.spread

@@ -14,7 +14,7 @@ from sharcs_pl.core.decision import DecisionRule
 from sharcs_pl.data.table import TokenTable
 from sharcs_pl.inference.engine import Answers, Batch, Engine
 from sharcs_pl.inference.graph import input_names
-from sharcs_pl.inference.parity import Answer, point_of
+from sharcs_pl.inference.parity import Answer, given_point
 from sharcs_pl.models.decision import first_rungs
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 
@@ -87,9 +87,7 @@ class VariantFactory:
 
     def graph(self, name: str, answer: Answer, rule: DecisionRule) -> Variant:
         """Return an exported graph at an operating point."""
-        names = input_names(self.model)
-        typed = "token_type_ids" in names
-        point = {name: x for name, x in point_of(rule, self.model.ladder.top).items() if name in names}
+        typed, point = "token_type_ids" in input_names(self.model), given_point(self.model, rule)
 
         def call(batch: Batch) -> tuple[Tensor, ...]:
             inputs = _inputs(batch) | point
@@ -150,8 +148,7 @@ class VariantFactory:
     def _macs(self, rungs: Tensor, first: Tensor, rule: DecisionRule) -> float:
         """Return the promised cost, as a fraction of dense."""
         cost, lengths = self.model.cost, self.workload.lengths
-        macs = cost.cascade_macs(lengths, first.numpy(), rule.routed) if rule.cascades else cost.rung_macs(lengths)
-        spent = macs[np.arange(len(lengths)), rungs.numpy()]
+        spent = cost.decided_macs(rule, lengths, first.numpy(), rungs.numpy())
         return float(spent.sum() / cost.dense_macs(lengths).sum())
 
     def _value(self, name: str, logits: Tensor) -> float | None:

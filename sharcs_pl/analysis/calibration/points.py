@@ -21,6 +21,7 @@ from sharcs_pl.analysis.calibration.risk import upper_bound
 from sharcs_pl.analysis.calibration.views import Views, decided
 from sharcs_pl.analysis.figures.style import BLUE, GREEN, ORANGE, WIDTH, canvas, legend_below
 from sharcs_pl.core.decision import NEVER, DecisionRule
+from sharcs_pl.core.screen import new_table
 from sharcs_pl.evaluation.report import Point, Report, evaluate
 
 CURVE = 60  # budgets along the curve of a figure
@@ -94,10 +95,8 @@ def points_table(rows: Sequence[Row], widths: Sequence[str], confidence: float, 
     """Return a table of a model's points, the last one standing out, with every rung alone and the oracle, and a table
     of their settings. Both fit a terminal of 80 columns."""
     report, classifier = rows[0].report, rows[0].drop is not None
-    table = Table(title=title, title_justify="left")
-    table.add_column("", overflow="fold")
-    for name in (report.metric, "of dense", "regret", *(("drop", "at most") if classifier else ())):
-        table.add_column(name, justify="right", no_wrap=True)
+    names = ("", report.metric, "of dense", "regret", *(("drop", "at most") if classifier else ()))
+    table = new_table(title, names, no_wrap=True, overflow="fold")
     for row in rows:
         table.add_row(row.name, *_cells(row), style="bold green" if row is rows[-1] else "")
     table.add_section()
@@ -114,11 +113,9 @@ def points_table(rows: Sequence[Row], widths: Sequence[str], confidence: float, 
 
 def _settings_table(rows: Sequence[Row], widths: Sequence[str]) -> Table:
     """Return the table of thresholds, of the shares of samples per rung, and of latencies."""
-    table = Table(title="thresholds and shares of texts", title_justify="left")
-    table.add_column("", overflow="fold")
     timed = any(row.milliseconds is not None for row in rows)
-    for name in ("thresholds", *(f"width {width}" for width in widths), *(("ms/text",) if timed else ())):
-        table.add_column(name, justify="right")
+    names = ("", "thresholds", *(f"width {width}" for width in widths), *(("ms/text",) if timed else ()))
+    table = new_table("thresholds and shares of texts", names, overflow="fold")
     for row in rows:
         shares = [f"{share:.1%}" for share in row.shares]
         time = ["" if row.milliseconds is None else f"{row.milliseconds:.2f}"] if timed else []
@@ -129,10 +126,8 @@ def _settings_table(rows: Sequence[Row], widths: Sequence[str]) -> Table:
 
 def _random_table(rows: Sequence[Row]) -> Table:
     """Return the table of random routing at each point's own cost, which each point must beat."""
-    table = Table(title="the same shares dealt to random texts", title_justify="left")
-    table.add_column("", overflow="fold")
-    for name in (rows[0].report.metric, "of dense"):
-        table.add_column(name, justify="right", no_wrap=True)
+    names = ("", rows[0].report.metric, "of dense")
+    table = new_table("the same shares dealt to random texts", names, no_wrap=True, overflow="fold")
     for row in rows:
         table.add_row(row.name, *_point(row.report.random_point), style="bold green" if row is rows[-1] else "")
     return table

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
+from sharcs_pl.core.screen import new_table
+
 WARM_UP = 2  # passes of each kind that are not timed
 
 
@@ -69,10 +71,7 @@ def measure_latency(
 def latency_table(latency: Latency, widths: Sequence[str]) -> Table:
     """Return a rich table of the medians and quartiles."""
     title = f"milliseconds per text at batch size 1: median and quartiles of {latency.repeats} interleaved passes"
-    table = Table(title=title, title_justify="left")
-    table.add_column("tokens", justify="right")
-    for width in widths:
-        table.add_column(f"width {width}", justify="right")
+    table = new_table(title, ("tokens", *(f"width {width}" for width in widths)))
     for place, length in enumerate(latency.lengths.tolist()):
         spread = zip(latency.median[:, place], latency.low[:, place], latency.high[:, place], strict=True)
         table.add_row(str(length), *(f"{m:.2f} ({a:.2f}-{b:.2f})" for m, a, b in spread))
