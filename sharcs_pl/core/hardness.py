@@ -28,7 +28,7 @@ class Score:
     Attributes: of, the scores [B] of class probabilities [B, C] and labels [B]; high, the largest score of any number
     of classes; most, the largest of a given number of classes; unit, a word for messages; easy_is_high, True where easy
     samples have the high scores; bounds, the default [lo, hi] of each of two widths, narrow first; for_regression, True
-    where the score is defined without classes.
+    if a regression, which scores closeness instead, accepts the name.
     """
 
     of: Callable[[Tensor, Tensor], Tensor]

@@ -12,13 +12,15 @@ class MethodFacts:
 
     Attributes: options, the keys ``method.*`` that it reads, while every other one stays null; needs, the required
     options; widths, the widths of its model: ``all`` of ``width.multipliers``, ``full``, ``one``, or ``none`` (early
-    exits, skimming); routed, True if hardness assigns the training samples to widths.
+    exits, skimming); routed, True if hardness assigns the training samples to widths; objective, of early exits, a key
+    of `training.exits.OBJECTIVES`.
     """
 
     options: tuple[str, ...]
     needs: tuple[str, ...] = ()
     widths: str = "none"
     routed: bool = False
+    objective: str | None = None
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,12 @@ METHODS = {
     "distilled": MethodFacts(("match", "teacher"), needs=("teacher",), widths="full"),
     "slimmable": MethodFacts(("match", "cut", "teacher"), widths="all"),
     "skim": MethodFacts(("match", "skim_weight")),
-    "branchynet": MethodFacts(_EXITS),
-    "shallow_deep": MethodFacts(_EXITS),
-    "deebert": MethodFacts((*_EXITS, "stage_epochs")),
-    "pabee": MethodFacts(_EXITS),
-    "fastbert": MethodFacts((*_EXITS, "stage_epochs")),
-    "berxit": MethodFacts(_EXITS),
+    "branchynet": MethodFacts(_EXITS, objective="equal"),
+    "shallow_deep": MethodFacts(_EXITS, objective="ramped"),
+    "deebert": MethodFacts((*_EXITS, "stage_epochs"), objective="two_stage"),
+    "pabee": MethodFacts(_EXITS, objective="by_depth"),
+    "fastbert": MethodFacts((*_EXITS, "stage_epochs"), objective="self_distilled"),
+    "berxit": MethodFacts(_EXITS, objective="alternating"),
 }
 
 STOP_RULES = {

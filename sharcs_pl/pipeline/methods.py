@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from sharcs_pl.config import RunConfig
+from sharcs_pl.core import methods
 from sharcs_pl.models.exits import ExitsForSequenceClassification
 from sharcs_pl.models.pretrained import Source
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.models.saved import load_ladder, load_teacher
 from sharcs_pl.models.skim import SkimForSequenceClassification
-from sharcs_pl.training import exits
-from sharcs_pl.training.exits import Objective, exit_losses, exits_idle
+from sharcs_pl.training.exits import OBJECTIVES, Objective, exit_losses, exits_idle
 from sharcs_pl.training.rules import TrainingRule, every_width_idle, none_idle, routed_losses
 from sharcs_pl.training.skim import skim_losses
 from sharcs_pl.training.slimmable import Teacher, slimmable_losses
@@ -22,7 +22,7 @@ from sharcs_pl.training.slimmable import Teacher, slimmable_losses
 @dataclass(frozen=True)
 class MethodParts:
     """A row of the table. ``model`` makes the model from an encoder and a number of labels; ``rule`` says how a step
-    trains it (the model is given, since a teacher must fit it). Its stop rule and options are in its yaml."""
+    trains it (the model is given, since a teacher must fit it). `core.methods` has the method's fixed properties."""
 
     model: Callable[[RunConfig, Source, int], Any]
     rule: Callable[[RunConfig, Any], TrainingRule]
@@ -112,12 +112,7 @@ METHODS = {
     "distilled": MethodParts(ladder_model, _taught),
     "slimmable": MethodParts(ladder_model, _taught),
     "skim": MethodParts(skim_model, _skimmed),
-    "branchynet": _exits(exits.equal),
-    "shallow_deep": _exits(exits.ramped),
-    "deebert": _exits(exits.two_stage),
-    "pabee": _exits(exits.by_depth),
-    "fastbert": _exits(exits.self_distilled),
-    "berxit": _exits(exits.alternating),
+    **{name: _exits(OBJECTIVES[facts.objective]) for name, facts in methods.METHODS.items() if facts.objective},
 }
 
 

@@ -88,6 +88,16 @@ def alternating(batch: ExitBatch, progress: Progress) -> Tensor:
     return batch.losses[-1] if progress.step % 2 == 0 else batch.losses.mean() + certainty_loss(batch)
 
 
+OBJECTIVES = {
+    "equal": equal,
+    "ramped": ramped,
+    "by_depth": by_depth,
+    "two_stage": two_stage,
+    "self_distilled": self_distilled,
+    "alternating": alternating,
+}
+
+
 def certainty_loss(batch: ExitBatch) -> Tensor:
     """Return the squared error of each certainty to its target: 1 for a right answer, else 0, or 1 - tanh |error| in
     regression (BERxiT, section 3.3). The loss is 0 where no certainty is learned."""

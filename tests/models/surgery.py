@@ -6,10 +6,19 @@ from typing import Any
 
 import torch
 
+from sharcs_pl.models.exits import ExitsForSequenceClassification
 from sharcs_pl.models.routed import SharcsForSequenceClassification
+from sharcs_pl.models.skim import SkimForSequenceClassification
 
 MIXED = torch.tensor([2, 0, 1, 0, 2])
 """A rung for each sample of the fixture `batch`."""
+
+KINDS: dict[str, Any] = {
+    "routed": lambda stock: SharcsForSequenceClassification.from_encoder(stock, widths=[0.5, 1], split_layer=1),
+    "exits": lambda stock: ExitsForSequenceClassification.from_encoder(stock, exits=[1, 3], rule="confidence"),
+    "skim": lambda stock: SkimForSequenceClassification.from_encoder(stock),
+}
+"""A model of each class, made of a stock one."""
 
 
 def surgery(source: Any, **values: Any) -> SharcsForSequenceClassification:

@@ -7,15 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from sharcs_pl.models.exits import ExitsForSequenceClassification
-from sharcs_pl.models.routed import SharcsForSequenceClassification
-from sharcs_pl.models.skim import SkimForSequenceClassification
-
-KINDS: dict[str, Any] = {
-    "routed": lambda stock: SharcsForSequenceClassification.from_encoder(stock, widths=[0.5, 1], split_layer=1),
-    "exits": lambda stock: ExitsForSequenceClassification.from_encoder(stock, exits=[1, 3], rule="confidence"),
-    "skim": lambda stock: SkimForSequenceClassification.from_encoder(stock),
-}
+from tests.models.surgery import KINDS
 
 
 @pytest.fixture(params=KINDS)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.models.test_base import KINDS
+from tests.models.surgery import KINDS
 
 pytest.importorskip("accelerate")
 
