@@ -28,6 +28,7 @@ from sharcs_pl.pipeline.calibration import answer
 from sharcs_pl.runs.inputs import read_task
 from tests.conftest import TINY
 from tests.fitted import evaluate, fit, own_files, write_csv
+from tests.models.surgery import begins
 from tests.place import Place
 
 MORE = "task.dev_size=240"
@@ -67,7 +68,7 @@ def spent(directory: Path, point: str) -> float:
     """Mean MACs of dense that the saved model spends at a point, its own rule choosing."""
     model = AutoModelForSequenceClassification.from_pretrained(directory / "model")
     _, views = answer(prepare_texts(config(directory, budget=0.5), open_trained(str(directory))))
-    rungs = model.route(views.predictions.router_logits, model.config.decision(point).starts).numpy()
+    rungs = begins(model, views.predictions.router_logits, model.config.decision(point).starts).numpy()
     return float(views.outcomes.costs[np.arange(len(rungs)), rungs].mean())
 
 

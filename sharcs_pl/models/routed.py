@@ -26,7 +26,7 @@ from sharcs_pl.models.families import Family
 from sharcs_pl.models.layers import LearnedPooling, Tail, run_layers
 from sharcs_pl.models.outputs import EveryRung, SharcsOutput, TrunkState
 from sharcs_pl.models.pretrained import Source, align, cast, load_stock, stock_family, stock_from_dict
-from sharcs_pl.models.router import Router, choose_rungs, given_rungs
+from sharcs_pl.models.router import Router, given_rungs
 from sharcs_pl.models.running_tokens import (
     Decided,
     Drawn,
@@ -211,13 +211,6 @@ class SharcsForSequenceClassification(LadderModel):
         head = family.head(stock)
         pooled = head.input_dropout(head.pool(hidden, attention_mask))
         return head.output(head.dropout(head.activation(tail.head_dense(pooled))))
-
-    def route(self, router_logits: Tensor, thresholds: Sequence[float] | None = None) -> Tensor:
-        """Return the rung that each sample begins at, [B] long, by `choose_rungs` from `router_logits` [B, W].
-        `thresholds`: [W-1] in logits, None for the operating point in use."""
-        given = self.config.decision().starts if thresholds is None else thresholds
-        logits = router_logits.float()
-        return choose_rungs(logits, None if given is None else logits.new_tensor(given))
 
     def decide(self, logits: Tensor, signals: Tensor | None) -> Decision:
         """Return the decision by the operating point in use; without a router, the router's rule takes the top rung."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 
+from sharcs_pl.models.decision import first_rungs
 from sharcs_pl.models.exits import ExitsForSequenceClassification
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.models.skim import SkimForSequenceClassification
@@ -30,3 +32,10 @@ def surgery(source: Any, **values: Any) -> SharcsForSequenceClassification:
         for parameter in (*model.tails.parameters(), *([] if model.router is None else model.router.parameters())):
             parameter.add_(torch.randn_like(parameter) * 0.2)
     return model
+
+
+def begins(model: SharcsForSequenceClassification, router_logits: torch.Tensor, starts: Any = None) -> torch.Tensor:
+    """The rung that each sample begins at by the model's rule, or by thresholds."""
+    rule = model.config.decision()
+    rule = rule if starts is None else replace(rule, starts=tuple(starts))
+    return first_rungs(rule, router_logits, len(router_logits), model.ladder.top)

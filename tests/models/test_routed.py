@@ -12,7 +12,7 @@ from sharcs_pl.core.decision import NEVER
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.models.router import masked_mean
 from tests.conftest import tiny_model
-from tests.models.surgery import MIXED, surgery
+from tests.models.surgery import MIXED, begins, surgery
 
 LABELS = torch.tensor([0, 1, 2, 0, 1])
 
@@ -298,31 +298,31 @@ def test_a_threshold_takes_the_narrowest_member_and_the_top_where_there_is_none(
     model = tiny_model(widths=(0.25, 0.5, 1.0))
     model.config.router_threshold = 0.6
     logits = torch.tensor([[0.5, 3.0, 9.0], [0.3, 3.0, 0.0], [0.3, 0.3, -9.0], [-1.0, 0.0, 2.0]])
-    assert model.route(logits).tolist() == [0, 1, 2, 2]  # sigmoid(0.5) is 0.62, sigmoid(0.3) is 0.57
+    assert begins(model, logits).tolist() == [0, 1, 2, 2]  # sigmoid(0.5) is 0.62, sigmoid(0.3) is 0.57
     model.config.router_threshold = None
-    assert model.route(logits).tolist() == [2, 1, 0, 2]
+    assert begins(model, logits).tolist() == [2, 1, 0, 2]
 
 
 def test_a_text_easy_enough_for_a_narrow_rung_is_easy_enough_for_a_wider_one() -> None:
     model = tiny_model(widths=(0.25, 0.5, 1.0))
     logits = torch.tensor([[2.0, -5.0, 0.0], [0.5, -5.0, 0.0], [-5.0, 0.5, 0.0], [-5.0, -5.0, 9.0], [1.0, 0.0, 0.0]])
-    assert model.route(logits, (1.0, 0.5)).tolist() == [0, 1, 1, 2, 0]
-    assert model.route(logits, (NEVER, NEVER)).tolist() == [2] * 5
-    assert model.route(logits, (-NEVER, NEVER)).tolist() == [0] * 5
+    assert begins(model, logits, (1.0, 0.5)).tolist() == [0, 1, 1, 2, 0]
+    assert begins(model, logits, (NEVER, NEVER)).tolist() == [2] * 5
+    assert begins(model, logits, (-NEVER, NEVER)).tolist() == [0] * 5
 
 
 def test_operating_points_are_kept_with_the_model_and_unknown_ones_are_listed(tmp_path: Path) -> None:
     model = tiny_model(widths=(0.25, 0.5, 1.0))
     model.config.operating_points = {"fast": {"thresholds": [-1.0, 0.5]}}
     logits = torch.tensor([[-0.5, -3.0, 3.0], [-2.0, 1.0, 3.0], [-2.0, 0.0, 3.0]])
-    assert model.route(logits).tolist() == [2, 2, 2]
+    assert begins(model, logits).tolist() == [2, 2, 2]
     model.set_operating_point("fast")
     model.save_pretrained(tmp_path)
     again = SharcsForSequenceClassification.from_pretrained(tmp_path)
     assert again.config.operating_point == "fast"
-    assert again.route(logits).tolist() == [0, 1, 2]
+    assert begins(again, logits).tolist() == [0, 1, 2]
     again.set_operating_point("trained")
-    assert again.route(logits).tolist() == [2, 2, 2]
+    assert begins(again, logits).tolist() == [2, 2, 2]
     with pytest.raises(ValueError, match=r"point=slow: .* it has trained, fast"):
         again.set_operating_point("slow")
     assert again.config.operating_point is None
