@@ -5,7 +5,7 @@ The string under a field is its help text. Nothing here imports torch, so that a
 
 from sharcs_pl.config.bench import BenchConfig
 from sharcs_pl.config.calibrate import CalibrateConfig
-from sharcs_pl.config.checks import conf_dir, in_range, one_of
+from sharcs_pl.config.checks import conf_dir
 from sharcs_pl.config.evaluate import EvaluateConfig
 from sharcs_pl.config.export import ExportConfig
 from sharcs_pl.config.predict import PredictConfig
@@ -14,7 +14,7 @@ from sharcs_pl.config.reorder import ReorderConfig
 from sharcs_pl.config.report import ReportConfig
 from sharcs_pl.config.run import RunConfig
 from sharcs_pl.config.task import TaskConfig
-from sharcs_pl.config.training import LoggerConfig, check_logger
+from sharcs_pl.config.training import check_logger
 
 # The commands other than train, which reads a RunConfig.
 COMMAND_SCHEMAS: dict[str, type] = {
@@ -32,11 +32,8 @@ store_earlier_choices()
 __all__ = [
     "COMMAND_SCHEMAS",
     "EvaluateConfig",
-    "LoggerConfig",
     "RunConfig",
     "TaskConfig",
     "check_logger",
     "conf_dir",
-    "in_range",
-    "one_of",
 ]

@@ -58,7 +58,7 @@ def find_target(train: RawSplit, column: str) -> Target:
             f"{train.places[at]}: label {shown(label)} is no number, most others are; correct it, or list the classes "
             "in task.labels"
         )
-    return _whole_classes(counts, train, column) or Target(None, _range(train, column))
+    return _whole_classes(counts, column) or Target(None, _range(train, column))
 
 
 def whole_number(label: str) -> int | None:
@@ -88,7 +88,7 @@ def _united(counts: Counter[str]) -> Counter[str]:
     return found
 
 
-def _whole_classes(counts: Counter[str], train: RawSplit, column: str) -> Target | None:
+def _whole_classes(counts: Counter[str], column: str) -> Target | None:
     """Return decimals that are all whole numbers as classes, or None if they are a score."""
     values = {whole_number(label) for label in counts}
     whole = sorted(value for value in values if value is not None)

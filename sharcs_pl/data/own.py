@@ -21,9 +21,7 @@ from sharcs_pl.data.files import Request, check_file, listed, shown
 from sharcs_pl.data.labels import (
     Target,
     choose_metrics,
-    class_shares,
     find_target,
-    imbalance_note,
     label_array,
     put_positive,
     same_label,
@@ -32,7 +30,7 @@ from sharcs_pl.data.raw import RawSplit, read_file, read_hub
 from sharcs_pl.data.spec import Examples, TaskSpec
 from sharcs_pl.data.tasks import GLUE, GRADED
 
-__all__ = ["OwnSource", "check_own", "class_shares", "imbalance_note", "load_own", "save_task"]
+__all__ = ["OwnSource", "check_own", "load_own", "save_task"]
 
 SPLITS = {"train": "train", "validation": "dev", "calibration": "calibration", "test": "test"}
 """The key of `task` with the path of each split."""

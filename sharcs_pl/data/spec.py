@@ -53,11 +53,6 @@ class TaskSpec:
     hub_splits: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     @property
-    def kind(self) -> str:
-        """The kind of the task, a key of `METRICS_BY_KIND`."""
-        return kind_of(self.labels)
-
-    @property
     def num_labels(self) -> int:
         """The number of outputs of a model, 1 for regression."""
         return 1 if self.labels is None else len(self.labels)

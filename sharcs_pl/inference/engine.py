@@ -62,7 +62,7 @@ class Engine:
         point: name of an operating point; None for the one that the model has in use.
         precision: "float32", or "bfloat16" (a copy of the model; the router's weights, mean and logits stay float32).
         compile: `torch.compile` for the trunk and for each rung, with dynamic shapes.
-        pack_narrow: contiguous copies of the narrow rungs' weights; `packed_bytes` says what they take.
+        pack_narrow: contiguous copies of the narrow rungs' weights; `fused.packed_bytes` says what they take.
         pack_above: tokens are packed where more than this share of a batch or group would be padding; 1 for never.
         compile_backend: backend of `torch.compile`.
     """
@@ -99,11 +99,6 @@ class Engine:
         other = copy.copy(self)
         other.rule = rule
         return other
-
-    @property
-    def packed_bytes(self) -> int:
-        """The memory of the narrow rungs' own copies of weights, in bytes."""
-        return self.fused.packed_bytes
 
     @torch.inference_mode()
     def answer(self, batch: Batch, rungs: Tensor | None = None) -> Answers:

@@ -20,7 +20,7 @@ from sharcs_pl.core.ladder import Ladder
 from sharcs_pl.core.screen import Screen
 from sharcs_pl.core.text import printable
 from sharcs_pl.core.text_files import CellWriter
-from sharcs_pl.data.own import imbalance_note
+from sharcs_pl.data.labels import imbalance_note
 from sharcs_pl.data.seen import FILE as SEEN
 from sharcs_pl.data.tasks import Examples, TaskSpec
 from sharcs_pl.evaluation.curves import Curves, write_curve

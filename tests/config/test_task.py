@@ -1,3 +1,5 @@
+"""The keys of a task, checked before any file is read."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -25,5 +27,6 @@ from sharcs_pl.config.task import TaskConfig
     ],
 )
 def test_keys_of_own_data_that_cannot_serve(keys: dict[str, Any], message: str) -> None:
+    given: dict[str, Any] = {"name": "custom", "text": "text", "label": "label"} | keys
     with pytest.raises(ValueError, match=message):
-        TaskConfig(**{"name": "custom", "text": "text", "label": "label"} | keys).check()
+        TaskConfig(**given)

@@ -67,7 +67,7 @@ class VariantFactory:
             inputs = _inputs(batch) | {"token_type_ids": batch.token_type_ids}
             return stock(**{key: value.to(device) for key, value in inputs.items() if value is not None}).logits
 
-        return self._called(name, call, torch.full((len(self.workload),), self.model.ladder.top), 1.0)
+        return self._called(name, call, 1.0)
 
     def batched(self, name: str, engine: Engine, rungs: Tensor | None = None) -> Variant:
         """Return the engine, batch by batch; `rungs` [S] overrides the router."""
@@ -101,7 +101,7 @@ class VariantFactory:
             _, found, *scores = call(batch)
             rungs[batch.index] = found
             first[batch.index] = first_rungs(rule, scores[0] if scores else None, len(found), self.model.ladder.top)
-        return self._called(name, lambda batch: call(batch)[0], rungs, self._macs(rungs, first, rule))
+        return self._called(name, lambda batch: call(batch)[0], self._macs(rungs, first, rule))
 
     def cascade(self, engine: Engine, share: float) -> DecisionRule:
         """Return a cascade in which about that share of the samples stops at the narrowest rung and the rest goes on to
@@ -124,7 +124,7 @@ class VariantFactory:
             narrow += more
         return rungs
 
-    def _called(self, name: str, call: Call, rungs: Tensor, macs: float) -> Variant:
+    def _called(self, name: str, call: Call, macs: float) -> Variant:
         batches, device = self.workload.batches, self.model.device
         with torch.inference_mode():
             logits = [call(batch) for batch in batches]
