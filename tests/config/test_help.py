@@ -46,7 +46,7 @@ def test_the_help_of_a_choice_names_all_that_it_takes(key: str, choices: Iterabl
 
 
 def test_a_method_s_file_bears_its_name_and_every_method_has_one() -> None:
-    found = {
-        path.stem: OmegaConf.load(path)["name"] for path in (Path(__file__).parents[2] / "conf/method").glob("*.yaml")
-    }
-    assert found == {name: name for name in METHODS}
+    folder = Path(__file__).parents[2] / "conf/method"
+    found = {path.stem: OmegaConf.to_container(OmegaConf.load(path)) for path in folder.glob("*.yaml")}
+    names = {stem: values["name"] for stem, values in found.items() if isinstance(values, dict)}
+    assert names == {name: name for name in METHODS}
