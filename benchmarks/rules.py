@@ -124,7 +124,7 @@ def rows(task: str, recipe: str) -> Iterator[list[str]]:
     """Yield the rows of a recipe: each rule at each budget, mean and standard deviation over seeds, less full width."""
     curves = [curves_of(task, recipe, seed) for seed in SEEDS if kept(task, recipe, seed)]
     full = [value(x, torch.full_like(x.predictions.rungs, x.model.ladder.top)) for x in curves]
-    head = [task, f"{RECIPES[recipe]} ({len(curves)} seeds)"]
+    head = [task, f"{RECIPES[recipe]} ({len(curves)} seed{'s' * (len(curves) > 1)})"]
     yield [*head, "full width for all", *([f"{np.mean(full):.4f}"] * len(BUDGETS))]
     for name in (*RULES, RANDOM):
         if name in (RANDOM, "cascade") or curves[0].model.cost.has_router:
