@@ -79,6 +79,8 @@ class Engine:
         compile_backend: str | Callable[..., Any] = "inductor",
     ) -> None:
         model.config.check_all_tokens()
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision={precision} is unknown; choose one of: {', '.join(PRECISIONS)}")
         dtype = PRECISIONS[precision]
         self.model = model.eval() if model.dtype == dtype else cast(copy.deepcopy(model).eval(), dtype)
         self.rule = rule_of(model, point)

@@ -26,6 +26,14 @@ from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.models.router import Router
 
 
+def _gelu_(x: Tensor) -> Tensor:
+    return torch.ops.aten.gelu_.default(x)
+
+
+def _tanh_gelu_(x: Tensor) -> Tensor:
+    return torch.ops.aten.gelu_.default(x, approximate="tanh")
+
+
 class ModelWeights(Backend):
     """The weights of Linears as products read them: shared with the model, or `stacked`, contiguous copies.
 
@@ -33,8 +41,8 @@ class ModelWeights(Backend):
     """
 
     activations: ClassVar = {
-        GELUActivation: torch.ops.aten.gelu_.default,
-        NewGELUActivation: lambda x: torch.ops.aten.gelu_.default(x, approximate="tanh"),
+        GELUActivation: _gelu_,
+        NewGELUActivation: _tanh_gelu_,
         nn.ReLU: torch.relu_,
     }
 

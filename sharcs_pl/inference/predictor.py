@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,7 +78,7 @@ class RoutedPredictor:
         self.max_length = min(max_length or tokenizer.model_max_length, longest)
         self.batch_size = batch_size
         self.window = window
-        self.tokenizer = tokenizer
+        self.tokenizer = copy.deepcopy(tokenizer)  # a call sets where it cuts, so threads must not share it
         self.labels = _class_names(model)
         self.widths = model.ladder.labels()
         self.cost = model.cost
@@ -131,6 +132,7 @@ class RoutedPredictor:
 
     def try_predict(self, texts: Sequence[Text]) -> list[Prediction | None]:
         """Answer texts as `predict` does, with None for a text whose answer is NaN or infinite."""
+        texts = _several(texts)
         found: dict[int, Prediction | None] = {}
         for batch in self._batches(texts, 0):
             found |= self._predictions(self.engine.answer(batch))
@@ -138,6 +140,7 @@ class RoutedPredictor:
 
     def try_stream(self, texts: Iterable[Text], max_wait: float | None = None) -> Iterator[Prediction | None]:
         """Yield answers as `stream` does, with None for a text whose answer is NaN or infinite."""
+        texts = _several(texts)
         run = self.engine.pooled(self.batch_size)
         found: dict[int, Prediction | None] = {}
         read = given = 0
@@ -211,6 +214,14 @@ def _finite(answer: Prediction | None, position: int) -> Prediction:
     if answer is None:
         raise ValueError(f"text {position}: the model's answer to it is not finite (NaN or infinity)")
     return answer
+
+
+def _several(texts: Any) -> Any:
+    """Return the texts, those of an Arrow column as Python's own. Raise `ValueError` for a single text, whose letters
+    would be read as texts."""
+    if isinstance(texts, (str, bytes)):
+        raise ValueError("one text was given in place of several; give a list of it: predict([text])")
+    return texts.to_pylist() if hasattr(texts, "to_pylist") else texts
 
 
 def _row(text: object, position: int) -> tuple[str, ...]:

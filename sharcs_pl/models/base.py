@@ -94,6 +94,13 @@ class LadderModel(PreTrainedModel):
         """Replace the encoder's word embeddings."""
         self.encoder.set_input_embeddings(value)
 
+    def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Embedding:
+        """Resize as transformers does, and note the new size where the saved model looks for it."""
+        embeddings = super().resize_token_embeddings(*args, **kwargs)
+        self.config.encoder["vocab_size"] = embeddings.num_embeddings
+        self.encoder.config.vocab_size = embeddings.num_embeddings
+        return embeddings
+
 
 _REFUSED = ("inputs_embeds", "position_ids", "output_hidden_states", "output_attentions")
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import torch
 
@@ -49,6 +51,43 @@ def test_an_answer_is_the_models_own(predictor: RoutedPredictor, folder: Path) -
     torch.testing.assert_close(torch.tensor(found.router_scores), out.router_logits[0].sigmoid())
     length = encoded["input_ids"].shape[1:]
     assert found.macs == model.cost.rung_macs(torch.tensor(length).numpy())[0, found.rung]
+
+
+def test_a_pickled_predictor_answers_alike(predictor: RoutedPredictor) -> None:
+    given = texts(20)
+    again = pickle.loads(pickle.dumps(predictor))  # noqa: S301
+    assert again.predict(given) == predictor.predict(given)
+
+
+def test_one_text_is_no_list_of_its_letters_and_an_arrow_column_is_a_list(predictor: RoutedPredictor) -> None:
+    for call in (predictor.predict, lambda text: list(predictor.stream(text))):
+        with pytest.raises(ValueError, match=r"one text was given in place of several; give a list of it"):
+            call("tasty")
+    given = texts(12)
+    column = pa.chunked_array([given[:5], given[5:]])
+    assert predictor.predict(column) == predictor.predict(given)  # pyright: ignore[reportArgumentType]
+
+
+def test_predictors_of_one_tokenizer_cut_their_own_texts_under_threads(folder: Path) -> None:
+    first = RoutedPredictor.from_pretrained(folder, max_length=32)
+    others = {n: RoutedPredictor(first.engine.model, first.tokenizer, max_length=n) for n in (6, 20)}
+    long, found = " ".join(WORDS * 20), {n: set() for n in others}
+
+    def cut(length: int) -> None:
+        for _ in range(60):
+            found[length] |= set(others[length].tokenize([long]).lengths.tolist())
+
+    threads = [threading.Thread(target=cut, args=(n,)) for n in others]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == {n: {n} for n in others}
+
+
+def test_an_unknown_precision_is_named(folder: Path) -> None:
+    with pytest.raises(ValueError, match="precision=float16 is unknown; choose one of: float32, bfloat16"):
+        RoutedPredictor.from_pretrained(folder, precision="float16")
 
 
 def test_long_texts_are_cut_as_in_training(predictor: RoutedPredictor, folder: Path) -> None:
