@@ -77,8 +77,8 @@ def is_plain(linear: nn.Module) -> bool:
     slice of its answer. Adapters, quantised weights and offloaded ones are not."""
     if not isinstance(linear, nn.Linear) or type(linear).forward is not nn.Linear.forward:
         return False
-    changed = "forward" in vars(linear) or linear._forward_pre_hooks or hasattr(linear.weight, "__tensor_flatten__")
-    return not changed
+    weight = linear._parameters.get("weight")  # None where a hook or a parametrization makes it at each call
+    return weight is not None and "forward" not in vars(linear) and not hasattr(weight, "__tensor_flatten__")
 
 
 def slices_of(view: nn.Module) -> dict[str, SlicedLinear]:

@@ -31,7 +31,7 @@ def test_a_model_on_the_hub_is_taken_from_its_cache(
     assert asked == ["some/model"]
     assert (tmp_path / "hub.jsonl").read_bytes() == (tmp_path / "local.jsonl").read_bytes()
     assert open_trained("some/model", record_needed=False).home == tmp_path
-    with pytest.raises(ValueError, match=r"has no run\.json"):
+    with pytest.raises(ValueError, match=r"has no training\.json"):
         open_trained("some/model")
 
     def unknown(*_: Any, **__: Any) -> Any:
