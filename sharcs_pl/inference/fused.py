@@ -53,11 +53,10 @@ class ModelWeights(Backend):
 
     def product(self, *linears: Linear) -> Product:
         """Return the product with the weights of a Linear, or of several that stand one below the other."""
+        key = tuple(id(owner_of(linear)) for linear in linears)
         if not self.stacked:
             (linear,) = linears
-            owner_of(linear)
             return Product(linear.weight.detach(), bias_of(linear))
-        key = tuple(id(owner_of(linear)) for linear in linears)
         if key not in self._copies:
             weight = torch.cat([linear.weight.detach() for linear in linears])
             copies = weight.contiguous(), torch.cat([bias_of(linear) for linear in linears])

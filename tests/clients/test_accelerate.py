@@ -1,0 +1,22 @@
+"""Weights that accelerate keeps elsewhere and brings when a module is called."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from sharcs_pl.models.routed import SharcsForSequenceClassification
+
+accelerate = pytest.importorskip("accelerate")
+
+
+@torch.no_grad()
+def test_every_width_runs_on_offloaded_weights(model: SharcsForSequenceClassification, batch: Any) -> None:
+    inputs = batch()
+    expected = [model(**inputs, rungs=rung).logits for rung in range(3)]
+    away = accelerate.cpu_offload(model, execution_device="cpu")
+    assert all(parameter.is_meta for parameter in away.encoder.parameters())
+    for rung, logits in enumerate(expected):
+        torch.testing.assert_close(away(**inputs, rungs=rung).logits, logits)
