@@ -33,7 +33,7 @@ CERTAINTIES = {
 class DecisionRule:
     """A rule with its thresholds, one per width except the full one.
 
-    Attributes: name, one of `RULES`; starts, router logits as `models.router.choose_rungs` reads them, None for the
+    Attributes: name, one of `RULES`; starts, router logits as `core.cascade.choose_rungs` reads them, None for the
     likeliest width, unused without a router; stops, certainties at which a sample stops, None for ``router``;
     certainty, one of `CERTAINTIES`; average, True if the answer is the mean of the log-probabilities (of the values of
     a regression) of all widths that ran (geometric ensembling, Zero Time Waste, arXiv 2106.05409); temperatures, one

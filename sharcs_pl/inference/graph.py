@@ -16,12 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sharcs_pl.core.cascade import choose_rungs
 from sharcs_pl.inference.layout import Layout
 from sharcs_pl.inference.products import Backend, Linear, WrittenTail, bias_of, linears_of, owner_of, written_layers
 from sharcs_pl.models.encoder_sizes import check_written_out, encoder_sizes
 from sharcs_pl.models.layers import Tail
 from sharcs_pl.models.routed import SharcsForSequenceClassification
-from sharcs_pl.models.router import choose_rungs
 
 
 class Product(nn.Module):

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sharcs_pl.core.cascade import answers, certainties, first_rungs, stops_at
 from sharcs_pl.core.decision import DecisionRule
-from sharcs_pl.models.router import choose_rungs
 from sharcs_pl.models.stopping import first_stop
 
 
@@ -33,81 +33,10 @@ class Decision:
         return cls(rungs, rungs, logits[torch.arange(len(rungs), device=rungs.device), rungs])
 
 
-def first_rungs(rule: DecisionRule, router_logits: Tensor | None, size: int, top: int) -> Tensor:
-    """Return the rung that each of `size` samples begins at, [S] long, from `router_logits` [S, W] (None: no router).
-    A rule that routes runs all at the `top` rung where there is no router."""
-    if not rule.routed:
-        return torch.zeros(size, dtype=torch.long, device=None if router_logits is None else router_logits.device)
-    if router_logits is None:
-        return torch.full((size,), top)
-    scores = router_logits.float()
-    return choose_rungs(scores, None if rule.starts is None else scores.new_tensor(rule.starts))
-
-
-def answers(rule: DecisionRule, logits: Tensor, first: Tensor) -> Tensor:
-    """Return what a sample that begins at `first` [S] answers when it stops at each rung, [S, W, C] float32, from
-    `logits` [S, W, C]. Rungs before `first` mean nothing."""
-    scores = _tempered(rule, logits.float())
-    if not rule.average:
-        return scores
-    ran = (torch.arange(scores.shape[1], device=scores.device) >= first[:, None]).unsqueeze(-1)
-    scores = scores if scores.shape[2] == 1 else scores.log_softmax(-1)
-    return torch.where(ran, scores, 0.0).cumsum(1) / ran.cumsum(1).clamp(min=1)
-
-
-def certainties(rule: DecisionRule, logits: Tensor, first: Tensor) -> Tensor:
-    """Return how sure a sample that begins at `first` [S] is of its answer at each rung, [S, W] float32, from `logits`
-    [S, W, C]. Rungs before `first` mean nothing."""
-    found = answers(rule, logits, first)
-    if rule.certainty == "agreement":
-        return _agreement(found, first)
-    return CERTAINTY[rule.certainty](found.softmax(-1))
-
-
-def _tempered(rule: DecisionRule, scores: Tensor) -> Tensor:
-    """Return the logits [S, W, C] of classes divided by each rung's temperature."""
-    if rule.temperatures is None:
-        return scores
-    return scores / scores.new_tensor(rule.temperatures[: scores.shape[1]])[:, None]
-
-
-def _agreement(found: Tensor, first: Tensor) -> Tensor:
-    """Return minus the change of a value, or -1 for another class, since the rung before; minus infinity at `first`."""
-    classes = found.shape[2] > 1
-    values = found.argmax(-1).float() if classes else found[..., 0]
-    change = -(values[:, 1:] - values[:, :-1]).abs()
-    change = torch.cat([change.new_full((len(change), 1), -torch.inf), change.clamp(min=-1) if classes else change], 1)
-    alone = torch.arange(found.shape[1], device=found.device) <= first[:, None]
-    return change.masked_fill(alone, -torch.inf)
-
-
-def _probability(probabilities: Tensor) -> Tensor:
-    return probabilities.amax(-1)
-
-
-def _margin(probabilities: Tensor) -> Tensor:
-    best = probabilities.topk(2, -1).values
-    return best[..., 0] - best[..., 1]
-
-
-def _entropy(probabilities: Tensor) -> Tensor:
-    entropy = torch.special.entr(probabilities).sum(-1)
-    return 1 - entropy / torch.tensor(float(probabilities.shape[-1])).log()
-
-
-CERTAINTY = {"probability": _probability, "margin": _margin, "entropy": _entropy}  # [S, W, C] -> [S, W]
-
-
-def stops_at(rule: DecisionRule, certainty: Tensor) -> Tensor:
-    """Return True where a sample that ran on a rung stops there, bool [S, W], from `certainties` [S, W]."""
-    assert rule.stops is not None
-    return certainty >= certainty.new_tensor((*rule.stops, -torch.inf)[: certainty.shape[1]])
-
-
 def decide(rule: DecisionRule, logits: Tensor, router_logits: Tensor | None) -> Decision:
     """Return the decision for every sample from the `logits` [S, W, C] of every rung and `router_logits` [S, W]."""
     rows = torch.arange(len(logits), device=logits.device)
-    first = first_rungs(rule, router_logits, len(logits), logits.shape[1] - 1).to(logits.device)
+    first = first_rungs(rule, router_logits, len(logits), logits.shape[1] - 1, torch).to(logits.device)
     if not rule.cascades:
         return Decision.at(first, logits)
     ran = torch.arange(logits.shape[1], device=logits.device) >= first[:, None]

@@ -15,13 +15,14 @@ from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from transformers.utils.generic import can_return_tuple
 
+from sharcs_pl.core.cascade import first_rungs
 from sharcs_pl.core.decision import rules_of
 from sharcs_pl.core.flops import CostModel
 from sharcs_pl.core.ladder import TRAINED
 from sharcs_pl.core.widths import WidthLadder
 from sharcs_pl.models.base import LadderModel, check_extras, settings_of
 from sharcs_pl.models.configuration import SharcsConfig
-from sharcs_pl.models.decision import Decision, decide, first_rungs, run_given, run_rule
+from sharcs_pl.models.decision import Decision, decide, run_given, run_rule
 from sharcs_pl.models.families import Family
 from sharcs_pl.models.layers import LearnedPooling, Tail, run_layers
 from sharcs_pl.models.outputs import EveryRung, SharcsOutput, TrunkState
@@ -288,7 +289,7 @@ class SharcsForSequenceClassification(LadderModel):
 
         if rungs is None:
             rule = self.config.decision()
-            first = first_rungs(rule, state.router_logits, size, top).to(device)
+            first = first_rungs(rule, state.router_logits, size, top, torch).to(device)
             return run_rule(rule, first, len(self.ladder), run)
         given = given_rungs(rungs, size, top).to(device)
         return Decision(given, given, run(None, rungs)) if isinstance(rungs, int) else run_given(given, run)

@@ -40,22 +40,6 @@ class Router(nn.Module):
         return self.output(F.relu(self.dense(pooled)))
 
 
-def choose_rungs(router_logits: Tensor, thresholds: Tensor | None = None) -> Tensor:
-    """Return the rung of each sample, [B] long, from `router_logits` [B, W].
-
-    Without `thresholds` this is the likeliest rung. With thresholds ([W-1], in logits) it is the narrowest rung i at
-    which some rung up to i reaches thresholds[i], else the top, because a text that suits a narrow rung suits a wider
-    one. If bounds overlap, a sample belongs to several rungs, and the likeliest may not be the cheapest.
-    """
-    if thresholds is None:
-        return router_logits.argmax(-1)
-    rungs = torch.full_like(router_logits[:, 0], router_logits.shape[1] - 1, dtype=torch.long)
-    for rung in reversed(range(router_logits.shape[1] - 1)):
-        easy = router_logits[:, : rung + 1].amax(-1) >= thresholds[rung]
-        rungs = torch.where(easy, rung, rungs)
-    return rungs
-
-
 def at_least_float32(tensor: Tensor) -> Tensor:
     """Convert half precision to float32 for losses. float64 stays."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

@@ -13,8 +13,9 @@ from itertools import pairwise, product
 import torch
 from torch import Tensor
 
+from sharcs_pl.core.cascade import certainties
 from sharcs_pl.core.decision import NEVER, DecisionRule, default_certainty
-from sharcs_pl.models.decision import Decision, certainties, decide
+from sharcs_pl.models.decision import Decision, decide
 from sharcs_pl.models.stopping import StopRule, first_stop
 
 LEVELS = 25  # of one threshold

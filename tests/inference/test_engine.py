@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
+from sharcs_pl.core.cascade import certainties
 from sharcs_pl.core.decision import NEVER, DecisionRule
 from sharcs_pl.inference.engine import Answers, Batch, Engine
-from sharcs_pl.models.decision import certainties
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from tests.inference.conftest import spread_router
 from tests.inference.made import LENGTHS, batch

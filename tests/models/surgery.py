@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from sharcs_pl.models.decision import first_rungs
+from sharcs_pl.core.cascade import first_rungs
 from sharcs_pl.models.exits import ExitsForSequenceClassification
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.models.skim import SkimForSequenceClassification
@@ -38,4 +38,4 @@ def begins(model: SharcsForSequenceClassification, router_logits: torch.Tensor, 
     """The rung that each sample begins at by the model's rule, or by thresholds."""
     rule = model.config.decision()
     rule = rule if starts is None else replace(rule, starts=tuple(starts))
-    return first_rungs(rule, router_logits, len(router_logits), model.ladder.top)
+    return first_rungs(rule, router_logits, len(router_logits), model.ladder.top, torch)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from sharcs_pl.core.decision import CERTAINTIES, DecisionRule
-from sharcs_pl.models.decision import answers, certainties, decide
+from sharcs_pl.models.decision import decide
 
 LOGITS = torch.randn(200, 3, 4, generator=torch.Generator().manual_seed(1)) * 2
 ROUTER = torch.randn(200, 3, generator=torch.Generator().manual_seed(2))
@@ -63,17 +63,6 @@ def test_a_text_that_begins_at_full_width_is_never_averaged():
     found = decide(rule, LOGITS, ROUTER)
     assert found.first.tolist() == found.rungs.tolist() == [2] * 200
     torch.testing.assert_close(found.logits, LOGITS[:, 2].log_softmax(-1))
-
-
-def test_certainties_of_rungs_seen_so_far_do_not_depend_on_wider_ones():
-    for certainty in CERTAINTIES:
-        rule = DecisionRule(
-            "cascade", stops=(0.0, 0.0), certainty=certainty, average=True, temperatures=(2.0, 1.0, 3.0)
-        )
-        first = torch.zeros(200, dtype=torch.long)
-        whole = certainties(rule, LOGITS, first)
-        torch.testing.assert_close(certainties(rule, LOGITS[:, :2], first), whole[:, :2])
-        torch.testing.assert_close(answers(rule, LOGITS[:, :2], first), answers(rule, LOGITS, first)[:, :2])
 
 
 def test_half_precision_decides_in_float32():

@@ -1,7 +1,7 @@
 """The budget dial: the router's thresholds for a mean cost, by a search over what every rung would do.
 
 Rung i takes a sample when its score i, the largest router logit of the rungs up to i, reaches threshold i and no
-narrower rung took it (`models.router.choose_rungs`). So a threshold matters only by which samples it lets through, and
+narrower rung took it (`core.cascade.choose_rungs`). So a threshold matters only by which samples it lets through, and
 the thresholds between two neighbouring scores are one choice. For two rungs every choice is looked at. For more, the
 thresholds are searched jointly on a grid of their quantiles, by cumulative sums over all samples at once.
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from sharcs_pl.core.cascade import answers
 from sharcs_pl.core.decision import DecisionRule
-from sharcs_pl.models.decision import answers
 
 STEPS = 50  # of L-BFGS; one value per width, of a smooth and mostly convex loss
 _LIMIT = 3.0  # of the temperature's logarithm, where samples without an error ask for 0

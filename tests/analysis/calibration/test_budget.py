@@ -23,8 +23,8 @@ from sharcs_pl.analysis.calibration.risk import (
     upper_bound,
 )
 from sharcs_pl.analysis.calibration.risk_control import control
+from sharcs_pl.core.cascade import choose_rungs
 from sharcs_pl.core.decision import NEVER
-from sharcs_pl.models.router import choose_rungs
 
 WIDE = {2: (0.4, 1.0), 3: (0.3, 0.6, 1.0), 4: (0.2, 0.4, 0.6, 1.0)}
 

@@ -7,8 +7,8 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from sharcs_pl.analysis.calibration.temperatures import fit_temperatures
+from sharcs_pl.core.cascade import answers
 from sharcs_pl.core.decision import DecisionRule
-from sharcs_pl.models.decision import answers
 
 
 def known(size: int = 20_000) -> tuple[torch.Tensor, torch.Tensor]:
