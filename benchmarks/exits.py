@@ -21,14 +21,12 @@ import torch
 import transformers
 from rich.console import Console
 from steps import machine, named
-from torch import Tensor
 
 from sharcs_pl.analysis.benchmark.latency import Variant, batch_pass, race
 from sharcs_pl.analysis.benchmark.speed import row, speed_table
-from sharcs_pl.analysis.benchmark.variants import VariantFactory, Workload, make_workload
+from sharcs_pl.analysis.benchmark.variants import VariantFactory, Workload, make_workload, tensors_of
 from sharcs_pl.config.evaluate import EvaluateConfig
 from sharcs_pl.evaluation.metrics import compute_metric
-from sharcs_pl.inference.engine import Batch
 from sharcs_pl.inference.loading import load_tokenizer
 from sharcs_pl.inference.trained import open_trained
 from sharcs_pl.models.saved import load_saved
@@ -52,20 +50,13 @@ def thresholds(run: Path, model: Any) -> list[float]:
     return [found[place] for place in places]
 
 
-def inputs(batch: Batch) -> dict[str, Tensor]:
-    """What the model takes."""
-    mask = (torch.arange(batch.input_ids.shape[1]) < batch.lengths[:, None]).long()
-    found = {"input_ids": batch.input_ids, "attention_mask": mask, "token_type_ids": batch.token_type_ids}
-    return {name: value for name, value in found.items() if value is not None}
-
-
 def variant(model: Any, workload: Workload, metric: str, threshold: float) -> Variant:
     """The model at a threshold; its multiply-adds from the layers or tokens that each text really ran."""
     logits = torch.empty(len(workload), model.shape.num_labels)
     macs = np.empty(len(workload))
     with torch.inference_mode():
         for batch in workload.batches:
-            out, lengths = model(**inputs(batch), threshold=threshold), batch.lengths.numpy()
+            out, lengths = model(**tensors_of(batch), threshold=threshold), batch.lengths
             logits[batch.index] = out.logits
             if isinstance(model, SkimForSequenceClassification):
                 macs[batch.index] = model.cost.macs(lengths, out.kept.numpy())
@@ -75,7 +66,7 @@ def variant(model: Any, workload: Workload, metric: str, threshold: float) -> Va
     return Variant(
         f"threshold {threshold:.3g}",
         lambda: batch_pass(
-            workload.batches, lambda batch: model(**inputs(batch), threshold=threshold).logits, model.device
+            workload.batches, lambda batch: model(**tensors_of(batch), threshold=threshold).logits, model.device
         ),
         float(macs.sum() / model.cost.dense_macs(workload.lengths).sum()),
         compute_metric(metric, logits, workload.labels),

@@ -153,7 +153,7 @@ def random_table(size: int, *, seed: int = 0, num_labels: int = 2) -> TokenTable
     offsets = np.concatenate([[0], np.cumsum(rng.integers(4, 13, size))]).astype(np.int64)
     ids = rng.integers(5, 50, offsets[-1]).astype(np.int32)
     labels = rng.random(size).astype(np.float32) if num_labels == 1 else rng.integers(0, num_labels, size)
-    return TokenTable(ids, None, offsets, labels, rng.integers(0, 3, size).astype(np.int8), 0)
+    return TokenTable(ids, None, offsets, 0, labels, rng.integers(0, 3, size).astype(np.int8))
 
 
 @pytest.fixture

@@ -9,18 +9,12 @@ Dimensions: `S` samples, `W` rungs, `C` labels (1: a regression).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 import numpy as np
 
+from sharcs_pl.core.arrays import Array, as_float32, library_of, log_softmax, softmax
 from sharcs_pl.core.decision import DecisionRule
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    Array = TypeVar("Array", np.ndarray, Tensor)
-else:
-    Array = TypeVar("Array")
 
 
 def choose_rungs(router_logits: Array, thresholds: Array | Sequence[float] | None = None) -> Array:
@@ -30,7 +24,7 @@ def choose_rungs(router_logits: Array, thresholds: Array | Sequence[float] | Non
     which some rung up to i reaches thresholds[i], else the top, because a text that suits a narrow rung suits a wider
     one. If bounds overlap, a sample belongs to several rungs, and the likeliest may not be the cheapest.
     """
-    xp = _namespace(router_logits)
+    xp = library_of(router_logits)
     if thresholds is None:
         return xp.argmax(router_logits, -1)
     rungs = xp.full_like(router_logits[:, 0], router_logits.shape[1] - 1, dtype=xp.int64)
@@ -44,21 +38,21 @@ def first_rungs(rule: DecisionRule, router_logits: Any, size: int, top: int, lib
     """Return the rung that each of `size` samples begins at, int64 [S], from `router_logits` [S, W] (None: no router).
     A rule that routes runs all at the `top` rung where there is no router. `library` is `numpy` or `torch`."""
     if rule.routed and router_logits is not None:
-        return choose_rungs(_float32(router_logits), rule.starts)
+        return choose_rungs(as_float32(router_logits), rule.starts)
     return library.full((size,), top if rule.routed else 0)
 
 
 def answers(rule: DecisionRule, logits: Array, first: Array) -> Array:
     """Return what a sample that begins at `first` [S] answers when it stops at each rung, float32 [S, W, C], from
     `logits` [S, W, C]. Rungs before `first` mean nothing."""
-    xp, scores = _namespace(logits), _float32(logits)
+    xp, scores = library_of(logits), as_float32(logits)
     if rule.temperatures is not None:
         scores = scores / _like(rule.temperatures[: scores.shape[1]], scores)[:, None]
     if not rule.average:
         return scores
     ran = (xp.arange(scores.shape[1], device=scores.device) >= first[:, None])[..., None]
     scores = scores if scores.shape[2] == 1 else log_softmax(scores)
-    return xp.cumsum(xp.where(ran, scores, 0.0), 1) / xp.clip(xp.cumsum(_float32(ran), 1), 1, None)
+    return xp.cumsum(xp.where(ran, scores, 0.0), 1) / xp.clip(xp.cumsum(as_float32(ran), 1), 1, None)
 
 
 def certainties(rule: DecisionRule, logits: Array, first: Array) -> Array:
@@ -76,26 +70,10 @@ def stops_at(rule: DecisionRule, certainty: Array) -> Array:
     return certainty >= _like((*rule.stops, -np.inf)[: certainty.shape[1]], certainty)
 
 
-def softmax(scores: Array) -> Array:
-    """Return the probabilities of scores over their last dimension."""
-    if not isinstance(scores, np.ndarray):
-        return scores.softmax(-1)
-    powers = np.exp(scores - scores.max(-1, keepdims=True))
-    return powers / powers.sum(-1, keepdims=True)
-
-
-def log_softmax(scores: Array) -> Array:
-    """Return the log-probabilities of scores over their last dimension."""
-    if not isinstance(scores, np.ndarray):
-        return scores.log_softmax(-1)
-    scores = scores - scores.max(-1, keepdims=True)
-    return scores - np.log(np.exp(scores).sum(-1, keepdims=True))
-
-
 def _agreement(found: Array, first: Array) -> Array:
     """Return minus the change of a value, or -1 for another class, since the rung before; minus infinity at `first`."""
-    xp, classes = _namespace(found), found.shape[2] > 1
-    values = _float32(xp.argmax(found, -1)) if classes else found[..., 0]
+    xp, classes = library_of(found), found.shape[2] > 1
+    values = as_float32(xp.argmax(found, -1)) if classes else found[..., 0]
     change = -abs(values[:, 1:] - values[:, :-1])
     change = xp.clip(change, -1, None) if classes else change
     change = xp.concatenate([xp.full_like(values[:, :1], -np.inf), change], 1)
@@ -104,7 +82,7 @@ def _agreement(found: Array, first: Array) -> Array:
 
 
 def _probability(probabilities: Array) -> Array:
-    return _namespace(probabilities).amax(probabilities, -1)
+    return library_of(probabilities).amax(probabilities, -1)
 
 
 def _margin(probabilities: Array) -> Array:
@@ -116,7 +94,7 @@ def _margin(probabilities: Array) -> Array:
 
 
 def _entropy(probabilities: Array) -> Array:
-    xp = _namespace(probabilities)
+    xp = library_of(probabilities)
     logarithms = xp.log(xp.clip(probabilities, float(np.finfo(np.float32).tiny), None))
     return 1 + xp.sum(probabilities * logarithms, -1) / float(np.log(np.float32(probabilities.shape[-1])))
 
@@ -124,18 +102,5 @@ def _entropy(probabilities: Array) -> Array:
 CERTAINTY = {"probability": _probability, "margin": _margin, "entropy": _entropy}  # [S, W, C] -> [S, W]
 
 
-def _namespace(array: Any) -> Any:
-    """Return the library of an array's kind; the functions used here have one name and signature in both."""
-    if isinstance(array, np.ndarray):
-        return np
-    import torch
-
-    return torch
-
-
-def _float32(array: Any) -> Any:
-    return array.astype(np.float32, copy=False) if isinstance(array, np.ndarray) else array.float()
-
-
 def _like(values: Sequence[float], array: Any) -> Any:
-    return _namespace(array).asarray(values, dtype=array.dtype, device=array.device)
+    return library_of(array).asarray(values, dtype=array.dtype, device=array.device)

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sharcs_pl.core.ladder import TRAINED
 from sharcs_pl.core.methods import ThresholdFacts
 
 NEVER = 1e9  # a threshold that no router logit reaches; JSON has no infinity
@@ -135,6 +136,42 @@ def rules_of(num_rungs: int, has_router: bool, num_labels: int = 2, skims: bool 
 def default_certainty(num_labels: int) -> str:
     """Return the certainty that fits the task: ``probability``, or ``agreement`` for a regression."""
     return "agreement" if num_labels == 1 else "probability"
+
+
+RULE_KEYS = (
+    "rule", "certainty", "stop_threshold", "average", "router_threshold", "operating_points", "operating_point",
+)  # fmt: skip
+"""The keys of a model's config that decide by which rule it runs."""
+
+
+def stored_rule(settings: Mapping[str, Any], num_rungs: int, num_labels: int, point: str | None = None) -> DecisionRule:
+    """Return the rule of an operating point (None: the one in use, ``trained``: the rule of training) from the
+    `RULE_KEYS` of a model's config. Raise ``ValueError`` listing the known points."""
+    points = settings.get("operating_points") or {}
+    name = point or settings.get("operating_point") or TRAINED
+    if name == TRAINED:
+        return _trained(settings, num_rungs - 1, num_labels)
+    if name not in points:
+        raise ValueError(
+            f"point={name}: this model has no such operating point; it has {', '.join([TRAINED, *points])}"
+        )
+    return DecisionRule.from_point(points[name])
+
+
+def _trained(settings: Mapping[str, Any], top: int, num_labels: int) -> DecisionRule:
+    name, probability = settings.get("rule", "router"), settings.get("router_threshold")
+    starts = None if name == "cascade" or probability is None else (_logit(probability),) * top
+    if name == "router":
+        return DecisionRule(starts=starts)
+    certainty = settings.get("certainty") or default_certainty(num_labels)
+    stop = settings.get("stop_threshold")
+    stop = CERTAINTIES[certainty].default if stop is None else stop
+    return DecisionRule(name, starts, (stop,) * top, certainty, settings.get("average", False))
+
+
+def _logit(probability: float) -> float:
+    odds = probability / (1 - probability) if probability < 1 else math.inf
+    return min(max(math.log(odds) if odds > 0 else -math.inf, -NEVER), NEVER)
 
 
 def _floats(values: Sequence[float] | None) -> tuple[float, ...] | None:

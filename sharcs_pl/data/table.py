@@ -24,6 +24,7 @@ from torch import Tensor
 from sharcs_pl.core.errors import DataWarning
 from sharcs_pl.core.files import atomic_file
 from sharcs_pl.data.tasks import Examples
+from sharcs_pl.data.tokens import Tokens, offsets_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -34,56 +35,30 @@ _CHUNK = 4096  # texts per tokenizer call, enough for its threads and few enough
 
 
 @dataclass(frozen=True, eq=False)
-class TokenTable:
+class TokenTable(Tokens):
     """The tokenised samples of a split. A sample's uid is its position.
 
-    `input_ids`: int32 [T]. `token_type_ids`: uint8 [T] or None. `offsets`: int64 [S+1]; sample i has the tokens
-    `offsets[i]:offsets[i+1]`. `labels`: [S] int64, or float32 for regression. `difficulty`: int8 [S], None if unknown.
+    `labels`: [S] int64, or float32 for regression. `difficulty`: int8 [S], None if unknown. The other fields are those
+    of `Tokens`.
     """
 
-    input_ids: np.ndarray
-    token_type_ids: np.ndarray | None
-    offsets: np.ndarray
     labels: np.ndarray
     difficulty: np.ndarray | None
-    pad_id: int
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """The tokens of each sample without padding and with special tokens, [S] int64."""
-        return np.diff(self.offsets)
 
     def collate(self, indices: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
-        """Return samples as a batch, padded on the right to the longest.
-
-        `input_ids`, `attention_mask` and (if the encoder has them) `token_type_ids` are [B, L] long, `labels` [B] long
-        or float32. No indices give `B == 0` and `L == 1`.
-        """
-        index = np.asarray(indices, dtype=np.int64)
-        starts = self.offsets[index]
-        lengths = self.offsets[index + 1] - starts
-        steps = np.arange(max(1, lengths.max(initial=0)))
-        mask = steps < lengths[:, None]
-        where = (starts[:, None] + steps)[mask]
-        batch = {"input_ids": _scatter(self.input_ids, where, mask, self.pad_id)}
-        batch["attention_mask"] = torch.from_numpy(mask.astype(np.int64))
-        if self.token_type_ids is not None:
-            batch["token_type_ids"] = _scatter(self.token_type_ids, where, mask, 0)
-        batch["labels"] = torch.from_numpy(self.labels[index])
-        return batch
+        """Return samples as a batch of tensors: those of `padded`, and `labels` [B] long or float32."""
+        arrays = self.padded(indices) | {"labels": self.labels[np.asarray(indices, dtype=np.int64)]}
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> TokenTable:
         """Return a table of the chosen samples in the given order, in memory. Their uids are their new positions."""
         index = np.asarray(indices, dtype=np.int64)
         lengths = self.lengths[index]
-        offsets = _offsets(lengths)
+        offsets = offsets_of(lengths)
         where = np.repeat(self.offsets[index] - offsets[:-1], lengths) + np.arange(offsets[-1])
         types = None if self.token_type_ids is None else self.token_type_ids[where]
         difficulty = None if self.difficulty is None else self.difficulty[index]
-        return TokenTable(self.input_ids[where], types, offsets, self.labels[index], difficulty, self.pad_id)
+        return TokenTable(self.input_ids[where], types, offsets, self.pad_id, self.labels[index], difficulty)
 
     def save(self, path: str | Path) -> None:
         """Write the table as an Arrow IPC file, atomically."""
@@ -138,7 +113,7 @@ class TokenTable:
         flat = {name: _flat(column) for name, column in columns.items()}
         offsets = columns["input_ids"].offsets.to_numpy()
         types, difficulty = flat.get("token_type_ids"), flat.get("difficulty")
-        table = cls(flat["input_ids"], types, offsets, flat["label"], difficulty, meta["pad_id"])
+        table = cls(flat["input_ids"], types, offsets, meta["pad_id"], flat["label"], difficulty)
         if table._checksum() != meta["checksum"]:
             raise ValueError("its contents do not match its checksum")
         return table
@@ -244,7 +219,7 @@ def _build(examples: Examples, tokenizer: PreTrainedTokenizerFast, max_length: i
     difficulty = None if examples.difficulty is None else examples.difficulty.astype(np.int8)
     pad_id = tokenizer.pad_token_id
     assert isinstance(pad_id, int)
-    return TokenTable(ids, types if _uses_types(tokenizer) else None, _offsets(lengths), labels, difficulty, pad_id)
+    return TokenTable(ids, types if _uses_types(tokenizer) else None, offsets_of(lengths), pad_id, labels, difficulty)
 
 
 def _encode(
@@ -275,15 +250,5 @@ def _concatenate(rows: list[list[int]], dtype: type[np.integer]) -> np.ndarray:
     return np.fromiter(chain.from_iterable(rows), dtype)
 
 
-def _offsets(lengths: np.ndarray) -> np.ndarray:
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
-
-
 def _flat(column: pa.Array) -> np.ndarray:
     return (column.values if isinstance(column, pa.LargeListArray) else column).to_numpy()
-
-
-def _scatter(flat: np.ndarray, where: np.ndarray, mask: np.ndarray, fill: int) -> Tensor:
-    padded = np.full(mask.shape, fill, dtype=np.int64)
-    padded[mask] = flat[where]
-    return torch.from_numpy(padded)

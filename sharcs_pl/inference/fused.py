@@ -21,7 +21,7 @@ from transformers.activations import GELUActivation, NewGELUActivation
 
 from sharcs_pl.inference.layout import Layout
 from sharcs_pl.inference.plain import PlainTail, PlainTrunk
-from sharcs_pl.inference.products import Backend, Linear, WrittenTail, bias_of, owner_of, written_layers
+from sharcs_pl.inference.products import Linear, WeightStore, WrittenTail, bias_of, owner_of, written_layers
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.models.router import Router
 
@@ -34,7 +34,7 @@ def _tanh_gelu_(x: Tensor) -> Tensor:
     return torch.ops.aten.gelu_.default(x, approximate="tanh")
 
 
-class ModelWeights(Backend):
+class ModelWeights(WeightStore):
     """The weights of Linears as products read them: shared with the model, or `stacked`, contiguous copies.
 
     Layers that share a Linear (ALBERT) share its copy. `nbytes` is the memory of the copies.

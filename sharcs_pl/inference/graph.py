@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from sharcs_pl.core.cascade import choose_rungs
 from sharcs_pl.inference.layout import Layout
-from sharcs_pl.inference.products import Backend, Linear, WrittenTail, bias_of, linears_of, owner_of, written_layers
+from sharcs_pl.inference.products import Linear, WeightStore, WrittenTail, bias_of, linears_of, owner_of, written_layers
 from sharcs_pl.models.encoder_sizes import check_written_out, encoder_sizes
 from sharcs_pl.models.layers import Tail
 from sharcs_pl.models.routed import SharcsForSequenceClassification
@@ -52,7 +52,7 @@ def _leading(tensor: Tensor, dim: int, size: int) -> Tensor:
     return tensor if tensor.shape[dim] == size else tensor.narrow(dim, 0, size)
 
 
-class Products(Backend):
+class Products(WeightStore):
     """The Linears that a graph uses, each stored once however many rungs and layers share it (ALBERT)."""
 
     def __init__(self, linears: Iterable[Linear]) -> None:

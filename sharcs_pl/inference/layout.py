@@ -10,8 +10,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from sharcs_pl.inference.batches import row_places
 
 
 @dataclass(frozen=True)
@@ -47,28 +50,20 @@ class Layout:
             return tokens.mean(1)
         if self.places is None:
             return (tokens * self.mask.to(tokens.dtype)[..., None]).sum(1) / self.mask.sum(1, keepdim=True)
+        if tokens.is_cuda:  # index_add_ adds in no fixed order there
+            return self.spread(tokens).sum(1) / self.mask.sum(1, keepdim=True)
         sample = torch.div(self.places, self.mask.shape[1], rounding_mode="floor")
         sums = tokens.new_zeros(len(self.mask), tokens.shape[-1]).index_add_(0, sample, tokens)
         return sums / self.mask.sum(1, keepdim=True)
 
 
-def layout_of(lengths: Tensor, pack_above: float, keep_mask: bool, device: torch.device) -> Layout:
-    """Return the layout for samples of these lengths [B] (long, on the CPU): packed where more than `pack_above` of the
-    rows would be padding. With `keep_mask` it has a mask even where none is needed."""
+def layout_of(lengths: np.ndarray, pack_above: float, keep_mask: bool, device: torch.device) -> Layout:
+    """Return the layout for samples of these lengths, int64 [B]: packed where more than `pack_above` of the rows would
+    be padding. With `keep_mask` it has a mask even where none is needed."""
     longest = int(lengths.max())
-    padding = 1 - lengths.sum().item() / (len(lengths) * longest)
+    padding = 1 - int(lengths.sum()) / (len(lengths) * longest)
     if padding == 0 and not keep_mask:
         return Layout()
-    mask = (torch.arange(longest) < lengths[:, None]).long()
-    places = mask.flatten().nonzero().flatten().to(device) if padding > pack_above else None
+    mask = torch.from_numpy((np.arange(longest) < lengths[:, None]).astype(np.int64))
+    places = torch.from_numpy(row_places(lengths, longest)).to(device) if padding > pack_above else None
     return Layout(mask.to(device), places)
-
-
-def real_tokens(lengths: Tensor, samples: Tensor | None = None) -> Tensor:
-    """Return the positions of some samples' tokens (by default all) among the packed tokens of `lengths`, [T]."""
-    ends = lengths.cumsum(0)
-    chosen = torch.arange(len(lengths)) if samples is None else samples
-    counts = lengths[chosen]
-    starts = (ends - lengths)[chosen]
-    before = counts.cumsum(0) - counts
-    return torch.arange(int(counts.sum())) + torch.repeat_interleave(starts - before, counts)

@@ -1,56 +1,58 @@
 """Pools in which samples wait behind the trunk until their rung has a full batch.
 
-Dimensions: `B` samples of a group, `T` their real tokens, `D` hidden, `W` rungs, `C` labels; an index `i` stands for
-rung i.
+Dimensions: `B` samples of a group, `T` their real tokens, `D` hidden, `W` rungs, `C` labels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from sharcs_pl.inference.layout import real_tokens
+from sharcs_pl.core.arrays import library_of
+from sharcs_pl.inference.batches import real_tokens
 
 
 @dataclass(frozen=True)
 class Group:
-    """Samples that wait for the tail of one rung: `index` [B] long, `hidden` [T, D] (the trunk's output at their
-    tokens, packed; [T, D_i], cut to the rung, where all samples stop there), `lengths` [B] long, `router_logits`
-    [B, W], `first` [B] long (the rung that each began at) and `seen` [B, W, C] float32 (the logits of the rungs that it
-    ran on, elsewhere 0; W is 0 where all stop). All but `hidden` are on the CPU."""
+    """Samples that wait for the tail of one rung: `index` int64 [B], `hidden` [T, D] (the trunk's output at their
+    tokens, packed, NumPy's or torch's), `lengths` int64 [B], `router_logits` float32 [B, W], `first` int64 [B] (the
+    rung that each began at) and `seen` float32 [B, W, C] (the logits of the rungs that it ran on, elsewhere 0; W is 0
+    where all stop)."""
 
     rung: int
-    index: Tensor
-    hidden: Tensor
-    lengths: Tensor
-    router_logits: Tensor
-    first: Tensor
-    seen: Tensor
+    index: np.ndarray
+    hidden: Any
+    lengths: np.ndarray
+    router_logits: np.ndarray
+    first: np.ndarray
+    seen: np.ndarray
 
     def __len__(self) -> int:
         return len(self.index)
 
     def rows(self, start: int, end: int) -> Group:
         """Return the group's samples from `start` to `end`."""
-        ends = [0, *self.lengths.cumsum(0).tolist()]
+        ends = [0, *self.lengths.cumsum().tolist()]
         return self._of(lambda x: x[start:end], self.hidden[ends[start] : ends[end]])
 
-    def select(self, rows: Tensor) -> Group:
-        """Return the samples `rows`, [n] long."""
+    def select(self, rows: np.ndarray) -> Group:
+        """Return the samples `rows`, int64 [n]."""
         if len(rows) == len(self):
             return self
-        tokens = real_tokens(self.lengths, rows).to(self.hidden.device)
-        return self._of(lambda x: x[rows], self.hidden[tokens])
+        return self._of(lambda x: x[rows], self.hidden[real_tokens(self.lengths, rows)])
 
     def owning(self) -> Group:
-        """Return the group with a hidden state of its own; a slice would keep that of the whole batch alive."""
+        """Return the group with a hidden state of its own; a slice would keep that of the whole batch alive, or be
+        overwritten with it."""
+        if isinstance(self.hidden, np.ndarray):
+            return replace(self, hidden=self.hidden.copy()) if self.hidden.base is not None else self
         whole = self.hidden.untyped_storage().nbytes() == self.hidden.nbytes
         return self if whole else replace(self, hidden=self.hidden.clone())
 
-    def _of(self, turn: Callable[[Tensor], Tensor], hidden: Tensor) -> Group:
+    def _of(self, turn: Callable[[np.ndarray], np.ndarray], hidden: Any) -> Group:
         return Group(self.rung, **{name: hidden if name == "hidden" else turn(getattr(self, name)) for name in COLUMNS})
 
 
@@ -61,7 +63,8 @@ def join(groups: Sequence[Group]) -> Group:
     """Return the samples of several groups of one rung as one group."""
     if len(groups) == 1:
         return groups[0]
-    return Group(groups[0].rung, **{name: torch.cat([getattr(x, name) for x in groups]) for name in COLUMNS})
+    columns = {name: [getattr(group, name) for group in groups] for name in COLUMNS}
+    return Group(groups[0].rung, **{name: library_of(parts[0]).concatenate(parts) for name, parts in columns.items()})
 
 
 class RungPool:

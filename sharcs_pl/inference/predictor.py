@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
+from sharcs_pl.core.arrays import sigmoid, softmax
 from sharcs_pl.core.decision import DecisionRule
-from sharcs_pl.data.spec import Examples
-from sharcs_pl.data.table import TokenTable, tokenize
-from sharcs_pl.inference.engine import Answers, Batch, Engine
-from sharcs_pl.inference.loading import load_model, load_tokenizer
+from sharcs_pl.data.tokens import Tokens
+from sharcs_pl.inference.batches import Answers, Batch
+from sharcs_pl.inference.parts import is_parts, open_parts
 from sharcs_pl.inference.read_ahead import windows
-from sharcs_pl.inference.trained import TrainedModel, check_options, open_trained
-from sharcs_pl.models.encoder_sizes import encoder_sizes
-from sharcs_pl.models.routed import SharcsForSequenceClassification
-from sharcs_pl.models.vocabulary import check_tokenizer, num_embeddings
+from sharcs_pl.inference.served import ServedModel
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedTokenizerFast
+
+    from sharcs_pl.inference.trained import TrainedModel
+    from sharcs_pl.models.routed import SharcsForSequenceClassification
 
 Text = str | tuple[str, str]
 
@@ -72,24 +71,33 @@ class RoutedPredictor:
         compile: bool = False,
         window: int = 16,
     ) -> None:
-        config = model.config
-        check_tokenizer("the model", tokenizer, num_embeddings(config.to_dict()))
-        longest = encoder_sizes(config.encoder).max_tokens
-        self.max_length = min(max_length or tokenizer.model_max_length, longest)
+        from sharcs_pl.inference.torch_backend import serve
+
+        served = serve(model, tokenizer, max_length, point=point, precision=precision, compile=compile)
+        self._serve(served, batch_size, window)
+
+    def _serve(self, served: ServedModel, batch_size: int = 32, window: int = 16) -> None:
+        self.served = served
         self.batch_size = batch_size
         self.window = window
-        self.tokenizer = copy.deepcopy(tokenizer)  # a call sets where it cuts, so threads must not share it
-        self.labels = _class_names(model)
-        self.widths = model.ladder.labels()
-        self.cost = model.cost
-        self.engine = Engine(model, point=point, precision=precision, compile=compile)
+        self.engine = served.engine
+        self.tokenizer = served.tokenizer
+        self.max_length = served.max_length
+        self.labels = served.labels
+        self.widths = served.cost.ladder.labels()
+        self.cost = served.cost
 
     @classmethod
     def from_pretrained(
         cls, path: str | Path, *, device: str | torch.device = "cpu", **options: Any
     ) -> RoutedPredictor:
-        """Load a run directory, a checkpoint, a saved model folder or a hub id, as ``sharcs predict`` does; `options`
-        are the arguments of the class. Raise `ValueError` where it is none, is damaged or does not fit the options."""
+        """Load a run directory, a checkpoint, a saved model folder or a hub id, as ``sharcs predict`` does, or a folder
+        of parts from ``sharcs export format=parts``, which needs no torch. `options` are the arguments of the class.
+        Raise `ValueError` where it is none, is damaged or does not fit the options."""
+        if is_parts(Path(path).expanduser()):
+            return cls.of_parts(Path(path).expanduser(), **options)
+        from sharcs_pl.inference.trained import open_trained
+
         try:
             return cls.of(open_trained(str(path), record_needed=False), device=device, **options)
         except ValueError as error:
@@ -106,9 +114,21 @@ class RoutedPredictor:
         **options: Any,
     ) -> RoutedPredictor:
         """Load an opened model; texts are cut as in its training, unless `max_length` says otherwise."""
+        from sharcs_pl.inference.loading import load_model, load_tokenizer
+        from sharcs_pl.inference.trained import check_options
+
         _, max_length = check_options(source, point, max_length)
         model: Any = load_model(source).to(device)  # pyright: ignore[reportCallIssue, reportArgumentType]
         return cls(model, load_tokenizer(source), max_length=max_length, point=point, **options)
+
+    @classmethod
+    def of_parts(
+        cls, folder: Path, *, batch_size: int = 32, window: int = 16, max_length: int | None = None, **options: Any
+    ) -> RoutedPredictor:
+        """Load a folder of parts. `options` are those of `parts.open_parts`, and the others those of the class."""
+        found = cls.__new__(cls)
+        found._serve(open_parts(folder, max_length=max_length, **options), batch_size, window)
+        return found
 
     @property
     def rule(self) -> DecisionRule:
@@ -166,24 +186,23 @@ class RoutedPredictor:
         order = order[::-1] if longest_first else order
         for first in range(0, len(order), self.batch_size):
             rows = order[first : first + self.batch_size]
-            found = table.collate(rows)
-            index, lengths = (torch.from_numpy(array) for array in (rows + start, table.lengths[rows]))
-            yield Batch(index, found["input_ids"], lengths, found.get("token_type_ids"))
+            found = table.padded(rows)
+            yield Batch(rows + start, found["input_ids"], table.lengths[rows], found.get("token_type_ids"))
 
-    def tokenize(self, texts: Sequence[Text], start: int = 0) -> TokenTable:
+    def tokenize(self, texts: Sequence[Text], start: int = 0) -> Tokens:
         """Return token ids, cut at `max_length` as in training; messages count texts from the position `start`."""
         rows = [_row(text, position) for position, text in enumerate(texts, start)]
         odd = next((position for position, row in enumerate(rows, start) if len(row) != len(rows[0])), None)
         if odd is not None:
             raise ValueError(f"text {odd}: some texts are pairs and others are not")
-        return tokenize(Examples(rows, np.zeros(len(rows), np.int64)), self.tokenizer, self.max_length)
+        return self.served.tokenize(rows)
 
     def _predictions(self, answers: Answers) -> dict[int, Prediction | None]:
         """Return predictions by the position of their texts; None for an answer that is not finite."""
-        rungs = answers.rungs.numpy()
-        macs = self.cost.decided_macs(self.engine.rule, answers.lengths.numpy(), answers.first.numpy(), rungs)
-        columns = (answers.index.tolist(), rungs.tolist(), macs.tolist(), answers.router_logits.sigmoid().tolist())
-        finite = answers.logits.isfinite().all(-1) & answers.router_logits.isfinite().all(-1)
+        rungs, scores = answers.rungs, answers.router_logits
+        macs = self.cost.decided_macs(self.engine.rule, answers.lengths, answers.first, rungs)
+        columns = (answers.index.tolist(), rungs.tolist(), macs.tolist(), sigmoid(scores).tolist())
+        finite = np.isfinite(answers.logits).all(-1) & np.isfinite(scores).all(-1)
         sure = zip(answers.first.tolist(), answers.certainties.tolist(), strict=True)
         found = zip(*columns, self._labels(answers.logits), sure, finite.tolist(), strict=True)
         return {
@@ -201,12 +220,12 @@ class RoutedPredictor:
             for index, rung, spent, scores, (label, probabilities), (first, certain), fine in found
         }
 
-    def _labels(self, logits: torch.Tensor) -> Iterator[tuple[str | float, tuple[float, ...]]]:
+    def _labels(self, logits: np.ndarray) -> Iterator[tuple[str | float, tuple[float, ...]]]:
         if self.labels is None:
             yield from ((value, ()) for value in logits[:, 0].tolist())
         else:
             best = logits.argmax(-1).tolist()
-            for label, row in zip(best, logits.softmax(-1).tolist(), strict=True):
+            for label, row in zip(best, softmax(logits).tolist(), strict=True):
                 yield self.labels[label], tuple(row)
 
 
@@ -230,10 +249,3 @@ def _row(text: object, position: int) -> tuple[str, ...]:
     if not 1 <= len(row) == len(parts) <= 2:
         raise ValueError(f"text {position}: {type(text).__name__} is not a text; give a str, or a pair of them")
     return row
-
-
-def _class_names(model: SharcsForSequenceClassification) -> tuple[str, ...] | None:
-    """Return the names of the classes; None for a regression."""
-    count: int = model.shape.num_labels
-    names: dict[int, str] = model.config.id2label  # pyright: ignore[reportAssignmentType]
-    return None if count == 1 else tuple(names[number] for number in range(count))

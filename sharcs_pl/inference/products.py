@@ -1,7 +1,7 @@
 """A rung's layers and head, written out as their products from the names of a stock layer's parts.
 
 The fast path (`fused`) and the graph for exporters (`graph`) differ in their
-`Backend`. Intermediate results are overwritten in place, since allocation is dear on CPUs.
+`WeightStore`. Intermediate results are overwritten in place, since allocation is dear on CPUs.
 
 Dimensions: `B` batch, `L` tokens of a row, `T` real tokens of all samples, `D` hidden, `N` heads, `H` head size, `C`
 labels; an index `i` marks the dimension at rung i.
@@ -24,7 +24,7 @@ from sharcs_pl.models.slices import SlicedLinear, is_plain
 Linear = nn.Linear | SlicedLinear
 
 
-class Backend:
+class WeightStore:
     """The place of a layer's weights, and the functions between its products.
 
     `stacked`: query, key and value are one product. `activations` take the place of stock ones by their type.
@@ -70,19 +70,19 @@ def linears_of(layer: nn.Module, parts: LayerParts) -> list[Any]:
 class WrittenLayer(nn.Module):
     """A stock layer, or a rung's view of one, for inference only."""
 
-    def __init__(self, layer: nn.Module, parts: LayerParts, head_size: int, backend: Backend) -> None:
+    def __init__(self, layer: nn.Module, parts: LayerParts, head_size: int, store: WeightStore) -> None:
         super().__init__()
         *projections, attention_out, ffn_in, ffn_out = linears_of(layer, parts)
-        groups = [projections] if backend.stacked else [[linear] for linear in projections]
+        groups = [projections] if store.stacked else [[linear] for linear in projections]
         self.heads, self.head_size = projections[0].out_features // head_size, head_size
-        self.qkv = nn.ModuleList(backend.product(*group) for group in groups)
-        self.attend = backend.attend
-        self.attention_out = backend.product(attention_out)
+        self.qkv = nn.ModuleList(store.product(*group) for group in groups)
+        self.attend = store.attend
+        self.attention_out = store.product(attention_out)
         self.attention_norm = layer.get_submodule(parts.attention_norm)
-        self.ffn_in, self.ffn_out = backend.product(ffn_in), backend.product(ffn_out)
+        self.ffn_in, self.ffn_out = store.product(ffn_in), store.product(ffn_out)
         self.ffn_norm = layer.get_submodule(parts.ffn_norm)
         activation: Callable[[Tensor], Tensor] = layer.get_submodule(parts.activation)
-        self.activation = backend.activations.get(type(activation), activation)
+        self.activation = store.activations.get(type(activation), activation)
 
     def forward(self, hidden: Tensor, bias: Any, layout: Layout) -> Tensor:
         """Run the layer on `hidden` [B, L, D_i] or [T, D_i], as `layout` says. `bias` goes to `attend`."""
@@ -100,21 +100,21 @@ class WrittenLayer(nn.Module):
 
 
 def written_layers(
-    model: SharcsForSequenceClassification, layers: Iterable[nn.Module], backend: Backend
+    model: SharcsForSequenceClassification, layers: Iterable[nn.Module], store: WeightStore
 ) -> nn.ModuleList:
     """Return stock layers or views of a model, written out."""
     parts, head_size = model.family.parts, model.shape.head_size
-    return nn.ModuleList(WrittenLayer(layer, parts, head_size, backend) for layer in layers)
+    return nn.ModuleList(WrittenLayer(layer, parts, head_size, store) for layer in layers)
 
 
 class WrittenTail(RungTail):
     """The layers and the head of a rung, written out."""
 
-    def __init__(self, model: SharcsForSequenceClassification, rung: int, backend: Backend) -> None:
+    def __init__(self, model: SharcsForSequenceClassification, rung: int, store: WeightStore) -> None:
         super().__init__(model, rung)
         (tail,), head = self._tail, model.family.head(model.encoder)
-        self.layers = written_layers(model, tail.layers, backend)
-        self.dense = backend.product(tail.head_dense)
+        self.layers = written_layers(model, tail.layers, store)
+        self.dense = store.product(tail.head_dense)
         self.activation, self.output = head.activation, head.output
 
     def answer(self, hidden: Tensor, bias: Any, layout: Layout) -> Tensor:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from transformers import AutoConfig, PreTrainedConfig
 
-from sharcs_pl.core.decision import CERTAINTIES, NEVER, DecisionRule, default_certainty
-from sharcs_pl.core.ladder import TRAINED
+from sharcs_pl.core.decision import RULE_KEYS, DecisionRule, stored_rule
 
 SKIMMED = "this model skips tokens on the way: only its own class and sharcs evaluate run it"
 
@@ -86,32 +84,13 @@ class SharcsConfig(LadderConfig):
     def decision(self, point: str | None = None) -> DecisionRule:
         """Return the rule of an operating point (None: the one in use, "trained": the rule of training). Raise
         `ValueError` listing the known points."""
-        name = point or self.operating_point or TRAINED
-        if name == TRAINED:
-            return self._trained()
-        if name not in self.operating_points:
-            known = ", ".join([TRAINED, *self.operating_points])
-            raise ValueError(f"point={name}: this model has no such operating point; it has {known}")
-        return DecisionRule.from_point(self.operating_points[name])
-
-    def _trained(self) -> DecisionRule:
-        routed = self.rule != "cascade" and self.router_threshold is not None
-        starts = self._logits(self.router_threshold) if routed and self.router_threshold is not None else None
-        if self.rule == "router":
-            return DecisionRule(starts=starts)
-        certainty = self.certainty or default_certainty(self.num_labels or 1)
-        stop = CERTAINTIES[certainty].default if self.stop_threshold is None else self.stop_threshold
-        return DecisionRule(self.rule, starts, (stop,) * (len(self.widths) - 1), certainty, self.average)
+        settings = {key: getattr(self, key) for key in RULE_KEYS}
+        return stored_rule(settings, len(self.widths), self.num_labels or 1, point)
 
     def check_all_tokens(self) -> None:
         """Raise `ValueError` if tokens are skipped, which layers written out for inference do not support."""
         if self.skim:
             raise ValueError(SKIMMED)
-
-    def _logits(self, probability: float) -> tuple[float, ...]:
-        odds = probability / (1 - probability) if probability < 1 else math.inf
-        logit = math.log(odds) if odds > 0 else -math.inf
-        return (min(max(logit, -NEVER), NEVER),) * (len(self.widths) - 1)
 
 
 AutoConfig.register("sharcs", SharcsConfig, exist_ok=True)

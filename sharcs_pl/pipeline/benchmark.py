@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import torch
 from rich.progress import track
-from torch import Tensor
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 
 from sharcs_pl.analysis.benchmark.latency import Timed, Variant, race
@@ -35,6 +34,7 @@ from sharcs_pl.evaluation.metrics import compute_metric
 from sharcs_pl.inference.engine import Engine
 from sharcs_pl.inference.export import export_onnx, holds, onnx_answer
 from sharcs_pl.inference.loading import load_model, load_tokenizer
+from sharcs_pl.inference.torch_backend import rule_of, torch_engine
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.pipeline.build import build_table
 from sharcs_pl.pipeline.console import silence_libraries
@@ -107,7 +107,7 @@ def untrained(config: BenchConfig) -> BenchmarkTarget:
     count = max(config.samples, *config.batch_sizes)
     ids = np.random.default_rng(config.seed).integers(5, 1000, count * config.length, dtype=np.int32)
     offsets = np.arange(count + 1, dtype=np.int64) * config.length
-    table = TokenTable(ids, None, offsets, np.zeros(count, np.int64), None, 0)
+    table = TokenTable(ids, None, offsets, 0, np.zeros(count, np.int64), None)
     name = (
         f"{config.shape}, random weights, {count} samples of {config.length} tokens, split {config.width.split_layer}"
     )
@@ -136,7 +136,7 @@ def rounds(config: BenchConfig, target: BenchmarkTarget) -> Iterator[tuple[Varia
         ways[", shared slices"] = {"pack_above": 1.0, "pack_narrow": False}
     if config.compile:
         ways[", compiled"] = {"compile": True}
-    engines = {suffix: Engine(target.model, precision=config.precision, **way) for suffix, way in ways.items()}
+    engines = {suffix: torch_engine(target.model, precision=config.precision, **way) for suffix, way in ways.items()}
     with graph(config, target) as exported:
         for size in config.batch_sizes:
             for order in config.order:
@@ -153,10 +153,10 @@ def engine_rows(config: BenchConfig, factory: VariantFactory, engine: Engine, su
     """Yield the engine all full, all narrow, and routed at given shares or by the model's own router."""
     ladder, size = factory.model.ladder, len(factory.workload)
     for rung, label in enumerate(ladder.labels()):
-        yield factory.batched(f"all width {label}{suffix}", engine, torch.full((size,), rung))
+        yield factory.batched(f"all width {label}{suffix}", engine, np.full(size, rung))
     if len(ladder) == 1:
         return
-    ways: list[tuple[str, Engine, Tensor | None]] = []
+    ways: list[tuple[str, Engine, np.ndarray | None]] = []
     if config.run is None:
         for share in config.shares:
             ways.append((f"{share:.0%} narrow{suffix}", engine, factory.dealt(share, config.seed)))
@@ -164,7 +164,10 @@ def engine_rows(config: BenchConfig, factory: VariantFactory, engine: Engine, su
                 own = engine.with_rule(factory.cascade(engine, share))
                 ways.append((f"cascade, {share:.0%} narrow{suffix}", own, None))
     else:
-        ways += [(f"routed, {point}{suffix}", engine.at(point), None) for point in config.point]
+        ways += [
+            (f"routed, {point}{suffix}", engine.with_rule(rule_of(factory.model, point)), None)
+            for point in config.point
+        ]
     for name, own, rungs in ways:
         if "batch" in config.modes:
             yield factory.batched(name, own, rungs)

@@ -31,7 +31,8 @@ from sharcs_pl.core.ladder import TRAINED
 from sharcs_pl.core.screen import Screen
 from sharcs_pl.core.written import Written
 from sharcs_pl.evaluation.metrics import compute_metric
-from sharcs_pl.inference.engine import Batch, Engine
+from sharcs_pl.inference.batches import Batch
+from sharcs_pl.inference.torch_backend import torch_engine
 from sharcs_pl.inference.trained import CARD
 from sharcs_pl.models.folder import read_json
 from sharcs_pl.models.routed import SharcsForSequenceClassification
@@ -102,21 +103,21 @@ def engine_latency(
     first rung to a last."""
     graphics = "cuda" if torch.cuda.is_available() else "cpu"
     device = accelerator if accelerator in ("cpu", "mps") else graphics
-    engine, index = Engine(model.to(device)), torch.zeros(1, dtype=torch.long)  # pyright: ignore[reportArgumentType]
+    engine, index = torch_engine(model.to(device)), np.zeros(1, np.int64)  # pyright: ignore[reportArgumentType]
     ways = [way_of(first, last, model.ladder.top) for first, last in passes]
 
     def one_text(number: int, length: int) -> None:
-        ids = torch.ones(1, length, dtype=torch.long)  # the choice of tokens changes no time
+        ids = np.ones((1, length), np.int64)  # the choice of tokens changes no time
         rule, rungs = ways[number]
-        engine.with_rule(rule).answer(Batch(index, ids, torch.tensor([length])), rungs)
+        engine.with_rule(rule).answer(Batch(index, ids, np.array([length])), rungs)
 
     return measure_latency(one_text, len(passes), timed_lengths(lengths), config.latency_repeats, config.seed)
 
 
-def way_of(first: int, last: int, top: int) -> tuple[DecisionRule, torch.Tensor | None]:
+def way_of(first: int, last: int, top: int) -> tuple[DecisionRule, np.ndarray | None]:
     """Return a rule, and rungs that override it, by which every text runs from the rung `first` to `last`."""
     if first == last:
-        return DecisionRule(), torch.tensor([last])
+        return DecisionRule(), np.array([last])
     stops = (math.inf,) * last + (-math.inf,) * (top - last)
     starts = (NEVER,) * first + (-NEVER,) * (top - first)
     return DecisionRule("router+cascade" if first else "cascade", starts if first else None, stops), None

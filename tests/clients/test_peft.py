@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from sharcs_pl.inference.engine import Engine
+from sharcs_pl.inference.torch_backend import torch_engine
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 
 peft = pytest.importorskip("peft")
@@ -45,14 +45,14 @@ def test_every_width_trains_the_adapters_and_merging_changes_nothing(
     trained = answers(client, inputs)
     assert all((x - y).abs().max() > 1e-3 for x, y in zip(trained, before, strict=True))
     with pytest.raises(ValueError, match=r"in the place of a Linear, .* merge it into the model first"):
-        Engine(client.base_model.model)
+        torch_engine(client.base_model.model)
     client.save_pretrained(tmp_path / "adapter")
     merged = client.merge_and_unload()
     torch.testing.assert_close(answers(merged, inputs), trained, atol=1e-4, rtol=1e-4)
     merged.save_pretrained(tmp_path / "merged")
     loaded = SharcsForSequenceClassification.from_pretrained(tmp_path / "merged")
     assert all(torch.equal(x, y) for x, y in zip(answers(loaded, inputs), answers(merged, inputs), strict=True))
-    Engine(loaded)
+    torch_engine(loaded)
 
 
 def test_saved_adapters_load_onto_the_model_again(

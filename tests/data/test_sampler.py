@@ -17,7 +17,7 @@ def make_table(size: int, seed: int = 0, difficulty: bool = False) -> TokenTable
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     ids = rng.integers(1, 99, offsets[-1]).astype(np.int32)
     planted = rng.integers(0, 4, size).astype(np.int8) if difficulty else None
-    return TokenTable(ids, None, offsets, rng.integers(0, 2, size), planted, pad_id=0)
+    return TokenTable(ids, None, offsets, 0, rng.integers(0, 2, size), planted)
 
 
 def two_rung_plan(table: TokenTable, epoch: int = 1, batch_size: int = 8, routed: bool = True) -> EpochPlan:

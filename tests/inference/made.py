@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import random
 
-import torch
+import numpy as np
 
-from sharcs_pl.inference.engine import Batch
+from sharcs_pl.inference.batches import Batch
 from tests.inference.conftest import WORDS
 
-LENGTHS = torch.tensor([9, 4, 7, 2, 9, 5, 6, 3, 8, 9, 2, 4])
+LENGTHS = np.array([9, 4, 7, 2, 9, 5, 6, 3, 8, 9, 2, 4])
 
 
 def batch(start: int = 0) -> Batch:
-    ids = torch.randint(4, 20, (12, 9), generator=torch.Generator().manual_seed(start))
-    ids = ids.masked_fill(torch.arange(9) >= LENGTHS[:, None], 0)
-    return Batch(torch.arange(start, start + 12), ids, LENGTHS)
+    ids = np.random.default_rng(start).integers(4, 20, (12, 9))
+    return Batch(np.arange(start, start + 12), np.where(np.arange(9) < LENGTHS[:, None], ids, 0), LENGTHS)
 
 
 def texts(number: int, seed: int = 0) -> list[str]:

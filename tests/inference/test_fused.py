@@ -33,7 +33,7 @@ def tail_of(fused: FusedModel, rung: int) -> RungTail:
 @torch.inference_mode()
 def check(model: SharcsForSequenceClassification, fused: FusedModel, batch: dict[str, Tensor]) -> None:
     state = model.trunk(batch["input_ids"], batch["attention_mask"], batch.get("token_type_ids"))
-    lengths = batch["attention_mask"].sum(1)
+    lengths = batch["attention_mask"].sum(1).numpy()
     for pack_above in (0.0, 1.0):
         layout = layout_of(lengths, pack_above, keep_mask=False, device=torch.device("cpu"))
         assert (layout.places is not None) == (pack_above == 0 and layout.mask is not None)

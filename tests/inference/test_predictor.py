@@ -70,7 +70,7 @@ def test_one_text_is_no_list_of_its_letters_and_an_arrow_column_is_a_list(predic
 
 def test_predictors_of_one_tokenizer_cut_their_own_texts_under_threads(folder: Path) -> None:
     first = RoutedPredictor.from_pretrained(folder, max_length=32)
-    others = {n: RoutedPredictor(first.engine.model, first.tokenizer, max_length=n) for n in (6, 20)}
+    others = {n: RoutedPredictor(first.engine.backend.model, first.tokenizer, max_length=n) for n in (6, 20)}
     long, found = " ".join(WORDS * 20), {n: set() for n in others}
 
     def cut(length: int) -> None:
@@ -119,7 +119,7 @@ def test_pairs_and_what_is_no_text(predictor: RoutedPredictor) -> None:
 
 
 def test_a_regression_gives_values(predictor: RoutedPredictor) -> None:
-    stock = predictor.engine.model.encoder
+    stock = predictor.engine.backend.model.encoder
     model = SharcsForSequenceClassification.from_encoder(stock, widths=[0.5, 1], split_layer=1, num_labels=1)
     (found,) = RoutedPredictor(model, predictor.tokenizer).predict(["good film"])
     assert isinstance(found.label, float)

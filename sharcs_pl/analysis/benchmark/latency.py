@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sharcs_pl.inference.engine import Answers, Batch, Engine
+from sharcs_pl.inference.batches import Answers, Batch
+from sharcs_pl.inference.engine import Engine
 
-Call = Callable[[Batch], Tensor]
+Call = Callable[[Batch], np.ndarray | Tensor]
 """A batch to its logits [B, C]."""
 
 
@@ -146,10 +147,14 @@ def batch_pass(batches: Sequence[Batch], call: Call, device: torch.device) -> Pa
 
 
 def stream_pass(
-    batches: Sequence[Batch], engine: Engine, pool_size: int, rungs: Sequence[Tensor] | None = None
+    batches: Sequence[Batch],
+    engine: Engine,
+    pool_size: int,
+    device: torch.device,
+    rungs: Sequence[np.ndarray] | None = None,
 ) -> tuple[Pass, list[Answers]]:
     """Time batches through pools; the latency of a sample is the time from its batch's start to its answer."""
-    run, clock = engine.pooled(pool_size), Clock(engine.model.device)
+    run, clock = engine.pooled(pool_size), Clock(device)
     started: dict[int, float] = {}
     latencies: list[float] = []
     found: list[Answers] = []

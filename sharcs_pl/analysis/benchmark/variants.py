@@ -10,12 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from sharcs_pl.analysis.benchmark.latency import Call, Pass, Variant, batch_pass, stream_pass
+from sharcs_pl.core.arrays import softmax
+from sharcs_pl.core.cascade import first_rungs
 from sharcs_pl.core.decision import DecisionRule
 from sharcs_pl.data.table import TokenTable
-from sharcs_pl.inference.engine import Answers, Batch, Engine
+from sharcs_pl.inference.batches import Answers, Batch
+from sharcs_pl.inference.engine import Engine
 from sharcs_pl.inference.graph import input_names
 from sharcs_pl.inference.parity import Answer, given_point
-from sharcs_pl.models.decision import first_rungs
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 
 LogitsMetric = Callable[[Tensor, Tensor], float]
@@ -44,9 +46,8 @@ def make_workload(table: TokenTable, batch_size: int, order: str, labelled: bool
     batches = []
     for start in range(0, len(places), batch_size):
         rows = places[start : start + batch_size]
-        found = table.collate(rows)
-        index, own = torch.from_numpy(rows), torch.from_numpy(lengths[rows])
-        batches.append(Batch(index, found["input_ids"], own, found.get("token_type_ids")))
+        found = table.padded(rows)
+        batches.append(Batch(rows, found["input_ids"], lengths[rows], found.get("token_type_ids")))
     labels = torch.from_numpy(np.asarray(table.labels)) if labelled else None
     return Workload(batches, lengths, labels, batch_size, order)
 
@@ -64,63 +65,63 @@ class VariantFactory:
         device = self.model.device
 
         def call(batch: Batch) -> Tensor:
-            inputs = _inputs(batch) | {"token_type_ids": batch.token_type_ids}
-            return stock(**{key: value.to(device) for key, value in inputs.items() if value is not None}).logits
+            return stock(**{key: value.to(device) for key, value in tensors_of(batch).items()}).logits
 
         return self._called(name, call, 1.0)
 
-    def batched(self, name: str, engine: Engine, rungs: Tensor | None = None) -> Variant:
+    def batched(self, name: str, engine: Engine, rungs: np.ndarray | None = None) -> Variant:
         """Return the engine, batch by batch; `rungs` [S] overrides the router."""
         found = [engine.answer(batch, _of(rungs, batch)) for batch in self.workload.batches]
         rule = engine.rule if rungs is None else DecisionRule()
         call: Call = lambda batch: engine.answer(batch, _of(rungs, batch)).logits  # noqa: E731
-        return self._engine(name, lambda: batch_pass(self.workload.batches, call, engine.model.device), found, rule)
+        return self._engine(name, lambda: batch_pass(self.workload.batches, call, self.model.device), found, rule)
 
-    def streamed(self, name: str, engine: Engine, rungs: Tensor | None = None) -> Variant:
+    def streamed(self, name: str, engine: Engine, rungs: np.ndarray | None = None) -> Variant:
         """Return the engine with a pool per rung."""
         batches = self.workload.batches
         given = None if rungs is None else [rungs[batch.index] for batch in batches]
-        size = self.workload.batch_size
-        _, found = stream_pass(batches, engine, size, given)
+        size, device = self.workload.batch_size, self.model.device
+        _, found = stream_pass(batches, engine, size, device, given)
         rule = engine.rule if rungs is None else DecisionRule()
-        return self._engine(f"{name}, stream", lambda: stream_pass(batches, engine, size, given)[0], found, rule)
+        return self._engine(
+            f"{name}, stream", lambda: stream_pass(batches, engine, size, device, given)[0], found, rule
+        )
 
     def graph(self, name: str, answer: Answer, rule: DecisionRule) -> Variant:
         """Return an exported graph at an operating point."""
         typed, point = "token_type_ids" in input_names(self.model), given_point(self.model, rule)
 
         def call(batch: Batch) -> tuple[Tensor, ...]:
-            inputs = _inputs(batch) | point
+            inputs = tensors_of(batch) | point
             if typed:
-                zeros = torch.zeros_like(batch.input_ids)
-                inputs["token_type_ids"] = zeros if batch.token_type_ids is None else batch.token_type_ids
+                inputs.setdefault("token_type_ids", torch.zeros_like(inputs["input_ids"]))
             return answer(inputs)
 
-        first, rungs = (torch.zeros(len(self.workload), dtype=torch.long) for _ in range(2))
+        first, rungs, top = *np.zeros((2, len(self.workload)), np.int64), self.model.ladder.top
         for batch in self.workload.batches:
-            _, found, *scores = call(batch)
+            _, found, *scores = (output.numpy() for output in call(batch))
             rungs[batch.index] = found
-            first[batch.index] = first_rungs(rule, scores[0] if scores else None, len(found), self.model.ladder.top)
+            first[batch.index] = first_rungs(rule, scores[0] if scores else None, len(found), top, np)
         return self._called(name, lambda batch: call(batch)[0], self._macs(rungs, first, rule))
 
     def cascade(self, engine: Engine, share: float) -> DecisionRule:
         """Return a cascade in which about that share of the samples stops at the narrowest rung and the rest goes on to
         the widest."""
-        narrow = [engine.answer(batch, torch.zeros(len(batch.index)).long()).logits for batch in self.workload.batches]
-        sure = torch.cat(narrow).softmax(-1).amax(-1)
-        stop = sure.quantile(1 - share).item() if share > 0 else 1.0
+        narrow = [engine.answer(batch, np.zeros_like(batch.index)).logits for batch in self.workload.batches]
+        sure = softmax(np.concatenate(narrow)).max(-1)
+        stop = float(np.quantile(sure, 1 - share)) if share > 0 else 1.0
         return DecisionRule("cascade", stops=(stop, *((1.0,) * (self.model.ladder.top - 1))))
 
-    def dealt(self, share: float, seed: int) -> Tensor:
+    def dealt(self, share: float, seed: int) -> np.ndarray:
         """Return rungs [S] long with that share of the samples on the narrowest rung and the rest on the widest, in
         every batch as nearly as whole samples allow."""
         generator = torch.Generator().manual_seed(seed)
-        rungs = torch.full((len(self.workload),), self.model.ladder.top)
+        rungs = np.full(len(self.workload), self.model.ladder.top)
         seen = narrow = 0
         for batch in self.workload.batches:
             seen += len(batch.index)
             more = round(share * seen) - narrow
-            rungs[batch.index[torch.randperm(len(batch.index), generator=generator)[:more]]] = 0
+            rungs[batch.index[torch.randperm(len(batch.index), generator=generator)[:more].numpy()]] = 0
             narrow += more
         return rungs
 
@@ -130,7 +131,7 @@ class VariantFactory:
             logits = [call(batch) for batch in batches]
         found = torch.empty(len(self.workload), logits[0].shape[1])
         for batch, rows in zip(batches, logits, strict=True):
-            found[batch.index] = rows.float().cpu()
+            found[batch.index] = torch.as_tensor(rows).float().cpu()
 
         @torch.inference_mode()
         def run() -> Pass:
@@ -139,16 +140,15 @@ class VariantFactory:
         return Variant(name, run, macs, self._value(name, found))
 
     def _engine(self, name: str, run: Callable[[], Pass], found: Sequence[Answers], rule: DecisionRule) -> Variant:
-        order = torch.cat([each.index for each in found]).argsort()
-        logits, rungs, first = (
-            torch.cat([getattr(x, key) for x in found])[order] for key in ("logits", "rungs", "first")
-        )
-        return Variant(name, run, self._macs(rungs, first, rule), self._value(name, logits))
+        whole = Answers.join(found)
+        order = whole.index.argsort()
+        macs = self._macs(whole.rungs[order], whole.first[order], rule)
+        return Variant(name, run, macs, self._value(name, torch.from_numpy(whole.logits[order])))
 
-    def _macs(self, rungs: Tensor, first: Tensor, rule: DecisionRule) -> float:
+    def _macs(self, rungs: np.ndarray, first: np.ndarray, rule: DecisionRule) -> float:
         """Return the promised cost, as a fraction of dense."""
         cost, lengths = self.model.cost, self.workload.lengths
-        spent = cost.decided_macs(rule, lengths, first.numpy(), rungs.numpy())
+        spent = cost.decided_macs(rule, lengths, first, rungs)
         return float(spent.sum() / cost.dense_macs(lengths).sum())
 
     def _value(self, name: str, logits: Tensor) -> float | None:
@@ -160,10 +160,12 @@ class VariantFactory:
         return None if labels is None or self.metric is None else self.metric(logits, labels)
 
 
-def _inputs(batch: Batch) -> dict[str, Tensor]:
-    mask = (torch.arange(batch.input_ids.shape[1]) < batch.lengths[:, None]).long()
-    return {"input_ids": batch.input_ids, "attention_mask": mask}
+def tensors_of(batch: Batch) -> dict[str, Tensor]:
+    """Return a batch as the keyword arguments of a stock model, tensors [B, L] long."""
+    mask = (np.arange(batch.input_ids.shape[1]) < batch.lengths[:, None]).astype(np.int64)
+    found = {"input_ids": batch.input_ids, "attention_mask": mask, "token_type_ids": batch.token_type_ids}
+    return {name: torch.from_numpy(array) for name, array in found.items() if array is not None}
 
 
-def _of(rungs: Tensor | None, batch: Batch) -> Tensor | None:
+def _of(rungs: np.ndarray | None, batch: Batch) -> np.ndarray | None:
     return None if rungs is None else rungs[batch.index]

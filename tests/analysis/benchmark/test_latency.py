@@ -10,7 +10,7 @@ import torch
 
 from sharcs_pl.analysis.benchmark import latency
 from sharcs_pl.analysis.benchmark.latency import Pass, Timed, Variant, batch_pass, race, stream_pass
-from sharcs_pl.inference.engine import Engine
+from sharcs_pl.inference.torch_backend import torch_engine
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from tests.inference.conftest import folder  # noqa: F401  (fixture)
 from tests.inference.made import batch
@@ -80,7 +80,7 @@ def test_latencies_of_a_stream_run_from_the_batch_to_the_answer(
 ) -> None:
     model = SharcsForSequenceClassification.from_pretrained(folder)
     monkeypatch.setattr(latency, "time", Ticks())
-    rungs = [torch.zeros(12, dtype=torch.long)] * 2
-    done, found = stream_pass([batch(), batch(12)], Engine(model), 18, rungs)
+    rungs = [np.zeros(12, np.int64)] * 2
+    done, found = stream_pass([batch(), batch(12)], torch_engine(model), 18, torch.device("cpu"), rungs)
     assert sorted(done.latencies.tolist()) == [1.0] * 6 + [2.0] * 18  # read at 2, 3 (answers at 4), and at the end
-    assert sorted(torch.cat([each.index for each in found]).tolist()) == list(range(24))
+    assert sorted(np.concatenate([each.index for each in found]).tolist()) == list(range(24))

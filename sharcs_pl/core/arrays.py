@@ -1,0 +1,49 @@
+"""Functions for arrays of NumPy and of torch, so that what both need is written once. Loads no torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    Array = TypeVar("Array", np.ndarray, Tensor)
+else:
+    Array = TypeVar("Array")
+
+
+def library_of(array: Any) -> Any:
+    """Return the library of an array, `numpy` or `torch`. Many of their functions have one name and signature."""
+    if isinstance(array, np.ndarray):
+        return np
+    import torch
+
+    return torch
+
+
+def as_float32(array: Array) -> Array:
+    """Return the array in single precision, itself where it is."""
+    return array.astype(np.float32, copy=False) if isinstance(array, np.ndarray) else array.float()
+
+
+def softmax(scores: Array) -> Array:
+    """Return the probabilities of scores over their last dimension."""
+    if not isinstance(scores, np.ndarray):
+        return scores.softmax(-1)
+    powers = np.exp(scores - scores.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
+
+
+def log_softmax(scores: Array) -> Array:
+    """Return the log-probabilities of scores over their last dimension."""
+    if not isinstance(scores, np.ndarray):
+        return scores.log_softmax(-1)
+    scores = scores - scores.max(-1, keepdims=True)
+    return scores - np.log(np.exp(scores).sum(-1, keepdims=True))
+
+
+def sigmoid(scores: np.ndarray) -> np.ndarray:
+    """Return the logistic function of scores, without overflow."""
+    return np.exp(-np.logaddexp(0, -scores))

@@ -1,0 +1,90 @@
+"""The runtimes that run exported parts, each a function from named arrays to one array. Loads neither of them.
+
+A runtime is one of `RUNTIMES`, a class with `suffix`, the kind of its graph's file; `precisions`, what it can compute
+in; `extra`, the package's extra that installs it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+PRECISIONS = ("float32", "bfloat16", "int8")
+
+
+class Graph(Protocol):
+    """A part as its runtime runs it."""
+
+    def __call__(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return the one output of the graph, in memory that the same thread's next call may overwrite."""
+        raise NotImplementedError
+
+
+class OnnxRuntimeGraph:
+    """A graph in onnxruntime. `threads`: of one call, None for the runtime's own choice."""
+
+    suffix: ClassVar = ".onnx"
+    precisions: ClassVar = ("float32", "int8")
+    package: ClassVar = "onnxruntime"
+    extra: ClassVar = "onnx"
+
+    def __init__(self, path: Path, precision: str, threads: int | None) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or 0
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+    def __call__(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+        return self._session.run(None, dict(inputs))[0]  # pyright: ignore[reportReturnType]
+
+
+class OpenVinoGraph:
+    """A graph in OpenVINO on the CPU. Arrays go in and out without a copy, and each thread has memory of its own."""
+
+    suffix: ClassVar = ".xml"
+    precisions: ClassVar = PRECISIONS
+    package: ClassVar = "openvino"
+    extra: ClassVar = "openvino"
+
+    def __init__(self, path: Path, precision: str, threads: int | None) -> None:
+        import openvino
+
+        core = openvino.Core()
+        if precision == "bfloat16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            raise ValueError(
+                "precision=bfloat16: this processor has no bfloat16 arithmetic; use precision=float32, or parts of int8"
+            )
+        options: dict[str, Any] = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
+        }
+        if threads is not None:
+            options["INFERENCE_NUM_THREADS"] = threads
+        self._compiled = core.compile_model(path, "CPU", options)
+        self._own = threading.local()
+
+    def __call__(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+        if not hasattr(self._own, "request"):
+            self._own.request = self._compiled.create_infer_request()
+        return self._own.request.infer(dict(inputs), share_inputs=True, share_outputs=True)[0]
+
+
+RUNTIMES = {"onnxruntime": OnnxRuntimeGraph, "openvino": OpenVinoGraph}
+
+
+def check_runtime(backend: str, precision: str) -> None:
+    """Raise `ValueError` where a runtime is unknown or not installed, or does not compute in a precision."""
+    if backend not in RUNTIMES:
+        raise ValueError(f"backend={backend} is unknown; choose one of: torch, {', '.join(RUNTIMES)}")
+    kind = RUNTIMES[backend]
+    if find_spec(kind.package) is None:
+        raise ValueError(f"backend={backend} is not installed: pip install 'sharcs-pl[{kind.extra}]'")
+    if precision not in kind.precisions:
+        raise ValueError(f"precision={precision}: {backend} computes in {' or '.join(kind.precisions)} on CPUs")
