@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,11 +18,13 @@ from sharcs_pl.core.finite import write_json
 from sharcs_pl.core.version import __version__
 from sharcs_pl.core.widths import WidthLadder
 from sharcs_pl.inference.loading import load_model, load_tokenizer
+from sharcs_pl.inference.parts import PARTS
 from sharcs_pl.inference.trained import TrainedModel, model_settings, open_trained, saved_settings
 from sharcs_pl.models.encoder_sizes import OURS, check_written_out, encoder_sizes
 from sharcs_pl.models.folder import read_json, weight_files
 from sharcs_pl.models.stock_form import NARROW, obstacle
 from sharcs_pl.pipeline.console import display_path, silence_libraries
+from sharcs_pl.runs.inputs import read_task
 from sharcs_pl.runs.outputs import atomic_output, check_output_folder
 
 if TYPE_CHECKING:
@@ -30,6 +33,12 @@ if TYPE_CHECKING:
 
 EXPORTED = "export.json"  # in a folder that this command wrote, which it alone may replace
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+PARTS_PACKAGES = {
+    ("onnxruntime", False): PACKAGES,
+    ("onnxruntime", True): PACKAGES,
+    ("openvino", False): (*PACKAGES, "openvino"),
+    ("openvino", True): (*PACKAGES, "openvino", "nncf"),
+}  # by runtime and whether it is of int8
 
 
 @dataclass(frozen=True)
@@ -47,10 +56,12 @@ def main() -> None:
     run_command("export", ExportConfig, run)
 
 
-def run(config: ExportConfig) -> Exported:
+def run(config: ExportConfig) -> Exported | dict[str, Any]:
     """Check, load, write, compare with the model, and print how to run the file."""
     if config.format == "transformers":
         return export_stock(config)
+    if config.format == "parts":
+        return export_parts(config)
     if config.format == "onnx":
         check_packages(config.opset)
     found = find(config.run, alone=config.rung is not None)
@@ -98,6 +109,27 @@ def export_stock(config: ExportConfig) -> Exported:
     return done
 
 
+def export_parts(config: ExportConfig) -> dict[str, Any]:
+    """Write a folder of parts for another runtime."""
+    check_packages(None, PARTS_PACKAGES[config.runtime, config.quantized])
+    source = find(config.run, alone=True).source
+    folder = check_output_folder(config.output, PARTS, config.overwrite, [])
+    widths = model_settings(source)["widths"]
+    unknown = [name for name in config.quantize.skip if name not in ("trunk", *widths)]
+    if unknown:
+        raise ValueError(f"quantize.skip names {unknown[0]}; this model has trunk, {', '.join(widths)}")
+    texts = None
+    if config.quantized:
+        run_config = config.evaluation().applied_to(source.config)
+        task, examples = read_task(run_config.task, ["train", None], run_config.seed)
+        texts = (task, examples["train"], examples[task.validation[0]])
+        source = replace(source, config=run_config)
+    from sharcs_pl.pipeline.parts import QuantizationTexts
+    from sharcs_pl.pipeline.parts import export_parts as write
+
+    return write(config, source, folder, texts and QuantizationTexts(*texts))
+
+
 def check_stock(config: ExportConfig, settings: dict[str, Any]) -> None:
     """Raise ``ValueError`` where no stock class can express the model or the options."""
     if settings.get("model_type") not in OURS:
@@ -126,11 +158,12 @@ def contents(source: TrainedModel, settings: dict[str, Any]) -> Contents:
     return Contents(settings, asdict(source.config) if source.recorded else {}, metrics)
 
 
-def check_packages(opset: int | None) -> None:
-    """Raise ``ValueError`` when the extra is not installed, or its ONNX is older than the opset asked for."""
-    missing = [name for name in PACKAGES if find_spec(name) is None]
+def check_packages(opset: int | None, packages: Sequence[str] = PACKAGES) -> None:
+    """Raise ``ValueError`` when packages are not installed, or ONNX is older than the opset asked for."""
+    missing = [name for name in packages if find_spec(name) is None]
     if missing:
-        raise ValueError(f"format=onnx needs {', '.join(missing)}: pip install 'sharcs-pl[onnx]'")
+        extras = "onnx,openvino" if {"openvino", "nncf"} & set(packages) else "onnx"
+        raise ValueError(f"this export needs {', '.join(missing)}: pip install 'sharcs-pl[{extras}]'")
     if opset is None:
         return
     from onnx.defs import onnx_opset_version

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 SEGMENT = 128  # batches that are answered together, and again where a prediction goes on
 BROKEN_PIPE = 141  # 128 + SIGPIPE, as shells count
-_OPTIONS = ("mode", "batch_size", "max_wait_ms", "precision", "compile", "device", "explain")
+_OPTIONS = ("mode", "batch_size", "max_wait_ms", "backend", "precision", "compile", "device", "explain")
 
 
 class Stopped(BaseException):
@@ -172,6 +172,7 @@ def load(prepared: PredictionInputs, config: PredictConfig) -> RoutedPredictor:
     return RoutedPredictor.of(
         prepared.source,
         device=device,
+        backend=config.backend,
         batch_size=config.batch_size,
         max_length=prepared.max_length,
         point=config.point,

@@ -50,8 +50,10 @@ class PredictConfig:
     """Longest time that a text waits for its batch to fill (``stream`` only); null: no limit."""
     max_length: int | None = None
     """Longest input in tokens, longer ones are truncated; null: as in training."""
-    precision: str = "float32"
-    """``float32`` or ``bfloat16``."""
+    backend: str | None = None
+    """Runtime: ``torch``, ``openvino`` or ``onnxruntime``; null: torch, or the one of a folder of parts."""
+    precision: str | None = None
+    """``float32`` or ``bfloat16``, and of a folder of parts also ``int8``; null: float32, or the one of the parts."""
     compile: bool = False
     """Compile trunk and rungs first, which takes minutes and pays off for long inputs."""
     on_error: str = "fatal"
@@ -67,7 +69,8 @@ class PredictConfig:
     def __post_init__(self) -> None:
         one_of("format", self.format, ("jsonl", "csv", "tsv", "txt"))
         one_of("mode", self.mode, ("batch", "stream"))
-        one_of("precision", self.precision, ("float32", "bfloat16"))
+        one_of("backend", self.backend, ("torch", "openvino", "onnxruntime"))
+        one_of("precision", self.precision, ("float32", "bfloat16", "int8"))
         one_of("on_error", self.on_error, ("fatal", "skip"))
         one_of("device", self.device, ("cpu", "cuda", "auto"))
         check_text_files("", self)

@@ -14,15 +14,16 @@ import math
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
+from torch.onnx import ONNXProgram
 
 from sharcs_pl.core.decision import DecisionRule
 from sharcs_pl.core.ladder import TRAINED
@@ -63,20 +64,9 @@ def export_onnx(
     `facts`. Above 2 GB the weights lie beside the file in ``<name>.data``. Raise `ValueError`, and write nothing, when
     onnxruntime does not answer as the model does.
     """
-    import onnxscript.optimizer
-    from onnx_ir.passes.common import ClearMetadataAndDocStringPass
-
-    with _quiet():
-        traced = trace(model, rung)
-        names = ["logits", "rungs", "router_logits"][: len(traced.graph_signature.user_outputs)]
-        program = torch.onnx.export(
-            traced, dynamo=True, opset_version=opset, output_names=names, optimize=False, verbose=False
-        )
-        assert program is not None
-        if opset not in (None, program.model.opset_imports[""]):
-            raise ValueError(f"opset={opset}: the installed onnxscript cannot write it; give another, or none")
-        onnxscript.optimizer.optimize(program.model, input_size_limit=_FOLD_BELOW)
-        ClearMetadataAndDocStringPass()(program.model)
+    traced = trace(model, rung)
+    names = ["logits", "rungs", "router_logits"][: len(traced.graph_signature.user_outputs)]
+    program = onnx_program(traced, names, opset)
     known = facts(model, rung, max_length)
     program.model.metadata_props.update({key: json.dumps(value) for key, value in known.items()})
     with _whole_files(path) as part:
@@ -85,12 +75,30 @@ def export_onnx(
     return _exported(model, path, rung, difference)
 
 
+def onnx_program(traced: ExportedProgram, names: Sequence[str], opset: int | None = None) -> ONNXProgram:
+    """Return a traced graph as ONNX, with these names for its outputs. Raise `ValueError` for an opset that cannot be
+    written."""
+    import onnxscript.optimizer
+    from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+
+    with quiet():
+        program = torch.onnx.export(
+            traced, dynamo=True, opset_version=opset, output_names=names, optimize=False, verbose=False
+        )
+        assert program is not None
+        if opset not in (None, program.model.opset_imports[""]):
+            raise ValueError(f"opset={opset}: the installed onnxscript cannot write it; give another, or none")
+        onnxscript.optimizer.optimize(program.model, input_size_limit=_FOLD_BELOW)
+        ClearMetadataAndDocStringPass()(program.model)
+    return program
+
+
 def export_torch(
     model: SharcsForSequenceClassification, path: Path, *, rung: int | None = None, max_length: int | None = None
 ) -> Exported:
     """Write a program that ``torch.export.load`` reads without this package; it is called with keywords. Its facts are
     the extra file `sharcs.json`. Raise `ValueError`, and write nothing, when it does not answer as the model does."""
-    with _quiet(), _whole_files(path) as part:
+    with quiet(), _whole_files(path) as part:
         extra = {FACTS: json.dumps(facts(model, rung, max_length))}
         torch.export.save(trace(model, rung), part, extra_files=extra)
         difference = checked(model, torch_answer(part), rung)
@@ -104,8 +112,13 @@ def trace(model: SharcsForSequenceClassification, rung: int | None = None) -> Ex
     inputs |= given_point(model, DecisionRule(starts=(0.0,) * model.ladder.top), rung)
     batch, length = Dim("batch", min=1), Dim("length", min=1, max=longest)
     shapes = {name: None if name in POINT else {0: batch, 1: length} for name in inputs}
-    with torch.no_grad():
-        traced = torch.export.export(RoutedGraph(model, rung), (), inputs, dynamic_shapes=shapes, strict=False)
+    return traced_graph(RoutedGraph(model, rung), inputs, shapes)
+
+
+def traced_graph(graph: nn.Module, inputs: Inputs, shapes: dict[str, Any]) -> ExportedProgram:
+    """Trace a graph with these example inputs, whose dimensions are left open as `shapes` says."""
+    with torch.no_grad(), quiet():
+        traced = torch.export.export(graph, (), inputs, dynamic_shapes=shapes, strict=False)
     for node in traced.graph.nodes:
         node.meta.pop("stack_trace", None)  # paths of this machine
     return traced
@@ -194,7 +207,7 @@ def _whole_files(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence the exporter's notes to its own developers."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript")]
     levels = [logger.level for logger in loggers]

@@ -116,6 +116,31 @@ class GraphTail(WrittenTail):
         return self.answer(self.enter(hidden), (padding, position), Layout())
 
 
+class GraphTrunk(nn.Module):
+    """The embeddings and the layers before the split."""
+
+    def __init__(self, model: SharcsForSequenceClassification, products: Products) -> None:
+        super().__init__()
+        family, stock = model.family, model.encoder
+        order = family.depth_order(stock)
+        # The base model without what is written out here: the copy replaces those modules and copies the embeddings.
+        replaced = {id(module): nn.Identity() for module in (*order, family.head(stock).dense)}
+        self.front = copy.deepcopy(family.base_of(stock), replaced)
+        self.bias = AttentionBias(model)
+        self.layers = written_layers(model, order[: model.split_layer], products)
+        self._embed = family.embed
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Map [B, L] long each to hidden [B, L, D] and the bias of later attention, as `AttentionBias` gives it."""
+        hidden = self._embed(self.front, input_ids, token_type_ids)
+        padding, position = self.bias(attention_mask, hidden.dtype)
+        for layer in self.layers:
+            hidden = layer(hidden, (padding, position), Layout())
+        return hidden, padding, position
+
+
 class RoutedGraph(nn.Module):
     """A whole routed model, or one sub-network of it, for inference only.
 
@@ -126,24 +151,13 @@ class RoutedGraph(nn.Module):
 
     def __init__(self, model: SharcsForSequenceClassification, rung: int | None = None) -> None:
         super().__init__()
-        family, stock = model.family, model.encoder
-        check_written_out(family.model_type)
-        model.config.check_all_tokens()
-        order, parts = family.depth_order(stock), family.parts
+        check_exportable(model)
         chosen = range(len(model.ladder)) if rung is None else [rung]
-        tails = [tail for i, tail in enumerate(model.tails) if i in chosen and isinstance(tail, Tail)]
-        trunk = order[: model.split_layer]
-        layers = [*trunk, *(layer for tail in tails for layer in tail.layers)]
-        uses = [linear for layer in layers for linear in linears_of(layer, parts)]
-        products = Products([*uses, *(tail.head_dense for tail in tails)])
-        # The base model without what is written out here: the copy replaces those modules and copies the embeddings.
-        replaced = {id(module): nn.Identity() for module in (*order, family.head(stock).dense)}
-        self.front = copy.deepcopy(family.base_of(stock), replaced)
-        self.bias = AttentionBias(model)
-        self.trunk = written_layers(model, trunk, products)
+        products = Products([*trunk_linears(model), *(x for i in chosen for x in tail_linears(model, i))])
+        self.trunk = GraphTrunk(model, products)
         self.tails = nn.ModuleList(GraphTail(model, i, products) for i in chosen)
         self.router = model.router if rung is None else None
-        self.num_labels, self._embed = model.shape.num_labels, family.embed
+        self.num_labels = model.shape.num_labels
         self.eval().requires_grad_(False)
 
     def forward(
@@ -162,10 +176,7 @@ class RoutedGraph(nn.Module):
         probabilities at which a cascade stops (NaN in it: every sample stops where it begins, at the top without a
         router); `average` [1], above 0 to answer with the mean log-probabilities of the rungs that ran.
         """
-        hidden = self._embed(self.front, input_ids, token_type_ids)
-        padding, position = self.bias(attention_mask, hidden.dtype)
-        for layer in self.trunk:
-            hidden = layer(hidden, (padding, position), Layout())
+        hidden, padding, position = self.trunk(input_ids, attention_mask, token_type_ids)
         if stops is None or average is None:
             return (self.tails[0](hidden, padding, position),)
         scores = () if self.router is None else (self.router(hidden, attention_mask),)
@@ -209,6 +220,54 @@ class RoutedGraph(nn.Module):
         torch._check(rows.shape[0] <= hidden.shape[0])
         answers = tail(hidden.index_select(0, rows), padding.index_select(0, rows), position)
         return hidden.new_zeros(hidden.shape[0], self.num_labels).index_copy(0, rows, answers)
+
+
+class TrunkGraph(nn.Module):
+    """The trunk without the router as a graph of its own, with copies of what it uses."""
+
+    def __init__(self, model: SharcsForSequenceClassification) -> None:
+        super().__init__()
+        check_exportable(model)
+        self.trunk = GraphTrunk(model, Products(trunk_linears(model)))
+        self.eval().requires_grad_(False)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
+        """Map [B, L] long each to hidden [B, L, D]."""
+        return self.trunk(input_ids, attention_mask, token_type_ids)[0]
+
+
+class TailGraph(nn.Module):
+    """The tail of one rung as a graph of its own, with contiguous copies of what it uses."""
+
+    def __init__(self, model: SharcsForSequenceClassification, rung: int) -> None:
+        super().__init__()
+        self.bias = AttentionBias(model)
+        self.tail = GraphTail(model, rung, Products(tail_linears(model, rung)))
+        self.eval().requires_grad_(False)
+
+    def forward(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
+        """Map [n, L, D] and [n, L] long to logits [n, C]."""
+        return self.tail(hidden, *self.bias(attention_mask, hidden.dtype))
+
+
+def check_exportable(model: SharcsForSequenceClassification) -> None:
+    """Raise `ValueError` for a model whose layers cannot be written out, or that skips tokens."""
+    check_written_out(model.family.model_type)
+    model.config.check_all_tokens()
+
+
+def trunk_linears(model: SharcsForSequenceClassification) -> list[Linear]:
+    """Return the Linears of the layers before the split."""
+    layers = model.family.depth_order(model.encoder)[: model.split_layer]
+    return [linear for layer in layers for linear in linears_of(layer, model.family.parts)]
+
+
+def tail_linears(model: SharcsForSequenceClassification, rung: int) -> list[Linear]:
+    """Return the Linears of a rung's layers and head, or its views of them."""
+    tail = model.tails[rung]
+    assert isinstance(tail, Tail)
+    layers = [linear for layer in tail.layers for linear in linears_of(layer, model.family.parts)]
+    return [*layers, tail.head_dense]
 
 
 POINT = ("thresholds", "stops", "average")  # the inputs of a graph that make an operating point

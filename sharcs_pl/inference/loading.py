@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sharcs_pl.inference.parts import is_parts
 from sharcs_pl.inference.record import CHECKPOINT_KEY
 from sharcs_pl.inference.trained import TrainedModel, read_checkpoint
 from sharcs_pl.models.folder import read_json
@@ -22,6 +23,10 @@ def load_model(source: TrainedModel) -> SharcsForSequenceClassification:
     from sharcs_pl.models.routed import SharcsForSequenceClassification
     from sharcs_pl.models.saved import load_saved, model_from_settings
 
+    if is_parts(source.weights):
+        from sharcs_pl.inference.parts_model import PartsModel
+
+        return PartsModel.of_folder(source.weights)
     if source.weights.is_dir():
         model = load_saved(source.weights, SharcsForSequenceClassification)
     else:

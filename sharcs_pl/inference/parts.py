@@ -34,20 +34,22 @@ ROUTER = "router.npz"
 TRUNK = "trunk"
 
 
-def tail_name(rung: int) -> str:
-    """Return the name of a rung's graph, without the ending."""
-    return f"tail_{rung}"
+def part_names(num_rungs: int) -> list[str]:
+    """Return the names of the graphs of a model, without their ending: the trunk's, then each rung's, narrow first."""
+    return [TRUNK, *(f"tail_{rung}" for rung in range(num_rungs))]
 
 
 @dataclass(frozen=True)
 class PartsFacts:
-    """The contents of `parts.json`. `types`: the trunk reads `token_type_ids`. `files`: the checksum of each file."""
+    """The contents of `parts.json`. `types`: the trunk reads `token_type_ids`; `tokenizer_types`: the tokenizer makes
+    them. `files`: the checksum of each file."""
 
     backend: str
     precision: str
     max_length: int
     labels: list[str] | None
     types: bool
+    tokenizer_types: bool
     pad_id: int
     truncation_side: str
     cost: dict[str, Any]
@@ -93,13 +95,21 @@ def open_parts(
     *,
     max_length: int | None = None,
     point: str | None = None,
+    backend: str | None = None,
     precision: str | None = None,
     threads: int | None = None,
 ) -> ServedModel:
-    """Load a folder of parts. `precision` is None for the one of the folder; parts of "float32" also run in "bfloat16"
-    where runtime and processor can. `threads` are those of one call, None for the runtime's choice. Raise `ValueError`
-    where the folder is damaged or does not fit the options."""
+    """Load a folder of parts.
+
+    `backend` must be the folder's, None for any. `precision` is None for the one of the folder; parts of "float32" also
+    run in "bfloat16" where runtime and processor can. `threads` are those of one call, None for the runtime's choice.
+    Raise `ValueError` where the folder is damaged or does not fit the options.
+    """
     facts = PartsFacts.read(folder)
+    if backend not in (None, facts.backend):
+        raise ValueError(
+            f"backend={backend}: {folder} holds parts of {facts.backend}; export them with backend={backend}"
+        )
     if precision not in (None, facts.precision) and (facts.precision, precision) != ("float32", "bfloat16"):
         raise ValueError(
             f"precision={precision}: {folder} holds parts of {facts.precision}; export them with precision={precision}"
@@ -117,8 +127,8 @@ def open_parts(
     length = max_length or facts.max_length
     tokenizer = TokenizerFile(folder, facts, length)
     labels = None if facts.labels is None else tuple(facts.labels)
-    backend = PartsBackend(folder, facts, precision, threads)
-    return ServedModel(Engine(backend, rule), tokenizer, tokenizer, length, labels, cost)
+    engine = Engine(PartsBackend(folder, facts, precision, threads), rule)
+    return ServedModel(engine, tokenizer, tokenizer, length, labels, cost)
 
 
 def cost_to(cost: CostModel) -> dict[str, Any]:
@@ -143,8 +153,8 @@ class PartsBackend(Backend):
         self.has_router = self.cost.has_router
         self.types = facts.types
         kind = RUNTIMES[facts.backend]
-        names = [TRUNK, *map(tail_name, range(self.num_rungs))]
-        self._trunk, *self._tails = (kind(folder / f"{name}{kind.suffix}", precision, threads) for name in names)
+        graphs = [folder / f"{name}{kind.suffix}" for name in part_names(self.num_rungs)]
+        self._trunk, *self._tails = (kind(graph, precision, threads) for graph in graphs)
         self._router: dict[str, np.ndarray] = {}
         if self.has_router:
             with np.load(folder / ROUTER, allow_pickle=False) as weights:
@@ -156,26 +166,32 @@ class PartsBackend(Backend):
     def trunk(self, batch: Batch, route: bool) -> tuple[np.ndarray, np.ndarray | None]:
         """Run the trunk as `Backend.trunk` says."""
         longest = batch.input_ids.shape[1]
-        inputs = {"input_ids": batch.input_ids, "attention_mask": _mask(batch.lengths, longest)}
-        if self.types:
-            types = batch.token_type_ids
-            inputs["token_type_ids"] = np.zeros_like(batch.input_ids) if types is None else types
-        rows = self._trunk(inputs)
+        rows = self._trunk(self.trunk_inputs(batch))
         hidden = rows.reshape(-1, rows.shape[-1])
         if (batch.lengths < longest).any():
             hidden = hidden[row_places(batch.lengths, longest)]
         return hidden, self._route(hidden, batch.lengths) if route and self.has_router else None
 
+    def trunk_inputs(self, batch: Batch) -> dict[str, np.ndarray]:
+        """Return the inputs of the trunk's graph, int64 [B, L] each."""
+        inputs = {"input_ids": batch.input_ids, "attention_mask": _mask(batch.lengths, batch.input_ids.shape[1])}
+        if self.types:
+            types = batch.token_type_ids
+            inputs["token_type_ids"] = np.zeros_like(batch.input_ids) if types is None else types
+        return inputs
+
     def tail(self, rung: int, hidden: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         """Run a tail as `Backend.tail` says."""
+        return self._tails[rung](self.tail_inputs(hidden, lengths))
+
+    def tail_inputs(self, hidden: np.ndarray, lengths: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the inputs of a tail's graph, float32 [B, L, D] and int64 [B, L], from packed tokens [T, D]."""
         longest = int(lengths.max())
-        if (lengths == longest).all():
-            rows = hidden.reshape(len(lengths), longest, -1)
-        else:
+        if (lengths < longest).any():
             rows = np.zeros((len(lengths) * longest, hidden.shape[-1]), hidden.dtype)
             rows[row_places(lengths, longest)] = hidden
-            rows = rows.reshape(len(lengths), longest, -1)
-        return self._tails[rung]({"hidden": rows, "attention_mask": _mask(lengths, longest)})
+            hidden = rows
+        return {"hidden": hidden.reshape(len(lengths), longest, -1), "attention_mask": _mask(lengths, longest)}
 
     def read(self, logits: np.ndarray) -> np.ndarray:
         """Return logits as `Backend.read` says."""
@@ -198,7 +214,7 @@ class TokenizerFile:
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(max_length, strategy="longest_first", direction=facts.truncation_side)
-        self._types, self._pad_id = facts.types, facts.pad_id
+        self._types, self._pad_id = facts.tokenizer_types, facts.pad_id
 
     def __call__(self, rows: Sequence[tuple[str, ...]]) -> Tokens:
         """Return the token ids of texts, cut at `max_length`."""

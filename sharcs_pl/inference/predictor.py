@@ -54,9 +54,12 @@ class RoutedPredictor:
         batch_size: texts per pass of the trunk, and samples that fill a rung's pool in `stream`.
         max_length: tokens at which texts are cut; None for the tokenizer's, at most what the encoder reads.
         point: name of an operating point (see ``sharcs calibrate``); None for the one in use.
-        precision: "float32" or "bfloat16".
+        precision: "float32" or "bfloat16"; of parts also "int8". None for "float32", or for the one of the parts.
         compile: `torch.compile` for the trunk and each rung; the first batches take minutes.
         window: batches that `stream` reads ahead and sorts by length.
+        backend: "torch", or "openvino" or "onnxruntime", for which the model is exported first; ``sharcs export
+            format=parts`` does that once.
+        threads: threads of one call of another backend, None for its own choice.
     """
 
     def __init__(
@@ -67,13 +70,21 @@ class RoutedPredictor:
         batch_size: int = 32,
         max_length: int | None = None,
         point: str | None = None,
-        precision: str = "float32",
+        precision: str | None = None,
         compile: bool = False,
         window: int = 16,
+        backend: str = "torch",
+        threads: int | None = None,
     ) -> None:
-        from sharcs_pl.inference.torch_backend import serve
+        if backend == "torch":
+            from sharcs_pl.inference.torch_backend import serve
 
-        served = serve(model, tokenizer, max_length, point=point, precision=precision, compile=compile)
+            served = serve(model, tokenizer, max_length, point=point, precision=precision or "float32", compile=compile)
+        else:
+            from sharcs_pl.inference.export_parts import serve_parts
+
+            options = {"point": point, "precision": precision, "threads": threads}
+            served = serve_parts(model, tokenizer, max_length, backend, **options)
         self._serve(served, batch_size, window)
 
     def _serve(self, served: ServedModel, batch_size: int = 32, window: int = 16) -> None:
@@ -111,6 +122,7 @@ class RoutedPredictor:
         device: str | torch.device = "cpu",
         max_length: int | None = None,
         point: str | None = None,
+        backend: str | None = None,
         **options: Any,
     ) -> RoutedPredictor:
         """Load an opened model; texts are cut as in its training, unless `max_length` says otherwise."""
@@ -118,16 +130,29 @@ class RoutedPredictor:
         from sharcs_pl.inference.trained import check_options
 
         _, max_length = check_options(source, point, max_length)
+        if is_parts(source.weights):
+            return cls.of_parts(source.weights, max_length=max_length, point=point, backend=backend, **options)
         model: Any = load_model(source).to(device)  # pyright: ignore[reportCallIssue, reportArgumentType]
-        return cls(model, load_tokenizer(source), max_length=max_length, point=point, **options)
+        options |= {"max_length": max_length, "point": point, "backend": backend or "torch"}
+        return cls(model, load_tokenizer(source), **options)
 
     @classmethod
     def of_parts(
-        cls, folder: Path, *, batch_size: int = 32, window: int = 16, max_length: int | None = None, **options: Any
+        cls,
+        folder: Path,
+        *,
+        batch_size: int = 32,
+        window: int = 16,
+        backend: str | None = None,
+        compile: bool = False,
+        **options: Any,
     ) -> RoutedPredictor:
-        """Load a folder of parts. `options` are those of `parts.open_parts`, and the others those of the class."""
+        """Load a folder of parts; `options` are those of `open_parts`. Raise `ValueError` for another `backend` than
+        the folder's, or for `compile`."""
+        if compile:
+            raise ValueError(f"compile=true is for torch; {folder} holds parts of another runtime")
         found = cls.__new__(cls)
-        found._serve(open_parts(folder, max_length=max_length, **options), batch_size, window)
+        found._serve(open_parts(folder, backend=backend, **options), batch_size, window)
         return found
 
     @property
@@ -202,9 +227,9 @@ class RoutedPredictor:
         rungs, scores = answers.rungs, answers.router_logits
         macs = self.cost.decided_macs(self.engine.rule, answers.lengths, answers.first, rungs)
         columns = (answers.index.tolist(), rungs.tolist(), macs.tolist(), sigmoid(scores).tolist())
-        finite = np.isfinite(answers.logits).all(-1) & np.isfinite(scores).all(-1)
+        finite = np.isfinite(np.concatenate([answers.logits, scores], 1)).all(1).tolist()
         sure = zip(answers.first.tolist(), answers.certainties.tolist(), strict=True)
-        found = zip(*columns, self._labels(answers.logits), sure, finite.tolist(), strict=True)
+        found = zip(*columns, self._labels(answers.logits), sure, finite, strict=True)
         return {
             index: Prediction(
                 label=label,

@@ -143,12 +143,18 @@ def serve(
 ) -> ServedModel:
     """Return a model behind its tokenizer; `options` are those of `torch_engine`. Texts are cut at `max_length` tokens,
     None for the tokenizer's, at most what the encoder reads."""
-    config = model.config
-    check_tokenizer("the model", tokenizer, num_embeddings(config.to_dict()))
-    length = min(max_length or tokenizer.model_max_length, encoder_sizes(config.encoder).max_tokens)
+    length = check_length(model, tokenizer, max_length)
     own = copy.deepcopy(tokenizer)  # a call sets where it cuts, so threads must not share it
     tokenize = partial(tokenize_rows, tokenizer=own, max_length=length)
-    return ServedModel(torch_engine(model, **options), own, tokenize, length, _class_names(model), model.cost)
+    return ServedModel(torch_engine(model, **options), own, tokenize, length, class_names(model), model.cost)
+
+
+def check_length(
+    model: SharcsForSequenceClassification, tokenizer: PreTrainedTokenizerFast, max_length: int | None
+) -> int:
+    """Return the number of tokens at which texts are cut. Raise `ValueError` for a tokenizer of another model."""
+    check_tokenizer("the model", tokenizer, num_embeddings(model.config.to_dict()))
+    return min(max_length or tokenizer.model_max_length, encoder_sizes(model.config.encoder).max_tokens)
 
 
 def tokenize_rows(rows: list[tuple[str, ...]], tokenizer: PreTrainedTokenizerFast, max_length: int) -> Tokens:
@@ -156,7 +162,7 @@ def tokenize_rows(rows: list[tuple[str, ...]], tokenizer: PreTrainedTokenizerFas
     return tokenize(Examples(rows, np.zeros(len(rows), np.int64)), tokenizer, max_length)
 
 
-def _class_names(model: SharcsForSequenceClassification) -> tuple[str, ...] | None:
+def class_names(model: SharcsForSequenceClassification) -> tuple[str, ...] | None:
     """Return the names of the classes; None for a regression."""
     count: int = model.shape.num_labels
     names: dict[int, str] = model.config.id2label  # pyright: ignore[reportAssignmentType]

@@ -20,6 +20,7 @@ from sharcs_pl.core.ladder import TRAINED
 from sharcs_pl.core.renamed import CUSTOM
 from sharcs_pl.data.files import listed, shown
 from sharcs_pl.data.seen import FILE as SEEN
+from sharcs_pl.inference.parts import PARTS, PartsFacts, is_parts
 from sharcs_pl.inference.record import CHECKPOINT_KEY, MARKER, TRAINING, read_record, record_file, travelling
 from sharcs_pl.models.encoder_sizes import OURS, encoder_sizes
 from sharcs_pl.models.folder import check_weights, check_zip, read_json, weight_files
@@ -146,6 +147,9 @@ def _with_places(record: Any, run: Path) -> Any:
 
 
 def _check_weights(weights: Path) -> None:
+    if is_parts(weights):
+        PartsFacts.read(weights)
+        return None
     if weights.is_file():
         return check_zip(weights, _REMEDY)
     for path in weight_files(weights):
@@ -247,7 +251,10 @@ def model_digest(source: TrainedModel, settings: dict[str, Any]) -> str:
     kept = {key: value for key, value in settings.items() if key not in ("operating_points", "operating_point")}
     digest = hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode())
     weights = source.weights
-    files = [*weight_files(weights), weights / "tokenizer.json"] if weights.is_dir() else [weights]
+    if is_parts(weights):
+        files = [weights / PARTS]  # it has the checksums of the others
+    else:
+        files = [*weight_files(weights), weights / "tokenizer.json"] if weights.is_dir() else [weights]
     for path in filter(Path.is_file, files):
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
