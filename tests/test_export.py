@@ -121,6 +121,18 @@ def test_an_architecture_that_cannot_be_exported_is_named_before_it_is_loaded(pl
         (f"{LINE} output=big.onnx", ["output=big.onnx: big.onnx.data exists", "overwrite=true"]),
         (f"{LINE} output=gone/model.onnx", ["output=gone/model.onnx", "there is no folder gone"]),
         (f"{LINE} ouput=x", ["ouput", "did you mean output?"]),
+        (f"{LINE} precision=int8", ["precision=int8 is for format=parts"]),
+        (f"{LINE} backend=openvino", ["backend=openvino is for format=parts"]),
+        (f"{LINE} format=parts backend=tflite", ["backend=tflite is unknown", "openvino, onnxruntime"]),
+        (f"{LINE} format=parts precision=int4", ["precision=int4 is unknown", "float32, int8"]),
+        (f"{LINE} format=parts rung=0", ["rung=0: parts hold every width"]),
+        (f"{LINE} format=parts quantize.max_drop=2", ["quantize.max_drop=2", "between 0 and 1"]),
+        (f"{LINE} format=parts quantize.texts=0", ["quantize.texts=0"]),
+        ("run=model format=parts backend=onnxruntime output=glue", ["output=glue holds other files"]),
+        (
+            "run=model format=parts backend=onnxruntime output=new quantize.skip=[0.3]",
+            ["quantize.skip names 0.3; this model has trunk, 0.25, 1"],
+        ),
     ],
 )
 def test_mistakes(place: Place, line: str, pieces: list[str]) -> None:

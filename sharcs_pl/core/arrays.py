@@ -29,21 +29,24 @@ def as_float32(array: Array) -> Array:
 
 
 def softmax(scores: Array) -> Array:
-    """Return the probabilities of scores over their last dimension."""
+    """Return the probabilities of scores over their last dimension; NaN for scores that are not finite."""
     if not isinstance(scores, np.ndarray):
         return scores.softmax(-1)
-    powers = np.exp(scores - scores.max(-1, keepdims=True))
-    return powers / powers.sum(-1, keepdims=True)
+    with np.errstate(invalid="ignore"):
+        powers = np.exp(scores - scores.max(-1, keepdims=True))
+        return powers / powers.sum(-1, keepdims=True)
 
 
 def log_softmax(scores: Array) -> Array:
-    """Return the log-probabilities of scores over their last dimension."""
+    """Return the log-probabilities of scores over their last dimension; NaN for scores that are not finite."""
     if not isinstance(scores, np.ndarray):
         return scores.log_softmax(-1)
-    scores = scores - scores.max(-1, keepdims=True)
-    return scores - np.log(np.exp(scores).sum(-1, keepdims=True))
+    with np.errstate(invalid="ignore"):
+        scores = scores - scores.max(-1, keepdims=True)
+        return scores - np.log(np.exp(scores).sum(-1, keepdims=True))
 
 
 def sigmoid(scores: np.ndarray) -> np.ndarray:
     """Return the logistic function of scores, without overflow."""
-    return np.exp(-np.logaddexp(0, -scores))
+    with np.errstate(invalid="ignore"):  # NaN gives NaN
+        return np.exp(-np.logaddexp(0, -scores))

@@ -139,7 +139,7 @@ def measured(
     answers: Answers, base: Answers, task: TaskSpec, table: TokenTable, rule: DecisionRule, cost: CostModel
 ) -> dict[str, float]:
     """Return the metric of answers, how often label and last width are those of `base`, and the cost."""
-    logits, labels = torch.from_numpy(answers.logits), torch.from_numpy(table.labels)
+    logits, labels = torch.from_numpy(answers.logits), torch.tensor(table.labels)
     macs = cost.decided_macs(rule, answers.lengths, answers.first, answers.rungs)
     return {
         "value": compute_metric(task.metric, logits, labels),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
 import torch
 
 from sharcs_pl.data.synthetic import word_tokenizer
+from sharcs_pl.inference.export_parts import write_graphs
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from tests.conftest import tiny_bert
 from tests.models.conftest import _one_thread, batch, stock  # noqa: F401  (fixtures)
@@ -30,6 +32,37 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer.model_max_length = 32
     tokenizer.save_pretrained(path)
     return path
+
+
+def needs(backend: str) -> None:
+    """Skip the test where a runtime, or what exports for it, is not installed."""
+    for name in ("onnx", "onnxscript", "onnxruntime", backend):
+        pytest.importorskip(name)
+
+
+@pytest.fixture(scope="session")
+def shared_model() -> SharcsForSequenceClassification:
+    """A routed BERT of two layers and the widths 1/4 and 1 whose router uses both."""
+    torch.manual_seed(1)
+    source = tiny_bert(num_labels=3, num_hidden_layers=2, vocab_size=len(word_tokenizer()))
+    model = SharcsForSequenceClassification.from_encoder(source, widths=[0.25, 1], split_layer=1, router_hidden_size=8)
+    spread_router(model)
+    return model.eval()
+
+
+@pytest.fixture
+def two_widths(shared_model: SharcsForSequenceClassification) -> SharcsForSequenceClassification:
+    """A copy of `shared_model`."""
+    return copy.deepcopy(shared_model)
+
+
+@pytest.fixture(scope="session")
+def graphs(shared_model: SharcsForSequenceClassification, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The trunk and the tails of `shared_model` as ONNX, which take long to write."""
+    needs("onnxruntime")
+    folder = tmp_path_factory.mktemp("graphs")
+    write_graphs(shared_model, folder)
+    return folder
 
 
 def spread_router(model: SharcsForSequenceClassification) -> None:
