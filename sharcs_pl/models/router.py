@@ -5,6 +5,7 @@ Dimensions: `B` batch, `L` tokens, `D` hidden, `W` rungs, `C` labels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -40,7 +41,7 @@ class Router(nn.Module):
         return self.output(F.relu(self.dense(pooled)))
 
 
-def choose_rungs(router_logits: Tensor, thresholds: Tensor | None = None) -> Tensor:
+def choose_rungs(router_logits: Tensor, thresholds: Tensor | Sequence[float] | None = None) -> Tensor:
     """Return the rung of each sample, [B] long, from `router_logits` [B, W].
 
     Without `thresholds` this is the likeliest rung. With thresholds ([W-1], in logits) it is the narrowest rung i at
