@@ -26,6 +26,10 @@ class Poison(Callback):
 
     def __init__(self, step: int, what: str = "loss", value: float = math.nan, only_rank: int | None = None) -> None:
         self.step, self.what, self.value, self.only_rank = step, what, value, only_rank
+        self.last = self.validations = 0
+
+    def on_validation_end(self, trainer: Any, module: Any) -> None:
+        self.validations += 1
 
     def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, *args: Any) -> None:
         self.last = trainer.global_step
@@ -78,7 +82,7 @@ def test_a_loss_on_a_gpu_is_read_behind_it_and_before_anything_is_kept(
     poison = Poison(step)
     with pytest.raises(Diverged, match=rf"the loss is nan in epoch \d, step \d \(step {step} of the run\)"):
         run_with(tmp_path / "run", poison, f"checkpoint.every_n_steps={every}")
-    assert poison.last == last
+    assert (poison.last, poison.validations) == (last, int(step > 3))
     rows = list(csv.DictReader((tmp_path / "run" / "metrics.csv").read_text().splitlines())) if step > 3 else []
     assert [row["epoch"] for row in rows] == ["0"][: step > 3]
 
