@@ -138,6 +138,7 @@ def test_a_fork_that_imports_torch_is_found_out_and_the_next_one_is_not(place: P
         ("trainer.devices=[true]", ["trainer.devices=[True]", "a number of devices"]),
         ("trainer.max_steps=0", ["trainer.max_steps=0", "at least 1"]),
         ("trainer.max_time=00:00:00:00", ["trainer.max_time=00:00:00:00", "no time to train"]),
+        ("trainer.num_workers=-1", ["trainer.num_workers=-1 is out of range", "at least 0"]),
         ("trainer.timeout_minutes=1e30", ["trainer.timeout_minutes=1e+30", "between 0.1 and"]),
         ("distill=top width.multipliers=[1] width.bounds=[[0,1]]", ["distill=top", "width.multipliers=['1'] has one"]),
         ("task.calibration=1.5", ["task.calibration=1.5", "no share between 0 and 1", "such as 0.1"]),

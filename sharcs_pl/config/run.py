@@ -201,4 +201,5 @@ DISPLAY_KEYS = ("enable_progress_bar", "enable_model_summary", "log_every_n_step
 # Keys of the task that earlier runs lack; null gives the behaviour of these runs.
 LATER_KEYS = ("calibration", "positive", "delimiter", "encoding")
 LATER_RULE = {"rule": "router", "certainty": None, "stop_threshold": None, "average": False}  # of the router
-PROCESS_KEYS = ("devices", "num_nodes", "strategy", "timeout_minutes")  # a run may continue on more processes
+# A run may continue on more processes.
+PROCESS_KEYS = ("devices", "num_nodes", "strategy", "timeout_minutes", "num_workers")

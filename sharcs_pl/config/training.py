@@ -42,7 +42,7 @@ class OptimConfig:
 
 @dataclass
 class TrainerConfig:
-    """Arguments of ``lightning.Trainer`` under its own names, and the timeout between processes."""
+    """Arguments of ``lightning.Trainer`` under its own names, and what its processes and loaders need."""
 
     max_epochs: int = 6
     """Epochs to train; must exceed ``hardness.window``."""
@@ -80,6 +80,8 @@ class TrainerConfig:
     """Use deterministic kernels of torch; CPU runs are deterministic without them."""
     detect_anomaly: bool = False
     """Check for NaN in the backward pass."""
+    num_workers: int | None = None
+    """Processes that make batches for each training process; null: up to 4 on a GPU, as the cores allow, else 0."""
     profiler: str | None = None
     """Profiler of Lightning, ``simple`` or ``advanced``; null: none."""
 
@@ -88,6 +90,7 @@ class TrainerConfig:
             in_range(f"trainer.{name}", getattr(self, name), 1)
         if self.max_steps != -1:
             in_range("trainer.max_steps", self.max_steps, 1)
+        in_range("trainer.num_workers", self.num_workers, 0)
         _optional_number("trainer.gradient_clip_val", self.gradient_clip_val)
         for name in ("limit_train_batches", "limit_val_batches"):
             _limit(f"trainer.{name}", getattr(self, name))

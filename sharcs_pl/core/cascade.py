@@ -103,4 +103,7 @@ CERTAINTY = {"probability": _probability, "margin": _margin, "entropy": _entropy
 
 
 def _like(values: Sequence[float], array: Any) -> Any:
-    return library_of(array).asarray(values, dtype=array.dtype, device=array.device)
+    """Return values as an array of the kind, precision and device of another, without waiting for a GPU."""
+    if isinstance(array, np.ndarray):
+        return np.array(values, array.dtype)
+    return library_of(array).tensor(values, dtype=array.dtype).to(array.device, non_blocking=True)

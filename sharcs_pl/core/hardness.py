@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _NOT_SEEN = np.iinfo(np.int32).max
+_MOST_UNREAD = 1000  # calls whose tensors may wait on their device
 
 
 @dataclass(frozen=True)
@@ -114,10 +115,21 @@ class HardnessBuffer:
     def record(self, uids: Any, scores: Any, rungs: Any, steps: Any = 0) -> None:
         """Record scores of the current epoch. A sample keeps the score of its first occurrence in the epoch.
 
-        `uids`, `scores`, `rungs`: 1-D tensors or arrays of one length, on any device. `steps`: one optimizer step, or
-        one per sample. Occurrences are ordered by step, then by call, then by position in the call, so that any number
-        of ranks merges to the same table.
+        `uids`, `scores`, `rungs`: 1-D tensors or arrays of one length, on any device. They are read when the records
+        are asked for, since a GPU is waited for at each reading, and must not change until then. `steps`: one optimizer
+        step, or one per sample. Occurrences are ordered by step, then by call, then by position in the call, so that
+        any number of ranks merges to the same table.
         """
+        self._unread.append((uids, scores, rungs, steps))
+        if len(self._unread) == _MOST_UNREAD:
+            self._read()
+
+    def _read(self) -> None:
+        unread, self._unread = self._unread, []
+        for call in unread:
+            self._enter(*call)
+
+    def _enter(self, uids: Any, scores: Any, rungs: Any, steps: Any) -> None:
         uids, scores, rungs = _array(uids, np.int64), _array(scores, np.float32), _array(rungs, np.int8)
         assert uids.shape == scores.shape == rungs.shape == (len(uids),), "record wants 1-D arrays of one length"
         assert not len(uids) or 0 <= uids.min() <= uids.max() < self.num_samples, "a uid outside the training set"
@@ -140,10 +152,11 @@ class HardnessBuffer:
         """Rebuild the records of the current epoch from every rank's `recorded()`, in the order of ranks."""
         self._open_epoch()
         for table in tables:
-            self.record(*table)
+            self._enter(*table)
 
     def close_epoch(self) -> None:
         """End the epoch. Its scores replace the oldest ones in the window."""
+        self._read()
         self._ring[self.num_epochs % self.window] = self._scores
         self.num_epochs += 1
         self._open_epoch()
@@ -173,6 +186,7 @@ class HardnessBuffer:
         """Return a copy of the state with the half-recorded epoch, in tensors and ints for weights-only checkpoints."""
         import torch
 
+        self._read()
         arrays = {"ring": self._ring, "scores": self._scores, "rungs": self._rungs, "steps": self._steps}
         tensors = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
         return {"num_epochs": self.num_epochs, **tensors}
@@ -185,17 +199,20 @@ class HardnessBuffer:
         if samples != self.num_samples:
             raise ValueError(f"task: the checkpoint holds scores of {samples} samples, the run has {self.num_samples}")
         self.num_epochs = int(state["num_epochs"])
+        self._unread = []
         self._ring = _array(state["ring"], np.float32).copy()
         self._scores = _array(state["scores"], np.float32).copy()
         self._rungs = _array(state["rungs"], np.int8).copy()
         self._steps = _array(state["steps"], np.int32).copy()
 
     def _open_epoch(self) -> None:
+        self._unread: list[tuple[Any, Any, Any, Any]] = []
         self._scores = np.full(self.num_samples, np.nan, dtype=np.float32)
         self._rungs = np.full(self.num_samples, -1, dtype=np.int8)
         self._steps = np.full(self.num_samples, _NOT_SEEN, dtype=np.int32)
 
     def _seen(self) -> np.ndarray:
+        self._read()
         return np.flatnonzero(self._steps != _NOT_SEEN)
 
 

@@ -8,13 +8,14 @@ from typing import Any
 
 import lightning as L
 import numpy as np
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from sharcs_pl.core.hardness import HardnessBuffer
 from sharcs_pl.core.plan import EpochPlan, PlanConfig, make_plan
 from sharcs_pl.core.ranks import all_ranks
-from sharcs_pl.data.sampler import EvalBatch, PlanLoader, eval_loader
+from sharcs_pl.data.sampler import EvalBatch, PlanLoader, eval_loader, feeding
 from sharcs_pl.data.table import TokenTable
 
 
@@ -31,6 +32,7 @@ class SharcsDataModule(L.LightningDataModule):
         seed: seed of the plan.
         eval_batch_size: samples per validation batch.
         steps_per_epoch: least number of steps of each epoch, to match another run (one rung only).
+        num_workers: processes that make batches; None for a few where the trainer has a GPU, else none.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class SharcsDataModule(L.LightningDataModule):
         seed: int = 1,
         eval_batch_size: int = 64,
         steps_per_epoch: Sequence[int] = (),
+        num_workers: int | None = None,
     ) -> None:
         super().__init__()
         self.train_table = train
@@ -54,6 +57,7 @@ class SharcsDataModule(L.LightningDataModule):
         self.seed = seed
         self.eval_batch_size = eval_batch_size
         self.steps_per_epoch = tuple(steps_per_epoch)
+        self.num_workers = num_workers
         self.history = HardnessBuffer(len(train), window)
 
     @property
@@ -76,12 +80,15 @@ class SharcsDataModule(L.LightningDataModule):
         return make_plan(memberships, self.train_table.lengths, config, seed=self.seed, epoch=epoch)
 
     def train_dataloader(self) -> PlanLoader:
-        return PlanLoader(self.train_table, self.plan(), self.rank, self.world)
+        return PlanLoader(self.train_table, self.plan(), self.rank, self.world, **self._feeding())
 
     def val_dataloader(self) -> list[DataLoader[EvalBatch]]:
-        return [
-            eval_loader(table, self.eval_batch_size, self.rank, self.world) for table in self.validation_tables.values()
-        ]
+        tables, feeding = self.validation_tables.values(), self._feeding()
+        return [eval_loader(table, self.eval_batch_size, self.rank, self.world, **feeding) for table in tables]
+
+    def _feeding(self) -> dict[str, Any]:
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        return feeding(device, self.num_workers)
 
     def record(self, uids: Tensor, scores: Tensor, rungs: Tensor, step: int) -> None:
         """Record the scores [B] of a training step by uid. A repeated sample keeps its first score."""

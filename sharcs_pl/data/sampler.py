@@ -5,6 +5,8 @@ Dimensions: `B` batch, `L` tokens, `W` rungs, `S` samples.
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Self, TypeVar
@@ -18,6 +20,23 @@ from sharcs_pl.core.plan import EpochPlan, PlannedBatch
 from sharcs_pl.data.table import TokenTable
 
 T = TypeVar("T")
+
+_MOST_WORKERS = 4  # that a GPU is fed by unless the user says otherwise: a batch is a few copies
+
+
+def feeding(device: torch.device, num_workers: int | None = None) -> dict[str, Any]:
+    """Return the arguments of the loaders below for a device: where it is a GPU, pinned memory and, unless a number is
+    given, as many processes that make batches as the cores allow, at most four. Elsewhere there are none."""
+    cuda = device.type == "cuda"
+    spare = len(os.sched_getaffinity(0)) - 1 if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1) - 1
+    chosen = min(_MOST_WORKERS, spare) if cuda else 0
+    return {"num_workers": chosen if num_workers is None else num_workers, "pin_memory": cuda}
+
+
+def _leave_signals(worker: int) -> None:
+    """Ignore the signals that ask a run to stop: the run's process ends its workers once it has saved."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class _Movable:
@@ -171,6 +190,7 @@ class PlanLoader(DataLoader[StepBatch]):
             num_workers=num_workers,
             pin_memory=pin_memory,
             collate_fn=_as_it_is,
+            worker_init_fn=_leave_signals,
         )
         self.plan = plan
         self._plan_sampler = sampler
@@ -229,7 +249,14 @@ def eval_loader(
     if batch_size < 1:
         raise ValueError(f"eval_batch_size={batch_size}: at least 1 is needed")
     dataset = EvalDataset(table, batch_size, rank, world)
-    return DataLoader(dataset, batch_size=None, num_workers=num_workers, pin_memory=pin_memory, collate_fn=_as_it_is)
+    return DataLoader(
+        dataset,
+        batch_size=None,
+        num_workers=num_workers,
+        pin_memory=pin_memory,
+        collate_fn=_as_it_is,
+        worker_init_fn=_leave_signals,
+    )
 
 
 def _as_it_is(batch: T) -> T:

@@ -68,24 +68,24 @@ class ExitsOutput(ModelOutput):
 
 @dataclass(frozen=True)
 class Running:
-    """The samples still running. `rows`: [b], their places in the batch. `hidden`: [b, L, D]. `mask`: [b, L]. `logits`:
-    [b, E, C] and `certainty`: [b, E] (or None), from the exits passed."""
+    """The samples still running. `rows`: [b], their places in the batch. `hidden`: [b, L, D]. `mask`: [b, L]. `ends`:
+    [b], the place after the last real token. `logits`: [b, E, C] and `certainty`: [b, E] (or None), from the exits
+    passed."""
 
     rows: Tensor
     hidden: Tensor
     mask: Tensor
+    ends: Tensor
     logits: Tensor
     certainty: Tensor | None
 
-    def select(self, keep: Tensor) -> Running:
-        """Return the samples with `keep`, bool [b], without padding on the right that none of them needs."""
-        if bool(keep.all()):
+    def select(self, kept: Tensor, length: int) -> Running:
+        """Return the samples at the places `kept`, [n] long, cut to their first `length` tokens."""
+        if len(kept) == len(self.rows):
             return self
-        mask = self.mask[keep]
-        longest = int(mask.any(0).nonzero().max()) + 1 if mask.any() else 1
-        certainty = None if self.certainty is None else self.certainty[keep]
-        hidden = self.hidden[keep, :longest]
-        return Running(self.rows[keep], hidden, mask[:, :longest], self.logits[keep], certainty)
+        certainty = None if self.certainty is None else self.certainty[kept]
+        hidden, mask = self.hidden[kept, :length], self.mask[kept, :length]
+        return Running(self.rows[kept], hidden, mask, self.ends[kept], self.logits[kept], certainty)
 
 
 class ExitsForSequenceClassification(LadderModel):
@@ -175,12 +175,13 @@ class ExitsForSequenceClassification(LadderModel):
         logits, exits = now.hidden.new_empty(len(now.rows), self.shape.num_labels), torch.zeros_like(now.rows)
         for exit in range(len(self.ladder)):
             now = self._advance(now, exit)
-            leaves = self._leaves(now, exit, threshold)
-            logits = logits.index_copy(0, now.rows[leaves], now.logits[leaves, -1])
-            exits[now.rows[leaves]] = exit
-            if bool(leaves.all()):
+            leaves, ends = self._leaves(now, exit, threshold)
+            at, kept = (x.nonzero().flatten().to(now.rows.device, non_blocking=True) for x in (leaves, ~leaves))
+            logits = logits.index_copy(0, now.rows[at], now.logits[at, -1])
+            exits[now.rows[at]] = exit
+            if not len(kept):
                 break
-            now = now.select(~leaves)
+            now = now.select(kept, int(ends[~leaves].max()))
         return logits, exits
 
     def all_rungs(
@@ -233,8 +234,9 @@ class ExitsForSequenceClassification(LadderModel):
         hidden = self.family.embed(self._base, input_ids, token_type_ids, mask)
         size = len(input_ids)
         certainty = None if self.certainty is None else hidden.new_zeros(size, 0)
-        rows = torch.arange(size, device=input_ids.device)
-        return Running(rows, hidden, mask, hidden.new_zeros(size, 0, self.shape.num_labels), certainty)
+        rows, places = (torch.arange(length, device=input_ids.device) for length in input_ids.shape)
+        ends = torch.where(mask > 0, places + 1, 1).amax(1)
+        return Running(rows, hidden, mask, ends, hidden.new_zeros(size, 0, self.shape.num_labels), certainty)
 
     def _advance(self, now: Running, exit: int, detach: bool = False) -> Running:
         """Run the layers up to the next exit, its head and its certainty."""
@@ -261,11 +263,14 @@ class ExitsForSequenceClassification(LadderModel):
         found = first.new_full((len(first), 1), SURE) if last else self.certainty(first)
         return torch.cat([now.certainty, found.to(now.certainty.dtype)], 1)
 
-    def _leaves(self, now: Running, exit: int, threshold: float) -> Tensor:
-        """Return True for each sample that leaves at this exit, bool [b]."""
+    def _leaves(self, now: Running, exit: int, threshold: float) -> tuple[Tensor, Tensor]:
+        """Return True for each sample that leaves at this exit, bool [b], and its `ends` [b], on the CPU. A GPU is
+        waited for once, and not at the last exit."""
         if exit == self.ladder.top:
-            return torch.ones_like(now.rows, dtype=torch.bool)
-        return self.rule.stops(now.logits, now.certainty, self.config.tolerance, threshold)[:, -1]
+            return torch.ones(len(now.rows), dtype=torch.bool), torch.ones(len(now.rows), dtype=torch.long)
+        stops = self.rule.stops(now.logits, now.certainty, self.config.tolerance, threshold)[:, -1]
+        leaves, ends = torch.stack([stops.long(), now.ends]).cpu()
+        return leaves > 0, ends
 
 
 SURE = 1e4  # the certainty of the last exit, in logits

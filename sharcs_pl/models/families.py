@@ -33,7 +33,9 @@ from sharcs_pl.models.parts import (
 
 
 def _one_mask(stock: Any, hidden: Tensor, attention_mask: Tensor) -> Any:
-    return create_bidirectional_mask(config=stock.config, inputs_embeds=hidden, attention_mask=attention_mask)
+    given = {"config": stock.config, "inputs_embeds": hidden, "attention_mask": attention_mask}
+    # A look whether the mask is needed makes the program wait for another device.
+    return create_bidirectional_mask(**given, allow_is_bidirectional_skip=hidden.device.type == "cpu")
 
 
 @dataclass(frozen=True)

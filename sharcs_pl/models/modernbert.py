@@ -18,6 +18,7 @@ from sharcs_pl.models.layers import ByKind, Tail
 def masks(stock: Any, hidden: Tensor, attention_mask: Tensor) -> ByKind:
     """Return the masks by kind of layer, which attends to every real token or to a window around each token."""
     given = {"config": stock.config, "inputs_embeds": hidden, "attention_mask": attention_mask}
+    given["allow_is_bidirectional_skip"] = hidden.device.type == "cpu"  # elsewhere the look whether it can would wait
     every, near = create_bidirectional_mask(**given), create_bidirectional_sliding_window_mask(**given)
     return ByKind("attention_type", {"full_attention": every, "sliding_attention": near})
 

@@ -287,11 +287,12 @@ class SharcsForSequenceClassification(LadderModel):
         def run(rows: Tensor | None, rung: int) -> Tensor:
             return self.tail(state if rows is None else state.select(rows), rung)
 
-        if rungs is None:
-            rule = self.config.decision()
-            first = first_rungs(rule, state.router_logits, size, top, torch).to(device)
+        rule = self.config.decision()
+        if rungs is None and (rule.cascades or self.router is not None):
+            first = first_rungs(rule, state.router_logits, size, top, torch).to(device, non_blocking=True)
             return run_rule(rule, first, len(self.ladder), run)
-        given = given_rungs(rungs, size, top).to(device)
+        rungs = top if rungs is None else rungs
+        given = given_rungs(rungs, size, top).to(device, non_blocking=True)
         return Decision(given, given, run(None, rungs)) if isinstance(rungs, int) else run_given(given, run)
 
 

@@ -120,6 +120,7 @@ def build_datamodule(config: RunConfig, inputs: TrainingInputs, tokenizer: PreTr
         seed=config.seed,
         eval_batch_size=config.eval_batch_size,
         steps_per_epoch=matched_steps(config.method.match) if config.method.match else (),
+        num_workers=config.trainer.num_workers,
     )
 
 
@@ -207,6 +208,7 @@ def build_trainer(
     """Build Lightning's trainer with the given callbacks; ``more`` holds arguments that the config does not have."""
     arguments = asdict(config.trainer)
     timeout = timedelta(minutes=arguments.pop("timeout_minutes"))
+    del arguments["num_workers"]  # of the loaders
     if world_size(config) > 1:
         # Buffers are constants; sent around, they would make ranks wait that have fewer validation batches.
         arguments["strategy"] = DDPStrategy(timeout=timeout, gradient_as_bucket_view=True, broadcast_buffers=False)

@@ -11,7 +11,7 @@ from sharcs_pl.analysis.figures.plots import draw_run
 from sharcs_pl.config.evaluate import EvaluateConfig
 from sharcs_pl.core.finite import write_json
 from sharcs_pl.core.screen import Screen
-from sharcs_pl.data.sampler import eval_loader
+from sharcs_pl.data.sampler import eval_loader, feeding
 from sharcs_pl.data.tasks import GLUE
 from sharcs_pl.evaluation.audit import audit, audit_table
 from sharcs_pl.evaluation.compare import compare, comparison_table
@@ -58,7 +58,8 @@ def evaluate_model(prepared: EvaluationInputs, trainer: L.Trainer | None = None)
         enable_model_summary=False,
         enable_progress_bar=False,
     )
-    loaders = [eval_loader(table, config.eval_batch_size, 0, 1) for table in tables]
+    fed = feeding(trainer.strategy.root_device, config.trainer.num_workers)
+    loaders = [eval_loader(table, config.eval_batch_size, 0, 1, **fed) for table in tables]
     trainer.validate(module, dataloaders=loaders, verbose=False)
     found = module.predictions
     check_answers(prepared, found)

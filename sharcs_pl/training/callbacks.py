@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import math
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,9 @@ import lightning as L
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from lightning.pytorch.callbacks import Callback, RichProgressBar
+from torch import Tensor
 
 from sharcs_pl.core.files import atomic_file
 from sharcs_pl.core.plan import EpochPlan
@@ -19,6 +23,9 @@ from sharcs_pl.core.ranks import all_ranks, this_rank
 from sharcs_pl.data.datamodule import SharcsDataModule
 from sharcs_pl.training.checkpoints import epoch_is_whole
 from sharcs_pl.training.schedule import epoch_fraction, linear_warmup_decay
+
+_MOST_UNREAD = 1000  # losses that may wait on their device
+_SHOWN_FOR = 0.2  # seconds
 
 
 def datamodule_of(trainer: L.Trainer) -> SharcsDataModule:
@@ -108,6 +115,7 @@ class CurveFiles(Callback):
     def __init__(self, folder: Path, widths: Iterable[str]) -> None:
         self.folder = folder
         self.widths = list(widths)
+        self._losses: list[Tensor] = []
         self._loss_sum = 0.0
         self._steps = 0
 
@@ -121,14 +129,16 @@ class CurveFiles(Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self._loss_sum += float(outputs["objective"])
+        self._losses.append(outputs["objective"])
         self._steps += 1
+        if len(self._losses) == _MOST_UNREAD:
+            self._add_losses()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not epoch_is_whole(trainer):
             return
         # A rank's loss counts for all ranks: their mean is the objective.
-        loss = {"train/loss": float(np.mean(all_ranks(self._loss_sum))) / max(1, self._steps)}
+        loss = {"train/loss": float(np.mean(all_ranks(self._add_losses()))) / max(1, self._steps)}
         pl_module.log_dict(loss | self._plan_curves(trainer))
         if trainer.is_global_zero:
             row = {"epoch": trainer.current_epoch, "step": trainer.global_step}
@@ -136,12 +146,19 @@ class CurveFiles(Callback):
             append_row(self.folder / "metrics.csv", row | loss | values)
         self._loss_sum, self._steps = 0.0, 0
 
+    def _add_losses(self) -> float:
+        """Add the losses kept since the last call, and return the sum: a GPU is waited for once for all of them."""
+        for loss in torch.stack(self._losses).tolist() if self._losses else ():
+            self._loss_sum += loss
+        self._losses = []
+        return self._loss_sum
+
     def _plan_curves(self, trainer: L.Trainer) -> dict[str, float]:
         sizes = zip(self.widths, current_plan(trainer).bucket_sizes, strict=True)
         return {f"plan/width_{width.replace('/', '_')}": float(size) for width, size in sizes}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"loss_sums": all_ranks(self._loss_sum), "steps": self._steps}
+        return {"loss_sums": all_ranks(self._add_losses()), "steps": self._steps}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         sums, self._steps = state_dict["loss_sums"], state_dict["steps"]
@@ -150,9 +167,20 @@ class CurveFiles(Callback):
 
 
 class SharcsProgressBar(RichProgressBar):
-    """Lightning's bar with the loss, the routed metric and the epoch's bucket sizes, narrow to full."""
+    """Lightning's bar with the loss, the routed metric and the epoch's bucket sizes, narrow to full. A loss that is
+    shown is waited for, so they change every fifth of a second, and at an epoch's end."""
+
+    _shown: dict[str, Any]
+    _shown_at = -math.inf
 
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
+        if not trainer.is_last_batch and time.monotonic() - self._shown_at < _SHOWN_FOR:
+            return self._shown
+        self._shown = self._get_metrics(trainer, pl_module)
+        self._shown_at = time.monotonic()
+        return self._shown
+
+    def _get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
         items = super().get_metrics(trainer, pl_module)
         items.pop("v_num", None)
         if "val/routed" in items:

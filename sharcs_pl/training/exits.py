@@ -36,7 +36,7 @@ Objective = Callable[[ExitBatch, Progress], Tensor]
 
 def weighted(losses: Tensor, weights: Tensor) -> Tensor:
     """Return the mean of `losses` [E] weighted by `weights` [E]."""
-    return (losses * weights.to(losses)).sum() / weights.sum()
+    return (losses * weights.to(losses, non_blocking=True)).sum() / weights.sum()
 
 
 def equal(batch: ExitBatch, progress: Progress) -> Tensor:

@@ -20,7 +20,7 @@ def fit_head(stock: Any, table: TokenTable, steps: int, lr: float, batch_size: i
     falling linearly to 0, without dropout. Return the mean loss of the last ten steps (nan without steps)."""
     prefixes = get_family(stock.config.model_type).head_prefixes
     head = {name: parameter for name, parameter in stock.named_parameters() if name.startswith(prefixes)}
-    losses: list[float] = []
+    losses: list[Tensor] = []
     with only_training(stock, set(head)):
         optimizer = torch.optim.AdamW(head.values(), lr=lr)
         for step, batch in enumerate(_batches(table, steps, batch_size, seed)):
@@ -29,13 +29,13 @@ def fit_head(stock: Any, table: TokenTable, steps: int, lr: float, batch_size: i
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            losses.append(loss.item())
+            losses.append(loss.detach())
         optimizer.zero_grad()
-    return float(np.mean(losses[-10:])) if losses else float("nan")
+    return float(np.mean([loss.item() for loss in losses[-10:]])) if losses else float("nan")
 
 
 def _loss(stock: Any, batch: dict[str, Tensor]) -> Tensor:
-    inputs = {name: value.to(stock.device) for name, value in batch.items()}
+    inputs = {name: value.to(stock.device, non_blocking=stock.device.type == "cuda") for name, value in batch.items()}
     labels = inputs.pop("labels")
     return task_loss(stock(**inputs).logits, labels, stock.config.num_labels)
 

@@ -77,6 +77,10 @@ class SharcsModule(L.LightningModule):
     def on_fit_start(self) -> None:
         self.train()  # models are made and loaded in evaluation mode, and Lightning keeps what it finds
 
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        # Lightning would wait for a GPU to have done all before it copies. Copies to a CPU must be waited for.
+        return batch.to(device, non_blocking=device.type == "cuda")
+
     def training_step(self, step: StepBatch, batch_idx: int) -> dict[str, Any]:
         batches = [batch for batch in step.batches if len(batch.uids)]  # a rank's part of a small batch may be empty
         losses = [self._run(batch, step) for batch in batches]
@@ -191,10 +195,12 @@ class SharcsModule(L.LightningModule):
         rows = (batch.uids, logits.float(), router_logits.float(), decision.rungs, batch.labels, batch.lengths)
         found = Predictions(*rows, difficulty, macs).decided(decision)
         split = self.task.validation[dataloader_idx]
-        self._collected.setdefault(split, []).append(found.each(Tensor.cpu))
+        self._collected.setdefault(split, []).append(found)
 
     def on_validation_epoch_end(self) -> None:
-        everywhere = all_ranks(self._collected)  # each rank has run batches of its own
+        # A GPU is waited for here, not at each batch.
+        own = {split: [batch.each(Tensor.cpu) for batch in found] for split, found in self._collected.items()}
+        everywhere = all_ranks(own)  # each rank has run batches of its own
         self._collected = {}
         rows = {split: [row for rank in everywhere for row in rank.get(split, ())] for split in self.task.validation}
         self.predictions = {split: Predictions.gather(found) for split, found in rows.items() if found}

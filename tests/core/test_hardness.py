@@ -166,10 +166,43 @@ def test_tensors_of_any_kind_are_recorded() -> None:
     assert buffer.epoch_table()["score"].tolist() == [0.25, 0.5]
 
 
+def test_what_lies_on_a_device_is_read_when_it_is_asked_for_or_has_become_much(monkeypatch) -> None:
+    reads = []
+
+    class OnDevice:
+        def __init__(self, *values: float) -> None:
+            self.values = torch.tensor(values)
+
+        def detach(self) -> torch.Tensor:
+            reads.append(self)
+            return self.values
+
+    def record() -> HardnessBuffer:
+        buffer = HardnessBuffer(3, 1)
+        buffer.record(OnDevice(1, 2), OnDevice(0.5, 0.25), OnDevice(0, 1), 0)
+        buffer.record(OnDevice(2, 0), OnDevice(0.125, 1.0), OnDevice(1, 0), 1)
+        return buffer
+
+    buffer = record()
+    assert not reads
+    assert buffer.epoch_table()["score"].tolist() == [1.0, 0.5, 0.25]
+    assert len(reads) == 6
+    for ask in ("recorded", "state_dict", "close_epoch"):
+        reads.clear()
+        getattr(record(), ask)()
+        assert len(reads) == 6, ask
+    monkeypatch.setattr("sharcs_pl.core.hardness._MOST_UNREAD", 2)
+    reads.clear()
+    record()
+    assert len(reads) == 6
+
+
 @pytest.mark.parametrize("uid", [-1, 3])
 def test_a_uid_outside_the_training_set_is_a_bug(uid) -> None:
+    buffer = HardnessBuffer(3, 1)
+    buffer.record([uid], [0.5], [0])
     with pytest.raises(AssertionError):
-        HardnessBuffer(3, 1).record([uid], [0.5], [0])
+        buffer.recorded()
 
 
 def test_the_earliest_step_wins_within_a_call_too() -> None:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from sharcs_pl.core.plan import PlanConfig
@@ -74,6 +76,15 @@ def test_a_restored_datamodule_plans_the_same_epoch() -> None:
     other.load_state_dict(data.state_dict())
     assert other.plan().digest() == data.plan().digest()
     assert other.plan().digest() != make(BOUNDS).plan().digest()
+
+
+@pytest.mark.parametrize(("kind", "pinned"), [("cuda", True), ("cpu", False)])
+def test_loaders_feed_the_trainers_device(kind: str, pinned: bool) -> None:
+    data = make(num_workers=1)
+    strategy = SimpleNamespace(root_device=torch.device(kind))
+    data.trainer = SimpleNamespace(strategy=strategy, global_rank=0, world_size=1)  # pyright: ignore
+    for loader in (data.train_dataloader(), *data.val_dataloader()):
+        assert (loader.num_workers, loader.pin_memory) == (1, pinned)
 
 
 def test_validation_sees_every_sample_once() -> None:

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sharcs_pl.core.plan import EpochPlan, PlanConfig, make_plan
-from sharcs_pl.data.sampler import PlanLoader, PlanSampler, StepBatch, eval_loader
+from sharcs_pl.data.sampler import PlanLoader, PlanSampler, StepBatch, eval_loader, feeding
 from sharcs_pl.data.table import TokenTable
 
 
@@ -79,6 +83,26 @@ def test_a_state_taken_in_mid_epoch_resumes_at_the_next_step(num_workers: int):
     assert len(resumed) == PLAN.num_steps
     assert seen + [described(step) for step in resumed] == STEPS
     assert resumed.state_dict() == {"epoch": 1, "step": PLAN.num_steps}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+def test_a_signal_to_all_processes_of_a_run_ends_no_worker_of_it(number: signal.Signals):
+    steps = iter(PlanLoader(TABLE, PLAN, num_workers=1))
+    seen = [described(next(steps))]
+    (worker,) = multiprocessing.active_children()
+    assert worker.pid is not None
+    os.kill(worker.pid, number)
+    assert seen + [described(step) for step in steps] == STEPS
+
+
+@pytest.mark.parametrize(("cores", "workers"), [(1, 0), (3, 2), (64, 4)])
+def test_a_gpu_is_fed_by_a_few_processes_from_pinned_memory(monkeypatch, cores: int, workers: int):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)), raising=False)
+    gpu, cpu = torch.device("cuda", 1), torch.device("cpu")
+    assert feeding(gpu) == {"num_workers": workers, "pin_memory": True}
+    assert feeding(gpu, 0) == {"num_workers": 0, "pin_memory": True}
+    assert feeding(cpu) == {"num_workers": 0, "pin_memory": False}
+    assert feeding(cpu, 2) == {"num_workers": 2, "pin_memory": False}
 
 
 def test_a_loaded_position_holds_for_one_pass():

@@ -1,8 +1,9 @@
 import pytest
 import torch
 
+from sharcs_pl.core.cascade import first_rungs
 from sharcs_pl.core.decision import CERTAINTIES, DecisionRule
-from sharcs_pl.models.decision import decide
+from sharcs_pl.models.decision import decide, run_rule
 
 LOGITS = torch.randn(200, 3, 4, generator=torch.Generator().manual_seed(1)) * 2
 ROUTER = torch.randn(200, 3, generator=torch.Generator().manual_seed(2))
@@ -48,6 +49,30 @@ def test_a_decision_is_what_the_rule_says_in_words(name, certainty, average):
         assert found.rungs.tolist() == [x[1] for x in expected]
         torch.testing.assert_close(found.logits, torch.stack([x[2] for x in expected]))
         assert name == "router" or len(set(found.rungs.tolist())) > 1
+
+
+@pytest.mark.parametrize(("name", "reads"), [("router", 1), ("cascade", 2), ("router+cascade", 3)])
+def test_running_by_a_rule_decides_as_it_does_and_reads_once_for_the_router_and_each_tail_but_the_last(
+    monkeypatch, name, reads
+):
+    rule = DecisionRule(
+        name, None if name == "cascade" else (0.4, 0.2), None if name == "router" else (0.8, 0.7), average=True
+    )
+    ran = []
+
+    def run(rows, rung):
+        ran.append((rung, len(LOGITS) if rows is None else len(rows)))
+        return LOGITS[:, rung] if rows is None else LOGITS[rows, rung]
+
+    read, seen = torch.Tensor.cpu, []
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: seen.append(tensor) or read(tensor))
+    found = run_rule(rule, first_rungs(rule, ROUTER, 200, 2, torch), 3, run)
+    assert len(seen) == reads
+    expected = decide(rule, LOGITS, ROUTER)
+    assert (found.first.tolist(), found.rungs.tolist()) == (expected.first.tolist(), expected.rungs.tolist())
+    torch.testing.assert_close(found.logits, expected.logits, rtol=0, atol=0)
+    needed = [int(((expected.first <= rung) & (expected.rungs >= rung)).sum()) for rung in range(3)]
+    assert ran == list(enumerate(needed))
 
 
 def test_a_regression_stops_where_two_widths_agree_within_the_tolerance():

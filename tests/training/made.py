@@ -6,6 +6,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sharcs_pl.core.plan import EpochPlan, PlanConfig, make_plan
 from sharcs_pl.data.sampler import MicroBatch, StepBatch, StepDataset
@@ -15,6 +16,21 @@ from sharcs_pl.training.objective import ObjectiveConfig
 from tests.conftest import random_table, tiny_model
 
 TABLE = random_table(20)
+
+
+class Waits(TorchDispatchMode):
+    """Collects the copies to another device that a program would wait for. With "meta" as that device, whatever reads a
+    value from it, or depends on one, is an error by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.copies: list[Any] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten._to_copy.default and found.device != args[0].device:
+            self.copies += [] if (kwargs or {}).get("non_blocking") else [args[0]]
+        return found
 
 
 def module_of(objective: ObjectiveConfig | None = None, **changes: Any) -> SharcsModule:

@@ -9,8 +9,9 @@ import lightning as L
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
-from sharcs_pl.training.callbacks import EpochFractionSchedule, append_epoch, append_row
+from sharcs_pl.training.callbacks import CurveFiles, EpochFractionSchedule, SharcsProgressBar, append_epoch, append_row
 from tests.training.survival import run
 
 MODULE = L.LightningModule()
@@ -43,6 +44,36 @@ def test_the_loss_that_is_shown_does_not_depend_on_accumulation(tmp_path: Path) 
             shown.append([float(row["train/loss"]) for row in csv.DictReader(file)])
     assert len(shown[0]) == 3
     assert shown[0] == pytest.approx(shown[1])
+
+
+def test_losses_are_added_up_in_order_however_late_they_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sharcs_pl.training.callbacks._MOST_UNREAD", 2)
+    curves, expected, trainer = CurveFiles(tmp_path, ["1"]), 0.0, fake_trainer()
+    for number, loss in enumerate(torch.tensor([0.1, 0.7, 1e-3, 0.3, 11.0])):
+        curves.on_train_batch_end(trainer, MODULE, {"objective": loss}, None, number)
+        assert len(curves._losses) < 2
+        expected += float(loss)
+    assert curves.state_dict() == {"loss_sums": [expected], "steps": 5}
+    assert curves.state_dict() == {"loss_sums": [expected], "steps": 5}
+
+
+def test_the_bar_reads_the_loss_a_few_times_a_second_and_at_an_epoch_s_end() -> None:
+    bar, reads = SharcsProgressBar(), []
+
+    class Trainer:
+        is_last_batch, training, loggers = False, False, ()
+
+        @property
+        def progress_bar_metrics(self) -> dict[str, float]:
+            reads.append(1)
+            return {"loss": len(reads), "val/routed": 0.5}
+
+    trainer: Any = Trainer()
+    assert bar.get_metrics(trainer, MODULE) == bar.get_metrics(trainer, MODULE) == {"loss": 1, "routed": 0.5}
+    trainer.is_last_batch = True
+    assert bar.get_metrics(trainer, MODULE)["loss"] == 2
 
 
 def test_rows_of_an_interrupted_epoch_are_replaced(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Callback
 
 from sharcs_pl.config.errors import LONGEST_MESSAGE
 from sharcs_pl.core.errors import Diverged
-from sharcs_pl.training.divergence import remedy
+from sharcs_pl.training.divergence import BEHIND, remedy
 from tests.conftest import TINY, train_run
 from tests.processes import run_ranks
 from tests.training.survival import checkpoint, run, run_with
@@ -26,8 +26,13 @@ class Poison(Callback):
 
     def __init__(self, step: int, what: str = "loss", value: float = math.nan, only_rank: int | None = None) -> None:
         self.step, self.what, self.value, self.only_rank = step, what, value, only_rank
+        self.last = self.validations = 0
+
+    def on_validation_end(self, trainer: Any, module: Any) -> None:
+        self.validations += 1
 
     def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, *args: Any) -> None:
+        self.last = trainer.global_step
         if trainer.global_step != self.step or self.only_rank not in (None, trainer.global_rank):
             return
         if self.what == "loss":
@@ -60,6 +65,26 @@ def test_a_loss_that_is_no_number_ends_the_step_before_anything_is_kept_of_it(tm
     assert checkpoint(tmp_path / "run")["global_step"] == 5
     rows = list(csv.DictReader((tmp_path / "run" / "metrics.csv").read_text().splitlines()))
     assert [row["epoch"] for row in rows] == ["0"]
+
+
+@pytest.mark.parametrize(
+    ("step", "every", "last"),
+    [
+        pytest.param(6, "null", 7, id="one step later"),
+        pytest.param(6, "1", 6, id="before a checkpoint"),
+        pytest.param(3, "null", 3, id="before validation"),
+    ],
+)
+def test_a_loss_on_a_gpu_is_read_behind_it_and_before_anything_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int, every: str, last: int
+) -> None:
+    monkeypatch.setitem(BEHIND, "cpu", 1)
+    poison = Poison(step)
+    with pytest.raises(Diverged, match=rf"the loss is nan in epoch \d, step \d \(step {step} of the run\)"):
+        run_with(tmp_path / "run", poison, f"checkpoint.every_n_steps={every}")
+    assert (poison.last, poison.validations) == (last, int(step > 3))
+    rows = list(csv.DictReader((tmp_path / "run" / "metrics.csv").read_text().splitlines())) if step > 3 else []
+    assert [row["epoch"] for row in rows] == ["0"][: step > 3]
 
 
 @pytest.mark.parametrize("options", [(), ("checkpoint.every_n_steps=null",)])

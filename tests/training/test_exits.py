@@ -19,7 +19,7 @@ from sharcs_pl.training.module import OptimizerSettings, SharcsModule
 from sharcs_pl.training.objective import ObjectiveConfig
 from sharcs_pl.training.rules import Progress, TrainingRule
 from tests.conftest import random_table, tiny_bert
-from tests.training.made import micro_batch
+from tests.training.made import Waits, micro_batch
 
 FIRST, SECOND = Progress(0, 0, 4, 2), Progress(2, 0, 4, 2)
 
@@ -45,6 +45,18 @@ def test_the_weights_of_the_papers() -> None:
     want = (3 * halfway[0] + 2 * halfway[1] + 1) / (sum(halfway) + 1)
     assert exits.ramped(batch, SECOND) == pytest.approx(want)
     assert [exits.two_stage(batch, stage).item() for stage in (FIRST, SECOND)] == [1.0, 2.5]
+
+
+@pytest.mark.parametrize("name", exits.OBJECTIVES)
+def test_no_objective_waits_for_a_device(name: str) -> None:
+    model: Any = model_of("learned")
+    model.to("meta")
+    batch = micro_batch().to("meta", non_blocking=True)
+    with Waits() as waits:
+        for progress in (FIRST, SECOND):
+            losses = exit_losses(exits.OBJECTIVES[name])(model, batch, ObjectiveConfig(), progress)
+            losses.task.backward()
+    assert not waits.copies
 
 
 def test_students_learn_what_the_last_exit_says_and_no_label() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 from contextlib import nullcontext
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
@@ -15,7 +16,7 @@ from sharcs_pl.data.sampler import PlanLoader, StepBatch, StepDataset, eval_load
 from sharcs_pl.pipeline.console import silence_libraries
 from sharcs_pl.training.module import derive_seed
 from sharcs_pl.training.objective import ObjectiveConfig, batch_losses
-from tests.training.made import TABLE, module_of, routed_plan, routed_step
+from tests.training.made import TABLE, Waits, module_of, routed_plan, routed_step
 
 
 def full_width_step() -> StepBatch:
@@ -203,6 +204,28 @@ def test_each_rungs_reported_metric_comes_from_that_rung() -> None:
             torch.testing.assert_close(good.logits[uid, rung], alone, rtol=1e-5, atol=1e-6)
     assert not torch.allclose(good.logits[:, 0], bad.logits[:, 0])
     torch.testing.assert_close(good.logits[:, 1], bad.logits[:, 1])
+
+
+@pytest.mark.parametrize(
+    "objective", [ObjectiveConfig(distill_weight=1.0), ObjectiveConfig("entropy", warmup_loss=True)]
+)
+def test_a_step_and_a_validation_step_wait_for_no_device(objective: ObjectiveConfig) -> None:
+    module = module_of(objective).to("meta")
+    with Waits() as waits:
+        for step in (routed_step(), full_width_step()):
+            found = module.training_step(step.to("meta", non_blocking=True), 0)
+            found["loss"].backward()
+            assert found["scores"].device.type == "meta"
+        for batch in eval_loader(TABLE, 8):
+            module.validation_step(batch.to("meta", non_blocking=True), 0)
+    assert not waits.copies
+
+
+@pytest.mark.parametrize(("device", "free"), [("cuda", True), ("cpu", False), ("mps", False)])
+def test_a_batch_goes_to_a_gpu_while_that_works(device: str, free: bool) -> None:
+    batch = SimpleNamespace(to=lambda device, non_blocking: (device, non_blocking))
+    place = torch.device(device)
+    assert module_of().transfer_batch_to_device(batch, place, 0) == (place, free)
 
 
 def test_derived_seeds_differ_in_every_part() -> None:
