@@ -9,6 +9,7 @@ from sharcs_pl.config.checks import in_range, one_of
 from sharcs_pl.config.evaluate import DataPaths
 from sharcs_pl.config.texts import PATH, TEXTS
 
+PRECISIONS = ("float32", "bfloat16", "int8")
 SHAPES = ("minilm", "roberta_base", "tiny")
 
 
@@ -70,6 +71,12 @@ class BenchConfig:
     """Also measure the engine without contiguous copies of the narrow weights."""
     onnx: bool = False
     """Also measure the exported graph in onnxruntime (extra ``[onnx]``)."""
+    backends: list[str] = field(default_factory=list)
+    """Also measure the dense model and the routed one in ``openvino``, ``onnxruntime`` or both."""
+    precisions: list[str] = field(default_factory=lambda: ["float32"])
+    """Precisions of ``backends``: ``float32``, ``bfloat16``, ``int8``."""
+    max_drop: float = 0.01
+    """With ``run``: largest drop of the metric against the stock model for a variant to enter the headline."""
     device: str = "cpu"
     """``cpu`` or ``cuda``."""
     seed: int = 1
@@ -85,6 +92,12 @@ class BenchConfig:
         for name, allowed in (("order", ("given", "sorted")), ("modes", ("batch", "stream"))):
             for value in getattr(self, name):
                 one_of(name, value, allowed)
+        for name, known in (("backends", ("openvino", "onnxruntime")), ("precisions", PRECISIONS)):
+            for value in getattr(self, name):
+                one_of(name, value, known)
+        in_range("max_drop", self.max_drop, 0, 1)
+        if self.backends and self.device == "cuda":
+            raise ValueError("backends runs on the CPU; leave it out with device=cuda")
         for name in ("length", "samples", "repeats"):
             in_range(name, getattr(self, name), 1)
         in_range("warmup", self.warmup, 0)

@@ -5,9 +5,12 @@ Dimensions: `B` batch, `L` tokens, `D` hidden.
 
 from __future__ import annotations
 
+import io
+import logging
 import math
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +33,7 @@ from sharcs_pl.inference.parts import (
     PartsFacts,
     cost_to,
     digest_of,
+    graph_inputs,
     open_parts,
     part_names,
 )
@@ -80,7 +84,7 @@ def write_parts(
     steps = {} if texts is None else _calibration(graphs, facts, texts)
     for name in part_names(len(model.ladder)):
         target = folder / f"{name}{RUNTIMES[backend].suffix}"
-        _convert(backend, graphs / f"{name}.onnx", target, None if name in in_float else steps.get(name))
+        convert(backend, graphs / f"{name}.onnx", target, None if name in in_float else steps.get(name))
     if model.router is not None:
         (folder / ROUTER).write_bytes((graphs / ROUTER).read_bytes())
     tokenizer.save_pretrained(folder)
@@ -165,7 +169,7 @@ def _calibration(plain: Path, facts: PartsFacts, texts: Tokens) -> dict[str, lis
     names = part_names(backend.num_rungs)
     steps: dict[str, list[Arrays]] = {name: [] for name in names}
     for batch in batches_of(texts, CALIBRATION_BATCH):
-        steps[TRUNK].append(backend.trunk_inputs(batch))
+        steps[TRUNK].append(graph_inputs(batch, facts.types))
         hidden, _ = backend.trunk(batch, route=False)
         for name in names[1:]:
             steps[name].append(backend.tail_inputs(hidden, batch.lengths))
@@ -181,7 +185,7 @@ def batches_of(texts: Tokens, size: int) -> Iterator[Batch]:
         yield Batch(rows, found["input_ids"], texts.lengths[rows], found.get("token_type_ids"))
 
 
-def _convert(backend: str, source: Path, target: Path, steps: Sequence[Arrays] | None) -> None:
+def convert(backend: str, source: Path, target: Path, steps: Sequence[Arrays] | None) -> None:
     """Write an ONNX graph for a runtime, in int8 where there are `steps` to calibrate on."""
     if backend == "openvino":
         _convert_openvino(source, target, steps)
@@ -190,15 +194,15 @@ def _convert(backend: str, source: Path, target: Path, steps: Sequence[Arrays] |
     else:
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
-        # Without VNNI, products of 8 bits saturate in 16, so that weights take 7 bits.
-        quantize_dynamic(
-            source,
-            target,
-            op_types_to_quantize=["MatMul"],
-            per_channel=True,
-            reduce_range=not has_int8(),
-            weight_type=QuantType.QInt8,
-        )
+        with _silent():
+            quantize_dynamic(
+                source,
+                target,
+                op_types_to_quantize=["MatMul"],
+                per_channel=True,
+                reduce_range=not has_int8(),  # without VNNI, products of 8 bits saturate in 16: weights take 7
+                weight_type=QuantType.QInt8,
+            )
 
 
 def _convert_openvino(source: Path, target: Path, steps: Sequence[Arrays] | None) -> None:
@@ -209,7 +213,8 @@ def _convert_openvino(source: Path, target: Path, steps: Sequence[Arrays] | None
         import nncf
 
         data = nncf.Dataset([dict(step) for step in steps])
-        graph = nncf.quantize(graph, data, model_type=nncf.ModelType.TRANSFORMER, subset_size=len(steps))
+        with _silent():
+            graph = nncf.quantize(graph, data, model_type=nncf.ModelType.TRANSFORMER, subset_size=len(steps))
     openvino.save_model(graph, target, compress_to_fp16=False)
 
 
@@ -235,3 +240,14 @@ def _checked(model: SharcsForSequenceClassification, folder: Path, facts: PartsF
 
 def _gap(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.abs(one - other).max(initial=0))
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Silence the notes and bars of a quantiser."""
+    logging.disable(logging.WARNING)
+    try:
+        with redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.disable(logging.NOTSET)

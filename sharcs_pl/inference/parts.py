@@ -166,19 +166,11 @@ class PartsBackend(Backend):
     def trunk(self, batch: Batch, route: bool) -> tuple[np.ndarray, np.ndarray | None]:
         """Run the trunk as `Backend.trunk` says."""
         longest = batch.input_ids.shape[1]
-        rows = self._trunk(self.trunk_inputs(batch))
+        rows = self._trunk(graph_inputs(batch, self.types))
         hidden = rows.reshape(-1, rows.shape[-1])
         if (batch.lengths < longest).any():
             hidden = hidden[row_places(batch.lengths, longest)]
         return hidden, self._route(hidden, batch.lengths) if route and self.has_router else None
-
-    def trunk_inputs(self, batch: Batch) -> dict[str, np.ndarray]:
-        """Return the inputs of the trunk's graph, int64 [B, L] each."""
-        inputs = {"input_ids": batch.input_ids, "attention_mask": _mask(batch.lengths, batch.input_ids.shape[1])}
-        if self.types:
-            types = batch.token_type_ids
-            inputs["token_type_ids"] = np.zeros_like(batch.input_ids) if types is None else types
-        return inputs
 
     def tail(self, rung: int, hidden: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         """Run a tail as `Backend.tail` says."""
@@ -223,6 +215,15 @@ class TokenizerFile:
         types = np.array([number for each in encoded for number in each.type_ids], np.uint8) if self._types else None
         lengths = np.array([len(each.ids) for each in encoded], np.int64)
         return Tokens(ids, types, offsets_of(lengths), self._pad_id)
+
+
+def graph_inputs(batch: Batch, types: bool) -> dict[str, np.ndarray]:
+    """Return a batch as the inputs of a graph, int64 [B, L] each, with `token_type_ids` where it reads `types`."""
+    inputs = {"input_ids": batch.input_ids, "attention_mask": _mask(batch.lengths, batch.input_ids.shape[1])}
+    if types:
+        given = batch.token_type_ids
+        inputs["token_type_ids"] = np.zeros_like(batch.input_ids) if given is None else given
+    return inputs
 
 
 def _mask(lengths: np.ndarray, longest: int) -> np.ndarray:

@@ -227,7 +227,7 @@ class RoutedPredictor:
         rungs, scores = answers.rungs, answers.router_logits
         macs = self.cost.decided_macs(self.engine.rule, answers.lengths, answers.first, rungs)
         columns = (answers.index.tolist(), rungs.tolist(), macs.tolist(), sigmoid(scores).tolist())
-        finite = np.isfinite(np.concatenate([answers.logits, scores], 1)).all(1).tolist()
+        finite = list(np.isfinite(np.concatenate([answers.logits, scores], 1)).all(1))
         sure = zip(answers.first.tolist(), answers.certainties.tolist(), strict=True)
         found = zip(*columns, self._labels(answers.logits), sure, finite, strict=True)
         return {

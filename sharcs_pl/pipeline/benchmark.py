@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,7 +21,7 @@ from rich.progress import track
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 
 from sharcs_pl.analysis.benchmark.latency import Timed, Variant, race
-from sharcs_pl.analysis.benchmark.speed import draw_speedups, row, speed_table
+from sharcs_pl.analysis.benchmark.speed import draw_speedups, headline, row, speed_table, told
 from sharcs_pl.analysis.benchmark.variants import LogitsMetric, VariantFactory, make_workload
 from sharcs_pl.config.bench import SIZES, BenchConfig
 from sharcs_pl.core.decision import NEVER, DecisionRule
@@ -30,17 +30,22 @@ from sharcs_pl.core.finite import write_json
 from sharcs_pl.core.screen import Screen
 from sharcs_pl.data.spec import metric_name
 from sharcs_pl.data.table import TokenTable
+from sharcs_pl.data.tokens import Tokens
 from sharcs_pl.evaluation.metrics import compute_metric
 from sharcs_pl.inference.engine import Engine
 from sharcs_pl.inference.export import export_onnx, holds, onnx_answer
+from sharcs_pl.inference.export_parts import CALIBRATION_BATCH
 from sharcs_pl.inference.loading import load_model, load_tokenizer
 from sharcs_pl.inference.torch_backend import rule_of, torch_engine
 from sharcs_pl.models.routed import SharcsForSequenceClassification
+from sharcs_pl.pipeline.bench_runtimes import Runtime, runtimes
 from sharcs_pl.pipeline.build import build_table
 from sharcs_pl.pipeline.console import silence_libraries
 from sharcs_pl.runs.evaluation_inputs import EvaluationInputs
+from sharcs_pl.runs.inputs import read_task
 
-PACKAGES = ("torch", "transformers", "onnxruntime")
+PACKAGES = ("torch", "transformers", "onnxruntime", "openvino", "nncf")
+CALIBRATION_TEXTS = 300
 
 
 def measure_speed(config: BenchConfig, prepared: list[EvaluationInputs]) -> dict[str, Any]:
@@ -49,14 +54,19 @@ def measure_speed(config: BenchConfig, prepared: list[EvaluationInputs]) -> dict
         torch.set_num_threads(config.threads)
     target = trained(config, *prepared) if prepared else untrained(config)
     console = Screen(record=True, width=None if sys.stdout.isatty() else 150)
-    found: dict[str, Any] = {"command": command(), "machine": machine(config), "rows": []}
+    found: dict[str, Any] = {"command": command(), "machine": machine(config), "rows": [], "headlines": []}
     console.print(found["command"], soft_wrap=True)
-    told = ", ".join(f"{key} {value}" for key, value in found["machine"].items())
-    console.print(f"{told}; {target.name}")
+    where = ", ".join(f"{key} {value}" for key, value in found["machine"].items())
+    console.print(f"{where}; {target.name}", soft_wrap=True)
     for factory, variants in rounds(config, target):
         timed = compete(config, factory, variants)
         found["rows"] += [row(each, factory.workload) for each in timed]
         console.print(speed_table(timed, factory.workload, target.metric_name))
+        best = headline(timed, config.max_drop)
+        if best is not None:
+            size = {"batch_size": factory.workload.batch_size, "order": factory.workload.order}
+            found["headlines"].append(size | best)
+            console.print(f"{told(best, target.metric_name)}\n", soft_wrap=True)
     if config.output is not None:
         write(Path(config.output).expanduser(), found, console.export_text())
         console.print(f"results in {config.output}", soft_wrap=True)
@@ -65,7 +75,8 @@ def measure_speed(config: BenchConfig, prepared: list[EvaluationInputs]) -> dict
 
 @dataclass(frozen=True)
 class BenchmarkTarget:
-    """The target of a benchmark: a routed model, the stock one beside it, and tokenised samples."""
+    """The target of a benchmark: a routed model, the stock one beside it, and tokenised samples. `calibration` are the
+    texts by which it is quantised."""
 
     name: str
     model: SharcsForSequenceClassification
@@ -73,6 +84,7 @@ class BenchmarkTarget:
     table: TokenTable
     metric: LogitsMetric | None
     metric_name: str | None
+    calibration: Tokens
 
 
 def trained(config: BenchConfig, one: EvaluationInputs, dense: EvaluationInputs | None = None) -> BenchmarkTarget:
@@ -87,8 +99,20 @@ def trained(config: BenchConfig, one: EvaluationInputs, dense: EvaluationInputs 
     chosen = table.subset(rows)
     mean = chosen.lengths.mean()
     name = f"{one.task.name}, {len(chosen)} {one.task.validation[0]} texts of {mean:.1f} tokens on average"
-    target = BenchmarkTarget(name, model, stock, chosen, lambda x, y: compute_metric(metric, x, y), shown)
+    target = BenchmarkTarget(
+        name, model, stock, chosen, lambda x, y: compute_metric(metric, x, y), shown, calibration_texts(config, one)
+    )
     return on_device(config, target)
+
+
+def calibration_texts(config: BenchConfig, prepared: EvaluationInputs) -> Tokens:
+    """Return a draw of the training texts where int8 is measured, else none."""
+    tokenizer = load_tokenizer(prepared.source)
+    if not config.backends or "int8" not in config.precisions:
+        return build_table(prepared.config, prepared.examples[prepared.task.validation[0]], tokenizer).subset([0])
+    _, examples = read_task(prepared.config.task, ["train"], prepared.config.seed)
+    rows = np.random.default_rng(config.seed).permutation(len(examples["train"]))[:CALIBRATION_TEXTS]
+    return build_table(prepared.config, examples["train"].select(np.sort(rows)), tokenizer)
 
 
 def untrained(config: BenchConfig) -> BenchmarkTarget:
@@ -111,7 +135,8 @@ def untrained(config: BenchConfig) -> BenchmarkTarget:
     name = (
         f"{config.shape}, random weights, {count} samples of {config.length} tokens, split {config.width.split_layer}"
     )
-    return on_device(config, BenchmarkTarget(name, model, model.encoder, table, None, None))
+    few = table.subset(range(min(count, CALIBRATION_BATCH)))
+    return on_device(config, BenchmarkTarget(name, model, model.encoder, table, None, None, few))
 
 
 def on_device(config: BenchConfig, target: BenchmarkTarget) -> BenchmarkTarget:
@@ -137,7 +162,8 @@ def rounds(config: BenchConfig, target: BenchmarkTarget) -> Iterator[tuple[Varia
     if config.compile:
         ways[", compiled"] = {"compile": True}
     engines = {suffix: torch_engine(target.model, precision=config.precision, **way) for suffix, way in ways.items()}
-    with graph(config, target) as exported:
+    asked = runtimes(config, target.model, target.stock, target.calibration)
+    with graph(config, target) as exported, asked as others:
         for size in config.batch_sizes:
             for order in config.order:
                 workload = make_workload(target.table, size, order, target.metric is not None)
@@ -146,6 +172,7 @@ def rounds(config: BenchConfig, target: BenchmarkTarget) -> Iterator[tuple[Varia
                 for suffix, engine in engines.items():
                     variants += list(engine_rows(config, factory, engine, suffix))
                 variants += list(graph_rows(config, factory, exported))
+                variants += [variant for runtime in others for variant in runtime_rows(config, factory, runtime)]
                 yield factory, variants
 
 
@@ -170,9 +197,17 @@ def engine_rows(config: BenchConfig, factory: VariantFactory, engine: Engine, su
         ]
     for name, own, rungs in ways:
         if "batch" in config.modes:
-            yield factory.batched(name, own, rungs)
+            yield replace(factory.batched(name, own, rungs), kind="routed")
         if "stream" in config.modes and factory.workload.batch_size > 1:
-            yield factory.streamed(name, own, rungs)
+            yield replace(factory.streamed(name, own, rungs), kind="routed")
+
+
+def runtime_rows(config: BenchConfig, factory: VariantFactory, runtime: Runtime) -> Iterator[Variant]:
+    """Yield the dense model in a runtime, and the routed one in every way."""
+    dense = factory.dense(f"dense, {runtime.name}", runtime.call)
+    yield dense
+    for variant in engine_rows(config, factory, runtime.engine, f", {runtime.name}"):
+        yield replace(variant, base=dense.name)
 
 
 @contextmanager

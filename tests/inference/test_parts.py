@@ -112,7 +112,7 @@ def test_evaluation_sees_every_width(parts: Path, two_widths: SharcsForSequenceC
     model = PartsModel.of_folder(parts)
     with torch.no_grad():
         expected = two_widths.all_rungs(ids, mask)
-    found = model.to("cpu").all_rungs(ids, mask)
+    found = model.double().all_rungs(ids, mask)  # nothing to convert
     torch.testing.assert_close(found.logits, expected.logits, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(found.signals, expected.signals, atol=1e-5, rtol=1e-5)
     assert model.device.type == "cpu"

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from sharcs_pl.inference.predictor import Prediction, RoutedPredictor
+from sharcs_pl.inference.torch_backend import TorchBackend
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from tests.inference.conftest import WORDS
 from tests.inference.made import texts
@@ -27,6 +28,12 @@ def check(found: list[Prediction], expected: list[Prediction]) -> None:
     for name in ("probabilities", "router_scores"):
         a, b = (torch.tensor([getattr(p, name) for p in each]) for each in (found, expected))
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+
+
+def model_of(predictor: RoutedPredictor) -> SharcsForSequenceClassification:
+    backend = predictor.engine.backend
+    assert isinstance(backend, TorchBackend)
+    return backend.model
 
 
 def test_batches_streams_and_one_by_one_agree_in_the_order_of_the_input(predictor: RoutedPredictor) -> None:
@@ -70,7 +77,7 @@ def test_one_text_is_no_list_of_its_letters_and_an_arrow_column_is_a_list(predic
 
 def test_predictors_of_one_tokenizer_cut_their_own_texts_under_threads(folder: Path) -> None:
     first = RoutedPredictor.from_pretrained(folder, max_length=32)
-    others = {n: RoutedPredictor(first.engine.backend.model, first.tokenizer, max_length=n) for n in (6, 20)}
+    others = {n: RoutedPredictor(model_of(first), first.tokenizer, max_length=n) for n in (6, 20)}
     long, found = " ".join(WORDS * 20), {n: set() for n in others}
 
     def cut(length: int) -> None:
@@ -119,7 +126,7 @@ def test_pairs_and_what_is_no_text(predictor: RoutedPredictor) -> None:
 
 
 def test_a_regression_gives_values(predictor: RoutedPredictor) -> None:
-    stock = predictor.engine.backend.model.encoder
+    stock = model_of(predictor).encoder
     model = SharcsForSequenceClassification.from_encoder(stock, widths=[0.5, 1], split_layer=1, num_labels=1)
     (found,) = RoutedPredictor(model, predictor.tokenizer).predict(["good film"])
     assert isinstance(found.label, float)

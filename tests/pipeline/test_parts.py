@@ -18,7 +18,7 @@ from sharcs_pl.config.evaluate import EvaluateConfig
 from sharcs_pl.config.export import ExportConfig, QuantizeOptions
 from sharcs_pl.config.predict import PredictConfig
 from sharcs_pl.core.finite import read_json
-from sharcs_pl.data.tokens import Tokens
+from sharcs_pl.data.table import TokenTable
 from sharcs_pl.inference.batches import Answers
 from sharcs_pl.inference.engine import Engine
 from sharcs_pl.inference.export_parts import write_graphs
@@ -30,10 +30,10 @@ for package in ("onnx", "onnxscript", "onnxruntime"):
     pytest.importorskip(package)
 
 
-def config_of(run: Path, **changes: object) -> ExportConfig:
+def config_of(run: Path, **changes: Any) -> ExportConfig:
     quantize = QuantizeOptions(max_drop=1.0, texts=16)
     config = ExportConfig(run=str(run), output=str(run.parent / "parts"), format="parts", backend="onnxruntime")
-    return replace(config, **({"precision": "int8", "quantize": quantize} | changes))
+    return replace(config, **{"precision": "int8", "quantize": quantize, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -92,15 +92,15 @@ def test_int8_that_costs_too_much_is_told_and_not_written(
     assert not (tmp_path / "parts").exists()
 
 
-def spoiled(answered: Callable[[Engine, Tokens], Answers]) -> Callable[[Engine, Tokens], Answers]:
+def spoiled(answered: Callable[[Engine, TokenTable], Answers]) -> Callable[[Engine, TokenTable], Answers]:
     """Answers that are wrong in int8 wherever they are right in float32."""
 
-    def spoil(engine: Engine, table: Tokens) -> Answers:
+    def spoil(engine: Engine, table: TokenTable) -> Answers:
         found = answered(engine, table)
         return replace(found, logits=-found.logits) if hasattr(engine.backend, "types") else right(found, table)
 
-    def right(found: Answers, table: Tokens) -> Answers:
-        return replace(found, logits=np.eye(2, dtype=np.float32)[getattr(table, "labels")])  # noqa: B009
+    def right(found: Answers, table: TokenTable) -> Answers:
+        return replace(found, logits=np.eye(2, dtype=np.float32)[table.labels])
 
     return spoil
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.table import Table
 
 from sharcs_pl.analysis.benchmark.latency import Timed
@@ -30,6 +31,8 @@ def row(timed: Timed, workload: Workload) -> dict[str, Any]:
     low, high = timed.spread
     return {
         "contender": timed.variant.name,
+        "kind": timed.variant.kind,
+        "base": timed.variant.base,
         "batch_size": workload.batch_size,
         "order": workload.order,
         "throughput": timed.throughput,
@@ -64,6 +67,39 @@ def speed_table(timed: list[Timed], workload: Workload, metric: str | None) -> T
             *([] if value is None else [f"{value:.4f}"]),
         )
     return table
+
+
+def headline(timed: list[Timed], max_drop: float) -> dict[str, Any] | None:
+    """Return the fastest routed variant over the fastest dense one, of those whose metric is at most `max_drop` below
+    the first variant's (all, where no labels are known); None without a routed one."""
+    floor = None if timed[0].variant.value is None else timed[0].variant.value - max_drop
+    fine = [each for each in timed if floor is None or (each.variant.value or 0.0) >= floor]
+    best = {
+        kind: max((each for each in fine if each.variant.kind == kind), key=lambda each: each.throughput, default=None)
+        for kind in ("dense", "routed")
+    }
+    routed, dense = best["routed"], best["dense"]
+    if routed is None or dense is None:
+        return None
+    ratios = [one / other for one, other in zip(dense.seconds, routed.seconds, strict=True)]
+    low, high = np.quantile(ratios, (0.25, 0.75))
+    return {
+        "routed": routed.variant.name,
+        "dense": dense.variant.name,
+        "speedup": float(np.median(ratios)),
+        "middle_half": [float(low), float(high)],
+        "values": [routed.variant.value, dense.variant.value],
+    }
+
+
+def told(found: dict[str, Any], metric: str | None) -> str:
+    """Return a headline as a sentence."""
+    low, high = found["middle_half"]
+    said = f"{found['routed']} is {found['speedup']:.2f}x as fast ({low:.2f} to {high:.2f}) as {found['dense']}"
+    if metric is None:
+        return f"{said}, the fastest dense variant"
+    values = " against ".join(f"{value:.4f}" for value in found["values"])
+    return f"{said}, the fastest dense variant of its quality: {metric} {values}"
 
 
 def draw_speedups(rows: list[dict[str, Any]], path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -67,7 +67,11 @@ class VariantFactory:
         def call(batch: Batch) -> Tensor:
             return stock(**{key: value.to(device) for key, value in tensors_of(batch).items()}).logits
 
-        return self._called(name, call, 1.0)
+        return self.dense(name, call)
+
+    def dense(self, name: str, call: Call) -> Variant:
+        """Return a function that runs the whole model as a variant."""
+        return replace(self._called(name, call, 1.0), kind="dense")
 
     def batched(self, name: str, engine: Engine, rungs: np.ndarray | None = None) -> Variant:
         """Return the engine, batch by batch; `rungs` [S] overrides the router."""

@@ -53,7 +53,7 @@ def test_the_order_is_drawn_anew_and_by_the_seed() -> None:
 
 
 def test_efficiency_of_the_reference_is_one() -> None:
-    timed = Timed(Variant("stock", lambda: Pass(1, np.zeros(1)), 1.0), 4, [1.0], np.zeros(1), [1.0])
+    timed = Timed(Variant("stock", lambda: Pass(1, np.zeros(1)), 1.0), 4, [1.0], np.zeros(1), [1.0], [1.0])
     assert (timed.efficiency, timed.spread) == (1.0, (1.0, 1.0))
 
 
