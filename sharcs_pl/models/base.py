@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -16,10 +17,12 @@ from sharcs_pl.core.flops import CostModel, EncoderShape
 from sharcs_pl.core.ladder import Ladder
 from sharcs_pl.core.skim import SkimCost
 from sharcs_pl.models.decision import Decision
-from sharcs_pl.models.families import Family, get_family
+from sharcs_pl.models.families import EMBEDDED, Family, get_family
 from sharcs_pl.models.outputs import EveryRung
 from sharcs_pl.models.pretrained import align
 from sharcs_pl.models.sweeps import SweptPoint
+
+_OUTPUTS = ("output_hidden_states", "output_attentions")
 
 
 class LadderModel(PreTrainedModel):
@@ -86,6 +89,38 @@ class LadderModel(PreTrainedModel):
     def _base(self) -> Any:
         return self.family.base_of(self.encoder)
 
+    def embedded(self, extras: Mapping[str, Any]) -> dict[str, Any]:
+        """Return those of `EMBEDDED` that are given among the inputs of `forward` that it does not name. Raise
+        `ValueError` for one that stock models take and this one does not, unless it is None or False. Names that no
+        model knows are ignored, as stock models ignore them."""
+        known = {name: extras.get(name) for name in (*EMBEDDED, *_OUTPUTS)}
+        found = {name: value for name, value in known.items() if value is not None and value is not False}
+        for name in found:
+            if name in _OUTPUTS:
+                raise ValueError(
+                    f"{name} is no input of a model whose samples end at different places; leave it out. "
+                    "`model.encoder`, the stock model of full width, takes it"
+                )
+            if name not in self.family.takes:
+                raise ValueError(f"{name}: every layer of {self.family.model_type} reads positions; leave it out")
+        return found
+
+    def embed(
+        self,
+        input_ids: Tensor | None,
+        attention_mask: Tensor | None,
+        token_type_ids: Tensor | None,
+        **embedded: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the first layer's input [B, L, D] and the attention mask [B, L], ones if none is given. Raise
+        `ValueError` unless either `input_ids` or `inputs_embeds` are given."""
+        tokens = [x for x in (input_ids, embedded.get("inputs_embeds")) if x is not None]
+        if len(tokens) != 1:
+            raise ValueError("give either input_ids or inputs_embeds")
+        shape, device = tokens[0].shape[:2], tokens[0].device
+        mask = torch.ones(shape, dtype=torch.long, device=device) if attention_mask is None else attention_mask
+        return self.family.embed(self._base, input_ids, token_type_ids, mask, **embedded), mask
+
     def get_input_embeddings(self) -> nn.Module:
         """Return the encoder's word embeddings."""
         return self.encoder.get_input_embeddings()
@@ -97,23 +132,8 @@ class LadderModel(PreTrainedModel):
     def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Embedding:
         """Resize as transformers does, and note the new size where the saved model looks for it."""
         embeddings = super().resize_token_embeddings(*args, **kwargs)
-        self.config.encoder["vocab_size"] = embeddings.num_embeddings
         self.encoder.config.vocab_size = embeddings.num_embeddings
         return embeddings
-
-
-_REFUSED = ("inputs_embeds", "position_ids", "output_hidden_states", "output_attentions")
-
-
-def check_extras(given: Mapping[str, Any]) -> None:
-    """Raise `ValueError` for an input of stock models that these lack, unless it is None or False. Names that no model
-    knows are ignored, as stock models ignore them."""
-    for name in _REFUSED:
-        if given.get(name) is not None and given[name] is not False:
-            raise ValueError(
-                f"{name} is no input of a model whose samples end at different places; leave it out. `model.encoder`, "
-                "the stock model of full width, takes it"
-            )
 
 
 def settings_of(stock: PreTrainedModel) -> dict[str, Any]:

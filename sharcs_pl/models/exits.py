@@ -18,7 +18,7 @@ from transformers.utils.generic import ModelOutput, can_return_tuple
 
 from sharcs_pl.core.exits import ExitCost, ExitLadder
 from sharcs_pl.core.methods import STOP_RULES
-from sharcs_pl.models.base import LadderModel, check_extras, settings_of
+from sharcs_pl.models.base import LadderModel, settings_of
 from sharcs_pl.models.configuration import LadderConfig
 from sharcs_pl.models.decision import Decision
 from sharcs_pl.models.families import get_family
@@ -152,7 +152,7 @@ class ExitsForSequenceClassification(LadderModel):
     @can_return_tuple
     def forward(
         self,
-        input_ids: Tensor,
+        input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
         labels: Tensor | None = None,
@@ -162,11 +162,11 @@ class ExitsForSequenceClassification(LadderModel):
         """Run a pass in which samples leave the batch at the exit at which they stop.
 
         `input_ids`, `attention_mask`, `token_type_ids`: [B, L] long, the last two optional. `threshold`: threshold of
-        the stop rule, None for `config.threshold`. `labels`: [B], adds the task loss.
+        the stop rule, None for `config.threshold`. `labels`: [B], adds the task loss. `extras`: as in the routed model.
         """
-        check_extras(extras)
         threshold = self.config.threshold if threshold is None else threshold
-        logits, exits = self._stop(self._start(input_ids, attention_mask, token_type_ids), threshold)
+        now = self._start(*self.embed(input_ids, attention_mask, token_type_ids, **self.embedded(extras)))
+        logits, exits = self._stop(now, threshold)
         loss = None if labels is None else task_loss(logits, labels, self.shape.num_labels)
         return ExitsOutput(loss, logits, exits)
 
@@ -198,7 +198,7 @@ class ExitsForSequenceClassification(LadderModel):
     ) -> tuple[Tensor, Tensor | None]:
         """Return the logits [B, E, C] and certainties [B, E] (None if not learned) of every exit. With `detach` only
         the last head sends gradients to the encoder."""
-        now = self._start(input_ids, attention_mask, token_type_ids)
+        now = self._start(*self.embed(input_ids, attention_mask, token_type_ids))
         for exit in range(len(self.ladder)):
             now = self._advance(now, exit, detach)
         return now.logits, now.certainty
@@ -228,12 +228,10 @@ class ExitsForSequenceClassification(LadderModel):
         """Return a description of the exits."""
         return f"exits after layers {' '.join(map(str, self.ladder.layers))}, stopped by {self.config.rule}"
 
-    def _start(self, input_ids: Tensor, attention_mask: Tensor | None, token_type_ids: Tensor | None) -> Running:
-        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        hidden = self.family.embed(self._base, input_ids, token_type_ids, mask)
-        size = len(input_ids)
+    def _start(self, hidden: Tensor, mask: Tensor) -> Running:
+        size = len(hidden)
         certainty = None if self.certainty is None else hidden.new_zeros(size, 0)
-        rows = torch.arange(size, device=input_ids.device)
+        rows = torch.arange(size, device=hidden.device)
         return Running(rows, hidden, mask, hidden.new_zeros(size, 0, self.shape.num_labels), certainty)
 
     def _advance(self, now: Running, exit: int, detach: bool = False) -> Running:

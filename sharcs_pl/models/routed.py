@@ -19,7 +19,7 @@ from sharcs_pl.core.decision import rules_of
 from sharcs_pl.core.flops import CostModel
 from sharcs_pl.core.ladder import TRAINED
 from sharcs_pl.core.widths import WidthLadder
-from sharcs_pl.models.base import LadderModel, check_extras, settings_of
+from sharcs_pl.models.base import LadderModel, settings_of
 from sharcs_pl.models.configuration import SharcsConfig
 from sharcs_pl.models.decision import Decision, decide, first_rungs, run_given, run_rule
 from sharcs_pl.models.families import Family
@@ -138,7 +138,7 @@ class SharcsForSequenceClassification(LadderModel):
     @can_return_tuple
     def forward(
         self,
-        input_ids: Tensor,
+        input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
         labels: Tensor | None = None,
@@ -150,37 +150,38 @@ class SharcsForSequenceClassification(LadderModel):
 
         `input_ids`, `attention_mask`, `token_type_ids`: [B, L] long, the last two optional. `rungs`: None for the rule
         in use, an int for every sample, or [B] long. `labels` [B] (values if `num_labels` is 1) adds `task_loss`,
-        `memberships` [B, W] adds `router_loss`, and `loss` is their sum. Raise `ValueError` for a rung that is not on
-        the ladder.
+        `memberships` [B, W] adds `router_loss`, and `loss` is their sum. `extras`: `inputs_embeds` [B, L, E] in the
+        place of `input_ids`, and `position_ids` [B, L] if the encoder's embeddings read them; others are ignored. Raise
+        `ValueError` for a rung that is not on the ladder, and for an input of stock models that is not taken.
         """
-        check_extras(extras)
-        state = self.trunk(input_ids, attention_mask, token_type_ids)
+        state = self.trunk(input_ids, attention_mask, token_type_ids, **self.embedded(extras))
         return SharcsOutput.of(self._decided(state, rungs), state.router_logits, labels, memberships)
 
     def trunk(
         self,
-        input_ids: Tensor,
+        input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
         draw: bool = False,
+        **embedded: Tensor,
     ) -> TrunkState:
         """Run the embeddings, the first `split_layer` layers at full width, and the router, with the inputs of
         `forward`. `draw`: draw the kept tokens as in training, if tokens are skimmed."""
-        state = self.before_router(input_ids, attention_mask, token_type_ids, draw)
+        state = self.before_router(input_ids, attention_mask, token_type_ids, draw, **embedded)
         if self.router is None:
             return state
         return replace(state, router_logits=self.router(state.hidden, state.attention_mask))
 
     def before_router(
         self,
-        input_ids: Tensor,
+        input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
         draw: bool = False,
+        **embedded: Tensor,
     ) -> TrunkState:
         """Run the trunk without the router, with the inputs of `trunk`."""
-        attention_mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        hidden = self.family.embed(self._base, input_ids, token_type_ids, attention_mask)
+        hidden, attention_mask = self.embed(input_ids, attention_mask, token_type_ids, **embedded)
         layers = self.family.depth_order(self.encoder)[: self.split_layer]
         if self.predictors is not None:
             return self._skimmed(hidden, attention_mask > 0, layers, draw)
