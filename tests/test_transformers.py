@@ -10,8 +10,11 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from sharcs_pl import RoutedPredictor, SharcsForSequenceClassification
+from sharcs_pl.data.synthetic import word_tokenizer
+from tests.conftest import tiny_bert
 from tests.inference.conftest import folder as folder  # a fixture
 from tests.inference.made import texts
+from tests.models.surgery import KINDS
 
 
 def test_the_auto_class_gives_the_model(folder: Path) -> None:
@@ -44,3 +47,23 @@ def test_the_pipeline_follows_the_operating_point(folder: Path, tmp_path: Path) 
     assert {row["label"]: row["score"] for row in found} == pytest.approx(
         {model.config.id2label[i]: value for i, value in enumerate(expected.tolist())}, abs=1e-6
     )
+
+
+def test_a_regression_answers_its_score(tmp_path: Path) -> None:
+    tokenizer = word_tokenizer()
+    stock = tiny_bert(num_labels=1, vocab_size=len(tokenizer))
+    model = SharcsForSequenceClassification.from_encoder(stock, widths=[0.25, 1], split_layer=1, num_labels=1)
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    classify: Any = pipeline("text-classification", model=str(tmp_path))
+    with torch.no_grad():
+        expected = model(**tokenizer("good film", return_tensors="pt")).logits.item()
+    assert classify("good film")[0]["score"] == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(("num_labels", "found"), [(None, "multi"), (3, "single")], ids=["kept", "new"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_new_task_has_its_own_problem_type(kind: str, num_labels: int | None, found: str) -> None:
+    stock = tiny_bert(num_labels=3)
+    stock.config.problem_type = "multi_label_classification"
+    assert KINDS[kind](stock, num_labels=num_labels).config.problem_type == f"{found}_label_classification"

@@ -20,6 +20,7 @@ from sharcs_pl.models.decision import Decision
 from sharcs_pl.models.families import EMBEDDED, Family, get_family
 from sharcs_pl.models.outputs import EveryRung
 from sharcs_pl.models.pretrained import align
+from sharcs_pl.models.router import problem_type
 from sharcs_pl.models.sweeps import SweptPoint
 
 _OUTPUTS = ("output_hidden_states", "output_attentions")
@@ -136,15 +137,15 @@ class LadderModel(PreTrainedModel):
         return embeddings
 
 
-def settings_of(stock: PreTrainedModel) -> dict[str, Any]:
-    """Return the fields of a model's config that its stock encoder decides: the encoder's config, labels, problem type
-    and attention kernel."""
+def settings_of(stock: PreTrainedModel, num_labels: int | None) -> dict[str, Any]:
+    """Return the fields of a model's config that its stock encoder decides: the encoder's config, labels, attention
+    kernel, and problem type, unless another task is given by its `num_labels`."""
     encoder = stock.config.to_dict()
     encoder.pop("_name_or_path", None)  # a local path from the time of surgery
     return {
         "encoder": encoder,
         "id2label": stock.config.id2label,
         "label2id": stock.config.label2id,
-        "problem_type": stock.config.problem_type,
+        "problem_type": stock.config.problem_type if num_labels is None else problem_type(num_labels),
         "attn_implementation": stock.config._attn_implementation,
     }

@@ -136,7 +136,7 @@ class ExitsForSequenceClassification(LadderModel):
             rule=rule,
             threshold=STOP_RULES[rule].default if threshold is None else threshold,
             tolerance=tolerance,
-            **settings_of(stock),
+            **settings_of(stock, num_labels),
         )
         model = cls(config, stock)
         for head in model.heads:

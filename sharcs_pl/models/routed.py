@@ -110,7 +110,7 @@ class SharcsForSequenceClassification(LadderModel):
             router_threshold=router_threshold,
             cut=cut,
             skim=skim_size(stock.config) if skim else 0,
-            **settings_of(stock),
+            **settings_of(stock, num_labels),
         )
         model = cls(config, stock).eval()
         keep_all_at_first(model.predictors or ())

@@ -94,7 +94,7 @@ class SkimForSequenceClassification(LadderModel):
         stock = load_stock(source, num_labels, dropout)
         config = SkimConfig(
             predictor_size=predictor_size or skim_size(stock.config),
-            **settings_of(stock),
+            **settings_of(stock, num_labels),
         )
         model = cls(config, stock).eval()
         keep_all_at_first(model.predictors)

@@ -18,6 +18,7 @@ from sharcs_pl.data.tasks import TaskSpec
 from sharcs_pl.evaluation.metrics import compute_metric
 from sharcs_pl.evaluation.predictions import Predictions
 from sharcs_pl.models.base import LadderModel
+from sharcs_pl.models.router import problem_type
 from sharcs_pl.training.objective import BatchLosses, ObjectiveConfig
 from sharcs_pl.training.rules import Progress, StepContents, TrainingRule
 
@@ -76,6 +77,7 @@ class SharcsModule(L.LightningModule):
 
     def on_fit_start(self) -> None:
         self.train()  # models are made and loaded in evaluation mode, and Lightning keeps what it finds
+        self.model.config.problem_type = problem_type(self.model.shape.num_labels)
 
     def training_step(self, step: StepBatch, batch_idx: int) -> dict[str, Any]:
         batches = [batch for batch in step.batches if len(batch.uids)]  # a rank's part of a small batch may be empty
