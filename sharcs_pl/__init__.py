@@ -5,24 +5,26 @@ Importing the package loads neither torch nor transformers; the names below are 
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from sharcs_pl.core.version import __version__
 
-__all__ = ["RoutedPredictor", "SharcsConfig", "SharcsForSequenceClassification", "__version__"]
+__all__ = ["Prediction", "RoutedPredictor", "SharcsConfig", "SharcsForSequenceClassification", "__version__"]
 
 if TYPE_CHECKING:
-    from sharcs_pl.inference.predictor import RoutedPredictor
+    from sharcs_pl.inference.predictor import Prediction, RoutedPredictor
     from sharcs_pl.models.routed import SharcsConfig, SharcsForSequenceClassification
+
+_HOMES = {
+    "Prediction": "inference.predictor",
+    "RoutedPredictor": "inference.predictor",
+    "SharcsConfig": "models.routed",
+    "SharcsForSequenceClassification": "models.routed",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("SharcsConfig", "SharcsForSequenceClassification"):
-        from sharcs_pl.models import routed
-
-        return getattr(routed, name)
-    if name == "RoutedPredictor":
-        from sharcs_pl.inference.predictor import RoutedPredictor
-
-        return RoutedPredictor
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -34,7 +34,7 @@ def test_the_pipeline_gives_the_predictors_answers(folder: Path, batch_size: int
 
 
 def test_the_pipeline_follows_the_operating_point(folder: Path, tmp_path: Path) -> None:
-    model = SharcsForSequenceClassification.from_pretrained(folder)
+    model: Any = SharcsForSequenceClassification.from_pretrained(folder)
     model.config.operating_points = {"narrow": {"thresholds": [-1e9, 0.0]}}
     model.set_operating_point("narrow")
     model.save_pretrained(tmp_path)

@@ -6,11 +6,11 @@ Dimensions: `B` batch, `L` tokens, `W` rungs, `C` labels.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from sharcs_pl.core.exits import ExitCost
 from sharcs_pl.core.flops import CostModel, EncoderShape
@@ -19,7 +19,7 @@ from sharcs_pl.core.skim import SkimCost
 from sharcs_pl.models.decision import Decision
 from sharcs_pl.models.families import EMBEDDED, Family, get_family
 from sharcs_pl.models.outputs import EveryRung
-from sharcs_pl.models.pretrained import align
+from sharcs_pl.models.pretrained import align, saved_type
 from sharcs_pl.models.router import problem_type
 from sharcs_pl.models.sweeps import SweptPoint
 
@@ -40,6 +40,7 @@ class LadderModel(PreTrainedModel):
     _supports_flex_attn = True
     _supports_attention_backend = True
 
+    config_class: type[PreTrainedConfig]  # pyright: ignore[reportIncompatibleVariableOverride]
     encoder: PreTrainedModel
     shape: EncoderShape
     ladder: Ladder
@@ -74,11 +75,17 @@ class LadderModel(PreTrainedModel):
         raise NotImplementedError
 
     @classmethod
-    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Self:
         """Load as transformers does, and move the weights out of the mapped file, so that logits are reproduced bit for
-        bit."""
-        loaded = super().from_pretrained(*args, **kwargs)
-        align(loaded[0] if isinstance(loaded, tuple) else loaded)
+        bit. Raise `ValueError` for a checkpoint of another class."""
+        found = saved_type(*args, **kwargs)
+        if found not in (None, cls.config_class.model_type):
+            raise ValueError(
+                f"{args[0]} is not a routed model of the class {cls.__name__} (its model_type is {found}); use "
+                "from_encoder to make one of a stock encoder"
+            )
+        loaded: Any = super().from_pretrained(*args, **kwargs)
+        align(loaded[0] if kwargs.get("output_loading_info") else loaded)
         return loaded
 
     @property

@@ -7,9 +7,9 @@ Dimensions: `B` batch, `b` samples still running, `L` tokens, `D` hidden, `C` la
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -61,9 +61,9 @@ class ExitsOutput(ModelOutput):
     """The output of a pass. `loss`: the task loss, None without labels. `logits`: [B, C], from each sample's exit.
     `exits`: [B], the indices of these exits."""
 
-    loss: Tensor | None = None
-    logits: Tensor | None = None
-    exits: Tensor | None = None
+    loss: Any = None
+    logits: Tensor = None  # pyright: ignore[reportAssignmentType]
+    exits: Tensor = None  # pyright: ignore[reportAssignmentType]
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,7 @@ class ExitsForSequenceClassification(LadderModel):
     ladder: ExitLadder  # pyright: ignore[reportIncompatibleVariableOverride]
     cost: ExitCost  # pyright: ignore[reportIncompatibleVariableOverride]
     config_class = ExitsConfig
+    __call__: Callable[..., ExitsOutput]
 
     def __init__(self, config: ExitsConfig, encoder: PreTrainedModel | None = None) -> None:
         super().__init__(config)
@@ -123,7 +124,7 @@ class ExitsForSequenceClassification(LadderModel):
         tolerance: float = 0.0,
         num_labels: int | None = None,
         dropout: float | None = None,
-    ) -> ExitsForSequenceClassification:
+    ) -> Self:
         """Add exits to a stock encoder, given as a folder, a hub id or a model object (which is copied). The first
         layers of new heads are copied from the stock head, their outputs are drawn from the global torch generator. The
         model is in evaluation mode. Raise `ValueError` naming `encoder.pretrained` or `method.exits`."""

@@ -5,10 +5,10 @@ Dimensions: `B` batch, `L` tokens, `D` hidden, `W` rungs, `C` labels.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from fractions import Fraction
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -22,10 +22,10 @@ from sharcs_pl.core.widths import WidthLadder
 from sharcs_pl.models.base import LadderModel, settings_of
 from sharcs_pl.models.configuration import SharcsConfig
 from sharcs_pl.models.decision import Decision, decide, first_rungs, run_given, run_rule
-from sharcs_pl.models.families import Family
+from sharcs_pl.models.families import FAMILIES, Family
 from sharcs_pl.models.layers import LearnedPooling, Tail, run_layers
 from sharcs_pl.models.outputs import EveryRung, SharcsOutput, TrunkState
-from sharcs_pl.models.pretrained import Source, align, cast, load_stock, stock_family, stock_from_dict
+from sharcs_pl.models.pretrained import Source, align, cast, load_stock, saved_type, stock_from_dict
 from sharcs_pl.models.router import Router, given_rungs
 from sharcs_pl.models.running_tokens import (
     Decided,
@@ -53,6 +53,7 @@ class SharcsForSequenceClassification(LadderModel):
     ladder: WidthLadder  # pyright: ignore[reportIncompatibleVariableOverride]
     cost: CostModel  # pyright: ignore[reportIncompatibleVariableOverride]
     config_class = SharcsConfig
+    __call__: Callable[..., SharcsOutput]
     supports_gradient_checkpointing = True
 
     def __init__(self, config: SharcsConfig, encoder: PreTrainedModel | None = None) -> None:
@@ -90,7 +91,7 @@ class SharcsForSequenceClassification(LadderModel):
         dropout: float | None = None,
         cut: str = "full",
         skim: bool = False,
-    ) -> SharcsForSequenceClassification:
+    ) -> Self:
         """Perform surgery on a stock encoder, given as a folder, a hub id or a model object (which is copied).
 
         `num_labels` and `dropout` None keep the checkpoint's. The router and missing parts of the head are drawn from
@@ -117,12 +118,12 @@ class SharcsForSequenceClassification(LadderModel):
         return cast(model, stock.dtype, stock.device)
 
     @classmethod
-    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Self:
         """Load as `LadderModel.from_pretrained` does. A stock checkpoint with a head, such as a dense run writes,
         becomes a model of one width."""
-        family = stock_family(*args, **kwargs)
-        if family is not None:
-            return cls._around_stock(family, *args, **kwargs)
+        found = saved_type(*args, **kwargs)
+        if found in FAMILIES:
+            return cls._around_stock(FAMILIES[found], *args, **kwargs)
         return super().from_pretrained(*args, **kwargs)
 
     @classmethod
@@ -130,7 +131,7 @@ class SharcsForSequenceClassification(LadderModel):
         stock, info = family.stock_class.from_pretrained(*args, output_loading_info=True, **kwargs)
         if info["missing_keys"]:
             missing = ", ".join(sorted(info["missing_keys"]))
-            raise ValueError(f"{args[0]} lacks weights of a classifier: {missing}; use from_encoder to fine-tune it")
+            raise ValueError(f"{args[0]} is not a routed model, nor a classifier (without {missing}); use from_encoder")
         align(stock)
         model = cls.from_encoder(stock, widths=[1], split_layer=1, router_hidden_size=0)
         return (model, info) if output_loading_info else model

@@ -6,8 +6,9 @@ Dimensions: `B` batch, `L` tokens, `l` largest number of running tokens, `D` hid
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -56,10 +57,10 @@ class SkimOutput(ModelOutput):
     """The output of a pass. `loss`: the task loss, None without labels. `logits`: [B, C]. `last_states`: [B, L, D], the
     state of a token when it was skipped, else after the last layer. `kept`: [B, K] long, the tokens of each layer."""
 
-    loss: Tensor | None = None
-    logits: Tensor | None = None
-    last_states: Tensor | None = None
-    kept: Tensor | None = None
+    loss: Any = None
+    logits: Tensor = None  # pyright: ignore[reportAssignmentType]
+    last_states: Tensor = None  # pyright: ignore[reportAssignmentType]
+    kept: Tensor = None  # pyright: ignore[reportAssignmentType]
 
 
 class SkimForSequenceClassification(LadderModel):
@@ -69,6 +70,7 @@ class SkimForSequenceClassification(LadderModel):
     ladder: SkimLadder  # pyright: ignore[reportIncompatibleVariableOverride]
     cost: SkimCost  # pyright: ignore[reportIncompatibleVariableOverride]
     config_class = SkimConfig
+    __call__: Callable[..., SkimOutput]
 
     def __init__(self, config: SkimConfig, encoder: PreTrainedModel | None = None) -> None:
         super().__init__(config)
@@ -88,7 +90,7 @@ class SkimForSequenceClassification(LadderModel):
         num_labels: int | None = None,
         dropout: float | None = None,
         predictor_size: int | None = None,
-    ) -> SkimForSequenceClassification:
+    ) -> Self:
         """Add predictors to a stock encoder, given as a folder, a hub id or a model object (copied). At first they keep
         all tokens. `predictor_size` None is a quarter of the hidden size, at most 64."""
         stock = load_stock(source, num_labels, dropout)

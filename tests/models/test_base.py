@@ -72,3 +72,12 @@ def test_more_tokens_are_saved_and_loaded(kind: Any, batch: Any, tmp_path: Path)
     assert again.get_input_embeddings().num_embeddings == 70
     inputs["input_ids"][0, 1] = 69
     assert torch.equal(again(**inputs).logits, kind(**inputs).logits)
+
+
+def test_another_checkpoint_is_refused_in_one_line(kind: Any, stock: Any, tmp_path: Path) -> None:
+    others = {name: make(stock("bert")) for name, make in KINDS.items()} | {"body": stock("bert").bert}
+    for name, other in others.items():
+        other.save_pretrained(tmp_path / name)
+        if type(other) is not type(kind):
+            with pytest.raises(ValueError, match=r"\A.* is not a routed model.*; use from_encoder.*\Z"):
+                type(kind).from_pretrained(tmp_path / name)
