@@ -10,17 +10,26 @@ from typing import TYPE_CHECKING, Any
 
 from sharcs_pl.core.version import __version__
 
-__all__ = ["Prediction", "RoutedPredictor", "SharcsConfig", "SharcsForSequenceClassification", "__version__"]
+__all__ = [
+    "Prediction",
+    "RoutedPredictor",
+    "SharcsConfig",
+    "SharcsForSequenceClassification",
+    "SharcsTrainer",
+    "__version__",
+]
 
 if TYPE_CHECKING:
     from sharcs_pl.inference.predictor import Prediction, RoutedPredictor
     from sharcs_pl.models.routed import SharcsConfig, SharcsForSequenceClassification
+    from sharcs_pl.training.trainer import SharcsTrainer
 
 _HOMES = {
     "Prediction": "inference.predictor",
     "RoutedPredictor": "inference.predictor",
     "SharcsConfig": "models.routed",
     "SharcsForSequenceClassification": "models.routed",
+    "SharcsTrainer": "training.trainer",
 }
 
 

@@ -83,6 +83,12 @@ class SharcsDataModule(L.LightningDataModule):
             eval_loader(table, self.eval_batch_size, self.rank, self.world) for table in self.validation_tables.values()
         ]
 
+    def test_dataloader(self) -> list[DataLoader[EvalBatch]]:
+        return self.val_dataloader()
+
+    def predict_dataloader(self) -> list[DataLoader[EvalBatch]]:
+        return self.val_dataloader()
+
     def record(self, uids: Tensor, scores: Tensor, rungs: Tensor, step: int) -> None:
         """Record the scores [B] of a training step by uid. A repeated sample keeps its first score."""
         self.history.record(uids, scores, rungs, step)

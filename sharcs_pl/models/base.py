@@ -35,6 +35,7 @@ class LadderModel(PreTrainedModel):
     """
 
     main_input_name = "input_ids"
+    accepts_loss_kwargs = False  # of a Trainer that accumulates gradients: the loss is the mean of its own batch
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True

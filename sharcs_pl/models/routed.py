@@ -26,7 +26,7 @@ from sharcs_pl.models.families import FAMILIES, Family
 from sharcs_pl.models.layers import LearnedPooling, Tail, run_layers
 from sharcs_pl.models.outputs import EveryRung, SharcsOutput, TrunkState
 from sharcs_pl.models.pretrained import Source, align, cast, load_stock, saved_type, stock_from_dict
-from sharcs_pl.models.router import Router, given_rungs
+from sharcs_pl.models.router import Router, given_rungs, warn_of_untrained
 from sharcs_pl.models.running_tokens import (
     Decided,
     Drawn,
@@ -155,6 +155,7 @@ class SharcsForSequenceClassification(LadderModel):
         place of `input_ids`, and `position_ids` [B, L] if the encoder's embeddings read them; others are ignored. Raise
         `ValueError` for a rung that is not on the ladder, and for an input of stock models that is not taken.
         """
+        warn_of_untrained(self, rungs, memberships)
         state = self.trunk(input_ids, attention_mask, token_type_ids, **self.embedded(extras))
         return SharcsOutput.of(self._decided(state, rungs), state.router_logits, labels, memberships)
 

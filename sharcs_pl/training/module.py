@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import lightning as L
@@ -13,12 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from sharcs_pl.core.ranks import all_ranks
+from sharcs_pl.data.datamodule import SharcsDataModule
 from sharcs_pl.data.sampler import EvalBatch, MicroBatch, StepBatch
 from sharcs_pl.data.tasks import TaskSpec
 from sharcs_pl.evaluation.metrics import compute_metric
 from sharcs_pl.evaluation.predictions import Predictions
 from sharcs_pl.models.base import LadderModel
 from sharcs_pl.models.router import problem_type
+from sharcs_pl.training.callbacks import HardnessHistory
 from sharcs_pl.training.objective import BatchLosses, ObjectiveConfig
 from sharcs_pl.training.rules import Progress, StepContents, TrainingRule
 
@@ -74,6 +76,25 @@ class SharcsModule(L.LightningModule):
         self.predictions: dict[str, Predictions] = {}
         self._untrained: dict[int, nn.Parameter] | None = None
         self._collected: dict[str, list[Predictions]] = {}
+
+    def setup(self, stage: str) -> None:
+        if self.trainer.overfit_batches:  # pyright: ignore[reportAttributeAccessIssue]
+            raise ValueError("overfit_batches: steps come from an epoch plan; use limit_train_batches")
+
+    def configure_callbacks(self) -> list[L.Callback]:
+        """Bring the callback that keeps the history to a trainer that has a plan to make of it, and none yet."""
+        plans = isinstance(getattr(self.trainer, "datamodule", None), SharcsDataModule)
+        known = any(isinstance(each, HardnessHistory) for each in self.trainer.callbacks)  # pyright: ignore
+        return [HardnessHistory()] if plans and not known else []
+
+    @property
+    def lr(self) -> float:
+        """The peak learning rate, which Lightning's `Tuner.lr_find` sets."""
+        return self.optimizer_settings.lr
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        self.optimizer_settings = replace(self.optimizer_settings, lr=value)
 
     def on_fit_start(self) -> None:
         self.train()  # models are made and loaded in evaluation mode, and Lightning keeps what it finds
@@ -184,16 +205,18 @@ class SharcsModule(L.LightningModule):
         self._collected = {}
 
     def validation_step(self, batch: EvalBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        if not len(batch.uids):
-            return
+        if len(batch.uids):
+            found = self.predict_step(batch, batch_idx, dataloader_idx)
+            self._collected.setdefault(self.task.validation[dataloader_idx], []).append(found)
+
+    def predict_step(self, batch: EvalBatch, batch_idx: int, dataloader_idx: int = 0) -> Predictions:
+        """Return the predictions of a batch on every rung, on the CPU; `uids` tell which samples they are of."""
         logits, signals, macs = self.model.all_rungs(**batch.inputs)
         decision = self.model.decide(logits, signals)
         router_logits = logits.new_zeros(len(logits), 1) if signals is None else signals
         difficulty = torch.full_like(batch.uids, -1) if batch.difficulty is None else batch.difficulty
         rows = (batch.uids, logits.float(), router_logits.float(), decision.rungs, batch.labels, batch.lengths)
-        found = Predictions(*rows, difficulty, macs).decided(decision)
-        split = self.task.validation[dataloader_idx]
-        self._collected.setdefault(split, []).append(found.each(Tensor.cpu))
+        return Predictions(*rows, difficulty, macs).decided(decision).to("cpu")
 
     def on_validation_epoch_end(self) -> None:
         everywhere = all_ranks(self._collected)  # each rank has run batches of its own
@@ -215,3 +238,7 @@ class SharcsModule(L.LightningModule):
         shares = found.shares(len(self.model.ladder))
         values |= {f"val/share_{i}": share for i, share in enumerate(shares)}
         return values | {"val/macs_fraction": found.macs_fraction(self.model.cost)}
+
+    test_step = validation_step
+    on_test_epoch_start = on_validation_epoch_start
+    on_test_epoch_end = on_validation_epoch_end
