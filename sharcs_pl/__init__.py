@@ -1,6 +1,7 @@
 """SHARCS on Lightning and Hydra, for encoders that choose how wide to run for each sample.
 
-Importing the package loads neither torch nor transformers; the names below are loaded when first used.
+Importing the package loads neither torch nor transformers; the names below are loaded when first used. The Auto classes
+of transformers know the models from then on.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from sharcs_pl.core.late_import import import_after
 from sharcs_pl.core.version import __version__
 
 __all__ = [
@@ -27,8 +29,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "Prediction": "inference.predictor",
     "RoutedPredictor": "inference.predictor",
-    "SharcsConfig": "models.routed",
-    "SharcsForSequenceClassification": "models.routed",
+    "SharcsConfig": "models.saved",
+    "SharcsForSequenceClassification": "models.saved",
     "SharcsTrainer": "training.trainer",
 }
 
@@ -37,3 +39,6 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+import_after("transformers.models.auto.modeling_auto", f"{__name__}.models.saved")

@@ -6,6 +6,7 @@ Dimensions: `B` batch, `L` tokens, `W` rungs, `C` labels.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -22,6 +23,10 @@ from sharcs_pl.models.outputs import EveryRung
 from sharcs_pl.models.pretrained import align, saved_type
 from sharcs_pl.models.router import problem_type
 from sharcs_pl.models.sweeps import SweptPoint
+
+AUTO_CLASS = "AutoModelForSequenceClassification"
+MODULE = "routed_model"
+"""The module that a saved folder has."""
 
 _OUTPUTS = ("output_hidden_states", "output_attentions")
 
@@ -88,6 +93,21 @@ class LadderModel(PreTrainedModel):
         loaded: Any = super().from_pretrained(*args, **kwargs)
         align(loaded[0] if kwargs.get("output_loading_info") else loaded)
         return loaded
+
+    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
+        """Save as transformers does, with a module by which its Auto classes load the folder where nothing has imported
+        this package (with `trust_remote_code=True`)."""
+        own = next(kind for kind in type(self).__mro__ if kind.__module__.startswith("sharcs_pl."))
+        names = {"AutoConfig": own.config_class.__name__, AUTO_CLASS: own.__name__}
+        self.config.auto_map = {auto: f"{MODULE}.{name}" for auto, name in names.items()}
+        super().save_pretrained(save_directory, *args, **kwargs)
+        if Path(save_directory).is_dir():
+            text = f'"""Needs the package sharcs_pl."""\nfrom {own.__module__} import {", ".join(names.values())}\n'
+            Path(save_directory, f"{MODULE}.py").write_text(text, encoding="utf-8")
+
+    @classmethod
+    def register_for_auto_class(cls, auto_class: Any = None) -> None:
+        """Do nothing: a saved folder imports this package, and needs no copy of its modules."""
 
     @property
     def family(self) -> Family:

@@ -21,6 +21,10 @@ class LadderConfig(PreTrainedConfig):
         self.encoder = dict(encoder or {})
         super().__init__(**kwargs)
 
+    @classmethod
+    def register_for_auto_class(cls, auto_class: str = "AutoConfig") -> None:
+        """Do nothing: a saved folder imports this package, and needs no copy of its modules."""
+
     @property
     def initializer_range(self) -> float:
         """The standard deviation of fresh weights, taken from the encoder."""
