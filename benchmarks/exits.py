@@ -56,7 +56,8 @@ def variant(model: Any, workload: Workload, metric: str, threshold: float) -> Va
     macs = np.empty(len(workload))
     with torch.inference_mode():
         for batch in workload.batches:
-            out, lengths = model(**tensors_of(batch), threshold=threshold), batch.lengths
+            out: Any = model(**tensors_of(batch), threshold=threshold)
+            lengths = batch.lengths
             logits[batch.index] = out.logits
             if isinstance(model, SkimForSequenceClassification):
                 macs[batch.index] = model.cost.macs(lengths, out.kept.numpy())

@@ -67,7 +67,7 @@ texts = ["the soup was tasty", "the film was tasty but the cast was never dull",
 with torch.inference_mode():
     out = model(**tokenizer(texts, padding=True, return_tensors="pt"))
 for text, logits, rung in zip(texts, out.logits, out.rungs.tolist(), strict=True):
-    verdict = model.config.id2label[int(logits.argmax())]
+    verdict = model.config.id2label[int(logits.argmax())]  # pyright: ignore
     print(f"{verdict:<5} at width {model.ladder.labels()[rung]:<5} {text}")
 
 # %% What the run said of each validation sample: the errors at each width.

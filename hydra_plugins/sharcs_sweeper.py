@@ -1,8 +1,8 @@
 """Hydra's basic sweep, in which a bad job is named and the others run, with any launcher.
 
 A Hydra plugin must lie in the namespace ``hydra_plugins``. It is chosen by ``conf/train.yaml`` and leaves other
-applications alone. Hydra runs it before the module is registered, so that a dataclass here may not postpone its
-annotations.
+applications alone. Hydra imports it for all of them, so the package is imported where it is needed. Hydra runs it
+before the module is registered, so that a dataclass here may not postpone its annotations.
 """
 
 import sys
@@ -18,11 +18,6 @@ from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from hydra_plugins.sharcs_launcher import job_folder, routed_value
-from sharcs_pl.config import RunConfig
-from sharcs_pl.config.command_line import BAD_INPUT
-from sharcs_pl.config.errors import USER_ERRORS, explain, is_user_error, shorten
-from sharcs_pl.launch.cluster import check_tasks
-from sharcs_pl.runs.directory import check_recipe, run_config
 
 
 @dataclass
@@ -41,6 +36,8 @@ class SharcsSweeper(BasicSweeper):
     """A sweeper that composes and checks all jobs before the first one starts; bad ones are named and left out."""
 
     def sweep(self, arguments: list[str]) -> list[JobReturn]:
+        from sharcs_pl.config.command_line import BAD_INPUT
+
         assert self.config is not None
         assert self.launcher is not None
         jobs = self._jobs(arguments)
@@ -64,6 +61,11 @@ class SharcsSweeper(BasicSweeper):
 
     def _fault(self, job: Sequence[str]) -> str | None:
         """Return why a job cannot run, as far as its config tells, else None."""
+        from sharcs_pl.config import RunConfig
+        from sharcs_pl.config.errors import USER_ERRORS, explain
+        from sharcs_pl.launch.cluster import check_tasks
+        from sharcs_pl.runs.directory import check_recipe, run_config
+
         assert self.config is not None
         try:
             check_recipe(job)
@@ -80,6 +82,8 @@ class SharcsSweeper(BasicSweeper):
         OmegaConf.save(self.config, folder / "multirun.yaml")
 
     def _launch(self, jobs: list[list[str]]) -> list[JobReturn]:
+        from sharcs_pl.config.errors import shorten
+
         assert self.launcher is not None
         returns: list[JobReturn] = []
         for batch in self.split_overrides_to_chunks(jobs, self.max_batch_size):
@@ -119,6 +123,9 @@ def is_lost_job(error: Exception) -> bool:
 
 def finish(returns: Sequence[JobReturn], left_out: int) -> None:
     """Print the result of each job, one line each; exit with code 2 when a job was bad, 1 when one broke."""
+    from sharcs_pl.config.command_line import BAD_INPUT
+    from sharcs_pl.config.errors import is_user_error
+
     errors = [error for done in returns if (error := failure(done)) is not None]
     print(f"\n{len(returns) - len(errors)} of {len(returns) + left_out} jobs ended well", file=sys.stderr)
     for done in returns:
@@ -137,6 +144,9 @@ def failure(done: JobReturn) -> Exception | None:
 
 def outcome(done: JobReturn) -> str:
     """Return a job's value, or what went wrong."""
+    from sharcs_pl.config import RunConfig
+    from sharcs_pl.config.errors import explain
+
     error = failure(done)
     if error is None:
         return f"{done.return_value:.4f}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -93,3 +94,10 @@ def test_a_job_is_lost_only_for_submitit() -> None:
     lost = type("UncompletedJobError", (RuntimeError,), {"__module__": "submitit.core.utils"})
     assert is_lost_job(lost("no output"))
     assert not is_lost_job(RuntimeError("no output"))
+
+
+@pytest.mark.parametrize("name", ["sharcs_launcher", "sharcs_sweeper"])
+def test_a_plugin_costs_other_applications_nothing(name: str) -> None:
+    code = f"import sys, hydra_plugins.{name}; print([x for x in sys.modules if x.startswith('sharcs_pl')])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -19,6 +19,7 @@ from sharcs_pl.config.evaluate import CostOptions, EvaluateConfig
 from sharcs_pl.config.export import ExportConfig
 from sharcs_pl.config.predict import PredictConfig
 from sharcs_pl.config.reorder import ReorderConfig
+from sharcs_pl.inference.export import Exported
 from sharcs_pl.inference.loading import load_model
 from sharcs_pl.inference.predictor import RoutedPredictor
 from sharcs_pl.inference.trained import open_trained
@@ -145,6 +146,7 @@ def test_the_widest_run_of_other_methods_is_exported(tmp_path: Path, method: str
     done = export.run(
         made(ExportConfig, run=str(tmp_path / "run"), format="transformers", output=str(tmp_path / "out"))
     )
+    assert isinstance(done, Exported)
     assert done.difference <= 1e-6
     assert "AutoModelForSequenceClassification.from_pretrained" in capsys.readouterr().out
     model = load_model(open_trained(str(tmp_path / "run")))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +14,13 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from sharcs_pl import RoutedPredictor, SharcsForSequenceClassification
+from sharcs_pl.data.synthetic import word_tokenizer
+from tests.conftest import tiny_bert
 from tests.inference.conftest import folder as folder  # a fixture
 from tests.inference.made import texts
+from tests.models.surgery import KINDS
+
+ROOT = Path(__file__).parent.parent
 
 
 def test_the_auto_class_gives_the_model(folder: Path) -> None:
@@ -31,7 +40,7 @@ def test_the_pipeline_gives_the_predictors_answers(folder: Path, batch_size: int
 
 
 def test_the_pipeline_follows_the_operating_point(folder: Path, tmp_path: Path) -> None:
-    model = SharcsForSequenceClassification.from_pretrained(folder)
+    model: Any = SharcsForSequenceClassification.from_pretrained(folder)
     model.config.operating_points = {"narrow": {"thresholds": [-1e9, 0.0]}}
     model.set_operating_point("narrow")
     model.save_pretrained(tmp_path)
@@ -44,3 +53,64 @@ def test_the_pipeline_follows_the_operating_point(folder: Path, tmp_path: Path) 
     assert {row["label"]: row["score"] for row in found} == pytest.approx(
         {model.config.id2label[i]: value for i, value in enumerate(expected.tolist())}, abs=1e-6
     )
+
+
+def test_a_regression_answers_its_score(tmp_path: Path) -> None:
+    tokenizer = word_tokenizer()
+    stock = tiny_bert(num_labels=1, vocab_size=len(tokenizer))
+    model = SharcsForSequenceClassification.from_encoder(stock, widths=[0.25, 1], split_layer=1, num_labels=1)
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    classify: Any = pipeline("text-classification", model=str(tmp_path))
+    with torch.no_grad():
+        expected = model(**tokenizer("good film", return_tensors="pt")).logits.item()
+    assert classify("good film")[0]["score"] == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(("num_labels", "found"), [(None, "multi"), (3, "single")], ids=["kept", "new"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_new_task_has_its_own_problem_type(kind: str, num_labels: int | None, found: str) -> None:
+    stock = tiny_bert(num_labels=3)
+    stock.config.problem_type = "multi_label_classification"
+    assert KINDS[kind](stock, num_labels=num_labels).config.problem_type == f"{found}_label_classification"
+
+
+LOAD = """
+import sys
+sys.path[:0] = {paths}
+{first}
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
+model = AutoModelForSequenceClassification.from_pretrained({folder!r}, **{options})
+print(pipeline("text-classification", {folder!r}, **{options})("good film")[0]["score"])
+print(type(model).__name__, model.device)
+model.save_pretrained({again!r})
+"""
+
+
+def loaded(folder: Path, paths: list[str], first: str = "", **options: bool) -> subprocess.CompletedProcess[str]:
+    """Load a folder in a process of its own, after the line ``first``."""
+    code = LOAD.format(paths=paths, first=first, folder=str(folder), options=options, again=str(folder / "again"))
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"HF_HOME": str(folder / "home")}
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=folder, env=environment)
+
+
+@pytest.mark.parametrize(("first", "trusted"), [("", True), ("import sharcs_pl", False)], ids=["trusted", "imported"])
+def test_auto_classes_load_a_folder(folder: Path, tmp_path: Path, first: str, trusted: bool) -> None:
+    place = shutil.copytree(folder, tmp_path / "model")
+    assert (place / "routed_model.py").read_text().count("\n") == 2
+    done = loaded(place, [str(ROOT)], first, **({"trust_remote_code": True} if trusted else {}))
+    assert done.returncode == 0, done.stderr
+    score, name, _ = done.stdout.split()
+    classify: Any = pipeline("text-classification", model=str(folder))
+    assert (float(score), name) == (pytest.approx(classify("good film")[0]["score"]), "SharcsForSequenceClassification")
+    assert sorted(path.name for path in (place / "again").iterdir()) == [
+        "config.json", "model.safetensors", "routed_model.py",
+    ]  # fmt: skip
+
+
+def test_without_the_package_the_error_names_it(folder: Path, tmp_path: Path) -> None:
+    place = shutil.copytree(folder, tmp_path / "model")
+    code = "import sys; sys.modules['sharcs_pl'] = None"
+    done = loaded(place, [str(ROOT)], code, trust_remote_code=True)
+    assert done.returncode != 0
+    assert "sharcs_pl" in done.stderr.splitlines()[-1]

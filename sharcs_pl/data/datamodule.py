@@ -90,6 +90,12 @@ class SharcsDataModule(L.LightningDataModule):
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         return feeding(device, self.num_workers)
 
+    def test_dataloader(self) -> list[DataLoader[EvalBatch]]:
+        return self.val_dataloader()
+
+    def predict_dataloader(self) -> list[DataLoader[EvalBatch]]:
+        return self.val_dataloader()
+
     def record(self, uids: Tensor, scores: Tensor, rungs: Tensor, step: int) -> None:
         """Record the scores [B] of a training step by uid. A repeated sample keeps its first score."""
         self.history.record(uids, scores, rungs, step)

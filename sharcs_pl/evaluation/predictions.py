@@ -55,14 +55,17 @@ class Predictions:
         found = cls(**joined, routed=batches[0].routed)
         return found.select(found.uids.argsort())
 
-    def each(self, turn: Callable[[Tensor], Tensor]) -> Predictions:
-        """Return the predictions with every tensor turned into another."""
+    def to(self, device: torch.device | str) -> Predictions:
+        """Return the predictions on a device."""
+        return self._each(lambda x: x.to(device))
+
+    def _each(self, turn: Callable[[Tensor], Tensor]) -> Predictions:
         values: dict[str, Any] = {name: turn(x) if isinstance(x, Tensor) else x for name, x in vars(self).items()}
         return Predictions(**values)
 
     def select(self, rows: Tensor) -> Predictions:
         """Return the predictions of the samples `rows`, [n] long."""
-        return self.each(lambda x: x[rows])
+        return self._each(lambda x: x[rows])
 
     def on(self, rungs: Tensor) -> Predictions:
         """Return the predictions with every sample on its rung of `rungs` [S] alone."""

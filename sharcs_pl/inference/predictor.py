@@ -227,7 +227,8 @@ class RoutedPredictor:
         rungs, scores = answers.rungs, answers.router_logits
         macs = self.cost.decided_macs(self.engine.rule, answers.lengths, answers.first, rungs)
         columns = (answers.index.tolist(), rungs.tolist(), macs.tolist(), sigmoid(scores).tolist())
-        finite = list(np.isfinite(np.concatenate([answers.logits, scores], 1)).all(1))
+        numbers = np.isfinite(np.concatenate([answers.logits, scores], 1))
+        finite = numbers.sum(1) == numbers.shape[1]
         sure = zip(answers.first.tolist(), answers.certainties.tolist(), strict=True)
         found = zip(*columns, self._labels(answers.logits), sure, finite, strict=True)
         return {

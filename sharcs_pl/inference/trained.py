@@ -33,7 +33,8 @@ MODEL_FILES = (
     "config.json", "generation_config.json", "model.safetensors", "model.safetensors.index.json",
     "model-*-of-*.safetensors", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
     "added_tokens.json", "chat_template.jinja", "vocab.txt", "vocab.json", "merges.txt", "spiece.model",
-    "sentencepiece.bpe.model", "spm.model", "tokenizer.model", TRAINING, "run.json", "metrics.json", CARD, SEEN,
+    "sentencepiece.bpe.model", "spm.model", "tokenizer.model", TRAINING, "run.json", "metrics.json",
+    "routed_model.py", CARD, SEEN,
 )  # fmt: skip
 """The files that transformers and the run may write into ``model/``."""
 

@@ -6,20 +6,29 @@ Dimensions: `B` batch, `L` tokens, `W` rungs, `C` labels.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
+import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from sharcs_pl.core.exits import ExitCost
 from sharcs_pl.core.flops import CostModel, EncoderShape
 from sharcs_pl.core.ladder import Ladder
 from sharcs_pl.core.skim import SkimCost
 from sharcs_pl.models.decision import Decision
-from sharcs_pl.models.families import Family, get_family
+from sharcs_pl.models.families import EMBEDDED, Family, get_family
 from sharcs_pl.models.outputs import EveryRung
-from sharcs_pl.models.pretrained import align
+from sharcs_pl.models.pretrained import align, saved_type
+from sharcs_pl.models.router import problem_type
 from sharcs_pl.models.sweeps import SweptPoint
+
+AUTO_CLASS = "AutoModelForSequenceClassification"
+MODULE = "routed_model"
+"""The module that a saved folder has."""
+
+_OUTPUTS = ("output_hidden_states", "output_attentions")
 
 
 class LadderModel(PreTrainedModel):
@@ -31,11 +40,13 @@ class LadderModel(PreTrainedModel):
     """
 
     main_input_name = "input_ids"
+    accepts_loss_kwargs = False  # of a Trainer that accumulates gradients: the loss is the mean of its own batch
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
     _supports_attention_backend = True
 
+    config_class: type[PreTrainedConfig]  # pyright: ignore[reportIncompatibleVariableOverride]
     encoder: PreTrainedModel
     shape: EncoderShape
     ladder: Ladder
@@ -70,12 +81,33 @@ class LadderModel(PreTrainedModel):
         raise NotImplementedError
 
     @classmethod
-    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Self:
         """Load as transformers does, and move the weights out of the mapped file, so that logits are reproduced bit for
-        bit."""
-        loaded = super().from_pretrained(*args, **kwargs)
-        align(loaded[0] if isinstance(loaded, tuple) else loaded)
+        bit. Raise `ValueError` for a checkpoint of another class."""
+        found = saved_type(*args, **kwargs)
+        if found not in (None, cls.config_class.model_type):
+            raise ValueError(
+                f"{args[0]} is not a routed model of the class {cls.__name__} (its model_type is {found}); use "
+                "from_encoder to make one of a stock encoder"
+            )
+        loaded: Any = super().from_pretrained(*args, **kwargs)
+        align(loaded[0] if kwargs.get("output_loading_info") else loaded)
         return loaded
+
+    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
+        """Save as transformers does, with a module by which its Auto classes load the folder where nothing has imported
+        this package (with `trust_remote_code=True`)."""
+        own = next(kind for kind in type(self).__mro__ if kind.__module__.startswith("sharcs_pl."))
+        names = {"AutoConfig": own.config_class.__name__, AUTO_CLASS: own.__name__}
+        self.config.auto_map = {auto: f"{MODULE}.{name}" for auto, name in names.items()}
+        super().save_pretrained(save_directory, *args, **kwargs)
+        if Path(save_directory).is_dir():
+            text = f'"""Needs the package sharcs_pl."""\nfrom {own.__module__} import {", ".join(names.values())}\n'
+            Path(save_directory, f"{MODULE}.py").write_text(text, encoding="utf-8")
+
+    @classmethod
+    def register_for_auto_class(cls, auto_class: Any = None) -> None:
+        """Do nothing: a saved folder imports this package, and needs no copy of its modules."""
 
     @property
     def family(self) -> Family:
@@ -85,6 +117,38 @@ class LadderModel(PreTrainedModel):
     @property
     def _base(self) -> Any:
         return self.family.base_of(self.encoder)
+
+    def embedded(self, extras: Mapping[str, Any]) -> dict[str, Any]:
+        """Return those of `EMBEDDED` that are given among the inputs of `forward` that it does not name. Raise
+        `ValueError` for one that stock models take and this one does not, unless it is None or False. Names that no
+        model knows are ignored, as stock models ignore them."""
+        known = {name: extras.get(name) for name in (*EMBEDDED, *_OUTPUTS)}
+        found = {name: value for name, value in known.items() if value is not None and value is not False}
+        for name in found:
+            if name in _OUTPUTS:
+                raise ValueError(
+                    f"{name} is no input of a model whose samples end at different places; leave it out. "
+                    "`model.encoder`, the stock model of full width, takes it"
+                )
+            if name not in self.family.takes:
+                raise ValueError(f"{name}: every layer of {self.family.model_type} reads positions; leave it out")
+        return found
+
+    def embed(
+        self,
+        input_ids: Tensor | None,
+        attention_mask: Tensor | None,
+        token_type_ids: Tensor | None,
+        **embedded: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the first layer's input [B, L, D] and the attention mask [B, L], ones if none is given. Raise
+        `ValueError` unless either `input_ids` or `inputs_embeds` are given."""
+        tokens = [x for x in (input_ids, embedded.get("inputs_embeds")) if x is not None]
+        if len(tokens) != 1:
+            raise ValueError("give either input_ids or inputs_embeds")
+        shape, device = tokens[0].shape[:2], tokens[0].device
+        mask = torch.ones(shape, dtype=torch.long, device=device) if attention_mask is None else attention_mask
+        return self.family.embed(self._base, input_ids, token_type_ids, mask, **embedded), mask
 
     def get_input_embeddings(self) -> nn.Module:
         """Return the encoder's word embeddings."""
@@ -97,34 +161,19 @@ class LadderModel(PreTrainedModel):
     def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Embedding:
         """Resize as transformers does, and note the new size where the saved model looks for it."""
         embeddings = super().resize_token_embeddings(*args, **kwargs)
-        self.config.encoder["vocab_size"] = embeddings.num_embeddings
         self.encoder.config.vocab_size = embeddings.num_embeddings
         return embeddings
 
 
-_REFUSED = ("inputs_embeds", "position_ids", "output_hidden_states", "output_attentions")
-
-
-def check_extras(given: Mapping[str, Any]) -> None:
-    """Raise `ValueError` for an input of stock models that these lack, unless it is None or False. Names that no model
-    knows are ignored, as stock models ignore them."""
-    for name in _REFUSED:
-        if given.get(name) is not None and given[name] is not False:
-            raise ValueError(
-                f"{name} is no input of a model whose samples end at different places; leave it out. `model.encoder`, "
-                "the stock model of full width, takes it"
-            )
-
-
-def settings_of(stock: PreTrainedModel) -> dict[str, Any]:
-    """Return the fields of a model's config that its stock encoder decides: the encoder's config, labels, problem type
-    and attention kernel."""
+def settings_of(stock: PreTrainedModel, num_labels: int | None) -> dict[str, Any]:
+    """Return the fields of a model's config that its stock encoder decides: the encoder's config, labels, attention
+    kernel, and problem type, unless another task is given by its `num_labels`."""
     encoder = stock.config.to_dict()
     encoder.pop("_name_or_path", None)  # a local path from the time of surgery
     return {
         "encoder": encoder,
         "id2label": stock.config.id2label,
         "label2id": stock.config.label2id,
-        "problem_type": stock.config.problem_type,
+        "problem_type": stock.config.problem_type if num_labels is None else problem_type(num_labels),
         "attn_implementation": stock.config._attn_implementation,
     }

@@ -11,21 +11,29 @@ from sharcs_pl.models.head import HeadParts
 from sharcs_pl.models.layers import Tail
 
 
-def embed_with_types(base: Any, input_ids: Tensor, token_type_ids: Tensor | None, *mask: Any) -> Tensor:
-    return base.embeddings(input_ids=input_ids, token_type_ids=token_type_ids)
+def embed_with_types(
+    base: Any, input_ids: Tensor | None, token_type_ids: Tensor | None, *mask: Any, **given: Tensor
+) -> Tensor:
+    return base.embeddings(input_ids=input_ids, token_type_ids=token_type_ids, **given)
 
 
-def embed_without_types(base: Any, input_ids: Tensor, token_type_ids: Tensor | None, *mask: Any) -> Tensor:
-    return base.embeddings(input_ids=input_ids)
+def embed_without_types(
+    base: Any, input_ids: Tensor | None, token_type_ids: Tensor | None, *mask: Any, **given: Tensor
+) -> Tensor:
+    return base.embeddings(input_ids=input_ids, **given)
 
 
-def embed_electra(base: Any, input_ids: Tensor, token_type_ids: Tensor | None, *mask: Any) -> Tensor:
-    hidden = embed_with_types(base, input_ids, token_type_ids)  # [B, L, E]
+def embed_electra(
+    base: Any, input_ids: Tensor | None, token_type_ids: Tensor | None, *mask: Any, **given: Tensor
+) -> Tensor:
+    hidden = embed_with_types(base, input_ids, token_type_ids, **given)  # [B, L, E]
     return base.embeddings_project(hidden) if hasattr(base, "embeddings_project") else hidden
 
 
-def embed_albert(base: Any, input_ids: Tensor, token_type_ids: Tensor | None, *mask: Any) -> Tensor:
-    hidden = embed_with_types(base, input_ids, token_type_ids)  # [B, L, E]
+def embed_albert(
+    base: Any, input_ids: Tensor | None, token_type_ids: Tensor | None, *mask: Any, **given: Tensor
+) -> Tensor:
+    hidden = embed_with_types(base, input_ids, token_type_ids, **given)  # [B, L, E]
     return base.encoder.embedding_hidden_mapping_in(hidden)
 
 

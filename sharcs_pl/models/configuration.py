@@ -19,10 +19,28 @@ class LadderConfig(PreTrainedConfig):
         self.encoder = dict(encoder or {})
         super().__init__(**kwargs)
 
+    @classmethod
+    def register_for_auto_class(cls, auto_class: str = "AutoConfig") -> None:
+        """Do nothing: a saved folder imports this package, and needs no copy of its modules."""
+
     @property
     def initializer_range(self) -> float:
         """The standard deviation of fresh weights, taken from the encoder."""
         return self.encoder.get("initializer_range", 0.02)
+
+    @property
+    def vocab_size(self) -> int | None:
+        """The number of token embeddings of the encoder, None without an encoder."""
+        return self.encoder.get("vocab_size")
+
+    @vocab_size.setter
+    def vocab_size(self, size: int) -> None:
+        self.encoder["vocab_size"] = size
+
+    @property
+    def max_position_embeddings(self) -> int | None:
+        """The rows of the encoder's table of positions, by which clients cut texts."""
+        return self.encoder.get("max_position_embeddings")
 
 
 class SharcsConfig(LadderConfig):

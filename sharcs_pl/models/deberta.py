@@ -14,9 +14,15 @@ from sharcs_pl.models.head import HeadParts
 from sharcs_pl.models.layers import Tail
 
 
-def embed(base: Any, input_ids: Tensor, token_type_ids: Tensor | None, attention_mask: Tensor | None = None) -> Tensor:
+def embed(
+    base: Any,
+    input_ids: Tensor | None,
+    token_type_ids: Tensor | None,
+    attention_mask: Tensor | None = None,
+    **given: Tensor,
+) -> Tensor:
     """Return the embeddings, zero at padding, which matters if the first token, which the head reads, is padding."""
-    return base.embeddings(input_ids=input_ids, token_type_ids=token_type_ids, mask=attention_mask)
+    return base.embeddings(input_ids=input_ids, token_type_ids=token_type_ids, mask=attention_mask, **given)
 
 
 def relative_positions(base: Any, hidden: Tensor, heads: int, tail: Tail | None = None) -> dict[str, Any]:

@@ -7,9 +7,9 @@ Dimensions: `B` batch, `b` samples still running, `L` tokens, `D` hidden, `C` la
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from transformers.utils.generic import ModelOutput, can_return_tuple
 
 from sharcs_pl.core.exits import ExitCost, ExitLadder
 from sharcs_pl.core.methods import STOP_RULES
-from sharcs_pl.models.base import LadderModel, check_extras, settings_of
+from sharcs_pl.models.base import LadderModel, settings_of
 from sharcs_pl.models.configuration import LadderConfig
 from sharcs_pl.models.decision import Decision
 from sharcs_pl.models.families import get_family
@@ -61,9 +61,9 @@ class ExitsOutput(ModelOutput):
     """The output of a pass. `loss`: the task loss, None without labels. `logits`: [B, C], from each sample's exit.
     `exits`: [B], the indices of these exits."""
 
-    loss: Tensor | None = None
-    logits: Tensor | None = None
-    exits: Tensor | None = None
+    loss: Any = None
+    logits: Tensor = None  # pyright: ignore[reportAssignmentType]
+    exits: Tensor = None  # pyright: ignore[reportAssignmentType]
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,7 @@ class ExitsForSequenceClassification(LadderModel):
     ladder: ExitLadder  # pyright: ignore[reportIncompatibleVariableOverride]
     cost: ExitCost  # pyright: ignore[reportIncompatibleVariableOverride]
     config_class = ExitsConfig
+    __call__: Callable[..., ExitsOutput]
 
     def __init__(self, config: ExitsConfig, encoder: PreTrainedModel | None = None) -> None:
         super().__init__(config)
@@ -123,7 +124,7 @@ class ExitsForSequenceClassification(LadderModel):
         tolerance: float = 0.0,
         num_labels: int | None = None,
         dropout: float | None = None,
-    ) -> ExitsForSequenceClassification:
+    ) -> Self:
         """Add exits to a stock encoder, given as a folder, a hub id or a model object (which is copied). The first
         layers of new heads are copied from the stock head, their outputs are drawn from the global torch generator. The
         model is in evaluation mode. Raise `ValueError` naming `encoder.pretrained` or `method.exits`."""
@@ -136,7 +137,7 @@ class ExitsForSequenceClassification(LadderModel):
             rule=rule,
             threshold=STOP_RULES[rule].default if threshold is None else threshold,
             tolerance=tolerance,
-            **settings_of(stock),
+            **settings_of(stock, num_labels),
         )
         model = cls(config, stock)
         for head in model.heads:
@@ -152,7 +153,7 @@ class ExitsForSequenceClassification(LadderModel):
     @can_return_tuple
     def forward(
         self,
-        input_ids: Tensor,
+        input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
         labels: Tensor | None = None,
@@ -162,11 +163,11 @@ class ExitsForSequenceClassification(LadderModel):
         """Run a pass in which samples leave the batch at the exit at which they stop.
 
         `input_ids`, `attention_mask`, `token_type_ids`: [B, L] long, the last two optional. `threshold`: threshold of
-        the stop rule, None for `config.threshold`. `labels`: [B], adds the task loss.
+        the stop rule, None for `config.threshold`. `labels`: [B], adds the task loss. `extras`: as in the routed model.
         """
-        check_extras(extras)
         threshold = self.config.threshold if threshold is None else threshold
-        logits, exits = self._stop(self._start(input_ids, attention_mask, token_type_ids), threshold)
+        now = self._start(*self.embed(input_ids, attention_mask, token_type_ids, **self.embedded(extras)))
+        logits, exits = self._stop(now, threshold)
         loss = None if labels is None else task_loss(logits, labels, self.shape.num_labels)
         return ExitsOutput(loss, logits, exits)
 
@@ -199,7 +200,7 @@ class ExitsForSequenceClassification(LadderModel):
     ) -> tuple[Tensor, Tensor | None]:
         """Return the logits [B, E, C] and certainties [B, E] (None if not learned) of every exit. With `detach` only
         the last head sends gradients to the encoder."""
-        now = self._start(input_ids, attention_mask, token_type_ids)
+        now = self._start(*self.embed(input_ids, attention_mask, token_type_ids))
         for exit in range(len(self.ladder)):
             now = self._advance(now, exit, detach)
         return now.logits, now.certainty
@@ -229,12 +230,10 @@ class ExitsForSequenceClassification(LadderModel):
         """Return a description of the exits."""
         return f"exits after layers {' '.join(map(str, self.ladder.layers))}, stopped by {self.config.rule}"
 
-    def _start(self, input_ids: Tensor, attention_mask: Tensor | None, token_type_ids: Tensor | None) -> Running:
-        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        hidden = self.family.embed(self._base, input_ids, token_type_ids, mask)
-        size = len(input_ids)
+    def _start(self, hidden: Tensor, mask: Tensor) -> Running:
+        size = len(hidden)
         certainty = None if self.certainty is None else hidden.new_zeros(size, 0)
-        rows, places = (torch.arange(length, device=input_ids.device) for length in input_ids.shape)
+        rows, places = (torch.arange(length, device=mask.device) for length in mask.shape)
         ends = torch.where(mask > 0, places + 1, 1).amax(1)
         return Running(rows, hidden, mask, ends, hidden.new_zeros(size, 0, self.shape.num_labels), certainty)
 

@@ -31,6 +31,9 @@ from sharcs_pl.models.parts import (
     LayerParts,
 )
 
+EMBEDDED = ("inputs_embeds", "position_ids")
+"""Inputs in the place of token ids [B, L, E], and of the positions that follow from their order [B, L] long."""
+
 
 def _one_mask(stock: Any, hidden: Tensor, attention_mask: Tensor) -> Any:
     given = {"config": stock.config, "inputs_embeds": hidden, "attention_mask": attention_mask}
@@ -43,7 +46,8 @@ class Family:
     """The description of an architecture: the `model_type` of its config, its stock class and the parts of this class.
 
     `embed` returns the first layer's input [B, L, D] from (base model, input_ids [B, L], token_type_ids [B, L] or None)
-    and, if the embedding of padding depends on it, the attention mask [B, L].
+    and, if the embedding of padding depends on it, the attention mask [B, L]; by name it takes those of `EMBEDDED` in
+    `takes`.
     `layers` lists the base model's layers in depth order; a layer may occur more than once. `parts`: names of parts of
     a layer. `layer_extras` returns further inputs of the layers from (base model, hidden, heads) and, for a rung, its
     tail. `mask` returns their mask from (stock model, hidden, attention mask [B, L]). Both may contain a
@@ -63,6 +67,7 @@ class Family:
     head: Callable[[Any], HeadParts]
     parts: LayerParts
     head_prefixes: tuple[str, ...]
+    takes: tuple[str, ...] = EMBEDDED
     layer_extras: Callable[..., dict[str, Any]] = lambda *_: {}
     mask: Callable[[Any, Tensor, Tensor], Any] = _one_mask
     outer_norms: Callable[[Any], dict[str, nn.LayerNorm]] = lambda _: {}
@@ -204,6 +209,7 @@ _ROWS = (
         head=modernbert.head,
         parts=MODERNBERT_PARTS,
         head_prefixes=("head.", "classifier."),
+        takes=("inputs_embeds",),  # positions turn in every layer
         layer_extras=modernbert.rotary,
         mask=modernbert.masks,
         outer_norms=lambda base: {"final": base.final_norm},

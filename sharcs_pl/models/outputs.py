@@ -6,7 +6,7 @@ Dimensions: `B` batch, `L` tokens, `D` hidden, `W` rungs, `C` labels.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,13 +22,14 @@ class SharcsOutput(ModelOutput):
     `router_logits`: [B, W], None without a router. `rungs`: [B] long, the rung that each sample ended on.
     `first_rungs`: [B] long, the one that it began at, None unless a cascade decided."""
 
-    loss: Tensor | None = None
-    logits: Tensor | None = None
-    task_loss: Tensor | None = None
-    router_loss: Tensor | None = None
-    router_logits: Tensor | None = None
-    rungs: Tensor | None = None
-    first_rungs: Tensor | None = None
+    # Those of `Any` are None unless asked for; the others always a Tensor, and None only as a default, after one.
+    loss: Any = None
+    logits: Tensor = None  # pyright: ignore[reportAssignmentType]
+    task_loss: Any = None
+    router_loss: Any = None
+    router_logits: Any = None
+    rungs: Tensor = None  # pyright: ignore[reportAssignmentType]
+    first_rungs: Any = None
 
     @classmethod
     def of(

@@ -15,7 +15,7 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging as hf_logging
 
 from sharcs_pl.models.encoder_sizes import check_absent
-from sharcs_pl.models.families import FAMILIES, Family, get_family
+from sharcs_pl.models.families import Family, get_family
 
 Source = str | Path | PreTrainedModel
 
@@ -48,13 +48,13 @@ def stock_from_dict(encoder: dict[str, Any], num_labels: int, attention: str | N
     return family.stock_class(config)
 
 
-def stock_family(source: Any = None, *args: Any, config: Any = None, **kwargs: Any) -> Family | None:
-    """Return the family of a stock checkpoint from the arguments of `from_pretrained`, or None for another one."""
+def saved_type(source: Any = None, *args: Any, config: Any = None, **kwargs: Any) -> str | None:
+    """Return the `model_type` of a checkpoint from the arguments of `from_pretrained`, None where a config is given."""
     if source is None or config is not None:
         return None
     where = {key: kwargs[key] for key in _HUB_ARGUMENTS if key in kwargs}
     found, _ = PreTrainedConfig.get_config_dict(source, **where)
-    return FAMILIES.get(found.get("model_type", ""))
+    return str(found.get("model_type"))
 
 
 def load_checkpoint(

@@ -5,10 +5,10 @@ Dimensions: `B` batch, `L` tokens, `D` hidden, `W` rungs, `C` labels.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from fractions import Fraction
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -20,14 +20,14 @@ from sharcs_pl.core.decision import rules_of
 from sharcs_pl.core.flops import CostModel
 from sharcs_pl.core.ladder import TRAINED
 from sharcs_pl.core.widths import WidthLadder
-from sharcs_pl.models.base import LadderModel, check_extras, settings_of
+from sharcs_pl.models.base import LadderModel, settings_of
 from sharcs_pl.models.configuration import SharcsConfig
 from sharcs_pl.models.decision import Decision, decide, run_given, run_rule
-from sharcs_pl.models.families import Family
+from sharcs_pl.models.families import FAMILIES, Family
 from sharcs_pl.models.layers import LearnedPooling, Tail, run_layers
 from sharcs_pl.models.outputs import EveryRung, SharcsOutput, TrunkState
-from sharcs_pl.models.pretrained import Source, align, cast, load_stock, stock_family, stock_from_dict
-from sharcs_pl.models.router import Router, given_rungs
+from sharcs_pl.models.pretrained import Source, align, cast, load_stock, saved_type, stock_from_dict
+from sharcs_pl.models.router import Router, given_rungs, warn_of_untrained
 from sharcs_pl.models.running_tokens import (
     Decided,
     Drawn,
@@ -54,6 +54,7 @@ class SharcsForSequenceClassification(LadderModel):
     ladder: WidthLadder  # pyright: ignore[reportIncompatibleVariableOverride]
     cost: CostModel  # pyright: ignore[reportIncompatibleVariableOverride]
     config_class = SharcsConfig
+    __call__: Callable[..., SharcsOutput]
     supports_gradient_checkpointing = True
 
     def __init__(self, config: SharcsConfig, encoder: PreTrainedModel | None = None) -> None:
@@ -91,7 +92,7 @@ class SharcsForSequenceClassification(LadderModel):
         dropout: float | None = None,
         cut: str = "full",
         skim: bool = False,
-    ) -> SharcsForSequenceClassification:
+    ) -> Self:
         """Perform surgery on a stock encoder, given as a folder, a hub id or a model object (which is copied).
 
         `num_labels` and `dropout` None keep the checkpoint's. The router and missing parts of the head are drawn from
@@ -111,19 +112,19 @@ class SharcsForSequenceClassification(LadderModel):
             router_threshold=router_threshold,
             cut=cut,
             skim=skim_size(stock.config) if skim else 0,
-            **settings_of(stock),
+            **settings_of(stock, num_labels),
         )
         model = cls(config, stock).eval()
         keep_all_at_first(model.predictors or ())
         return cast(model, stock.dtype, stock.device)
 
     @classmethod
-    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Self:
         """Load as `LadderModel.from_pretrained` does. A stock checkpoint with a head, such as a dense run writes,
         becomes a model of one width."""
-        family = stock_family(*args, **kwargs)
-        if family is not None:
-            return cls._around_stock(family, *args, **kwargs)
+        found = saved_type(*args, **kwargs)
+        if found in FAMILIES:
+            return cls._around_stock(FAMILIES[found], *args, **kwargs)
         return super().from_pretrained(*args, **kwargs)
 
     @classmethod
@@ -131,7 +132,7 @@ class SharcsForSequenceClassification(LadderModel):
         stock, info = family.stock_class.from_pretrained(*args, output_loading_info=True, **kwargs)
         if info["missing_keys"]:
             missing = ", ".join(sorted(info["missing_keys"]))
-            raise ValueError(f"{args[0]} lacks weights of a classifier: {missing}; use from_encoder to fine-tune it")
+            raise ValueError(f"{args[0]} is not a routed model, nor a classifier (without {missing}); use from_encoder")
         align(stock)
         model = cls.from_encoder(stock, widths=[1], split_layer=1, router_hidden_size=0)
         return (model, info) if output_loading_info else model
@@ -139,7 +140,7 @@ class SharcsForSequenceClassification(LadderModel):
     @can_return_tuple
     def forward(
         self,
-        input_ids: Tensor,
+        input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
         labels: Tensor | None = None,
@@ -151,37 +152,39 @@ class SharcsForSequenceClassification(LadderModel):
 
         `input_ids`, `attention_mask`, `token_type_ids`: [B, L] long, the last two optional. `rungs`: None for the rule
         in use, an int for every sample, or [B] long. `labels` [B] (values if `num_labels` is 1) adds `task_loss`,
-        `memberships` [B, W] adds `router_loss`, and `loss` is their sum. Raise `ValueError` for a rung that is not on
-        the ladder.
+        `memberships` [B, W] adds `router_loss`, and `loss` is their sum. `extras`: `inputs_embeds` [B, L, E] in the
+        place of `input_ids`, and `position_ids` [B, L] if the encoder's embeddings read them; others are ignored. Raise
+        `ValueError` for a rung that is not on the ladder, and for an input of stock models that is not taken.
         """
-        check_extras(extras)
-        state = self.trunk(input_ids, attention_mask, token_type_ids)
+        warn_of_untrained(self, rungs, memberships)
+        state = self.trunk(input_ids, attention_mask, token_type_ids, **self.embedded(extras))
         return SharcsOutput.of(self._decided(state, rungs), state.router_logits, labels, memberships)
 
     def trunk(
         self,
-        input_ids: Tensor,
+        input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
         draw: bool = False,
+        **embedded: Tensor,
     ) -> TrunkState:
         """Run the embeddings, the first `split_layer` layers at full width, and the router, with the inputs of
         `forward`. `draw`: draw the kept tokens as in training, if tokens are skimmed."""
-        state = self.before_router(input_ids, attention_mask, token_type_ids, draw)
+        state = self.before_router(input_ids, attention_mask, token_type_ids, draw, **embedded)
         if self.router is None:
             return state
         return replace(state, router_logits=self.router(state.hidden, state.attention_mask))
 
     def before_router(
         self,
-        input_ids: Tensor,
+        input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
         draw: bool = False,
+        **embedded: Tensor,
     ) -> TrunkState:
         """Run the trunk without the router, with the inputs of `trunk`."""
-        attention_mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        hidden = self.family.embed(self._base, input_ids, token_type_ids, attention_mask)
+        hidden, attention_mask = self.embed(input_ids, attention_mask, token_type_ids, **embedded)
         layers = self.family.depth_order(self.encoder)[: self.split_layer]
         if self.predictors is not None:
             return self._skimmed(hidden, attention_mask > 0, layers, draw)
@@ -229,8 +232,7 @@ class SharcsForSequenceClassification(LadderModel):
 
     def new_parameters(self) -> list[nn.Parameter]:
         """Return the parameters that surgery adds: private norms, learned reductions, router and predictors."""
-        others = [part for part in (self.router, self.predictors) if part is not None]
-        return [p for part in (self.tails, *others) for p in part.parameters()]
+        return [p for part in (self.tails, self.router, self.predictors) if part is not None for p in part.parameters()]
 
     def describe(self) -> str:
         """Return a description of the ladder."""
@@ -271,8 +273,7 @@ class SharcsForSequenceClassification(LadderModel):
     def rung_dependent_parameters(self) -> list[nn.Parameter]:
         """Return all parameters that get a gradient only in some steps, depending on their rungs: the tails' own norms
         and reductions, the stock norms that only the top rung's tail runs, and the router."""
-        norms = top_norms(self.family, self.encoder, self.split_layer)
-        owners = [self.tails, *norms, *([] if self.router is None else [self.router])]
+        owners = [self.tails, *top_norms(self.family, self.encoder, self.split_layer), *filter(None, [self.router])]
         return list({id(p): p for owner in owners for p in owner.parameters()}.values())
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -290,7 +291,7 @@ class SharcsForSequenceClassification(LadderModel):
         rule = self.config.decision()
         if rungs is None and (rule.cascades or self.router is not None):
             first = first_rungs(rule, state.router_logits, size, top, torch).to(device, non_blocking=True)
-            return run_rule(rule, first, len(self.ladder), run)
+            return run_rule(rule, first, top + 1, run)
         rungs = top if rungs is None else rungs
         given = given_rungs(rungs, size, top).to(device, non_blocking=True)
         return Decision(given, given, run(None, rungs)) if isinstance(rungs, int) else run_given(given, run)

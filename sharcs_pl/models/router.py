@@ -5,7 +5,8 @@ Dimensions: `B` batch, `L` tokens, `D` hidden, `W` rungs, `C` labels.
 
 from __future__ import annotations
 
-from typing import Literal
+import warnings
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -64,9 +65,29 @@ def task_loss(logits: Tensor, labels: Tensor, num_labels: int, reduction: Reduct
     return F.cross_entropy(at_least_float32(logits), labels.view(-1).long(), reduction=reduction)
 
 
+def problem_type(num_labels: int) -> str:
+    """Return the name that transformers has for the problem of `task_loss`."""
+    return "regression" if num_labels == 1 else "single_label_classification"
+
+
+def warn_of_untrained(model: Any, rungs: Any, memberships: Tensor | None) -> None:
+    """Warn, once, in a pass of training that gives the router nothing to learn and lets it choose the widths."""
+    routes = model.router is not None and rungs is None and memberships is None
+    if routes and model.training and torch.is_grad_enabled():
+        warnings.warn(
+            "this training does not train the router, which chooses the widths; train with SharcsTrainer or sharcs "
+            "train, or give memberships",
+            stacklevel=1,  # this line, whoever calls: Python shows it once
+        )
+
+
 def given_rungs(rungs: int | Tensor, size: int, top: int) -> Tensor:
     """Return the rung of each of `size` samples, [B] long, from one rung for all or one per sample. Raise `ValueError`
     for a rung that is not on a ladder of 0 to `top`."""
+    if isinstance(rungs, int):  # without a tensor, whose values a compiled graph cannot check
+        if not 0 <= rungs <= top:
+            raise ValueError(f"rungs: {rungs}; the ladder has 0 to {top}")
+        return torch.full((size,), rungs)
     given = torch.as_tensor(rungs)
     if given.is_floating_point() or given.shape not in ((), (size,)):
         raise ValueError(f"rungs: {given.dtype} of shape {tuple(given.shape)}; give an int, or one per sample ({size})")

@@ -6,8 +6,9 @@ Dimensions: `B` batch, `L` tokens, `l` largest number of running tokens, `D` hid
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 from transformers.utils.generic import ModelOutput, can_return_tuple
 
 from sharcs_pl.core.skim import TRAINED_THRESHOLD, SkimCost, SkimLadder
-from sharcs_pl.models.base import LadderModel, check_extras, settings_of
+from sharcs_pl.models.base import LadderModel, settings_of
 from sharcs_pl.models.configuration import LadderConfig
 from sharcs_pl.models.decision import Decision
 from sharcs_pl.models.encoder_sizes import check_skimmable
@@ -56,10 +57,10 @@ class SkimOutput(ModelOutput):
     """The output of a pass. `loss`: the task loss, None without labels. `logits`: [B, C]. `last_states`: [B, L, D], the
     state of a token when it was skipped, else after the last layer. `kept`: [B, K] long, the tokens of each layer."""
 
-    loss: Tensor | None = None
-    logits: Tensor | None = None
-    last_states: Tensor | None = None
-    kept: Tensor | None = None
+    loss: Any = None
+    logits: Tensor = None  # pyright: ignore[reportAssignmentType]
+    last_states: Tensor = None  # pyright: ignore[reportAssignmentType]
+    kept: Tensor = None  # pyright: ignore[reportAssignmentType]
 
 
 class SkimForSequenceClassification(LadderModel):
@@ -69,6 +70,7 @@ class SkimForSequenceClassification(LadderModel):
     ladder: SkimLadder  # pyright: ignore[reportIncompatibleVariableOverride]
     cost: SkimCost  # pyright: ignore[reportIncompatibleVariableOverride]
     config_class = SkimConfig
+    __call__: Callable[..., SkimOutput]
 
     def __init__(self, config: SkimConfig, encoder: PreTrainedModel | None = None) -> None:
         super().__init__(config)
@@ -88,13 +90,13 @@ class SkimForSequenceClassification(LadderModel):
         num_labels: int | None = None,
         dropout: float | None = None,
         predictor_size: int | None = None,
-    ) -> SkimForSequenceClassification:
+    ) -> Self:
         """Add predictors to a stock encoder, given as a folder, a hub id or a model object (copied). At first they keep
         all tokens. `predictor_size` None is a quarter of the hidden size, at most 64."""
         stock = load_stock(source, num_labels, dropout)
         config = SkimConfig(
             predictor_size=predictor_size or skim_size(stock.config),
-            **settings_of(stock),
+            **settings_of(stock, num_labels),
         )
         model = cls(config, stock).eval()
         keep_all_at_first(model.predictors)
@@ -103,7 +105,7 @@ class SkimForSequenceClassification(LadderModel):
     @can_return_tuple
     def forward(
         self,
-        input_ids: Tensor,
+        input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
         labels: Tensor | None = None,
@@ -113,13 +115,12 @@ class SkimForSequenceClassification(LadderModel):
         """Run a deterministic pass in which skipped tokens are removed.
 
         `input_ids`, `attention_mask`, `token_type_ids`: [B, L] long, the last two optional. `threshold`: None for
-        `config.threshold`; 0 keeps every token. `labels`: [B], adds the task loss.
+        `config.threshold`; 0 keeps every token. `labels`: [B], adds the task loss. `extras`: as in the routed model.
         """
-        check_extras(extras)
         threshold = self.config.threshold if threshold is None else threshold
-        hidden, valid = self._embed(input_ids, attention_mask, token_type_ids)
+        hidden, mask = self.embed(input_ids, attention_mask, token_type_ids, **self.embedded(extras))
         run = layer_runner(self.family, self.encoder)
-        tokens, last, kept = Decided.begin(hidden, valid, threshold), hidden.clone(), []
+        tokens, last, kept = Decided.begin(hidden, mask > 0, threshold), hidden.clone(), []
         for layer, predictor in zip(self._layers(), self.predictors, strict=True):
             tokens = tokens.skim(predictor).run(layer, run)
             last = _put(last, tokens)
@@ -133,8 +134,8 @@ class SkimForSequenceClassification(LadderModel):
     ) -> tuple[Tensor, Tensor]:
         """Run the pass of training (see `Drawn`). Return the logits [B, C] and each sample's share of running tokens
         [B], averaged over layers."""
-        hidden, valid = self._embed(input_ids, attention_mask, token_type_ids)
-        run = layer_runner(self.family, self.encoder)
+        hidden, mask = self.embed(input_ids, attention_mask, token_type_ids)
+        valid, run = mask > 0, layer_runner(self.family, self.encoder)
         tokens, counts = skim_layers(Drawn.begin(hidden, valid), self.predictors, self._layers(), run)
         shares = counts[:, 1:] / counts[:, :1].clamp(min=1)
         return self._answer(tokens.hidden, valid), shares.mean(1)
@@ -164,13 +165,6 @@ class SkimForSequenceClassification(LadderModel):
     def describe(self) -> str:
         """Return a description of the skimming."""
         return "tokens skimmed before every layer"
-
-    def _embed(
-        self, input_ids: Tensor, attention_mask: Tensor | None, token_type_ids: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """Return the embedded states [B, L, D] and the mask of real tokens, bool [B, L]."""
-        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        return self.family.embed(self._base, input_ids, token_type_ids, mask), mask > 0
 
     def _answer(self, hidden: Tensor, valid: Tensor) -> Tensor:
         """Run the stock head on the remaining tokens, [B, l, D] -> [B, C]."""

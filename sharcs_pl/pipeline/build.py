@@ -150,7 +150,6 @@ def build_model(
     model = method.model(config, source, task.num_labels)
     set_attention(config, model)
     align(model)  # where a reloaded model's weights lie too: both round alike
-    model.config.problem_type = "regression" if task.labels is None else "single_label_classification"
     if task.labels is not None:
         model.config.id2label = dict(enumerate(task.labels))
         model.config.label2id = {label: i for i, label in enumerate(task.labels)}

@@ -69,6 +69,11 @@ class HardnessHistory(Callback):
     def __init__(self, folder: Path | None = None) -> None:
         self.path = folder / "history.parquet" if folder else None
 
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        every: int = trainer.reload_dataloaders_every_n_epochs  # pyright: ignore[reportAttributeAccessIssue]
+        if datamodule_of(trainer).bounds is not None and every != 1:
+            raise ValueError(f"reload_dataloaders_every_n_epochs={every}: every epoch has its own plan; give 1")
+
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import lightning as L
@@ -13,11 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from sharcs_pl.core.ranks import all_ranks
+from sharcs_pl.data.datamodule import SharcsDataModule
 from sharcs_pl.data.sampler import EvalBatch, MicroBatch, StepBatch
 from sharcs_pl.data.tasks import TaskSpec
 from sharcs_pl.evaluation.metrics import compute_metric
 from sharcs_pl.evaluation.predictions import Predictions
 from sharcs_pl.models.base import LadderModel
+from sharcs_pl.models.router import problem_type
+from sharcs_pl.training.callbacks import HardnessHistory
 from sharcs_pl.training.objective import BatchLosses, ObjectiveConfig
 from sharcs_pl.training.rules import Progress, StepContents, TrainingRule
 
@@ -74,8 +77,28 @@ class SharcsModule(L.LightningModule):
         self._untrained: dict[int, nn.Parameter] | None = None
         self._collected: dict[str, list[Predictions]] = {}
 
+    def setup(self, stage: str) -> None:
+        if self.trainer.overfit_batches:  # pyright: ignore[reportAttributeAccessIssue]
+            raise ValueError("overfit_batches: steps come from an epoch plan; use limit_train_batches")
+
+    def configure_callbacks(self) -> list[L.Callback]:
+        """Bring the callback that keeps the history to a trainer that has a plan to make of it, and none yet."""
+        plans = isinstance(getattr(self.trainer, "datamodule", None), SharcsDataModule)
+        known = any(isinstance(each, HardnessHistory) for each in self.trainer.callbacks)  # pyright: ignore
+        return [HardnessHistory()] if plans and not known else []
+
+    @property
+    def lr(self) -> float:
+        """The peak learning rate, which Lightning's `Tuner.lr_find` sets."""
+        return self.optimizer_settings.lr
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        self.optimizer_settings = replace(self.optimizer_settings, lr=value)
+
     def on_fit_start(self) -> None:
         self.train()  # models are made and loaded in evaluation mode, and Lightning keeps what it finds
+        self.model.config.problem_type = problem_type(self.model.shape.num_labels)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         # Lightning would wait for a GPU to have done all before it copies. Copies to a CPU must be waited for.
@@ -186,20 +209,25 @@ class SharcsModule(L.LightningModule):
         self._collected = {}
 
     def validation_step(self, batch: EvalBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        if not len(batch.uids):
-            return
+        if len(batch.uids):
+            found = self._predictions(batch)
+            self._collected.setdefault(self.task.validation[dataloader_idx], []).append(found)
+
+    def predict_step(self, batch: EvalBatch, batch_idx: int, dataloader_idx: int = 0) -> Predictions:
+        """Return the predictions of a batch on every rung, on the CPU; `uids` tell which samples they are of."""
+        return self._predictions(batch).to("cpu")
+
+    def _predictions(self, batch: EvalBatch) -> Predictions:
         logits, signals, macs = self.model.all_rungs(**batch.inputs)
         decision = self.model.decide(logits, signals)
         router_logits = logits.new_zeros(len(logits), 1) if signals is None else signals
         difficulty = torch.full_like(batch.uids, -1) if batch.difficulty is None else batch.difficulty
         rows = (batch.uids, logits.float(), router_logits.float(), decision.rungs, batch.labels, batch.lengths)
-        found = Predictions(*rows, difficulty, macs).decided(decision)
-        split = self.task.validation[dataloader_idx]
-        self._collected.setdefault(split, []).append(found)
+        return Predictions(*rows, difficulty, macs).decided(decision)
 
     def on_validation_epoch_end(self) -> None:
         # A GPU is waited for here, not at each batch.
-        own = {split: [batch.each(Tensor.cpu) for batch in found] for split, found in self._collected.items()}
+        own = {split: [batch.to("cpu") for batch in found] for split, found in self._collected.items()}
         everywhere = all_ranks(own)  # each rank has run batches of its own
         self._collected = {}
         rows = {split: [row for rank in everywhere for row in rank.get(split, ())] for split in self.task.validation}
@@ -219,3 +247,7 @@ class SharcsModule(L.LightningModule):
         shares = found.shares(len(self.model.ladder))
         values |= {f"val/share_{i}": share for i, share in enumerate(shares)}
         return values | {"val/macs_fraction": found.macs_fraction(self.model.cost)}
+
+    test_step = validation_step
+    on_test_epoch_start = on_validation_epoch_start
+    on_test_epoch_end = on_validation_epoch_end

@@ -70,3 +70,16 @@ def test_saved_adapters_load_onto_the_model_again(
     loaded = peft.PeftModel.from_pretrained(again, tmp_path / "adapter").eval()
     expected = answers(client, inputs)
     assert all(torch.equal(x, y) for x, y in zip(answers(loaded, inputs), expected, strict=True))
+
+
+def test_a_learned_prompt_goes_before_the_text(model: SharcsForSequenceClassification, batch: Any) -> None:
+    """Prompt tuning gives embeddings in the place of token ids."""
+    inputs = batch()
+    config = peft.PromptTuningConfig(
+        task_type="SEQ_CLS", num_virtual_tokens=3, num_layers=3, token_dim=48, num_attention_heads=4
+    )
+    client: Any = peft.get_peft_model(model, config).eval()
+    out = client(**inputs, labels=torch.zeros(5, dtype=torch.long))
+    assert out.logits.shape == (5, 3)
+    out.loss.backward()
+    assert client.prompt_encoder.default.embedding.weight.grad.abs().sum() > 0

@@ -22,8 +22,8 @@ def test_probabilities_of_large_scores_are_finite():
 
 
 def test_an_array_of_single_precision_is_not_copied():
-    for array in (np.zeros(3, np.float32), torch.zeros(3)):
-        assert as_float32(array) is array
+    assert as_float32(own := np.zeros(3, np.float32)) is own
+    assert as_float32(other := torch.zeros(3)) is other
     assert as_float32(np.zeros(3)).dtype == np.float32
     assert as_float32(torch.zeros(3, dtype=torch.bfloat16)).dtype == torch.float32
     assert (library_of(np.zeros(1)), library_of(torch.zeros(1))) == (np, torch)

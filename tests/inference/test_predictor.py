@@ -53,7 +53,7 @@ def test_an_answer_is_the_models_own(predictor: RoutedPredictor, folder: Path) -
     encoded = predictor.tokenizer(text, truncation=True, max_length=32, return_tensors="pt")
     out = model(**encoded)
     (found,) = predictor.predict([text])
-    assert found.label == model.config.id2label[out.logits.argmax().item()]
+    assert found.label == ["no", "maybe", "yes"][int(out.logits.argmax())]
     torch.testing.assert_close(torch.tensor(found.probabilities), out.logits[0].softmax(-1))
     torch.testing.assert_close(torch.tensor(found.router_scores), out.router_logits[0].sigmoid())
     length = encoded["input_ids"].shape[1:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,9 +17,9 @@ MIXED = torch.tensor([2, 0, 1, 0, 2])
 """A rung for each sample of the fixture `batch`."""
 
 KINDS: dict[str, Any] = {
-    "routed": lambda stock: SharcsForSequenceClassification.from_encoder(stock, widths=[0.5, 1], split_layer=1),
-    "exits": lambda stock: ExitsForSequenceClassification.from_encoder(stock, exits=[1, 3], rule="confidence"),
-    "skim": lambda stock: SkimForSequenceClassification.from_encoder(stock),
+    "routed": partial(SharcsForSequenceClassification.from_encoder, widths=[0.5, 1], split_layer=1),
+    "exits": partial(ExitsForSequenceClassification.from_encoder, exits=[1, 3], rule="confidence"),
+    "skim": SkimForSequenceClassification.from_encoder,
 }
 """A model of each class, made of a stock one."""
 

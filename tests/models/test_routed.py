@@ -326,3 +326,10 @@ def test_operating_points_are_kept_with_the_model_and_unknown_ones_are_listed(tm
     with pytest.raises(ValueError, match=r"point=slow: .* it has trained, fast"):
         again.set_operating_point("slow")
     assert again.config.operating_point is None
+
+
+@torch.no_grad()
+def test_a_width_compiles_as_one_graph(model: SharcsForSequenceClassification, batch: Any) -> None:
+    inputs = batch()
+    compiled: Any = torch.compile(model, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(**inputs, rungs=0).logits, model(**inputs, rungs=0).logits)

@@ -23,7 +23,7 @@ def test_save_and_load_bit_for_bit(stock: Any, batch: Any, tmp_path: Path, model
     model = surgery(stock(model_type), reduction="learned", top_rung_norm=norm, widths=["1/4", 0.5, 1])
     model.config.id2label = {0: "no", 1: "maybe", 2: "yes"}
     model.save_pretrained(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "model.safetensors"}
+    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "model.safetensors", "routed_model.py"}
     inputs = batch(model_type)
     want, every = model(**inputs, rungs=MIXED).logits, model.all_rungs(**inputs)
     for loaded in (

@@ -29,8 +29,8 @@ def skim_of(source: Any) -> SkimForSequenceClassification:
 
 def threshold_between(model: Any, inputs: dict[str, Tensor]) -> float:
     """A threshold that about half of the tokens reach in the first layer, and that no rounding does."""
-    hidden, valid = model._embed(inputs["input_ids"], inputs["attention_mask"], None)
-    sure = model.predictors[0](hidden)[valid].sigmoid().sort().values
+    hidden, mask = model.embed(inputs["input_ids"], inputs["attention_mask"], None)
+    sure = model.predictors[0](hidden)[mask > 0].sigmoid().sort().values
     return float(sure[len(sure) // 2] + sure[len(sure) // 2 - 1]) / 2
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,12 +11,17 @@ import lightning as L
 import pytest
 import torch
 from lightning.pytorch.plugins import MixedPrecision
+from lightning.pytorch.tuner.tuning import Tuner
 
 from sharcs_pl.core.plan import PlanConfig, make_plan
+from sharcs_pl.data.datamodule import SharcsDataModule
 from sharcs_pl.data.sampler import PlanLoader, StepBatch, StepDataset, eval_loader
+from sharcs_pl.data.tasks import GLUE
 from sharcs_pl.pipeline.console import silence_libraries
-from sharcs_pl.training.module import derive_seed
+from sharcs_pl.training.callbacks import HardnessHistory
+from sharcs_pl.training.module import OptimizerSettings, SharcsModule, derive_seed
 from sharcs_pl.training.objective import ObjectiveConfig, batch_losses
+from tests.conftest import random_table, tiny_model
 from tests.training.made import TABLE, Waits, module_of, routed_plan, routed_step
 
 
@@ -231,3 +237,49 @@ def test_a_batch_goes_to_a_gpu_while_that_works(device: str, free: bool) -> None
 def test_derived_seeds_differ_in_every_part() -> None:
     seeds = {derive_seed(*parts) for parts in ((1, 2, 3), (2, 1, 3), (1, 2, 4), (1, 3, 3))}
     assert len(seeds) == 4
+
+
+def plain(folder: Path, **options: Any) -> tuple[L.Trainer, SharcsModule, SharcsDataModule]:
+    """A trainer of Lightning that no command has built, with the module and the datamodule of a user."""
+    silence_libraries()
+    plan = PlanConfig(batch_size=4, num_rungs=2)
+    data = SharcsDataModule(random_table(24), {"dev": random_table(6)}, plan, bounds=[(0.5, 1.0), (0.0, 0.5)])
+    module = SharcsModule(
+        tiny_model(), replace(GLUE["sst2"], validation=("dev",)), optimizer=OptimizerSettings(lr=1e-2)
+    )
+    quiet: dict[str, Any] = dict.fromkeys(("logger", "enable_checkpointing", "enable_model_summary"), False)
+    quiet |= {"enable_progress_bar": False, "accelerator": "cpu", "default_root_dir": folder, "max_epochs": 2}
+    quiet |= {"reload_dataloaders_every_n_epochs": 1, **options}
+    return L.Trainer(**quiet), module, data
+
+
+def test_a_plain_loop_trains_the_router(tmp_path: Path) -> None:
+    trainer, module, data = plain(tmp_path)
+    before = module.model.router.output.weight.clone()
+    trainer.fit(module, data)
+    assert data.history.num_epochs == 2
+    assert not torch.equal(module.model.router.output.weight, before)
+    assert module.model.config.problem_type == "single_label_classification"
+
+
+def test_a_history_that_is_there_is_kept(tmp_path: Path) -> None:
+    trainer, module, data = plain(tmp_path, callbacks=[HardnessHistory(tmp_path)], max_epochs=1)
+    trainer.fit(module, data)
+    assert (tmp_path / "history.parquet").is_file()
+
+
+def test_lightnings_other_doors(tmp_path: Path) -> None:
+    trainer, module, data = plain(tmp_path, max_epochs=20)
+    (found,) = trainer.test(module, data, verbose=False)
+    assert found == trainer.validate(module, data, verbose=False)[0]
+    rows: Any = trainer.predict(module, data)
+    assert sorted(torch.cat([row.uids for row in rows]).tolist()) == list(range(6))
+    Tuner(trainer).lr_find(module, data, num_training=20, update_attr=True)
+    assert module.lr == module.optimizer_settings.lr != 1e-2
+
+
+@pytest.mark.parametrize(("name", "value"), [("overfit_batches", 2), ("reload_dataloaders_every_n_epochs", 0)])
+def test_options_that_break_the_plan_are_refused(tmp_path: Path, name: str, value: int) -> None:
+    trainer, module, data = plain(tmp_path, **{name: value})
+    with pytest.raises(ValueError, match=name):
+        trainer.fit(module, data)

@@ -1,0 +1,99 @@
+"""transformers' Trainer with the hardness of samples: the router learns, and a resumed training goes on exactly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sharcs_pl import SharcsTrainer
+from tests.conftest import tiny_model
+
+pytest.importorskip("accelerate")
+
+BOUNDS = [(0.5, 1.0), (0.0, 0.5)]
+
+
+def rows(number: int = 24) -> list[dict[str, Any]]:
+    """Texts of one length whose first token tells the class, but for every fourth, which is wrong."""
+    ids = torch.randint(5, 50, (number, 6), generator=torch.Generator().manual_seed(0)).tolist()
+    return [{"input_ids": [10 + i % 2, *x], "labels": i % 2 if i % 4 else 1 - i % 2} for i, x in enumerate(ids)]
+
+
+def trainer_of(folder: Path, epochs: int = 4, dataset: Any = None, **options: Any) -> SharcsTrainer:
+    from transformers import TrainingArguments
+
+    torch.manual_seed(0)
+    args = TrainingArguments(
+        output_dir=str(folder), num_train_epochs=epochs, per_device_train_batch_size=8, learning_rate=0.01,
+        lr_scheduler_type="constant", report_to=[], use_cpu=True, disable_tqdm=True, save_strategy="epoch",
+        logging_strategy="no", dataloader_pin_memory=False,
+    )  # fmt: skip
+    options = {"bounds": BOUNDS, "window": 1} | options
+    return SharcsTrainer(tiny_model(), args, train_dataset=dataset or rows(), **options)
+
+
+def weights(trainer: SharcsTrainer) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in trainer.model.state_dict().items()}  # pyright: ignore
+
+
+def test_the_router_trains_once_samples_have_rungs(tmp_path: Path) -> None:
+    trainer = trainer_of(tmp_path, epochs=1)
+    before = weights(trainer)
+    trainer.train()
+    assert all(torch.equal(before[name], value) for name, value in weights(trainer).items() if "router" in name)
+    assert not torch.equal(before["encoder.classifier.weight"], weights(trainer)["encoder.classifier.weight"])
+    assert set(trainer.plan.rungs) == {0, 1}  # of the epoch to come
+    trainer = trainer_of(tmp_path, epochs=2)
+    trainer.train()
+    after = weights(trainer)
+    assert not any(torch.equal(before[name], after[name]) for name in before if name.startswith("router."))
+    assert not torch.equal(before["tails.0.norm.weight"], after["tails.0.norm.weight"])
+
+
+def test_scores_are_those_of_the_samples(tmp_path: Path) -> None:
+    trainer = trainer_of(tmp_path)
+    trainer.model.eval()  # pyright: ignore
+    batch = trainer.data_collator([trainer.train_dataset[i] for i in (7, 2, 11)])  # pyright: ignore
+    trainer.compute_loss(trainer.model, dict(batch))
+    out = trainer.model(batch["input_ids"], rungs=1)  # pyright: ignore
+    expected = out.logits.softmax(-1).gather(1, batch["labels"][:, None]).flatten()
+    found = trainer.history.epoch_table()
+    assert found["uid"].tolist() == [2, 7, 11]
+    np.testing.assert_allclose(found["score"], expected[[1, 0, 2]].detach().numpy(), atol=1e-6)
+
+
+def test_a_resumed_training_goes_on_exactly(tmp_path: Path) -> None:
+    whole = trainer_of(tmp_path / "whole")
+    whole.train()
+    again = trainer_of(tmp_path / "whole")
+    again.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-6"))
+    assert again.history.num_epochs == 4
+    for name, value in weights(whole).items():
+        torch.testing.assert_close(weights(again)[name], value)
+
+
+def test_it_evaluates_and_takes_a_dataset_of_datasets(tmp_path: Path) -> None:
+    from datasets import Dataset
+
+    dataset = Dataset.from_list([row | {"text": "dropped"} for row in rows()])
+    trainer = trainer_of(tmp_path, epochs=2, dataset=dataset, eval_dataset=dataset)
+    trainer.train()
+    assert np.isfinite(trainer.evaluate()["eval_loss"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"bounds": BOUNDS[:1]}, "bounds: 1 for 2 widths"),
+        ({"score": "joy"}, "score='joy' is none of confidence, entropy"),
+        ({"label_range": 5.0}, "label_range: a regression"),
+        ({"dataset": iter([])}, "train_dataset: a dataset without a length"),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        trainer_of(tmp_path, **options)
