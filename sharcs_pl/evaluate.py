@@ -24,7 +24,7 @@ def run(config: EvaluateConfig) -> dict[str, Any] | None:
     if other is not None:
         check_comparable(one, other)
     if config.cost.audit:
-        check_audited(one.config)
+        check_audited(one.config, one.source)
     check_results(one, config)
     silence_libraries()
     from sharcs_pl.pipeline.validate import audit_costs, compare_with, evaluate_model, present

@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 from sharcs_pl.inference.batches import Backend, Batch
+from sharcs_pl.inference.engine import Engine
 from sharcs_pl.inference.parts import PartsBackend, PartsFacts
+from sharcs_pl.inference.torch_backend import torch_engine
 from sharcs_pl.models.configuration import SharcsConfig
 from sharcs_pl.models.outputs import EveryRung
 from sharcs_pl.models.routed import SharcsForSequenceClassification
@@ -55,3 +57,8 @@ class PartsModel(SharcsForSequenceClassification):
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> PartsModel:
         """Stay where it is: there is nothing to move or convert."""
         return self
+
+
+def engine_of(model: SharcsForSequenceClassification) -> Engine:
+    """Return the engine that ``sharcs predict`` runs for a model: of its own parts, or in torch."""
+    return Engine(model.backend, model.config.decision()) if isinstance(model, PartsModel) else torch_engine(model)

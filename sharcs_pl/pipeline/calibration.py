@@ -32,7 +32,7 @@ from sharcs_pl.core.screen import Screen
 from sharcs_pl.core.written import Written
 from sharcs_pl.evaluation.metrics import compute_metric
 from sharcs_pl.inference.batches import Batch
-from sharcs_pl.inference.torch_backend import torch_engine
+from sharcs_pl.inference.parts_model import engine_of
 from sharcs_pl.inference.trained import CARD
 from sharcs_pl.models.folder import read_json
 from sharcs_pl.models.routed import SharcsForSequenceClassification
@@ -103,7 +103,7 @@ def engine_latency(
     first rung to a last."""
     graphics = "cuda" if torch.cuda.is_available() else "cpu"
     device = accelerator if accelerator in ("cpu", "mps") else graphics
-    engine, index = torch_engine(model.to(device)), np.zeros(1, np.int64)  # pyright: ignore[reportArgumentType]
+    engine, index = engine_of(model.to(device)), np.zeros(1, np.int64)  # pyright: ignore[reportArgumentType]
     ways = [way_of(first, last, model.ladder.top) for first, last in passes]
 
     def one_text(number: int, length: int) -> None:

@@ -46,7 +46,7 @@ def evaluate_model(prepared: EvaluationInputs, trainer: L.Trainer | None = None)
     config, task = prepared.config, prepared.task
     if trainer is None:
         check_accelerator(config.trainer.accelerator, "accelerator")
-    tokenizer, model = load_tokenizer(prepared.source), load_model(prepared.source)
+    tokenizer, model = load_tokenizer(prepared.source), load_model(prepared.source, parts_too=True)
     tables = [build_table(config, examples, tokenizer) for examples in prepared.examples.values()]
     module = build_module(config, task, model)
     trainer = trainer or L.Trainer(

@@ -12,6 +12,7 @@ from sharcs_pl.core.written import Written
 from sharcs_pl.data.files import listed as enumerated
 from sharcs_pl.data.leaderboard import SUBMISSION_NAMES, ZIP_NAME, is_submission
 from sharcs_pl.data.tasks import GLUE, Examples, TaskSpec
+from sharcs_pl.inference.parts import is_parts
 from sharcs_pl.inference.trained import TrainedModel
 from sharcs_pl.runs.files import FIGURES, results_list
 from sharcs_pl.runs.inputs import read_task
@@ -89,8 +90,12 @@ def check_comparable(one: EvaluationInputs, other: EvaluationInputs) -> None:
         )
 
 
-def check_audited(config: RunConfig) -> None:
-    """Raise ``ValueError`` where the formula alone does not tell the cost."""
+def check_audited(config: RunConfig, source: TrainedModel) -> None:
+    """Raise ``ValueError`` where the formula alone does not tell the cost, or there is no model to count."""
+    if is_parts(source.weights):
+        raise ValueError(
+            f"cost.audit=true counts a model in torch; run={source.weights} holds parts of another runtime"
+        )
     if config.method.widths == "none" or config.method.skim_weight is not None:
         raise ValueError("cost.audit=true counts ladders of widths that run on every token, no exits or skipped tokens")
 

@@ -21,11 +21,13 @@ from sharcs_pl.data.synthetic import word_tokenizer
 from sharcs_pl.inference import runtimes
 from sharcs_pl.inference.batches import Answers
 from sharcs_pl.inference.export_parts import write_parts
+from sharcs_pl.inference.loading import load_model
 from sharcs_pl.inference.parts import PARTS, PartsFacts, open_parts
-from sharcs_pl.inference.parts_model import PartsModel
+from sharcs_pl.inference.parts_model import PartsModel, engine_of
 from sharcs_pl.inference.predictor import Prediction, RoutedPredictor
 from sharcs_pl.inference.trained import open_trained
 from sharcs_pl.models.routed import SharcsForSequenceClassification
+from sharcs_pl.runs.evaluation_inputs import check_audited
 from tests.inference.conftest import needs
 from tests.inference.made import texts
 
@@ -179,3 +181,14 @@ def test_options_that_the_folder_cannot_have(parts: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(runtimes, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=rf"backend={backend} is not installed: pip install 'sharcs-pl\["):
         open_parts(parts)
+
+
+def test_commands_that_need_weights_refuse_parts(parts: Path) -> None:
+    source = open_trained(str(parts), False)
+    with pytest.raises(ValueError, match="holds parts of another runtime, without weights"):
+        load_model(source)
+    with pytest.raises(ValueError, match="holds parts of a runtime"):
+        check_audited(source.config, source)
+    model = load_model(source, parts_too=True)
+    assert isinstance(model, PartsModel)
+    assert engine_of(model).backend is model.backend
