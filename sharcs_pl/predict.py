@@ -20,6 +20,7 @@ from sharcs_pl.core.version import __version__
 from sharcs_pl.data.files import format_of
 from sharcs_pl.data.tasks import get_task
 from sharcs_pl.inference.journal import Journal, Record, check_fingerprint, journal_path
+from sharcs_pl.inference.parts import is_parts
 from sharcs_pl.inference.rows import (
     InputLayout,
     InputRow,
@@ -168,7 +169,9 @@ def load(prepared: PredictionInputs, config: PredictConfig) -> RoutedPredictor:
         raise ValueError("device=cuda: torch sees no CUDA device here; use device=cpu or auto")
     disable_progress_bar()  # the bar of the weights' loading
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    device = "cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu"
+    in_torch = config.backend in (None, "torch") and not is_parts(prepared.source.weights)
+    wanted = config.device == "cuda" or (config.device == "auto" and in_torch)
+    device = "cuda" if wanted and torch.cuda.is_available() else "cpu"
     return RoutedPredictor.of(
         prepared.source,
         device=device,

@@ -128,9 +128,10 @@ def test_an_architecture_that_cannot_be_exported_is_named_before_it_is_loaded(pl
         (f"{LINE} format=parts rung=0", ["rung=0: parts hold every width"]),
         (f"{LINE} format=parts quantize.max_drop=2", ["quantize.max_drop=2", "between 0 and 1"]),
         (f"{LINE} format=parts quantize.texts=0", ["quantize.texts=0"]),
+        (f"{LINE} format=parts quantize.skip=[trunk]", ["quantize.skip=['trunk'] is for format=parts precision=int8"]),
         ("run=model format=parts backend=onnxruntime output=glue", ["output=glue holds other files"]),
         (
-            "run=model format=parts backend=onnxruntime output=new quantize.skip=[0.3]",
+            "run=model format=parts backend=onnxruntime precision=int8 output=new quantize.skip=[0.3]",
             ["quantize.skip names 0.3; this model has trunk, 0.25, 1"],
         ),
     ],

@@ -62,7 +62,7 @@ class BenchConfig:
     warmup: int = 2
     """Unmeasured rounds at the start."""
     threads: int | None = None
-    """Threads of torch; null: torch's own default."""
+    """Threads of torch and of ``backends``; null: their own default."""
     precision: str = "float32"
     """``float32`` or ``bfloat16``, for all variants."""
     compile: bool = False
@@ -95,6 +95,7 @@ class BenchConfig:
         for name, known in (("backends", ("openvino", "onnxruntime")), ("precisions", PRECISIONS)):
             for value in getattr(self, name):
                 one_of(name, value, known)
+            setattr(self, name, list(dict.fromkeys(getattr(self, name))))
         in_range("max_drop", self.max_drop, 0, 1)
         if self.backends and self.device == "cuda":
             raise ValueError("backends runs on the CPU; leave it out with device=cuda")

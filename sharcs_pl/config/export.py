@@ -70,9 +70,14 @@ class ExportConfig:
         one_of("backend", self.backend, ("openvino", "onnxruntime"))
         one_of("precision", self.precision, ("float32", "int8"))
         in_range("seed", self.seed, 0, 2**32 - 1)
+        if self.format == "parts" and self.rung is not None:
+            raise ValueError(f"rung={self.rung}: parts hold every width; leave it out")
+        for name, value in vars(self.quantize).items():
+            if not self.quantized and value != getattr(QuantizeOptions(), name):
+                raise ValueError(
+                    f"quantize.{name}={value} is for format=parts precision=int8; leave it out, or add them"
+                )
         if self.format == "parts":
-            if self.rung is not None:
-                raise ValueError(f"rung={self.rung}: parts hold every width; leave it out")
             return
         for key, given in (("backend", self.backend), ("precision", self.precision if self.quantized else None)):
             if given is not None:

@@ -32,15 +32,26 @@ class _After(MetaPathFinder):
         if fullname != self.awaited:
             return None
         sys.meta_path.remove(self)
-        spec = find_spec(fullname)
+        try:
+            spec = find_spec(fullname)
+        finally:
+            sys.meta_path.insert(0, self)
         if spec is None or spec.loader is None:
             return None
         execute = spec.loader.exec_module
 
         def exec_module(module: ModuleType) -> None:
             execute(module)
-            if self.name.rpartition(".")[0] not in sys.modules:
+            if self in sys.meta_path:
+                sys.meta_path.remove(self)
+            if not _is_being_imported(self.name.rpartition(".")[0]):
                 import_module(self.name)
 
         spec.loader.exec_module = exec_module
         return spec
+
+
+def _is_being_imported(package: str) -> bool:
+    """Return True while a package or a module in it is being executed."""
+    own = [module for name, module in list(sys.modules.items()) if f"{name}.".startswith(f"{package}.")]
+    return any(getattr(getattr(module, "__spec__", None), "_initializing", False) for module in own)

@@ -5,13 +5,16 @@ Dimensions: `B` batch, `L` tokens, `D` hidden.
 
 from __future__ import annotations
 
+import copy
 import io
 import logging
 import math
+import shutil
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,11 +40,11 @@ from sharcs_pl.inference.parts import (
     open_parts,
     part_names,
 )
-from sharcs_pl.inference.processor import has_int8
 from sharcs_pl.inference.runtimes import RUNTIMES, check_runtime
 from sharcs_pl.inference.served import ServedModel
 from sharcs_pl.inference.torch_backend import TorchBackend, check_length, class_names
 from sharcs_pl.models.encoder_sizes import encoder_sizes
+from sharcs_pl.models.pretrained import cast
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 
 if TYPE_CHECKING:
@@ -54,14 +57,22 @@ CALIBRATION_BATCH = 8  # texts of similar length per step of a calibration
 def write_graphs(
     model: SharcsForSequenceClassification, folder: Path, tick: Callable[[], object] = lambda: None
 ) -> None:
-    """Write trunk and tails of a model (float32, on the CPU, in evaluation mode) as ONNX, and the router's weights.
-    `tick` is called after each graph. Raise `ValueError` for an architecture that cannot be exported."""
+    """Write trunk and tails of a model as ONNX in float32, and the router's weights. `tick` is called after each graph.
+    Raise `ValueError` for an architecture that cannot be exported."""
+    model = as_exported(model)
     for name in part_names(len(model.ladder)):
         _write_onnx(model, name, folder / f"{name}.onnx")
         tick()
     if model.router is not None:
         weights = {name: x.float().numpy() for name, x in model.router.state_dict().items()}
         np.savez(folder / ROUTER, **weights)  # pyright: ignore[reportArgumentType]
+
+
+def as_exported(model: SharcsForSequenceClassification) -> SharcsForSequenceClassification:
+    """Return the model in float32 on the CPU in evaluation mode, a copy unless it is already there."""
+    if model.dtype == torch.float32 and model.device.type == "cpu":
+        return model.eval()
+    return cast(copy.deepcopy(model), torch.float32, torch.device("cpu")).eval()
 
 
 def write_parts(
@@ -80,11 +91,13 @@ def write_parts(
     parts are compared with the model: return the largest difference of a logit, NaN for int8. Raise `ValueError` where
     the parts do not answer as the model does.
     """
+    model = as_exported(model)
     facts = _facts(model, tokenizer, backend, "float32" if texts is None else "int8", max_length)
-    steps = {} if texts is None else _calibration(graphs, facts, texts)
+    steps = _calibration(graphs, facts, texts) if texts is not None and backend == "openvino" else {}
     for name in part_names(len(model.ladder)):
         target = folder / f"{name}{RUNTIMES[backend].suffix}"
-        convert(backend, graphs / f"{name}.onnx", target, None if name in in_float else steps.get(name))
+        quantized = texts is not None and name not in in_float
+        convert(backend, graphs / f"{name}.onnx", target, steps.get(name, ()) if quantized else None)
     if model.router is not None:
         (folder / ROUTER).write_bytes((graphs / ROUTER).read_bytes())
     tokenizer.save_pretrained(folder)
@@ -106,6 +119,7 @@ def serve_parts(
     explains the others."""
     precision = options.get("precision") or "float32"
     check_runtime(backend, precision)
+    check_exporter()
     if precision == "int8":
         raise ValueError("precision=int8 needs texts to calibrate on: sharcs export format=parts precision=int8")
     length = check_length(model, tokenizer, max_length)
@@ -116,6 +130,13 @@ def serve_parts(
         write_graphs(model, graphs)
         write_parts(model, tokenizer, graphs, folder, backend, length)
         return open_parts(folder, max_length=length, **options)
+
+
+def check_exporter() -> None:
+    """Raise `ValueError` where what writes graphs is not installed."""
+    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
+    if missing:
+        raise ValueError(f"an export needs {', '.join(missing)}: pip install 'sharcs-pl[onnx]'")
 
 
 def _facts(
@@ -158,11 +179,6 @@ def _write_onnx(model: SharcsForSequenceClassification, name: str, path: Path) -
     onnx_program(traced, [output]).save(path)
 
 
-def _write_router(model: SharcsForSequenceClassification, folder: Path) -> None:
-    if model.router is not None:
-        np.savez(folder / ROUTER, **{name: x.float().cpu().numpy() for name, x in model.router.state_dict().items()})
-
-
 def _calibration(plain: Path, facts: PartsFacts, texts: Tokens) -> dict[str, list[Arrays]]:
     """Return the inputs of every part on batches of texts, as onnxruntime computes them in float32."""
     backend = PartsBackend(plain, replace(facts, backend="onnxruntime"), "float32", None)
@@ -171,8 +187,9 @@ def _calibration(plain: Path, facts: PartsFacts, texts: Tokens) -> dict[str, lis
     for batch in batches_of(texts, CALIBRATION_BATCH):
         steps[TRUNK].append(graph_inputs(batch, facts.types))
         hidden, _ = backend.trunk(batch, route=False)
+        inputs = backend.tail_inputs(hidden, batch.lengths)
         for name in names[1:]:
-            steps[name].append(backend.tail_inputs(hidden, batch.lengths))
+            steps[name].append(inputs)
     return steps
 
 
@@ -186,11 +203,14 @@ def batches_of(texts: Tokens, size: int) -> Iterator[Batch]:
 
 
 def convert(backend: str, source: Path, target: Path, steps: Sequence[Arrays] | None) -> None:
-    """Write an ONNX graph for a runtime, in int8 where there are `steps` to calibrate on."""
+    """Write an ONNX graph for a runtime, in int8 unless `steps` is None: the inputs that calibrate OpenVINO's."""
     if backend == "openvino":
         _convert_openvino(source, target, steps)
     elif steps is None:
-        target.write_bytes(source.read_bytes())
+        shutil.copyfile(source, target)
+        beside = source.with_name(f"{source.name}.data")  # the weights of a graph that is too large for one file
+        if beside.exists():
+            shutil.copyfile(beside, target.with_name(f"{target.name}.data"))
     else:
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -200,7 +220,7 @@ def convert(backend: str, source: Path, target: Path, steps: Sequence[Arrays] | 
                 target,
                 op_types_to_quantize=["MatMul"],
                 per_channel=True,
-                reduce_range=not has_int8(),  # without VNNI, products of 8 bits saturate in 16: weights take 7
+                reduce_range=True,  # without VNNI, products of 8 bits saturate in 16, so that weights take 7
                 weight_type=QuantType.QInt8,
             )
 
@@ -245,9 +265,10 @@ def _gap(one: np.ndarray, other: np.ndarray) -> float:
 @contextmanager
 def _silent() -> Iterator[None]:
     """Silence the notes and bars of a quantiser."""
-    logging.disable(logging.WARNING)
+    before = logging.root.manager.disable
+    logging.disable(max(before, logging.WARNING))
     try:
         with redirect_stdout(io.StringIO()):
             yield
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(before)

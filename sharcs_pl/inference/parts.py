@@ -107,12 +107,13 @@ def open_parts(
     """
     facts = PartsFacts.read(folder)
     if backend not in (None, facts.backend):
-        raise ValueError(
-            f"backend={backend}: {folder} holds parts of {facts.backend}; export them with backend={backend}"
-        )
+        hint = "give the run itself" if backend == "torch" else f"export them with backend={backend}"
+        raise ValueError(f"backend={backend}: {folder} holds parts of {facts.backend}; {hint}")
     if precision not in (None, facts.precision) and (facts.precision, precision) != ("float32", "bfloat16"):
+        needed = "int8" if precision == "int8" else "float32"
         raise ValueError(
-            f"precision={precision}: {folder} holds parts of {facts.precision}; export them with precision={precision}"
+            f"precision={precision}: {folder} holds parts of {facts.precision}; it needs parts that were exported with "
+            f"precision={needed}"
         )
     if max_length is not None and max_length > facts.max_length:
         raise ValueError(f"max_length={max_length}: {folder} reads at most {facts.max_length} tokens")
@@ -147,7 +148,7 @@ class PartsBackend(Backend):
     """The parts of a folder in their runtime. The router decides in float32 in every precision."""
 
     def __init__(self, folder: Path, facts: PartsFacts, precision: str, threads: int | None) -> None:
-        self._given = (folder, facts, precision, threads)
+        self._given = (folder.absolute(), facts, precision, threads)
         self.cost = cost_from(facts.cost)
         self.num_rungs, self.num_labels = len(self.cost.ladder), self.cost.shape.num_labels
         self.has_router = self.cost.has_router
@@ -161,6 +162,8 @@ class PartsBackend(Backend):
                 self._router = dict(weights)
 
     def __reduce__(self) -> tuple[Any, ...]:
+        if not self._given[0].is_dir():
+            raise ValueError("parts that were exported in memory do not travel; export and open a folder of them")
         return PartsBackend, self._given  # a runtime's own objects do not travel
 
     def trunk(self, batch: Batch, route: bool) -> tuple[np.ndarray, np.ndarray | None]:

@@ -76,6 +76,10 @@ class RoutedPredictor:
         backend: str = "torch",
         threads: int | None = None,
     ) -> None:
+        if threads is not None and backend == "torch":
+            raise ValueError(f"threads={threads} is for another backend; torch.set_num_threads sets those of torch")
+        if compile and backend != "torch":
+            raise ValueError(f"compile=true is for torch, not for backend={backend}")
         if backend == "torch":
             from sharcs_pl.inference.torch_backend import serve
 
@@ -106,7 +110,7 @@ class RoutedPredictor:
         of parts from ``sharcs export format=parts``, which needs no torch. `options` are the arguments of the class.
         Raise `ValueError` where it is none, is damaged or does not fit the options."""
         if is_parts(Path(path).expanduser()):
-            return cls.of_parts(Path(path).expanduser(), **options)
+            return cls.of_parts(Path(path).expanduser(), device=device, **options)
         from sharcs_pl.inference.trained import open_trained
 
         try:
@@ -131,7 +135,8 @@ class RoutedPredictor:
 
         _, max_length = check_options(source, point, max_length)
         if is_parts(source.weights):
-            return cls.of_parts(source.weights, max_length=max_length, point=point, backend=backend, **options)
+            options |= {"max_length": max_length, "point": point, "backend": backend}
+            return cls.of_parts(source.weights, device=device, **options)
         model: Any = load_model(source).to(device)  # pyright: ignore[reportCallIssue, reportArgumentType]
         options |= {"max_length": max_length, "point": point, "backend": backend or "torch"}
         return cls(model, load_tokenizer(source), **options)
@@ -145,10 +150,13 @@ class RoutedPredictor:
         window: int = 16,
         backend: str | None = None,
         compile: bool = False,
+        device: str | torch.device = "cpu",
         **options: Any,
     ) -> RoutedPredictor:
         """Load a folder of parts; `options` are those of `open_parts`. Raise `ValueError` for another `backend` than
-        the folder's, or for `compile`."""
+        the folder's, for `compile`, or for another device than the CPU."""
+        if str(device) != "cpu":
+            raise ValueError(f"device={device}: {folder} holds parts, which run on the CPU; use device=cpu")
         if compile:
             raise ValueError(f"compile=true is for torch; {folder} holds parts of another runtime")
         found = cls.__new__(cls)

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,9 @@ from sharcs_pl.inference.engine import Engine
 from sharcs_pl.inference.export import export_onnx
 from sharcs_pl.inference.export_parts import (
     CALIBRATION_BATCH,
+    as_exported,
     batches_of,
+    check_exporter,
     convert,
     write_graphs,
     write_parts,
@@ -55,12 +58,15 @@ def runtimes(
     if not asked:
         yield []
         return
+    check_exporter()
+    if "int8" in config.precisions and "openvino" in config.backends and find_spec("nncf") is None:
+        raise ValueError("precisions=[int8] in openvino needs nncf: pip install 'sharcs-pl[openvino]'")
     with tempfile.TemporaryDirectory() as place:
         graphs = Path(place, "graphs")
         graphs.mkdir()
         write_graphs(model, graphs)
         alone = SharcsForSequenceClassification.from_encoder(stock, widths=[1], split_layer=1, router_hidden_size=0)
-        export_onnx(alone, graphs / "dense.onnx", rung=0)
+        export_onnx(as_exported(alone), graphs / "dense.onnx", rung=0)
         yield [_runtime(config, model, graphs, texts, backend, precision) for backend, precision in asked]
 
 

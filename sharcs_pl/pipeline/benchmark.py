@@ -232,7 +232,9 @@ def graph_rows(config: BenchConfig, factory: VariantFactory, exported: Any) -> I
     yield factory.graph("ONNX, all narrow", exported, DecisionRule("cascade", stops=(0.0,) * top))
     if config.run is not None:
         rules = [(point, factory.model.config.decision(point)) for point in config.point]
-        yield from (factory.graph(f"ONNX, routed, {point}", exported, rule) for point, rule in rules if holds(rule))
+        for point, rule in rules:
+            if holds(rule):
+                yield replace(factory.graph(f"ONNX, routed, {point}", exported, rule), kind="routed")
 
 
 def compete(config: BenchConfig, factory: VariantFactory, variants: list[Variant]) -> list[Timed]:

@@ -19,6 +19,7 @@ from sharcs_pl.core.decision import DecisionRule
 from sharcs_pl.core.finite import write_json
 from sharcs_pl.core.flops import CostModel
 from sharcs_pl.core.screen import Screen, new_table
+from sharcs_pl.data.seen import FILE as SEEN
 from sharcs_pl.data.spec import Examples, TaskSpec, metric_name
 from sharcs_pl.data.table import TokenTable
 from sharcs_pl.evaluation.metrics import compute_metric
@@ -28,11 +29,13 @@ from sharcs_pl.inference.export_parts import batches_of, write_graphs, write_par
 from sharcs_pl.inference.loading import load_model, load_tokenizer
 from sharcs_pl.inference.parts import PARTS, ROUTER, PartsBackend, PartsFacts, part_names
 from sharcs_pl.inference.processor import has_int8
-from sharcs_pl.inference.record import record_file
+from sharcs_pl.inference.record import TRAINING, record_file
 from sharcs_pl.inference.torch_backend import torch_engine
 from sharcs_pl.inference.trained import TrainedModel
+from sharcs_pl.models.encoder_sizes import encoder_sizes
 from sharcs_pl.pipeline.build import build_table
 from sharcs_pl.pipeline.console import display_path, silence_libraries
+from sharcs_pl.runs.files import SEEN_TEXTS
 from sharcs_pl.runs.outputs import atomic_output
 
 _BATCH = 32  # texts per batch of the gate
@@ -65,11 +68,10 @@ def export_parts(
         if texts is not None:
             ranges = build_table(source.config, drawn(texts.calibration, config), tokenizer)
         in_float = [name for name in steps if shown_name(name, model.ladder.labels()) in config.quantize.skip]
-        length = source.config.task.max_length
+        length = min(source.config.task.max_length, encoder_sizes(model.config.encoder).max_tokens)
+        tokenizer.model_max_length = length
         difference = write_parts(model, tokenizer, graphs, part, config.runtime, length, ranges, in_float)
-        record = record_file(source.weights) if source.weights.is_dir() else None
-        if record is not None:
-            shutil.copyfile(record, part / record.name)
+        copy_records(source, part)
         if texts is not None:
             table = build_table(source.config, texts.validation, tokenizer)
             found = gate(config, texts.task, torch_engine(model), part, table)
@@ -79,6 +81,14 @@ def export_parts(
     print(f"{display_path(folder.absolute())}: {size / 1e6:.1f} MB, {config.runtime} {config.precision}{told}\n")
     print(f"to run it, without torch:\n\n{_SNIPPET.replace('FOLDER', repr(str(folder.absolute())))}")
     return found
+
+
+def copy_records(source: TrainedModel, folder: Path) -> None:
+    """Copy what says how a model was trained, and which texts it has seen, into a folder of its parts."""
+    record = record_file(source.weights) if source.weights.is_dir() else None
+    for path, name in ((record, TRAINING), (source.weights / SEEN, SEEN), (source.home / SEEN_TEXTS, SEEN)):
+        if path is not None and path.is_file():
+            shutil.copyfile(path, folder / name)
 
 
 QUANTIZATION = "quantization.json"
@@ -91,7 +101,7 @@ print(predictor.predict(["one text", "another"]))"""
 
 def names_of(num_rungs: int) -> list[str]:
     """Return the names of the files that an export may write beside a model's own."""
-    graphs = [f"{name}{ending}" for name in part_names(num_rungs) for ending in (".onnx", ".xml", ".bin")]
+    graphs = [f"{name}{ending}" for name in part_names(num_rungs) for ending in (".onnx", ".onnx.data", ".xml", ".bin")]
     return [PARTS, ROUTER, QUANTIZATION, *graphs]
 
 

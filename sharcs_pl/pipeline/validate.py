@@ -21,6 +21,7 @@ from sharcs_pl.evaluation.report import Report, evaluate
 from sharcs_pl.evaluation.submission import write_submission, zip_submission
 from sharcs_pl.evaluation.table import report_table, shares_table
 from sharcs_pl.inference.loading import load_model, load_tokenizer
+from sharcs_pl.inference.parts import is_parts
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.pipeline.build import build_module, build_table
 from sharcs_pl.pipeline.console import display_path
@@ -44,13 +45,14 @@ def evaluate_model(prepared: EvaluationInputs, trainer: L.Trainer | None = None)
     ``trainer`` must run one process; None makes one from the config.
     """
     config, task = prepared.config, prepared.task
+    accelerator = "cpu" if is_parts(prepared.source.weights) else config.trainer.accelerator
     if trainer is None:
-        check_accelerator(config.trainer.accelerator, "accelerator")
+        check_accelerator(accelerator, "accelerator")
     tokenizer, model = load_tokenizer(prepared.source), load_model(prepared.source, parts_too=True)
     tables = [build_table(config, examples, tokenizer) for examples in prepared.examples.values()]
     module = build_module(config, task, model)
     trainer = trainer or L.Trainer(
-        accelerator=config.trainer.accelerator,
+        accelerator=accelerator,
         devices=1,
         precision=config.trainer.precision,
         logger=False,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch.utils.data import Dataset
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
 
 from sharcs_pl.core.hardness import SCORES, HardnessBuffer, sample_scores
 from sharcs_pl.core.plan import EpochPlan, PlanConfig, make_plan
@@ -87,6 +87,11 @@ class SharcsTrainer(Trainer):
         self.history.record(uids, scores, rungs, self.state.global_step)
         return (out.loss, out) if return_outputs else out.loss
 
+    def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Evaluate a batch as `Trainer` does, by the model's rule; scores are not recorded."""
+        inputs.pop(UIDS, None)
+        return super().prediction_step(model, inputs, *args, **kwargs)  # pyright: ignore[reportArgumentType]
+
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
         assert self._signature_columns is not None
@@ -94,7 +99,13 @@ class SharcsTrainer(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
-        self.history.load_state_dict(torch.load(Path(resume_from_checkpoint) / FILE, weights_only=True))
+        folder = Path(resume_from_checkpoint)
+        if not (folder / FILE).is_file():
+            raise ValueError(f"resume_from_checkpoint={folder} has no {FILE}; give a checkpoint of SharcsTrainer")
+        self.history.load_state_dict(torch.load(folder / FILE, weights_only=True))
+        epochs = TrainerState.load_from_json(str(folder / "trainer_state.json")).epoch or 0.0
+        if self.history.num_epochs < int(round(epochs, 6)):  # saved by the last step of an epoch, before its end
+            self.history.close_epoch()
 
 
 class _Epochs(TrainerCallback):

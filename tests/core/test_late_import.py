@@ -23,3 +23,14 @@ def test_a_module_is_imported_after_another() -> None:
     # The package's own finder waits for transformers.
     assert answers() == ["False", "True", "Error", "1"]
     assert answers("import wave") == ["True", "True", "Error", "1"]
+
+
+def test_the_auto_classes_know_the_models_whatever_light_module_came_first() -> None:
+    code = """
+import sharcs_pl
+from sharcs_pl.models import encoder_sizes
+from transformers import AutoModelForSequenceClassification, AutoConfig
+print(AutoConfig.for_model("sharcs").model_type)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.split() == ["sharcs"], done.stderr

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ import torch
 
 from sharcs_pl.data.synthetic import word_tokenizer
 from sharcs_pl.inference import export_parts
-from sharcs_pl.inference.export_parts import batches_of, serve_parts, write_graphs, write_parts
+from sharcs_pl.inference.export_parts import as_exported, batches_of, serve_parts, write_graphs, write_parts
 from sharcs_pl.inference.parts import PartsFacts
 from sharcs_pl.inference.predictor import RoutedPredictor
 from sharcs_pl.models.routed import SharcsForSequenceClassification
@@ -112,3 +114,26 @@ def test_a_predictor_exports_for_itself(
     assert [each.label for each in other.predict(given)] == [each.label for each in own.predict(given)]
     assert not isinstance(other.engine.backend, type(own.engine.backend))
     torch.testing.assert_close(*(torch.tensor([x.probabilities for x in p.predict(given)]) for p in (own, other)))
+    with pytest.raises(ValueError, match="parts that were exported in memory do not travel"):
+        copy.deepcopy(other)
+
+
+def test_a_model_of_half_precision_is_exported_as_a_copy(two_widths: SharcsForSequenceClassification) -> None:
+    assert as_exported(two_widths) is two_widths
+    half = two_widths.bfloat16()
+    assert as_exported(half).dtype == torch.float32
+    assert half.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"compile": True, "backend": "onnxruntime"}, "compile=true is for torch, not for backend=onnxruntime"),
+        ({"threads": 2}, "threads=2 is for another backend"),
+    ],
+)
+def test_options_of_another_backend_are_refused(
+    two_widths: SharcsForSequenceClassification, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        RoutedPredictor(two_widths, word_tokenizer(), **options)

@@ -61,6 +61,7 @@ def test_every_command_takes_parts_of_int8(tiny_run: Path, tmp_path: Path, capsy
     assert "int8 and float32 on 24 texts" in printed
     assert f"RoutedPredictor.from_pretrained({str(folder)!r})" in printed
     assert found["float32"]["agreement"] == found["float32"]["routed alike"] == 1.0
+    assert {"training.json", "train_texts.npy"} <= {path.name for path in folder.iterdir()}
     assert read_json(folder / "quantization.json") == json.loads(json.dumps(found))
 
     metrics = evaluate.run(EvaluateConfig(run=str(folder), output=str(tmp_path / "evaluated")))
@@ -117,7 +118,9 @@ def test_without_vnni_the_reader_is_warned(
 def test_float_parts_need_no_texts(tiny_run: Path, tmp_path: Path) -> None:
     model = tiny_run / "model"
     (model / "training.json").unlink()
-    assert export.run(config_of(model, precision="float32", output=str(tmp_path / "parts"))) == {}
+    plain = config_of(model, precision="float32", quantize=QuantizeOptions(), output=str(tmp_path / "parts"))
+    assert export.run(plain) == {}
     assert (tmp_path / "parts" / PARTS).is_file()
+    assert RoutedPredictor.from_pretrained(tmp_path / "parts").predict(["good"])
     with pytest.raises(ValueError, match=r"task\.dev is missing"):
         export.run(config_of(model, output=str(tmp_path / "other")))

@@ -23,13 +23,16 @@ def rows(number: int = 24) -> list[dict[str, Any]]:
     return [{"input_ids": [10 + i % 2, *x], "labels": i % 2 if i % 4 else 1 - i % 2} for i, x in enumerate(ids)]
 
 
-def trainer_of(folder: Path, epochs: int = 4, dataset: Any = None, **options: Any) -> SharcsTrainer:
+def trainer_of(
+    folder: Path, epochs: int = 4, dataset: Any = None, save_steps: int | None = None, **options: Any
+) -> SharcsTrainer:
     from transformers import TrainingArguments
 
     torch.manual_seed(0)
     args = TrainingArguments(
         output_dir=str(folder), num_train_epochs=epochs, per_device_train_batch_size=8, learning_rate=0.01,
-        lr_scheduler_type="constant", report_to=[], use_cpu=True, disable_tqdm=True, save_strategy="epoch",
+        lr_scheduler_type="constant", report_to=[], use_cpu=True, disable_tqdm=True,
+        save_strategy="steps" if save_steps else "epoch", save_steps=save_steps or 500,
         logging_strategy="no", dataloader_pin_memory=False,
     )  # fmt: skip
     options = {"bounds": BOUNDS, "window": 1} | options
@@ -76,6 +79,20 @@ def test_a_resumed_training_goes_on_exactly(tmp_path: Path) -> None:
         torch.testing.assert_close(weights(again)[name], value)
 
 
+def test_a_checkpoint_of_the_last_step_of_an_epoch_goes_on_with_the_next(tmp_path: Path) -> None:
+    whole = trainer_of(tmp_path / "whole", save_steps=3)
+    whole.train()
+    (last,) = (tmp_path / "whole").glob("checkpoint-6")
+    again = trainer_of(tmp_path / "whole", save_steps=3)
+    again.train(resume_from_checkpoint=str(last))
+    assert again.history.num_epochs == whole.history.num_epochs == 4
+    for name, value in weights(whole).items():
+        torch.testing.assert_close(weights(again)[name], value)
+    (last / "hardness.pt").unlink()
+    with pytest.raises(ValueError, match=r"has no hardness\.pt; give a checkpoint of SharcsTrainer"):
+        trainer_of(tmp_path / "whole").train(resume_from_checkpoint=str(last))
+
+
 def test_it_evaluates_and_takes_a_dataset_of_datasets(tmp_path: Path) -> None:
     from datasets import Dataset
 
@@ -83,6 +100,9 @@ def test_it_evaluates_and_takes_a_dataset_of_datasets(tmp_path: Path) -> None:
     trainer = trainer_of(tmp_path, epochs=2, dataset=dataset, eval_dataset=dataset)
     trainer.train()
     assert np.isfinite(trainer.evaluate()["eval_loss"])
+    seen = len(trainer.history.epoch_table()["uid"])
+    trainer.predict(trainer.train_dataset)  # pyright: ignore[reportArgumentType]
+    assert len(trainer.history.epoch_table()["uid"]) == seen == 0
 
 
 @pytest.mark.parametrize(
