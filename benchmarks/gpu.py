@@ -189,6 +189,7 @@ def training(args: argparse.Namespace) -> dict[str, Any]:
             devices=1,
             precision="bf16-mixed",
             max_epochs=1,
+            reload_dataloaders_every_n_epochs=1,
             limit_val_batches=0,
             gradient_clip_val=1.0,
             callbacks=callbacks,
