@@ -86,7 +86,7 @@ def export_parts(
 def copy_records(source: TrainedModel, folder: Path) -> None:
     """Copy what says how a model was trained, and which texts it has seen, into a folder of its parts."""
     record = record_file(source.weights) if source.weights.is_dir() else None
-    for path, name in ((record, TRAINING), (source.weights / SEEN, SEEN), (source.home / SEEN_TEXTS, SEEN)):
+    for path, name in ((record, TRAINING), (source.home / SEEN_TEXTS, SEEN), (source.weights / SEEN, SEEN)):
         if path is not None and path.is_file():
             shutil.copyfile(path, folder / name)
 
