@@ -1,13 +1,10 @@
-.PHONY: test test-slow test-openvino lint docs docs-check
+.PHONY: test test-slow lint docs docs-check
 
 test:
 	python -m pytest
 
 test-slow:
 	python -m pytest -m slow
-
-test-openvino:
-	python -m pytest -m openvino tests/inference
 
 lint:
 	ruff check .

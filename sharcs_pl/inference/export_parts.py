@@ -40,7 +40,7 @@ from sharcs_pl.inference.parts import (
     open_parts,
     part_names,
 )
-from sharcs_pl.inference.runtimes import RUNTIMES, check_runtime
+from sharcs_pl.inference.runtimes import RUNTIMES, check_runtime, on_thread_of_its_own
 from sharcs_pl.inference.served import ServedModel
 from sharcs_pl.inference.torch_backend import TorchBackend, check_length, class_names
 from sharcs_pl.models.encoder_sizes import encoder_sizes
@@ -233,8 +233,9 @@ def _convert_openvino(source: Path, target: Path, steps: Sequence[Arrays] | None
         import nncf
 
         data = nncf.Dataset([dict(step) for step in steps])
+        options = {"model_type": nncf.ModelType.TRANSFORMER, "subset_size": len(steps)}
         with _silent():
-            graph = nncf.quantize(graph, data, model_type=nncf.ModelType.TRANSFORMER, subset_size=len(steps))
+            graph = on_thread_of_its_own(lambda: nncf.quantize(graph, data, **options))
     openvino.save_model(graph, target, compress_to_fp16=False)
 
 

@@ -7,12 +7,19 @@ in; `extra`, the package's extra that installs it.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import openvino
+
+T = TypeVar("T")
 
 PRECISIONS = ("float32", "bfloat16", "int8")
 
@@ -54,9 +61,7 @@ class OpenVinoGraph:
     extra: ClassVar = "openvino"
 
     def __init__(self, path: Path, precision: str, threads: int | None) -> None:
-        import openvino
-
-        core = openvino.Core()
+        core = openvino_core()
         if precision == "bfloat16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise ValueError(
                 "precision=bfloat16: this processor has no bfloat16 arithmetic; use precision=float32, or parts of int8"
@@ -74,6 +79,29 @@ class OpenVinoGraph:
         if not hasattr(self._own, "request"):
             self._own.request = self._compiled.create_infer_request()
         return self._own.request.infer(dict(inputs), share_inputs=True, share_outputs=True)[0]
+
+
+@cache
+def openvino_core() -> openvino.Core:
+    """Return OpenVINO's core, the same for all graphs of this process, with its CPU plugin loaded."""
+    import openvino
+
+    def loaded() -> openvino.Core:
+        core = openvino.Core()
+        core.get_property("CPU", "FULL_DEVICE_NAME")
+        return core
+
+    return on_thread_of_its_own(loaded)
+
+
+def on_thread_of_its_own(work: Callable[[], T]) -> T:
+    """Return what a function returns, run on a thread that ends with it: for work that loads OpenVINO's CPU plugin.
+
+    The plugin gives the thread that loads it a stack for signals, and frees the stack when its core goes. With two
+    cores on one thread that can be the stack that the thread still has, and the next signal ends the process.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(work).result()
 
 
 RUNTIMES = {"onnxruntime": OnnxRuntimeGraph, "openvino": OpenVinoGraph}

@@ -15,8 +15,6 @@ from tests.conftest import tiny_bert
 from tests.models.conftest import _one_thread, batch, stock  # noqa: F401  (fixtures)
 from tests.models.surgery import surgery
 
-# A process in which OpenVINO was loaded has crashed when it started another one later, so its tests run in their own.
-RUNTIMES = ["onnxruntime", pytest.param("openvino", marks=pytest.mark.openvino)]
 WORDS = ["good", "bad", "very", "not", "the", "film"]
 
 

@@ -28,7 +28,7 @@ from sharcs_pl.inference.predictor import Prediction, RoutedPredictor
 from sharcs_pl.inference.trained import open_trained
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.runs.evaluation_inputs import check_audited
-from tests.inference.conftest import RUNTIMES, needs
+from tests.inference.conftest import needs
 from tests.inference.made import texts
 
 LENGTH = 24
@@ -47,7 +47,7 @@ def points_of(model: SharcsForSequenceClassification) -> dict[str, dict[str, Any
     return {"top": {"thresholds": [NEVER]}, "cascade": cascade, "both": both | {"average": False}}
 
 
-@pytest.fixture(scope="module", params=RUNTIMES)
+@pytest.fixture(scope="module", params=["onnxruntime", "openvino"])
 def parts(
     request: pytest.FixtureRequest,
     shared_model: SharcsForSequenceClassification,
