@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from sharcs_pl.config.command_line import run_command
 from sharcs_pl.config.evaluate import EvaluateConfig
 from sharcs_pl.core.widths import WidthLadder, check_split
 from sharcs_pl.core.written import Written
+from sharcs_pl.inference.runtimes import check_exporter, runtime_pairs
 from sharcs_pl.inference.trained import model_settings, open_trained, rule_settings
 from sharcs_pl.runs.evaluation_inputs import EvaluationInputs, prepare
 
@@ -34,8 +34,9 @@ def run(config: BenchConfig) -> dict[str, Any]:
 
 def check(config: BenchConfig) -> list[EvaluationInputs]:
     """Check the config before any model is built; return the texts of ``run`` and ``dense``."""
-    if config.onnx and not (find_spec("onnx") and find_spec("onnxruntime") and find_spec("onnxscript")):
-        raise ValueError("onnx=true needs the extra: pip install 'sharcs-pl[onnx]'")
+    if config.onnx:
+        check_exporter()
+    runtime_pairs(config.backends, config.precisions)
     if config.run is None:
         sizes = SIZES[config.shape]
         check_split(config.width.split_layer, sizes["num_layers"])

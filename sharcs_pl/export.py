@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +17,7 @@ from sharcs_pl.core.version import __version__
 from sharcs_pl.core.widths import WidthLadder
 from sharcs_pl.inference.loading import load_model, load_tokenizer
 from sharcs_pl.inference.parts import PARTS
+from sharcs_pl.inference.runtimes import check_exporter
 from sharcs_pl.inference.trained import TrainedModel, model_settings, open_trained, saved_settings
 from sharcs_pl.models.encoder_sizes import OURS, check_written_out, encoder_sizes
 from sharcs_pl.models.folder import read_json, weight_files
@@ -32,13 +31,6 @@ if TYPE_CHECKING:
     from sharcs_pl.runs.card_contents import Contents
 
 EXPORTED = "export.json"  # in a folder that this command wrote, which it alone may replace
-PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-PARTS_PACKAGES = {
-    ("onnxruntime", False): PACKAGES,
-    ("onnxruntime", True): PACKAGES,
-    ("openvino", False): (*PACKAGES, "openvino"),
-    ("openvino", True): (*PACKAGES, "openvino", "nncf"),
-}  # by runtime and whether it is of int8
 
 
 @dataclass(frozen=True)
@@ -63,7 +55,8 @@ def run(config: ExportConfig) -> Exported | dict[str, Any]:
     if config.format == "parts":
         return export_parts(config)
     if config.format == "onnx":
-        check_packages(config.opset)
+        check_exporter()
+        check_opset(config.opset)
     found = find(config.run, alone=config.rung is not None)
     assert found.ladder is not None
     rung = None if config.rung is None else rung_of(config.rung, found.ladder)
@@ -111,7 +104,7 @@ def export_stock(config: ExportConfig) -> Exported:
 
 def export_parts(config: ExportConfig) -> dict[str, Any]:
     """Write a folder of parts for another runtime."""
-    check_packages(None, PARTS_PACKAGES[config.runtime, config.quantized])
+    check_exporter(config.runtime, config.quantized)
     source = find(config.run, alone=True).source
     folder = check_output_folder(config.output, PARTS, config.overwrite, [])
     widths = model_settings(source)["widths"]
@@ -158,12 +151,8 @@ def contents(source: TrainedModel, settings: dict[str, Any]) -> Contents:
     return Contents(settings, asdict(source.config) if source.recorded else {}, metrics)
 
 
-def check_packages(opset: int | None, packages: Sequence[str] = PACKAGES) -> None:
-    """Raise ``ValueError`` when packages are not installed, or ONNX is older than the opset asked for."""
-    missing = [name for name in packages if find_spec(name) is None]
-    if missing:
-        extras = "onnx,openvino" if {"openvino", "nncf"} & set(packages) else "onnx"
-        raise ValueError(f"this export needs {', '.join(missing)}: pip install 'sharcs-pl[{extras}]'")
+def check_opset(opset: int | None) -> None:
+    """Raise ``ValueError`` when ONNX is older than the opset asked for."""
     if opset is None:
         return
     from onnx.defs import onnx_opset_version

@@ -10,6 +10,7 @@ from sharcs_pl.config.evaluate import DataPaths
 from sharcs_pl.config.texts import PATH, TEXTS
 
 PRECISIONS = ("float32", "bfloat16", "int8")
+BACKENDS = ("torch", "openvino", "onnxruntime")
 SHAPES = ("minilm", "roberta_base", "tiny")
 
 
@@ -72,9 +73,10 @@ class BenchConfig:
     onnx: bool = False
     """Also measure the exported graph in onnxruntime (extra ``[onnx]``)."""
     backends: list[str] = field(default_factory=list)
-    """Also measure the dense model and the routed one in ``openvino``, ``onnxruntime`` or both."""
+    """Also measure the dense model and the routed one in ``openvino``, ``onnxruntime`` and ``torch`` (which adds
+    ``bfloat16``; float32 in torch is always measured)."""
     precisions: list[str] = field(default_factory=lambda: ["float32"])
-    """Precisions of ``backends``: ``float32``, ``bfloat16``, ``int8``."""
+    """Precisions of ``backends``, each where a backend has it: ``float32``, ``bfloat16``, ``int8``."""
     max_drop: float = 0.01
     """With ``run``: largest drop of the metric against the stock model for a variant to enter the headline."""
     device: str = "cpu"
@@ -92,7 +94,7 @@ class BenchConfig:
         for name, allowed in (("order", ("given", "sorted")), ("modes", ("batch", "stream"))):
             for value in getattr(self, name):
                 one_of(name, value, allowed)
-        for name, known in (("backends", ("openvino", "onnxruntime")), ("precisions", PRECISIONS)):
+        for name, known in (("backends", BACKENDS), ("precisions", PRECISIONS)):
             for value in getattr(self, name):
                 one_of(name, value, known)
             setattr(self, name, list(dict.fromkeys(getattr(self, name))))

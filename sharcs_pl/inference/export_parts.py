@@ -14,7 +14,6 @@ import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +39,7 @@ from sharcs_pl.inference.parts import (
     open_parts,
     part_names,
 )
-from sharcs_pl.inference.runtimes import RUNTIMES, check_runtime, on_thread_of_its_own
+from sharcs_pl.inference.runtimes import RUNTIMES, check_exporter, check_runtime, on_thread_of_its_own
 from sharcs_pl.inference.served import ServedModel
 from sharcs_pl.inference.torch_backend import TorchBackend, check_length, class_names
 from sharcs_pl.models.encoder_sizes import encoder_sizes
@@ -130,13 +129,6 @@ def serve_parts(
         write_graphs(model, graphs)
         write_parts(model, tokenizer, graphs, folder, backend, length)
         return open_parts(folder, max_length=length, **options)
-
-
-def check_exporter() -> None:
-    """Raise `ValueError` where what writes graphs is not installed."""
-    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
-    if missing:
-        raise ValueError(f"an export needs {', '.join(missing)}: pip install 'sharcs-pl[onnx]'")
 
 
 def _facts(

@@ -7,7 +7,7 @@ in; `extra`, the package's extra that installs it.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib.util import find_spec
@@ -104,6 +104,7 @@ def on_thread_of_its_own(work: Callable[[], T]) -> T:
         return pool.submit(work).result()
 
 
+TORCH = "torch"
 RUNTIMES = {"onnxruntime": OnnxRuntimeGraph, "openvino": OpenVinoGraph}
 
 
@@ -116,3 +117,34 @@ def check_runtime(backend: str, precision: str) -> None:
         raise ValueError(f"backend={backend} is not installed: pip install 'sharcs-pl[{kind.extra}]'")
     if precision not in kind.precisions:
         raise ValueError(f"precision={precision}: {backend} computes in {' or '.join(kind.precisions)} on CPUs")
+
+
+def check_exporter(backend: str = "onnxruntime", quantized: bool = False) -> None:
+    """Raise `ValueError` where a package that writes graphs for a runtime is not installed."""
+    needed = ["onnx", "onnxscript", "onnxruntime"]
+    if backend == "openvino":
+        needed += ["openvino", "nncf"][: 1 + quantized]
+    missing = [name for name in needed if find_spec(name) is None]
+    if missing:
+        extras = "onnx,openvino" if backend == "openvino" else "onnx"
+        raise ValueError(f"this export needs {', '.join(missing)}: pip install 'sharcs-pl[{extras}]'")
+
+
+def runtime_pairs(backends: Sequence[str], precisions: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the pairs of backend and precision that a benchmark measures beside torch in float32. Raise `ValueError`
+    for a backend or precision that is in no pair, and for packages that are not installed."""
+    found = []
+    for backend in backends:
+        having = ("bfloat16",) if backend == TORCH else RUNTIMES[backend].precisions
+        pairs = [(backend, precision) for precision in precisions if precision in having]
+        if not pairs:
+            raise ValueError(f"backends: {backend} is measured in {' or '.join(having)}; add one to precisions")
+        found += pairs
+    for precision in precisions if found else ():
+        if precision not in {known for _, known in found}:
+            raise ValueError(f"precisions: none of backends={list(backends)} computes in {precision}")
+    for backend, precision in found:
+        if backend != TORCH:
+            check_runtime(backend, precision)
+            check_exporter(backend, precision == "int8")
+    return found

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
-import numpy as np
+import torch
 from transformers import PreTrainedModel
 
+from sharcs_pl.analysis.benchmark.variants import tensors_of
 from sharcs_pl.config.bench import BenchConfig
 from sharcs_pl.data.synthetic import word_tokenizer
 from sharcs_pl.data.tokens import Tokens
@@ -22,29 +24,26 @@ from sharcs_pl.inference.export_parts import (
     CALIBRATION_BATCH,
     as_exported,
     batches_of,
-    check_exporter,
     convert,
     write_graphs,
     write_parts,
 )
 from sharcs_pl.inference.graph import input_names
 from sharcs_pl.inference.parts import PartsBackend, PartsFacts, graph_inputs
-from sharcs_pl.inference.runtimes import RUNTIMES, Graph, check_runtime
+from sharcs_pl.inference.runtimes import RUNTIMES, TORCH, runtime_pairs
+from sharcs_pl.inference.torch_backend import torch_engine
+from sharcs_pl.models.pretrained import cast
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """A model in a runtime and a precision: `dense`, the stock model as one graph, and `engine`, the routed one."""
+    """A model in a runtime and a precision: `call`, from a batch to the stock model's logits [B, C], and `engine`, the
+    routed one."""
 
     name: str
-    dense: Graph
+    call: Callable[[Batch], Any]
     engine: Engine
-    typed: bool
-
-    def call(self, batch: Batch) -> np.ndarray:
-        """Return the logits [B, C] of the dense model."""
-        return self.dense(graph_inputs(batch, self.typed)).copy()
 
 
 @contextmanager
@@ -52,22 +51,26 @@ def runtimes(
     config: BenchConfig, model: SharcsForSequenceClassification, stock: PreTrainedModel, texts: Tokens
 ) -> Iterator[list[Runtime]]:
     """Yield the models in every runtime and precision that is asked for; `texts` calibrate int8."""
-    asked = [(backend, precision) for backend in config.backends for precision in config.precisions]
-    for backend, precision in asked:
-        check_runtime(backend, precision)
+    asked = runtime_pairs(config.backends, config.precisions)
+    own = [_torch(model, stock) for backend, _ in asked if backend == TORCH]
+    asked = [(backend, precision) for backend, precision in asked if backend != TORCH]
     if not asked:
-        yield []
+        yield own
         return
-    check_exporter()
-    if "int8" in config.precisions and "openvino" in config.backends and find_spec("nncf") is None:
-        raise ValueError("precisions=[int8] in openvino needs nncf: pip install 'sharcs-pl[openvino]'")
     with tempfile.TemporaryDirectory() as place:
         graphs = Path(place, "graphs")
         graphs.mkdir()
         write_graphs(model, graphs)
         alone = SharcsForSequenceClassification.from_encoder(stock, widths=[1], split_layer=1, router_hidden_size=0)
         export_onnx(as_exported(alone), graphs / "dense.onnx", rung=0)
-        yield [_runtime(config, model, graphs, texts, backend, precision) for backend, precision in asked]
+        yield own + [_runtime(config, model, graphs, texts, backend, precision) for backend, precision in asked]
+
+
+def _torch(model: SharcsForSequenceClassification, stock: PreTrainedModel) -> Runtime:
+    """Return the models in torch, in bfloat16."""
+    dense = cast(copy.deepcopy(stock), torch.bfloat16).eval()
+    engine = torch_engine(model, precision="bfloat16")
+    return Runtime(f"{TORCH} bfloat16", lambda batch: dense(**tensors_of(batch)).logits.float(), engine)
 
 
 def _runtime(
@@ -87,4 +90,4 @@ def _runtime(
     convert(backend, graphs / "dense.onnx", dense, steps)
     parts = PartsBackend(folder, PartsFacts.read(folder), precision, config.threads)
     graph, engine = kind(dense, precision, config.threads), Engine(parts, model.config.decision())
-    return Runtime(f"{backend} {precision}", graph, engine, typed)
+    return Runtime(f"{backend} {precision}", lambda batch: graph(graph_inputs(batch, typed)).copy(), engine)

@@ -10,7 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sharcs_pl.inference.runtimes import OpenVinoGraph, check_runtime, on_thread_of_its_own, openvino_core
+from sharcs_pl.inference import runtimes
+from sharcs_pl.inference.runtimes import (
+    OpenVinoGraph,
+    check_exporter,
+    check_runtime,
+    on_thread_of_its_own,
+    openvino_core,
+    runtime_pairs,
+)
 from tests.inference.conftest import needs
 
 
@@ -54,3 +62,27 @@ def test_a_precision_that_a_runtime_lacks_is_refused() -> None:
     needs("onnxruntime")
     with pytest.raises(ValueError, match="precision=bfloat16: onnxruntime computes in float32 or int8 on CPUs"):
         check_runtime("onnxruntime", "bfloat16")
+
+
+@pytest.mark.parametrize(
+    ("backends", "precisions", "told"),
+    [
+        (["torch"], ["float32"], "torch is measured in bfloat16"),
+        (["onnxruntime"], ["bfloat16"], "onnxruntime is measured in float32 or int8"),
+        (["torch", "onnxruntime"], ["float32", "bfloat16", "int8", "int4"], "none of .* computes in int4"),
+    ],
+)
+def test_a_runtime_or_precision_without_a_partner_is_refused(
+    backends: list[str], precisions: list[str], told: str
+) -> None:
+    with pytest.raises(ValueError, match=told):
+        runtime_pairs(backends, precisions)
+
+
+def test_the_packages_that_an_export_lacks_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtimes, "find_spec", lambda name: None if name in ("openvino", "nncf") else name)
+    check_exporter()
+    with pytest.raises(ValueError, match=r"needs openvino: pip install 'sharcs-pl\[onnx,openvino\]'"):
+        check_exporter("openvino")
+    with pytest.raises(ValueError, match="needs openvino, nncf"):
+        check_exporter("openvino", quantized=True)

@@ -51,6 +51,21 @@ def test_without_backends_nothing_is_exported_and_what_is_missing_is_named(monke
         pass
 
 
+def test_each_runtime_takes_the_precisions_that_it_has_and_torch_adds_bfloat16() -> None:
+    config = config_of(backends=["torch", "onnxruntime"], precisions=["float32", "bfloat16"])
+    target = untrained(config)
+    factory = VariantFactory(target.model, make_workload(target.table, 4, "given", labelled=False), None)
+    (batch, *_) = factory.workload.batches
+    with runtimes(config, target.model, target.stock, target.calibration) as found, torch.no_grad():
+        assert [runtime.name for runtime in found] == ["torch bfloat16", "onnxruntime float32"]
+        exact = target.stock(**tensors_of(batch)).logits
+        rounded = found[0].call(batch)
+        wide = found[0].engine.answer(batch, np.full(4, factory.model.ladder.top)).logits
+    np.testing.assert_allclose(rounded, exact, atol=0.03)
+    np.testing.assert_allclose(wide, exact, atol=0.03)
+    assert not torch.equal(rounded, exact)
+
+
 def test_the_headline_is_kept() -> None:
     found = measure_speed(config_of(backends=[]), [])
     (best,) = found["headlines"]
