@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 
 from sharcs_pl.config import RunConfig, conf_dir
 from sharcs_pl.config.run import DISPLAY_KEYS, LATER_KEYS, LATER_RULE, PROCESS_KEYS
+from sharcs_pl.core.hardness import SCORES
 from sharcs_pl.data.tasks import GLUE
 from sharcs_pl.pipeline.methods import METHODS
 from sharcs_pl.runs.directory import run_config
@@ -109,6 +110,12 @@ def test_entropy_may_be_larger_than_one() -> None:
 
 
 RECIPES = [(), *((f"task={t}", f"encoder={e}", f"recipe={t}_{e}") for t, e in PAIRS), ("experiment=mnli_roberta",)]
+
+
+@pytest.mark.parametrize("name", [name for group, name in YAMLS if group == "recipe"])
+def test_a_recipe_with_bounds_has_them_for_every_score(name: str) -> None:
+    bounds = OmegaConf.select(OmegaConf.load(conf_dir() / "recipe" / f"{name}.yaml"), "hardness.bounds")
+    assert bounds is None or set(bounds) == set(SCORES)
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=str)
