@@ -69,6 +69,7 @@ def export_onnx(
     program = onnx_program(traced, names, opset)
     known = facts(model, rung, max_length)
     program.model.metadata_props.update({key: json.dumps(value) for key, value in known.items()})
+    _set_defaults(program, given_point(model, model.config.decision(), rung))
     with _whole_files(path) as part:
         program.save(part, external_data=parameter_bytes(model, rung) > LARGEST_FILE)
         difference = checked(model, onnx_answer(part), rung)
@@ -91,6 +92,17 @@ def onnx_program(traced: ExportedProgram, names: Sequence[str], opset: int | Non
         onnxscript.optimizer.optimize(program.model, input_size_limit=_FOLD_BELOW)
         ClearMetadataAndDocStringPass()(program.model)
     return program
+
+
+def _set_defaults(program: ONNXProgram, point: Inputs) -> None:
+    """Make an operating point the default of its inputs: initializers, which a caller may override."""
+    import onnx_ir
+
+    graph = program.model.graph
+    for value in graph.inputs:
+        if value.name in point:
+            value.const_value = onnx_ir.tensor(point[value.name].numpy(), name=value.name)
+            graph.register_initializer(value)
 
 
 def export_torch(
@@ -170,6 +182,7 @@ def onnx_answer(path: Path) -> Answer:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3  # it warns that the operating point is no constant
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except (Fail, InvalidArgument, InvalidGraph, NotImplemented) as error:

@@ -329,6 +329,8 @@ def test_the_facts_of_a_file_hold_the_point_in_use_as_inputs(
     assert torch.equal(rungs, expected.rungs)
     torch.testing.assert_close(logits, expected.logits, rtol=0, atol=1e-5)
     assert set(answer(inputs | given | {"stops": torch.tensor([0.0])})[1].tolist()) == {0}
+    for one, other in zip(answer(inputs), answer(inputs | given), strict=True):  # the point in use is the default
+        assert torch.equal(one, other)
 
 
 def test_a_model_without_a_router_cascades_in_its_graph(tmp_path: Path) -> None:
