@@ -10,11 +10,11 @@ import torch
 from omegaconf import OmegaConf
 from safetensors.numpy import save_file
 
-from sharcs_pl import export
 from sharcs_pl.config.export import ExportConfig
 from sharcs_pl.core.widths import WidthLadder
 from sharcs_pl.data.synthetic import word_tokenizer
 from sharcs_pl.models.routed import SharcsForSequenceClassification
+from sharcs_pl.pipeline import export
 from tests.commands import run_line
 from tests.conftest import TINY, tiny_bert, train_run
 from tests.place import Place
