@@ -143,9 +143,9 @@ def simulate(draws: int) -> list[Trial]:
 
 def prepared_run(run: str, data: str | None) -> EvaluationInputs:
     """A trained run and its validation texts."""
-    from sharcs_pl.calibrate import prepare_texts
     from sharcs_pl.config.calibrate import CalibrateConfig, CalibrationPaths
     from sharcs_pl.inference.trained import open_trained
+    from sharcs_pl.pipeline.calibrate import prepare_texts
     from sharcs_pl.pipeline.console import silence_libraries
 
     silence_libraries()

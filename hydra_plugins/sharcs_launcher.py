@@ -119,11 +119,11 @@ def passed_on(process: "subprocess.Popen[bytes]") -> Iterator[list[int]]:
 
 
 def job_return(overrides: list[str], job: DictConfig, folder: Path, code: int) -> JobReturn:
-    """Return what Hydra's sweepers read: the routed metric from ``metrics.json``, or an error."""
+    """Return what Hydra's sweepers read: what ``objective`` names of ``metrics.json``, or an error."""
     done = JobReturn(overrides=overrides, cfg=job, working_dir=str(Path.cwd()))
     done.status = JobStatus.COMPLETED if code == 0 else JobStatus.FAILED
     if code == 0:
-        done.return_value = routed_value(folder)
+        done.return_value = job_value(folder, job)
     elif code == 2:
         done.return_value = ValueError("refused; its own message is above")
     else:
@@ -131,6 +131,8 @@ def job_return(overrides: list[str], job: DictConfig, folder: Path, code: int) -
     return done
 
 
-def routed_value(folder: Path) -> float:
-    """Return the result of the run in this directory."""
-    return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["routed"]["value"]
+def job_value(folder: Path, job: DictConfig) -> float | tuple[float, ...]:
+    """Return the result of the run in this directory, as the job's ``objective`` asks for it."""
+    from sharcs_pl.core.objective import objective_value
+
+    return objective_value(json.loads((folder / "metrics.json").read_text(encoding="utf-8")), job.objective)

@@ -17,7 +17,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from hydra_plugins.sharcs_launcher import job_folder, routed_value
+from hydra_plugins.sharcs_launcher import job_folder, job_value
 
 
 @dataclass
@@ -104,7 +104,7 @@ class SharcsSweeper(BasicSweeper):
         folder = job_folder(config)
         done = JobReturn(overrides=list(job), status=JobStatus.COMPLETED)
         try:
-            done.return_value = routed_value(folder)
+            done.return_value = job_value(folder, config)
         except OSError:
             done.status = JobStatus.FAILED
             done.return_value = RuntimeError(f"no result; its log is under {folder.parent / '.submitit'}")
@@ -143,11 +143,12 @@ def failure(done: JobReturn) -> Exception | None:
 
 
 def outcome(done: JobReturn) -> str:
-    """Return a job's value, or what went wrong."""
+    """Return a job's value or values, or what went wrong."""
     from sharcs_pl.config import RunConfig
     from sharcs_pl.config.errors import explain
 
     error = failure(done)
     if error is None:
-        return f"{done.return_value:.4f}"
+        values = done.return_value if isinstance(done.return_value, tuple) else (done.return_value,)
+        return ", ".join(f"{value:.4f}" for value in values)
     return f"error: {explain(error, RunConfig)}"

@@ -18,12 +18,17 @@ __all__ = [
     "SharcsConfig",
     "SharcsForSequenceClassification",
     "SharcsTrainer",
+    "TrainedRun",
     "__version__",
+    "fit",
+    "open_run",
 ]
 
 if TYPE_CHECKING:
     from sharcs_pl.inference.predictor import Prediction, RoutedPredictor
     from sharcs_pl.models.routed import SharcsConfig, SharcsForSequenceClassification
+    from sharcs_pl.pipeline.api import fit, open_run
+    from sharcs_pl.pipeline.finished import TrainedRun
     from sharcs_pl.training.trainer import SharcsTrainer
 
 _HOMES = {
@@ -32,6 +37,9 @@ _HOMES = {
     "SharcsConfig": "models.saved",
     "SharcsForSequenceClassification": "models.saved",
     "SharcsTrainer": "training.trainer",
+    "TrainedRun": "pipeline.finished",
+    "fit": "pipeline.api",
+    "open_run": "pipeline.api",
 }
 
 

@@ -19,6 +19,7 @@ from sharcs_pl.config.command_line import hydra_raises, user_errors
 from sharcs_pl.config.compose import OwnConf
 from sharcs_pl.config.overrides import quote_texts
 from sharcs_pl.core.errors import DataWarning, Interrupted
+from sharcs_pl.core.objective import objective_value
 from sharcs_pl.launch.cluster import check_started, join_submitit, picklable_errors
 from sharcs_pl.launch.processes import is_rank_zero
 from sharcs_pl.pipeline.console import display_path, silence_libraries
@@ -39,8 +40,8 @@ def main() -> None:
 
 
 @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")
-def run_job(cfg: DictConfig) -> float:
-    """Run one job, alone or in a sweep; return the routed metric, so that a sweeper can optimise it."""
+def run_job(cfg: DictConfig) -> float | tuple[float, ...]:
+    """Run one job, alone or in a sweep; return what ``objective`` names, so that a sweeper can optimise it."""
     hydra_cfg = DictConfig(HydraConfig.get())
     run_dir = Path(hydra_cfg.runtime.output_dir)
     # A sweep collects the exceptions of its jobs and goes on; alone, the process ends here.
@@ -57,7 +58,7 @@ def run_job(cfg: DictConfig) -> float:
             from sharcs_pl.pipeline.fit import Composed, train
 
             composed = Composed(cfg, hydra_cfg, lambda: resume_command(hydra_cfg, run_dir))
-            return train(config, ready, run_dir, composed)["routed"]["value"]
+            return objective_value(train(config, ready, run_dir, composed), config.objective)
     except Interrupted as stopped:
         raise SystemExit(stopped.code) from None
     finally:

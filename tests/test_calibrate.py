@@ -18,12 +18,12 @@ from transformers import AutoModelForSequenceClassification
 
 from sharcs_pl.analysis.calibration.risk import upper_bound
 from sharcs_pl.analysis.calibration.rung_latency import Latency
-from sharcs_pl.calibrate import prepare_texts, run
 from sharcs_pl.config.calibrate import CalibrateConfig
 from sharcs_pl.config.command_line import command_help
 from sharcs_pl.core.decision import NEVER
 from sharcs_pl.core.errors import DataWarning
 from sharcs_pl.inference.trained import open_trained
+from sharcs_pl.pipeline.calibrate import prepare_texts, run
 from sharcs_pl.pipeline.calibration import answer
 from sharcs_pl.runs.inputs import read_task
 from tests.conftest import TINY

@@ -159,7 +159,7 @@ def test_every_key_of_a_run_has_its_place() -> None:
             node = node.setdefault(part, {})
         node[leaf] = value
     assert set(values) == {
-        "data", "model", "trainer", "checkpoint", "logger", "overwrite", "seed_everything", "ckpt_path",
+        "data", "model", "trainer", "checkpoint", "logger", "overwrite", "objective", "seed_everything", "ckpt_path",
     }  # fmt: skip
     assert sections.from_sections(values) == config
 

@@ -253,6 +253,25 @@ def test_the_tutorial_runs(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    pytest.importorskip("ipykernel")
+    for name, value in environment(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    notebook = nbformat.read(DOCS / "notebook.ipynb", as_version=4)
+    assert not any(cell.get("outputs") for cell in notebook.cells), "kept without outputs"
+    nbclient.NotebookClient(notebook, timeout=1200, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    shown = next(cell for cell in cells if cell.source == "run").outputs[0].data["text/html"]
+    assert "<th>routed</th>" in shown
+    assert str(cells[-1].outputs[-1].data["text/plain"]) == "True"
+    told = "".join(
+        output.get("text", "") for cell in cells for output in cell.outputs if output.get("name") == "stdout"
+    )
+    assert "Epoch 5" in told, "the bar of the last epoch"
+
+
+@pytest.mark.slow
 def test_the_api_reference_can_be_made(tmp_path: Path) -> None:
     pytest.importorskip("pdoc")
     run([sys.executable, str(DOCS / "api.py"), str(tmp_path / "api")], tmp_path)

@@ -10,11 +10,12 @@ import torch
 from omegaconf import OmegaConf
 from safetensors.numpy import save_file
 
-from sharcs_pl import export
 from sharcs_pl.config.export import ExportConfig
 from sharcs_pl.core.widths import WidthLadder
 from sharcs_pl.data.synthetic import word_tokenizer
+from sharcs_pl.inference import runtimes
 from sharcs_pl.models.routed import SharcsForSequenceClassification
+from sharcs_pl.pipeline import export
 from tests.commands import run_line
 from tests.conftest import TINY, tiny_bert, train_run
 from tests.place import Place
@@ -157,7 +158,7 @@ def test_a_folder_that_may_not_be_written_to(place: Place, monkeypatch: pytest.M
 
 
 def test_without_the_extra_nothing_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export, "find_spec", lambda name: None if name == "onnxruntime" else object())
+    monkeypatch.setattr(runtimes, "find_spec", lambda name: None if name == "onnxruntime" else object())
     with pytest.raises(ValueError, match=r"onnxruntime: pip install 'sharcs-pl\[onnx\]'"):
         export.run(checked(run="nowhere", output="x.onnx"))
     with pytest.raises(ValueError, match="run=nowhere does not exist"):

@@ -157,7 +157,7 @@ def test_importing_the_commands_loads_no_heavy_library() -> None:
 
 def test_the_public_names_are_there() -> None:
     names = {"Prediction", "RoutedPredictor", "SharcsConfig", "SharcsForSequenceClassification", "SharcsTrainer"}
-    assert set(sharcs_pl.__all__) == names | {"__version__"}
+    assert set(sharcs_pl.__all__) == names | {"TrainedRun", "fit", "open_run", "__version__"}
     assert sharcs_pl.SharcsForSequenceClassification.config_class is sharcs_pl.SharcsConfig
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = sharcs_pl.nothing

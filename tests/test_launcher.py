@@ -31,7 +31,7 @@ def job(tmp_path: Path, *hydra_overrides: str, **more: Any) -> Any:
         "runtime": {"config_sources": [{"provider": "main", "path": "conf"}]},
         "overrides": {"hydra": list(hydra_overrides), "task": []},
     }
-    return OmegaConf.merge(OmegaConf.create({"hydra": hydra}), OmegaConf.create({"hydra": more}))
+    return OmegaConf.merge(OmegaConf.create({"hydra": hydra, "objective": "metric"}), OmegaConf.create({"hydra": more}))
 
 
 def test_the_command_is_the_jobs_own(tmp_path: Path) -> None:
@@ -66,6 +66,9 @@ def test_a_command_that_fails_is_a_failed_job(tmp_path: Path, code: int, kind: t
 def test_the_result_is_read_from_the_run_directory(tmp_path: Path) -> None:
     (tmp_path / "metrics.json").write_text(json.dumps({"routed": {"value": 0.75}}))
     assert job_return(["seed=2"], job(tmp_path), tmp_path, 0).return_value == 0.75
+    (tmp_path / "metrics.json").write_text(json.dumps({"routed": {"value": 0.75, "macs_fraction": 0.5}}))
+    both = OmegaConf.merge(job(tmp_path), {"objective": ["metric", "cost"]})
+    assert job_return(["seed=2"], both, tmp_path, 0).return_value == (0.75, 0.5)
 
 
 def test_a_signal_reaches_the_command_and_then_ends_the_sweep(tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ import pytest
 import torch
 from transformers import MPNetConfig, RobertaConfig, RobertaForSequenceClassification
 
-from sharcs_pl.calibrate import model_folder
 from sharcs_pl.config.calibrate import CalibrateConfig
 from sharcs_pl.config.evaluate import CostOptions, EvaluateConfig
 from sharcs_pl.config.export import ExportConfig
@@ -31,6 +30,7 @@ from sharcs_pl.models.locate import EncoderFiles
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.models.saved import load_teacher
 from sharcs_pl.pipeline.build import build_run
+from sharcs_pl.pipeline.calibrate import model_folder
 from sharcs_pl.pipeline.methods import METHODS, get_method
 from sharcs_pl.runs.directory import run_config
 from sharcs_pl.runs.inputs import check_sizes, read_inputs

@@ -10,11 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, open_dict
 
-from sharcs_pl.config.checks import conf_dir
+from sharcs_pl.config.compose import composed
 from sharcs_pl.config.errors import explain, is_user_error
 from sharcs_pl.config.help import describe
 from sharcs_pl.config.overrides import quote_texts
@@ -96,10 +94,9 @@ def read_command(name: str, schema: type, arguments: Sequence[str]) -> Any:
     if flags and not (show and flags == ["--cfg"]):
         raise ValueError(f"{flags[0]} is unknown; give key=value, --help or --cfg job")
     overrides = [text for text in arguments if text not in ("--cfg", "job")] if show else list(arguments)
-    overrides = quote_texts(overrides, schema)
-    ConfigStore.instance().store(name=f"{name}_schema", node=schema)
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        cfg = compose(name, overrides=overrides)
+    cfg = composed(name, schema, quote_texts(overrides, schema))
+    with open_dict(cfg):
+        del cfg["hydra"]
     if show:
         print(OmegaConf.to_yaml(cfg))
         raise SystemExit(0)

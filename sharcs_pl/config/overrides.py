@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -27,6 +27,7 @@ _SWEEPS = re.compile(r"(choice|range|interval|glob|sort|shuffle|tag|extend_list)
 _QUOTES = "'\""
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
 _UNREAD = object()
+_PLAIN = re.compile(r"[A-Za-z_][\w.]*")  # needs no quotes, unless Hydra has a meaning for it
 
 
 def quote_texts(words: Sequence[str], schema: type) -> list[str]:
@@ -82,6 +83,30 @@ def quote(text: str) -> str:
     inner = re.sub(r'(\\*)"', r"\1\1\"", text)
     inner = re.sub(r"(\\+)$", r"\1\1", inner)
     return '"{}"'.format(inner if _interpolates(text) else inner.replace("${", "\\${"))
+
+
+def override(key: str, value: Any) -> str:
+    """Return a Python value as an override that Hydra reads as that value. Raise ``ValueError`` naming the key of a
+    value that no config holds."""
+    return f"{key}={_spelled(key, value)}"
+
+
+def _spelled(key: str, value: Any) -> str:
+    value = value.item() if hasattr(value, "item") and not hasattr(value, "__len__") else value  # a number of numpy
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, str | os.PathLike):
+        text = str(value)
+        return text if _PLAIN.fullmatch(text) and _read(text) == text else quote(text)
+    if isinstance(value, Mapping) and all(isinstance(name, str) and _PLAIN.fullmatch(name) for name in value):
+        return f"{{{','.join(f'{name}:{_spelled(key, each)}' for name, each in value.items())}}}"
+    if isinstance(value, Sequence) and not isinstance(value, bytes):
+        return f"[{','.join(_spelled(key, each) for each in value)}]"
+    raise ValueError(
+        f"{key} is {type(value).__name__}, which no config holds; give a text, a number, a list, or a dict of names"
+    )
 
 
 def _interpolates(text: str) -> bool:

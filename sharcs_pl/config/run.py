@@ -14,6 +14,7 @@ from sharcs_pl.config.task import TaskConfig
 from sharcs_pl.config.texts import PATH
 from sharcs_pl.config.training import CheckpointConfig, LoggerConfig, OptimConfig, TrainerConfig
 from sharcs_pl.core.hardness import SCORES, Score
+from sharcs_pl.core.objective import DIRECTIONS, names_of
 from sharcs_pl.core.renamed import CUSTOM
 
 
@@ -42,16 +43,25 @@ class RunConfig:
     """``last`` continues the run of the run directory; or the path of a checkpoint to continue from."""
     overwrite: bool = False
     """Replace the run in the run directory."""
+    objective: Any = "metric"
+    """Value that a sweeper gets from each job: ``metric`` (routed, to be maximized), ``cost`` (multiply-adds as a
+    fraction of dense, to be minimized), or the list of both, ``[metric,cost]``."""
 
     def __post_init__(self) -> None:
         in_range("batch_size", self.batch_size, 1)
         in_range("eval_batch_size", self.eval_batch_size, 1)
         in_range("seed", self.seed, 0, 2**32 - 1)
+        self._check_objective()
         self._check_encoder()
         self._check_distill()
         self._choose_bounds()
         self._check_rule()
         self._check_hardness()
+
+    def _check_objective(self) -> None:
+        names = names_of(self.objective) if isinstance(self.objective, str | list) else ()
+        if not names or len(set(names)) < len(names) or not all(name in DIRECTIONS for name in names):
+            raise ValueError(f"objective={self.objective} is unknown; give metric, cost or [metric,cost]")
 
     def _check_encoder(self) -> None:
         encoder = self.encoder
@@ -177,7 +187,7 @@ class RunConfig:
     def digest(self) -> str:
         """Return a hash of all keys that affect the result, equal for a run and its resumption."""
         kept = asdict(self)
-        for key in ("ckpt_path", "overwrite", "logger", "checkpoint"):
+        for key in ("ckpt_path", "overwrite", "objective", "logger", "checkpoint"):
             kept.pop(key)
         kept["task"].pop("save_as")
         if self.task.name == CUSTOM:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import pickle
 import traceback
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from sharcs_pl.config import RunConfig
 from sharcs_pl.config.errors import explain, is_user_error
+from sharcs_pl.core.objective import DIRECTIONS, names_of
 from sharcs_pl.launch.slurm import slurm_job
 
 SUBMITIT = "hydra_plugins.hydra_submitit_launcher"
@@ -137,6 +138,27 @@ def check_sweep(config: DictConfig, env: Mapping[str, str] = os.environ) -> None
     if target.startswith(SUBMITIT) and not is_installed(SUBMITIT):
         raise ValueError("this hydra/launcher needs a package that is not installed: pip install 'sharcs-pl[slurm]'")
     check_tasks(config.hydra.launcher, config.trainer.devices, config.trainer.num_nodes)
+    check_directions(OmegaConf.select(config, "hydra.sweeper.direction"), config.objective)
+
+
+def check_directions(given: Any, objective: Any) -> None:
+    """Raise ``ValueError`` unless Optuna's directions are those of the values that each job returns."""
+    names = names_of(objective)
+    if given is None or not all(name in DIRECTIONS for name in names):  # an unknown one is told with the job's config
+        return
+    several = OmegaConf.is_list(given) or isinstance(given, list)
+    asked = [str(getattr(each, "name", each)) for each in (given if several else [given])]
+    wanted = [DIRECTIONS[name] for name in names]
+    if asked != wanted:
+        raise ValueError(
+            f"hydra.sweeper.direction={_listed(asked)} does not fit objective={_listed(names)}: give "
+            f"hydra.sweeper.direction={_listed(wanted)}, or both values with objective=[metric,cost] "
+            "hydra.sweeper.direction=[maximize,minimize]"
+        )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"[{','.join(names)}]"
 
 
 def is_installed(name: str) -> bool:

@@ -41,7 +41,7 @@ from sharcs_pl.training.callbacks import (
     EpochFractionSchedule,
     HardnessHistory,
     RankAgreement,
-    SharcsProgressBar,
+    progress_bar,
 )
 from sharcs_pl.training.checkpoints import BestCheckpoint, DurableCheckpointIO, LastCheckpoint
 from sharcs_pl.training.divergence import StopAtDivergence
@@ -237,7 +237,7 @@ def build_callbacks(config: RunConfig, module: SharcsModule, run_dir: Path) -> l
         *build_logger(config, run_dir, module.record),
     ]
     if config.trainer.enable_progress_bar:
-        callbacks.append(SharcsProgressBar())
+        callbacks.append(progress_bar())
     keep, folder = config.checkpoint, run_dir / "checkpoints"
     if keep.save_best:
         budget = keep.max_macs_fraction if config.method.routed else None

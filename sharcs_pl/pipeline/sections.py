@@ -34,6 +34,7 @@ _SECTIONS = {
     "checkpoint": "checkpoint",
     "logger": "logger",
     "overwrite": "overwrite",
+    "objective": "objective",
     "ckpt_path": "ckpt_path",
     "seed": "seed_everything",
 }

@@ -26,7 +26,7 @@ from sharcs_pl.runs.inputs import TrainingInputs
 
 # What does not shape the result, or is fixed by another key.
 _IGNORED = (
-    "ckpt_path", "overwrite", "logger.", "checkpoint.", "task.save_as", "task.test",
+    "ckpt_path", "overwrite", "objective", "logger.", "checkpoint.", "task.save_as", "task.test",
     "hardness.bounds",  # what is used of them stands in width.bounds
     *(f"trainer.{key}" for key in DISPLAY_KEYS + PROCESS_KEYS),
 )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import math
 import time
 from collections.abc import Iterable
@@ -14,7 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.callbacks import Callback, ProgressBar, RichProgressBar, TQDMProgressBar
+from rich import get_console
 from torch import Tensor
 
 from sharcs_pl.core.files import atomic_file
@@ -171,7 +173,7 @@ class CurveFiles(Callback):
         self._loss_sum = sums[this_rank()] if same_world else float(np.mean(sums))
 
 
-class SharcsProgressBar(RichProgressBar):
+class _Shown(ProgressBar):
     """Lightning's bar with the loss, the routed metric and the epoch's bucket sizes, narrow to full. A loss that is
     shown is waited for, so they change every fifth of a second, and at an epoch's end."""
 
@@ -193,6 +195,20 @@ class SharcsProgressBar(RichProgressBar):
         if trainer.training and trainer.train_dataloader is not None:
             items["buckets"] = "/".join(str(size) for size in current_plan(trainer).bucket_sizes)
         return items
+
+
+class SharcsProgressBar(_Shown, RichProgressBar):
+    """The bar of a terminal, and of a notebook that has ipywidgets."""
+
+
+class PlainProgressBar(_Shown, TQDMProgressBar):
+    """The bar of a notebook without ipywidgets, in which rich would show none."""
+
+
+def progress_bar() -> ProgressBar:
+    """Return the bar for the place where the process prints."""
+    plain = get_console().is_jupyter and importlib.util.find_spec("ipywidgets") is None
+    return PlainProgressBar() if plain else SharcsProgressBar()
 
 
 def current_plan(trainer: L.Trainer) -> EpochPlan:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -19,7 +20,7 @@ from sharcs_pl.config.bench import BenchConfig
 from sharcs_pl.config.calibrate import CalibrateConfig
 from sharcs_pl.config.command_line import read_command
 from sharcs_pl.config.export import ExportConfig
-from sharcs_pl.config.overrides import quote, quote_texts
+from sharcs_pl.config.overrides import override, quote, quote_texts
 from sharcs_pl.config.predict import PredictConfig
 from sharcs_pl.config.texts import texts_of
 from sharcs_pl.train import resume_command
@@ -213,3 +214,35 @@ def test_run_directories_of_hydra_are_paths_too(tmp_path: Path) -> None:
         cfg = compose("train", overrides=words, return_hydra_config=True)
     assert cfg.hydra.run.dir == f"{tmp_path}/a=1 (ü)"
     assert cfg.hydra.sweep.dir == "x y=1"
+
+
+TEXTS = st.text(st.characters(codec="utf-8"), max_size=8).filter(lambda text: "${" not in text)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXTS | st.sampled_from(PLAIN[:-4]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["a", "b_1"]), inner, max_size=2),
+    max_leaves=5,
+)
+
+
+@given(value=VALUES)
+def test_a_value_of_python_is_read_as_itself(value: Any) -> None:
+    found = OverridesParser.create().parse_override(override("key", value)).value()
+    assert plain(found) == value
+    assert type(found) is type(value) or isinstance(value, str)
+
+
+def plain(value: Any) -> Any:
+    """Hydra's quoted texts as their own."""
+    if isinstance(value, dict):
+        return {plain(name): plain(each) for name, each in value.items()}
+    return [plain(each) for each in value] if isinstance(value, list) else getattr(value, "text", value)
+
+
+def test_numbers_of_numpy_and_paths_are_values_and_other_things_are_refused() -> None:
+    assert override("optim.lr", np.float32(0.5)) == "optim.lr=0.5"
+    assert override("seed", np.int64(3)) == "seed=3"
+    assert override("task", "custom") == "task=custom", "a choice stays one"
+    assert override("task.train", Path("a b.csv")) == 'task.train="a b.csv"'
+    for odd in (b"3", {"a b": 1}, object()):
+        with pytest.raises(ValueError, match=rf"^seed is {type(odd).__name__}, which no config holds"):
+            override("seed", odd)

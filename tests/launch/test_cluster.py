@@ -14,6 +14,7 @@ from sharcs_pl.core.errors import Diverged
 from sharcs_pl.launch.cluster import (
     Started,
     can_be_pickled,
+    check_directions,
     check_started,
     check_sweep,
     check_tasks,
@@ -159,6 +160,41 @@ def test_a_launcher_that_is_not_installed_names_its_extra(monkeypatch: pytest.Mo
         check_sweep(cfg, {})
 
 
+BOTH = ["maximize", "minimize"]
+
+
+@pytest.mark.parametrize(
+    ("direction", "objective"),
+    [(None, "metric"), ("maximize", "metric"), ("minimize", ["cost"]), (BOTH, ["metric", "cost"]), ("minimize", "x")],
+)
+def test_directions_that_fit(direction: Any, objective: Any) -> None:
+    cfg = OmegaConf.create({"direction": direction, "objective": objective})
+    check_directions(cfg.direction, cfg.objective)
+
+
+@pytest.mark.parametrize(
+    ("direction", "objective", "given", "advised"),
+    [
+        ("minimize", "metric", "minimize does not fit objective=metric", "maximize, or both"),
+        (BOTH, "metric", r"\[maximize,minimize\] does not fit objective=metric", "maximize, or both"),
+        (BOTH[::-1], ["metric", "cost"], r"\[minimize,maximize\] does", r"\[maximize,minimize\], or"),
+        (
+            "maximize",
+            ["metric", "cost"],
+            r"maximize does not fit objective=\[metric,cost\]",
+            r"\[maximize,minimize\], or",
+        ),
+    ],
+)
+def test_directions_that_would_look_for_the_worst_are_refused(
+    direction: Any, objective: Any, given: str, advised: str
+) -> None:
+    cfg = OmegaConf.create({"direction": direction, "objective": objective})
+    key = r"hydra\.sweeper\.direction="
+    with pytest.raises(ValueError, match=f"^{key}{given}.*: give {key}{advised}"):
+        check_directions(cfg.direction, cfg.objective)
+
+
 def test_submitits_tasks_on_this_machine_meet() -> None:
     first, second, other = ({**LOCAL, "SUBMITIT_LOCAL_GLOBALID": str(rank)} for rank in (0, 1, 0))
     other["SUBMITIT_LOCAL_JOB_ID"] = "41235"
@@ -188,11 +224,14 @@ def test_a_diverged_job_is_named_and_is_no_mistake(capsys: pytest.CaptureFixture
     bad.return_value = Diverged("the loss is nan")
     good = JobReturn(overrides=["optim.lr=1"], status=JobStatus.COMPLETED)
     good.return_value = 0.5
+    both = JobReturn(overrides=["optim.lr=2"], status=JobStatus.COMPLETED)
+    both.return_value = (0.5, 0.75)
     with pytest.raises(SystemExit) as left:
-        finish([bad, good], left_out=0)
+        finish([bad, good, both], left_out=0)
     assert left.value.code == 1
     told = capsys.readouterr().err
-    assert "1 of 2 jobs ended well\n  optim.lr=9: error: the loss is nan\n  optim.lr=1: 0.5000\n" in told
+    assert "2 of 3 jobs ended well\n  optim.lr=9: error: the loss is nan\n  optim.lr=1: 0.5000\n" in told
+    assert "  optim.lr=2: 0.5000, 0.7500\n" in told
 
 
 @pytest.mark.parametrize("env", [{"RANK": "1"}, {"SLURM_PROCID": "1"}])

@@ -44,7 +44,7 @@ def test_the_same_config_goes_on_and_another_is_refused(tmp_path: Path) -> None:
 
 def test_what_is_only_shown_does_not_make_another_config(tmp_path: Path) -> None:
     claimed(tmp_path)
-    same = ("ckpt_path=last", "trainer.enable_progress_bar=false", "checkpoint.every_n_steps=5")
+    same = ("ckpt_path=last", "trainer.enable_progress_bar=false", "checkpoint.every_n_steps=5", "objective=cost")
     assert decide(run_config(compose_config(*same)), tmp_path) is RunState.RESUME
 
 

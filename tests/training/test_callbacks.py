@@ -11,7 +11,15 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from sharcs_pl.training.callbacks import CurveFiles, EpochFractionSchedule, SharcsProgressBar, append_epoch, append_row
+from sharcs_pl.training.callbacks import (
+    CurveFiles,
+    EpochFractionSchedule,
+    PlainProgressBar,
+    SharcsProgressBar,
+    append_epoch,
+    append_row,
+    progress_bar,
+)
 from tests.training.survival import run
 
 MODULE = L.LightningModule()
@@ -33,6 +41,18 @@ def test_every_group_follows_its_own_peak(epoch: int, step: int, factor: float) 
     trainer = fake_trainer(epoch)
     EpochFractionSchedule(0.25).on_train_batch_start(trainer, MODULE, None, step)
     assert [g["lr"] for g in trainer.optimizers[0].param_groups] == pytest.approx([factor, 10 * factor])
+
+
+@pytest.mark.parametrize(
+    ("notebook", "widgets", "kind"),
+    [(False, False, SharcsProgressBar), (True, True, SharcsProgressBar), (True, False, PlainProgressBar)],
+)
+def test_a_notebook_without_widgets_gets_a_bar_that_it_can_show(
+    notebook: bool, widgets: bool, kind: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sharcs_pl.training.callbacks.get_console", lambda: SimpleNamespace(is_jupyter=notebook))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object() if widgets else None)
+    assert type(progress_bar()) is kind
 
 
 def test_the_loss_that_is_shown_does_not_depend_on_accumulation(tmp_path: Path) -> None:

@@ -1,0 +1,151 @@
+"""Rows in memory (lists of dicts, pandas, polars, Arrow, ``datasets``) as parquet files, which every command reads.
+
+A file is named after its contents, so that the same rows give the same file and no other rows replace it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from sharcs_pl.core.files import atomic_file
+from sharcs_pl.data.columns import Request, check_columns
+from sharcs_pl.data.shown import shown
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from datasets import Dataset
+
+
+class ArrowRows(Protocol):
+    """A table that Arrow can read: a DataFrame of pandas or polars, a table of pyarrow."""
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
+
+
+if TYPE_CHECKING:
+    Rows = Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Any]] | ArrowRows | Dataset
+_EXPECTED = "rows: a DataFrame of pandas or polars, a datasets.Dataset, or a list of dicts"
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The requested columns of rows in memory. `classes`: the names of the classes where the rows declare them."""
+
+    name: str
+    table: pa.Table
+    classes: tuple[str, ...] | None = None
+
+    @property
+    def file(self) -> str:
+        """The name of its file."""
+        import pyarrow as pa
+
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, self.table.schema) as stream:
+            stream.write_table(self.table)
+        return f"{self.name}-{hashlib.sha256(sink.getvalue()).hexdigest()[:12]}.parquet"
+
+    def write(self, folder: Path) -> Path:
+        """Write the file unless it is there; return its path."""
+        import pyarrow.parquet as pq
+
+        path = folder / self.file
+        if not path.is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            with atomic_file(path) as part:
+                pq.write_table(self.table, part)
+        return path
+
+
+def frame_of(name: str, rows: Rows, request: Request) -> Frame:
+    """Return the requested columns. Raise ``ValueError``, naming the argument ``name``, for what holds no rows, lacks a
+    column, or mixes types in one."""
+    import pyarrow as pa
+
+    names, columns = _columns_of(name, rows)
+    check_columns(name, names, request.present(names))
+    try:
+        found, classes = columns(list(request.present(names)))
+        table = pa.table({column: _plain(found[column]) for column in found.column_names}).combine_chunks()
+    except (pa.ArrowException, TypeError) as error:
+        raise ValueError(f"{name}: a column mixes types: {shown(str(error), 160)}") from error
+    if not len(table):
+        raise ValueError(f"{name}: no rows")
+    return Frame(name, table, classes)
+
+
+def _columns_of(name: str, rows: Any) -> tuple[list[str], Any]:
+    """Return the names of all columns, and a function that gives some of them with the classes that they declare."""
+    if hasattr(rows, "select_columns") and hasattr(rows, "with_format"):  # datasets.Dataset
+        return list(rows.column_names), lambda wanted: _dataset(rows, wanted)
+    if hasattr(rows, "__arrow_c_stream__"):
+        names = rows.column_names if hasattr(rows, "column_names") else rows.columns
+        return [str(column) for column in names], lambda wanted: (_arrow(rows, wanted), None)
+    if isinstance(rows, Mapping) and all(_is_column(column) for column in rows.values()):
+        return list(rows), lambda wanted: (_table({column: list(rows[column]) for column in wanted}), None)
+    if isinstance(rows, Sequence) and not isinstance(rows, str | bytes):
+        return _names(name, rows), lambda wanted: (_records(name, rows, wanted), None)
+    raise ValueError(f"{name}={shown(rows)} is neither a file nor {_EXPECTED}")
+
+
+def _is_column(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
+
+
+def _names(name: str, rows: Sequence[Any]) -> list[str]:
+    odd = next((at for at, row in enumerate(rows) if not isinstance(row, Mapping)), None)
+    if odd is not None:
+        raise ValueError(f"{name}[{odd}] is {shown(rows[odd])}, no dict of columns; give {_EXPECTED}")
+    if not rows:
+        raise ValueError(f"{name}: no rows")
+    return list(dict.fromkeys(column for row in rows for column in row))
+
+
+def _records(name: str, rows: Sequence[Mapping[str, Any]], wanted: Sequence[str]) -> pa.Table:
+    for at, row in enumerate(rows):
+        missing = [column for column in wanted if column not in row]
+        if missing:
+            raise ValueError(f"{name}[{at}] has no {shown(missing[0])}, and other rows have it")
+    return _table({column: [row[column] for row in rows] for column in wanted})
+
+
+def _table(columns: dict[str, list[Any]]) -> pa.Table:
+    import pyarrow as pa
+
+    return pa.table({column: pa.array(values, from_pandas=True) for column, values in columns.items()})
+
+
+def _arrow(rows: Any, wanted: list[str]) -> pa.Table:
+    import pyarrow as pa
+
+    table = pa.table(rows.select(wanted) if hasattr(rows, "select") else rows[wanted])
+    return table.select(wanted)  # without the index of pandas
+
+
+def _dataset(rows: Dataset, wanted: list[str]) -> tuple[pa.Table, tuple[str, ...] | None]:
+    """Return columns of a dataset; ids of declared classes become their names, hidden ones (-1) null."""
+    import pyarrow as pa
+
+    table: Any = rows.select_columns(wanted).with_format("arrow")[:]
+    classes = None
+    for place, column in enumerate(table.column_names):
+        names = getattr(rows.features[column], "names", None)
+        if names:
+            classes = tuple(names)
+            ids = table[column].to_pylist()
+            cells = [None if each is None or each < 0 else names[each] for each in ids]
+            table = table.set_column(place, column, pa.array(cells, pa.string()))
+    return table, classes
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return a column without dictionaries and views, which not every reader of parquet knows."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    return column.cast(pa.string()) if pa.types.is_string_view(column.type) else column

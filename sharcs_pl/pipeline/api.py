@@ -1,0 +1,176 @@
+"""Training from Python: ``fit`` does what ``sharcs train`` does, in this process and with rows in memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, open_dict
+
+from sharcs_pl.config import RunConfig
+from sharcs_pl.config.compose import composed_training
+from sharcs_pl.core.renamed import CUSTOM
+from sharcs_pl.core.written import LIST, Written
+from sharcs_pl.data.columns import Request
+from sharcs_pl.launch.cluster import check_started, one_process
+from sharcs_pl.pipeline.calls import Call
+from sharcs_pl.pipeline.console import left_as_found, silence_libraries
+from sharcs_pl.pipeline.finished import TrainedRun
+from sharcs_pl.runs.directory import check_recipe, check_writable, drop_empty, missing_folders, run_config
+from sharcs_pl.runs.preflight import Preflight, preflight
+
+if TYPE_CHECKING:
+    from sharcs_pl.data.frames import Rows
+
+DATA = "data"  # in the run directory: rows that were given in memory
+_NAMES = {
+    "task.train": "train",
+    "task.dev": "dev",
+    "task.test": "test",
+    "task.calibration": "calibration",
+    "task.text": "text",
+    "task.label": "label",
+    "hydra.run.dir": "directory",
+}
+
+
+def fit(
+    train: Rows | str | os.PathLike[str] | None = None,
+    dev: Rows | str | os.PathLike[str] | float | None = None,
+    *,
+    text: str | Sequence[str] | None = None,
+    label: str | None = None,
+    encoder: str | os.PathLike[str] | None = None,
+    directory: str | os.PathLike[str] | None = None,
+    test: Rows | str | os.PathLike[str] | None = None,
+    calibration: Rows | str | os.PathLike[str] | float | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    overrides: Sequence[str] = (),
+    **options: Any,
+) -> TrainedRun:
+    """Train as ``sharcs train`` does and return the run; with the same texts and seed the numbers are the same.
+
+    Rows in memory are a DataFrame of pandas or polars, a ``datasets.Dataset``, a list of dicts or a dict of lists. They
+    are kept as parquet files in ``data/`` of the run directory, where evaluations find them later.
+
+    Args:
+        train: rows or a file to train on; None trains the built-in task that `options` name.
+        dev: rows or a file to evaluate on, or a share of `train` such as 0.1.
+        text: text column, or two.
+        label: label column.
+        encoder: choice such as "minilm", or the folder or hub id of an encoder.
+        directory: run directory; None for a new one under ``runs/``.
+        test: rows or a file for ``run.evaluate("test")``.
+        calibration: share or texts kept for ``run.calibrate``.
+        resume: go on with the run in `directory`.
+        overwrite: replace the run in `directory`.
+        overrides: overrides as they are typed on the command line.
+        options: keys of the command with their values, such as ``seed=2`` or ``**{"optim.lr": 1e-4}``.
+
+    Raises:
+        ValueError: for a key, value, column or row that does not fit, in one line, before a model is loaded.
+        Diverged: for a loss, weights or answers that are not finite.
+        KeyboardInterrupt: after the run was saved, where it was interrupted; ``resume=True`` goes on with it.
+    """
+    call = Call(RunConfig, dict(_NAMES), {"ckpt_path=last": "resume=True"})
+    with call.errors():
+        if isinstance(overrides, str):
+            raise ValueError(f"overrides={overrides!r} is a text; give a list of them")
+        _take_encoder(call, encoder)
+        call.take({"text": text, "label": label}, options)
+        call.take({"directory": None if directory is None else os.path.expanduser(directory)}, {})
+        call.take({"ckpt_path": "last" if resume else None, "overwrite": overwrite or None}, {})
+        rows = {"task.train": train, "task.dev": dev, "task.test": test, "task.calibration": calibration}
+        for key, given in rows.items():
+            call.take_rows(key, given, _request(call, hidden=key == "task.test"))
+        own = call.frames or {"task.train", "task.text", "task.label"} & set(call.given)
+        if own and not any(word.startswith("task=") for word in overrides):
+            call.given.setdefault("task", CUSTOM)
+        return _fit(call, overrides)
+
+
+def open_run(directory: str | os.PathLike[str]) -> TrainedRun:
+    """Return the run in a directory, as `fit` does. Raise ``ValueError`` where there is none."""
+    from sharcs_pl.inference.trained import open_trained
+
+    try:
+        open_trained(str(directory))
+    except ValueError as error:
+        raise ValueError(str(error).removeprefix("run=")) from error
+    return TrainedRun(directory)
+
+
+def _take_encoder(call: Call, encoder: str | os.PathLike[str] | None) -> None:
+    """Add a choice, or the folder or hub id of an encoder, which errors then call so."""
+    if encoder is None or (isinstance(encoder, str) and "/" not in encoder and not os.path.isdir(encoder)):
+        call.take({"encoder": encoder}, {})
+    else:
+        call.names["encoder.pretrained"] = "encoder"
+        call.given |= {"encoder": CUSTOM, "encoder.pretrained": os.path.expanduser(encoder)}
+
+
+def _request(call: Call, hidden: bool) -> Request:
+    """Return the columns of the call's own data, whose label may be missing if ``hidden``."""
+    text, label = call.given.get("task.text"), str(call.given.get("task.label"))
+    columns = tuple([text] if isinstance(text, str) else text or ())
+    return Request(columns, label) if hidden else Request((*columns, label))
+
+
+def _fit(call: Call, overrides: Sequence[str]) -> TrainedRun:
+    if "hydra.run.dir" not in call.given:
+        named = composed_training(RunConfig, call.overrides(Path(DATA), overrides))
+        call.given["hydra.run.dir"] = str(named.hydra.run.dir)
+    run_dir = Path(call.given["hydra.run.dir"])
+    data = run_dir.absolute() / DATA
+    cfg = composed_training(RunConfig, call.overrides(data, overrides))
+    hydra = cfg.hydra
+    hydra.runtime.output_dir = str(run_dir.absolute())
+    with open_dict(cfg):
+        del cfg["hydra"]
+    check_recipe(list(hydra.overrides.task))
+    config = run_config(cfg)
+    check_started(config)
+    if not one_process(config):
+        raise ValueError(
+            f"trainer.devices={config.trainer.devices} asks for more processes than this one; use sharcs train"
+        )
+    check_writable(run_dir)
+    made = missing_folders(data)
+    before = set(data.glob("*")) if data.is_dir() else set()
+    try:
+        call.write()
+        ready = preflight(config, run_dir)
+    except BaseException:
+        _drop_new(data, before)
+        drop_empty(made)
+        raise
+    _train(config, ready, run_dir, cfg, hydra)
+    _keep(data, call)
+    return TrainedRun(run_dir)
+
+
+def _train(config: RunConfig, ready: Preflight, run_dir: Path, cfg: DictConfig, hydra: DictConfig) -> None:
+    with left_as_found():
+        silence_libraries()
+        from sharcs_pl.pipeline.fit import Composed, train
+
+        train(config, ready, run_dir, Composed(cfg, hydra, lambda: f"fit(…, directory={str(run_dir)!r}, resume=True)"))
+
+
+def _drop_new(data: Path, before: set[Path]) -> None:
+    """Remove the files that a refused call has written."""
+    for path in set(data.glob("*")) - before if data.is_dir() else ():
+        path.unlink()
+
+
+def _keep(data: Path, call: Call) -> None:
+    """List the rows of the call as written here, and remove those of a run that it has replaced."""
+    if not call.paths and not (data / LIST).is_file():
+        return
+    names = {path.name for path in call.paths.values()}
+    for name in Written.into(data).names() - names:
+        (data / name).unlink(missing_ok=True)
+    Written.into(data).add(names)

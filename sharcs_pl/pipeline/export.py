@@ -1,0 +1,272 @@
+"""The light checks of an export, then the import that does the work. Loads no torch."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sharcs_pl.config.export import ExportConfig
+from sharcs_pl.core.decision import default_certainty
+from sharcs_pl.core.files import writable_path, write_text
+from sharcs_pl.core.finite import write_json
+from sharcs_pl.core.version import __version__
+from sharcs_pl.core.widths import WidthLadder
+from sharcs_pl.inference.loading import load_model, load_tokenizer
+from sharcs_pl.inference.parts import PARTS
+from sharcs_pl.inference.runtimes import check_exporter
+from sharcs_pl.inference.trained import TrainedModel, model_settings, open_trained, saved_settings
+from sharcs_pl.models.encoder_sizes import OURS, check_written_out, encoder_sizes
+from sharcs_pl.models.folder import read_json, weight_files
+from sharcs_pl.models.stock_form import NARROW, obstacle
+from sharcs_pl.pipeline.console import display_path, silence_libraries
+from sharcs_pl.runs.inputs import read_task
+from sharcs_pl.runs.outputs import atomic_output, check_output_folder
+
+if TYPE_CHECKING:
+    from sharcs_pl.inference.export import Exported
+    from sharcs_pl.runs.card_contents import Contents
+
+EXPORTED = "export.json"  # in a folder that this command wrote, which it alone may replace
+
+
+@dataclass(frozen=True)
+class ExportInputs:
+    """The model that ``run=`` names, before it is loaded. `ladder` is None where it makes no difference; `tokenizer` is
+    the tokenizer's folder, or None where it is not known."""
+
+    source: TrainedModel
+    ladder: WidthLadder | None
+    tokenizer: Path | None
+
+
+def run(config: ExportConfig) -> Exported | dict[str, Any]:
+    """Check, load, write, compare with the model, and print how to run the file."""
+    if config.format == "transformers":
+        return export_stock(config)
+    if config.format == "parts":
+        return export_parts(config)
+    if config.format == "onnx":
+        check_exporter()
+        check_opset(config.opset)
+    found = find(config.run, alone=config.rung is not None)
+    assert found.ladder is not None
+    rung = None if config.rung is None else rung_of(config.rung, found.ladder)
+    path = output_path(config)
+    silence_libraries()
+    from sharcs_pl.inference.export import export_onnx, export_torch
+
+    model, longest = load_model(found.source).float(), found.source.config.task.max_length
+    if rung is None and model.router is None and not model.config.decision().cascades:
+        rung = model.ladder.top
+    if config.format == "onnx":
+        done = export_onnx(model, path, rung=rung, opset=config.opset, max_length=longest)
+    else:
+        done = export_torch(model, path, rung=rung, max_length=longest)
+    present(config, found, done)
+    return done
+
+
+def export_stock(config: ExportConfig) -> Exported:
+    """Write the widest sub-network as a folder that stock transformers reads, with tokenizer and card."""
+    source = open_trained(config.run, record_needed=False)
+    check_stock(config, saved_settings(source.weights))
+    folder = check_output_folder(config.output, EXPORTED, config.overwrite, [EXPORTED])
+    silence_libraries()
+    from sharcs_pl.inference.export import Exported
+    from sharcs_pl.inference.graph import input_names
+    from sharcs_pl.inference.stock import save_stock
+    from sharcs_pl.runs.card import CARD, card
+
+    model, tokenizer = load_model(source), load_tokenizer(source)
+    longest = encoder_sizes(model.config.encoder).max_tokens
+    with atomic_output(folder, [EXPORTED]) as part:
+        difference = save_stock(model, part)
+        tokenizer.model_max_length = min(source.config.task.max_length, longest)
+        tokenizer.save_pretrained(part)
+        write_text(part / CARD, card(contents(source, model.config.to_dict()).widest()))
+        facts = {"sharcs_version": __version__, "largest_difference": difference}
+        write_json(part / EXPORTED, facts)
+    weights = sum(path.stat().st_size for path in weight_files(folder))
+    held = sum(parameter.nbytes for parameter in model.encoder.parameters())
+    done = Exported(folder, tuple(input_names(model, 0)), weights, held, difference)
+    present(config, ExportInputs(source, None, folder), done)
+    return done
+
+
+def export_parts(config: ExportConfig) -> dict[str, Any]:
+    """Write a folder of parts for another runtime."""
+    check_exporter(config.runtime, config.quantized)
+    source = find(config.run, alone=True).source
+    folder = check_output_folder(config.output, PARTS, config.overwrite, [])
+    widths = model_settings(source)["widths"]
+    unknown = [name for name in config.quantize.skip if name not in ("trunk", *widths)]
+    if unknown:
+        raise ValueError(f"quantize.skip names {unknown[0]}; this model has trunk, {', '.join(widths)}")
+    texts = None
+    if config.quantized:
+        run_config = config.evaluation().applied_to(source.config)
+        task, examples = read_task(run_config.task, ["train", None], run_config.seed)
+        texts = (task, examples["train"], examples[task.validation[0]])
+        source = replace(source, config=run_config)
+    from sharcs_pl.pipeline.parts import QuantizationTexts
+    from sharcs_pl.pipeline.parts import export_parts as write
+
+    return write(config, source, folder, texts and QuantizationTexts(*texts))
+
+
+def check_stock(config: ExportConfig, settings: dict[str, Any]) -> None:
+    """Raise ``ValueError`` where no stock class can express the model or the options."""
+    if settings.get("model_type") not in OURS:
+        raise ValueError(f"run={config.run} is no model of this project, but one of {settings.get('model_type')!r}")
+    why = obstacle(settings)
+    if why is not None:
+        raise ValueError(f"run={config.run} has no stock form: {why}")
+    if config.rung is None:
+        return
+    if "widths" not in settings:
+        raise ValueError(f"rung={config.rung}: of early exits the last one is exported; leave rung= out")
+    ladder = WidthLadder.parse(settings["widths"])
+    if rung_of(config.rung, ladder) != ladder.top:
+        raise ValueError(
+            f"rung={config.rung} has no stock form: its layers are narrow {NARROW}; give rung={ladder.top}, or "
+            "format=onnx"
+        )
+
+
+def contents(source: TrainedModel, settings: dict[str, Any]) -> Contents:
+    """Return the contents of the card of a model from any source."""
+    from sharcs_pl.runs.card_contents import METRICS, Contents
+
+    beside = [place / METRICS for place in (source.weights, source.home) if (place / METRICS).is_file()]
+    metrics = read_json(beside[0]) if source.recorded and beside else {}
+    return Contents(settings, asdict(source.config) if source.recorded else {}, metrics)
+
+
+def check_opset(opset: int | None) -> None:
+    """Raise ``ValueError`` when ONNX is older than the opset asked for."""
+    if opset is None:
+        return
+    from onnx.defs import onnx_opset_version
+
+    if opset > onnx_opset_version():
+        raise ValueError(f"opset={opset} is newer than the installed onnx, which has up to {onnx_opset_version()}")
+
+
+def find(run: str, alone: bool = False) -> ExportInputs:
+    """Find the model that ``run=`` names without loading it. Raise ``ValueError`` when it is damaged, not of this
+    project, or decides by what no graph holds, unless one width is exported `alone`."""
+    source = open_trained(run, record_needed=False)
+    saved = model_settings(source)
+    _check_architecture(run, saved["encoder"]["model_type"])
+    if not alone:
+        _check_rule(run, saved)
+    folder = source.weights if source.weights.is_dir() else source.home / "model"
+    return ExportInputs(source, WidthLadder.parse(saved["widths"]), folder if folder.is_dir() else None)
+
+
+def _check_rule(run: str, saved: dict[str, Any]) -> None:
+    points, used = saved.get("operating_points") or {}, saved.get("operating_point")
+    point = points.get(used) or {} if used else saved
+    certainty = point.get("certainty") or default_certainty(len(saved.get("id2label") or {}) or 2)
+    if point.get("rule", "router") != "router" and certainty != "probability":
+        raise ValueError(
+            f"run={run} stops by certainty={certainty}, which an exported graph does not hold; use a point of the "
+            "router (sharcs calibrate rule=router budget=… default=true), or give rung=<width>"
+        )
+
+
+def _check_architecture(run: str, model_type: str) -> None:
+    try:
+        check_written_out(model_type)
+    except ValueError as error:
+        raise ValueError(f"run={run}: {error}") from error
+
+
+def rung_of(text: str, ladder: WidthLadder) -> int:
+    """Return the rung that ``rung=`` names by index or width. Raise ``ValueError`` listing the ladder otherwise."""
+    index = re.fullmatch(r"[0-9]{1,9}", text)
+    width = re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9}|/[1-9][0-9]{0,8})", text)
+    if index and int(text) <= ladder.top:
+        return int(text)
+    if width and Fraction(text) in ladder.widths:
+        return ladder.widths.index(Fraction(text))
+    known = ", ".join(f"{rung} (width {label})" for rung, label in enumerate(ladder.labels()))
+    raise ValueError(f"rung={text} is not on the ladder; this model has {known}")
+
+
+def output_path(config: ExportConfig) -> Path:
+    """Return the path of the file. Raise ``ValueError`` when it cannot be written there."""
+    path = writable_path("output", config.output)
+    beside = path.with_name(path.name + ".data")  # takes the weights of a large graph, and goes with an old one
+    for taken, told in ((path, config.output), (beside, f"{config.output}: {beside}")):
+        if taken.exists() and not config.overwrite:
+            raise ValueError(f"output={told} exists; add overwrite=true, or give another name")
+    return path
+
+
+def present(config: ExportConfig, found: ExportInputs, done: Exported) -> None:
+    """Print what was written, and a script that runs it."""
+    ratio = done.file_bytes / done.parameter_bytes
+    print(
+        f"{display_path(done.path.absolute())}: {done.file_bytes / 1e6:.1f} MB, {ratio:.3f} of its parameters' bytes\n"
+        f"largest difference to the model's own logits: {done.difference:.1e}\n\nto run it:\n"
+    )
+    print(snippet(config.format, found.tokenizer, done))
+
+
+def snippet(format: str, tokenizer: Path | None, done: Exported) -> str:
+    """Return a Python script that answers two texts with the file, or with the folder."""
+    if format == "transformers":
+        return _STOCK.replace("FOLDER", repr(str(done.path.absolute())))
+    onnx = format == "onnx"
+    folder = "<folder of the tokenizer>" if tokenizer is None else str(tokenizer.absolute())
+    file = repr(str(done.path.absolute()))
+    types = ", return_token_type_ids=True" if "token_type_ids" in done.inputs else ""
+    settings = [name for name in done.inputs if name in ("thresholds", "stops", "average")]
+    texts, value = [name for name in done.inputs if name not in settings], _ONNX_VALUE if onnx else _TORCH_VALUE
+    routed = len(texts) < len(done.inputs)
+    outputs = "logits, rungs, *router_logits" if routed else "(logits,)"
+    lines = [
+        "import json",
+        *(["import numpy as np", "import onnxruntime"] if onnx else ["import torch"]),
+        "from transformers import AutoTokenizer",
+        "",
+        f"tokenizer = AutoTokenizer.from_pretrained({folder!r})",
+        *(_ONNX_OPEN if onnx else _TORCH_OPEN),
+        f'options = dict(padding=True, truncation=True, return_tensors="{"np" if onnx else "pt"}"{types})',
+        'texts = tokenizer(["one text", "another"], max_length=facts["max_length"], **options)',
+        f"inputs = {{name: texts[name] for name in {texts}}}",
+        *([_POINT.replace("VALUE", value).replace("INPUTS", str(settings))] if routed else []),
+        f"{outputs} = session.run(None, inputs)" if onnx else f"{outputs} = program(**inputs)",
+        f"print(logits{', rungs' if routed else ''})",
+    ]
+    return "\n".join(lines).replace("FILE", file)
+
+
+_STOCK = """\
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained(FOLDER)
+model = AutoModelForSequenceClassification.from_pretrained(FOLDER)
+texts = tokenizer(["one text", "another"], padding=True, truncation=True, return_tensors="pt")
+logits = model(**texts).logits
+print(logits)"""
+_ONNX_OPEN = (
+    'session = onnxruntime.InferenceSession(FILE, providers=["CPUExecutionProvider"])',
+    "facts = {key: json.loads(value) for key, value in session.get_modelmeta().custom_metadata_map.items()}",
+)
+_TORCH_OPEN = (
+    'extra = {"sharcs.json": ""}',
+    "program = torch.export.load(FILE, extra_files=extra).module()",
+    'facts = json.loads(extra["sharcs.json"])',
+)
+_POINT = """\
+point = facts["operating_points"][facts["operating_point"]]  # None stands for NaN: the likeliest rung, no cascade
+for name in set(point) & set(INPUTS):
+    value = [float("nan")] * (len(facts["widths"]) - 1) if point[name] is None else point[name]
+    inputs[name] = VALUE"""
+_ONNX_VALUE = "np.array(value, np.float32)"
+_TORCH_VALUE = "torch.tensor(value)"

@@ -1,0 +1,101 @@
+"""Rows in memory are the same rows, wherever they come from, and what is no table is refused by its argument's name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from sharcs_pl.data.columns import Request
+from sharcs_pl.data.frames import frame_of
+from sharcs_pl.data.raw import read_file
+
+TEXTS = ["the soup, hot", 'a "quoted" word', "naïve\nlines"]
+LABELS = [1, 0, 1]
+COLUMNS: dict[str, list[Any]] = {"message": TEXTS, "other": [None, object, 3], "team": LABELS}
+REQUEST = Request(("message", "team"))
+
+
+def of_polars() -> Any:
+    return pytest.importorskip("polars").DataFrame({"message": TEXTS, "team": LABELS})
+
+
+MADE: dict[str, Callable[[], Any]] = {
+    "list of dicts": lambda: [{"message": text, "team": label} for text, label in zip(TEXTS, LABELS, strict=True)],
+    "dict of lists": lambda: COLUMNS,
+    "pandas": lambda: pd.DataFrame(COLUMNS, index=[5, 7, 9]),
+    "pandas categories": lambda: pd.DataFrame({"message": pd.Categorical(TEXTS), "team": LABELS}),
+    "polars": of_polars,
+    "arrow": lambda: pa.table({"team": LABELS, "message": TEXTS}),
+    "datasets": lambda: datasets.Dataset.from_dict({"message": TEXTS, "team": LABELS}),
+    "shuffled datasets": lambda: datasets.Dataset.from_dict(
+        {"message": TEXTS[::-1], "team": LABELS[::-1]}
+    ).select([2, 1, 0]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", MADE)
+def test_every_kind_is_read_back_as_the_same_rows(kind: str, tmp_path: Path) -> None:
+    frame = frame_of("train", MADE[kind](), REQUEST)
+    path = frame.write(tmp_path)
+    found = read_file(path, REQUEST)
+    assert found.texts == [(text,) for text in TEXTS]
+    assert found.labels == ["1", "0", "1"]
+    assert pq.read_schema(path).names == ["message", "team"], "other columns stay behind"
+    assert path.name == frame.file
+    assert path.name.startswith("train-")
+
+
+def test_a_file_is_named_after_its_contents(tmp_path: Path) -> None:
+    one, same, other = (
+        frame_of("dev", {"message": texts, "team": LABELS}, REQUEST) for texts in (TEXTS, TEXTS, LABELS)
+    )
+    path = one.write(tmp_path)
+    path.write_bytes(b"kept")
+    assert same.write(tmp_path) == path
+    assert path.read_bytes() == b"kept"
+    assert other.file != one.file
+
+
+def test_ids_of_declared_classes_become_their_names() -> None:
+    features = datasets.Features(
+        {"message": datasets.Value("string"), "team": datasets.ClassLabel(names=["support", "billing"])}
+    )
+    rows = datasets.Dataset.from_dict({"message": TEXTS, "team": [1, 0, -1]}, features=features)
+    frame = frame_of("train", rows, REQUEST)
+    assert frame.table["team"].to_pylist() == ["billing", "support", None]
+    assert frame.classes == ("support", "billing")
+
+
+def test_missing_values_are_null_and_a_label_may_be_missing() -> None:
+    rows = pd.DataFrame({"message": ["a", None], "team": [1.0, float("nan")]})
+    frame = frame_of("train", rows, REQUEST)
+    assert frame.table.to_pylist() == [{"message": "a", "team": 1.0}, {"message": None, "team": None}]
+    hidden = frame_of("test", rows[["message"]], Request(("message",), "team"))
+    assert hidden.table.column_names == ["message"]
+
+
+FAULTS: dict[str, tuple[Any, str]] = {
+    "no column": (pd.DataFrame({"mesage": ["a"], "team": [1]}), r"^train: no column 'message' \(did you mean 'mesage'"),
+    "two of a name": (pd.DataFrame([["a", "b", 1]], columns=["message", "message", "team"]), "^train: more than one"),
+    "a row without it": ([{"message": "a", "team": 1}, {"message": "b"}], r"^train\[1\] has no 'team', and other rows"),
+    "no dict": ([{"message": "a", "team": 1}, "b"], r"^train\[1\] is 'b', no dict of columns"),
+    "no rows": ([], "^train: no rows"),
+    "an empty frame": (pd.DataFrame({"message": [], "team": []}), "^train: no rows"),
+    "mixed": ({"message": ["a", "b"], "team": [1, "x"]}, "^train: a column mixes types"),
+    "unequal": ({"message": ["a", "b"], "team": [1]}, "^train: a column mixes types|^train: .*length"),
+    "a number": (object(), "^train=<object .* is neither a file nor rows: a DataFrame"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_names_the_argument(fault: str) -> None:
+    rows, message = FAULTS[fault]
+    with pytest.raises(ValueError, match=message):
+        frame_of("train", rows, REQUEST)
