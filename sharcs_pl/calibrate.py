@@ -80,7 +80,7 @@ def check_choice(config: CalibrateConfig, prepared: EvaluationInputs, saved: dic
     """Return the rule to set. Raise ``ValueError`` where the model cannot have it."""
     has_router, widths = bool(saved.get("router_hidden_size", 1)), len(saved["widths"])
     name = config.rule or ("router" if has_router else "cascade")
-    regression = prepared.task.labels is None
+    regression = not prepared.task.kind.has_classes
     if regression and config.suspects is not None:
         raise ValueError(f"suspects={config.suspects} lists answers by class probability, which a regression lacks")
     if regression and config.temperatures:
@@ -128,7 +128,7 @@ def check_promise(config: CalibrateConfig, prepared: EvaluationInputs, num_rungs
     """Raise ``ValueError`` where ``max_drop`` can be refused before any text is answered."""
     if config.max_drop is None:
         return
-    if prepared.task.labels is None:
+    if not prepared.task.kind.has_classes:
         raise ValueError(
             f"max_drop={config.max_drop:g} is about answers that are right or wrong, and {prepared.task.name} is a "
             "regression; give budget= or latency_ms="

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sharcs_pl.core.kinds import task_kind
 from sharcs_pl.core.ladder import TRAINED
 from sharcs_pl.core.methods import ThresholdFacts
 
@@ -121,21 +122,21 @@ def check_certainty(name: str, num_labels: int, key: str = "certainty") -> None:
     """Raise ``ValueError`` where a model with ``num_labels`` outputs has no such certainty."""
     if name not in CERTAINTIES:
         raise ValueError(f"{key}={name} is unknown; choose one of: {', '.join(CERTAINTIES)}")
-    if num_labels == 1 and not CERTAINTIES[name].for_regression:
+    if not task_kind(num_labels).has_classes and not CERTAINTIES[name].for_regression:
         raise ValueError(f"{key}={name} needs class probabilities, which a regression lacks; use {key}=agreement")
 
 
 def rules_of(num_rungs: int, has_router: bool, num_labels: int = 2, skims: bool = False) -> tuple[str, ...]:
     """Return the names of the rules that a model of ``num_rungs`` widths can have to some use. A cascade of a
     regression compares two widths before it may stop, so it needs a third; one whose tokens are skipped has none."""
-    cascades = not skims and num_rungs > 1 + (num_labels == 1)
+    cascades = not skims and num_rungs > 1 + (not task_kind(num_labels).has_classes)
     found = ("router",) if has_router and num_rungs > 1 else ()
     return RULES if found and cascades else found or (("cascade",) if cascades else ())
 
 
 def default_certainty(num_labels: int) -> str:
     """Return the certainty that fits the task: ``probability``, or ``agreement`` for a regression."""
-    return "agreement" if num_labels == 1 else "probability"
+    return task_kind(num_labels).default_certainty
 
 
 RULE_KEYS = (

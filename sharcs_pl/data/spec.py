@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from sharcs_pl.core.kinds import Kind, task_kind
 from sharcs_pl.data.shown import short_name
 
 UNKNOWN_LABEL = -1  # of a test split without labels
@@ -56,6 +57,11 @@ class TaskSpec:
     def num_labels(self) -> int:
         """The number of outputs of a model, 1 for regression."""
         return 1 if self.labels is None else len(self.labels)
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of the task."""
+        return task_kind(self.num_labels)
 
     @property
     def metric(self) -> str:

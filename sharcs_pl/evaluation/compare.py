@@ -15,6 +15,7 @@ from rich.text import Text
 from torch import Tensor
 
 from sharcs_pl.core.flops import CostModel
+from sharcs_pl.core.kinds import Kind
 from sharcs_pl.core.screen import new_table
 from sharcs_pl.data.spec import metric_name
 from sharcs_pl.evaluation.bootstrap import DRAWS, Bootstrap, bootstrap, paired_bootstrap
@@ -87,7 +88,7 @@ def compare(
         samples=len(labels),
         a=_side(a, metric, costs[0]),
         b=_side(b, metric, costs[1]),
-        agreement=None if logits_a.shape[1] == 1 else _agreement(logits_a.argmax(-1), logits_b.argmax(-1), labels),
+        agreement=_agreement(a.kind, logits_a, logits_b, labels) if a.kind.has_classes else None,
         value_difference=paired_bootstrap(logits_a, logits_b, labels, metric, draws, seed),
         cost_difference=bootstrap(lambda n: _fraction(n, macs_a) - _fraction(n, macs_b), len(labels), draws, seed),
     )
@@ -110,10 +111,10 @@ def _side(run: Predictions, metric: str, cost: CostModel) -> Side:
     return Side(**asdict(point_of(run, metric, cost)), narrow=narrow, top=top, shares=shares)
 
 
-def _agreement(a: Tensor, b: Tensor, labels: Tensor) -> Agreement:
-    right_a, right_b = a == labels, b == labels
+def _agreement(kind: Kind, a: Tensor, b: Tensor, labels: Tensor) -> Agreement:
+    right_a, right_b = (kind.quality(logits, labels) >= 1 for logits in (a, b))
     cells = (right_a & right_b, right_a & ~right_b, ~right_a & right_b, ~right_a & ~right_b)
-    return Agreement((a == b).double().mean().item(), *(int(cell.sum()) for cell in cells))
+    return Agreement(kind.alike(a, b).double().mean().item(), *(int(cell.sum()) for cell in cells))
 
 
 def _check_same_samples(a: Predictions, b: Predictions) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sharcs_pl.core.exits import ExitCost
 from sharcs_pl.core.flops import CostModel
+from sharcs_pl.core.kinds import Kind, task_kind
 from sharcs_pl.core.skim import SkimCost
 from sharcs_pl.data.spec import UNKNOWN_LABEL
 from sharcs_pl.models.decision import Decision
@@ -79,6 +80,11 @@ class Predictions:
         return replace(self, rungs=decision.rungs, **found)
 
     @property
+    def kind(self) -> Kind:
+        """The kind of the task."""
+        return task_kind(self.logits.shape[2])
+
+    @property
     def rule(self) -> str:
         """The name of the rule in use, one of `RULES`."""
         if self.first is None:
@@ -126,10 +132,8 @@ class Predictions:
 
     def oracle_rungs(self) -> Tensor:
         """Return the cheapest rung that is right, else the cheapest, [S]: the best any router could do for classes."""
-        right = self.logits.argmax(-1) == self.labels[:, None]
-        return right.int().argmax(-1)
+        return self.kind.quality(self.logits, self.labels).argmax(-1)
 
     def agreeing_rungs(self) -> Tensor:
         """Return the cheapest rung that answers as the widest does, [S]: an oracle without luck in the labels."""
-        answers = self.logits.argmax(-1)
-        return (answers == answers[:, -1:]).int().argmax(-1)
+        return self.kind.alike(self.logits, self.logits[:, -1:]).int().argmax(-1)

@@ -135,7 +135,7 @@ def evaluate(predictions: dict[str, Predictions], task: TaskSpec, cost: Cost, se
     shares = first.shares(len(widths))
     routed = point_of(first, metric, cost)
     fixed = [point_of(first.on(torch.full_like(first.rungs, rung)), metric, cost) for rung in range(len(widths))]
-    oracle = point_of(first.on(first.oracle_rungs()), metric, cost) if task.labels else None
+    oracle = point_of(first.on(first.oracle_rungs()), metric, cost) if task.kind.has_classes else None
     known = bool((first.difficulty >= 0).all()) and cost.has_router
     return Report(
         task=task.name,

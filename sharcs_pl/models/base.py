@@ -15,13 +15,13 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from sharcs_pl.core.exits import ExitCost
 from sharcs_pl.core.flops import CostModel, EncoderShape
+from sharcs_pl.core.kinds import Kind, task_kind
 from sharcs_pl.core.ladder import Ladder
 from sharcs_pl.core.skim import SkimCost
 from sharcs_pl.models.decision import Decision
 from sharcs_pl.models.families import EMBEDDED, Family, get_family
 from sharcs_pl.models.outputs import EveryRung
 from sharcs_pl.models.pretrained import align, saved_type
-from sharcs_pl.models.router import problem_type
 from sharcs_pl.models.sweeps import SweptPoint
 
 AUTO_CLASS = "AutoModelForSequenceClassification"
@@ -115,6 +115,11 @@ class LadderModel(PreTrainedModel):
         return get_family(self.config.encoder["model_type"])
 
     @property
+    def kind(self) -> Kind:
+        """The kind of task that the model answers."""
+        return task_kind(self.shape.num_labels)
+
+    @property
     def _base(self) -> Any:
         return self.family.base_of(self.encoder)
 
@@ -174,6 +179,6 @@ def settings_of(stock: PreTrainedModel, num_labels: int | None) -> dict[str, Any
         "encoder": encoder,
         "id2label": stock.config.id2label,
         "label2id": stock.config.label2id,
-        "problem_type": stock.config.problem_type if num_labels is None else problem_type(num_labels),
+        "problem_type": stock.config.problem_type if num_labels is None else task_kind(num_labels).problem_type,
         "attn_implementation": stock.config._attn_implementation,
     }

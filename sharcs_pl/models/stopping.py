@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sharcs_pl.core.kinds import task_kind
+
 
 @dataclass(frozen=True)
 class StopRule:
@@ -44,8 +46,7 @@ def _uncertainty(logits: Tensor, certainty: Tensor | None, tolerance: float) -> 
 
 def _patience(logits: Tensor, certainty: Tensor | None, tolerance: float) -> Tensor:
     """Return the number of exits in a row that agree with the previous one (PABEE, Zhou et al. 2020, section 3.2)."""
-    answers = logits[..., 0] if logits.shape[-1] == 1 else logits.argmax(-1)
-    agrees = (answers[:, 1:] - answers[:, :-1]).abs() <= (tolerance if logits.shape[-1] == 1 else 0)
+    agrees = task_kind(logits.shape[-1]).alike(logits[:, 1:], logits[:, :-1], tolerance)
     counts = [torch.zeros(len(logits), device=logits.device)]
     for column in agrees.unbind(1):
         counts.append(torch.where(column, counts[-1] + 1, 0.0))

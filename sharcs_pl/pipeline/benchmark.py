@@ -187,7 +187,7 @@ def engine_rows(config: BenchConfig, factory: VariantFactory, engine: Engine, su
     if config.run is None:
         for share in config.shares:
             ways.append((f"{share:.0%} narrow{suffix}", engine, factory.dealt(share, config.seed)))
-            if factory.model.shape.num_labels > 1:
+            if factory.model.kind.has_classes:
                 own = engine.with_rule(factory.cascade(engine, share))
                 ways.append((f"cascade, {share:.0%} narrow{suffix}", own, None))
     else:

@@ -24,6 +24,7 @@ from sharcs_pl.analysis.calibration.texts import bound_holds, chose_epoch, confi
 from sharcs_pl.analysis.calibration.views import Views, decided
 from sharcs_pl.analysis.figures.style import have_matplotlib
 from sharcs_pl.config.calibrate import CalibrateConfig
+from sharcs_pl.core.cascade import certainty_of
 from sharcs_pl.core.decision import NEVER, DecisionRule
 from sharcs_pl.core.errors import DataWarning
 from sharcs_pl.core.finite import write_json
@@ -215,7 +216,7 @@ def keep(folder: Path, config: CalibrateConfig, record: dict[str, Any]) -> None:
 def write_suspects(path: Path, views: Views, rule: DecisionRule, prepared: EvaluationInputs) -> None:
     """Write all texts as ``predictions.tsv`` has them, the least sure answer first."""
     found = decided(views, rule)
-    order = found.routed_logits().softmax(-1).amax(-1).argsort(stable=True)
+    order = certainty_of(views.task.kind, "probability", found.routed_logits()).argsort(stable=True)
     write_predictions(path, found.select(order), views.cost, views.task, prepared.examples[views.task.validation[0]])
     print(f"the texts by how sure the answer is, the least sure first: {display_path(path.absolute())}")
 

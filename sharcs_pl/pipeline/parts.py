@@ -18,6 +18,7 @@ from sharcs_pl.config.export import ExportConfig
 from sharcs_pl.core.decision import DecisionRule
 from sharcs_pl.core.finite import write_json
 from sharcs_pl.core.flops import CostModel
+from sharcs_pl.core.kinds import task_kind
 from sharcs_pl.core.screen import Screen, new_table
 from sharcs_pl.data.seen import FILE as SEEN
 from sharcs_pl.data.spec import Examples, TaskSpec, metric_name
@@ -168,9 +169,10 @@ def answered(engine: Engine, table: TokenTable) -> Answers:
 
 def agreement(one: Answers, other: Answers) -> float:
     """Return the share of samples with the same label; of a regression, the correlation of the values."""
-    if one.logits.shape[1] == 1:
+    kind = task_kind(one.logits.shape[1])
+    if not kind.has_classes:
         return float(np.corrcoef(one.logits[:, 0], other.logits[:, 0])[0, 1])
-    return float((one.logits.argmax(-1) == other.logits.argmax(-1)).mean())
+    return float(kind.alike(one.logits, other.logits).mean())
 
 
 @contextmanager

@@ -64,10 +64,10 @@ def read_inputs(config: RunConfig, run_dir: Path, resumes: bool = False) -> Trai
     config.router.check_labels(task.num_labels, len(config.widths))
     if config.method.teacher is not None:
         check_teacher(config.method.teacher, task.labels)
-    if task.labels is None and not SCORES[config.hardness.score].for_regression:
+    if not task.kind.has_classes and not SCORES[config.hardness.score].for_regression:
         score = config.hardness.score
         raise ValueError(f"hardness.score={score} needs classes, task={task.name} is a regression; use confidence")
-    if task.labels is not None:
+    if task.kind.has_classes:
         config.check_reachable(task.num_labels)
     if config.method.routed and not config.easy_first:
         warnings.warn(

@@ -19,7 +19,6 @@ from sharcs_pl.data.tasks import TaskSpec
 from sharcs_pl.evaluation.metrics import compute_metric
 from sharcs_pl.evaluation.predictions import Predictions
 from sharcs_pl.models.base import LadderModel
-from sharcs_pl.models.router import problem_type
 from sharcs_pl.training.callbacks import HardnessHistory
 from sharcs_pl.training.objective import BatchLosses, ObjectiveConfig
 from sharcs_pl.training.rules import Progress, StepContents, TrainingRule
@@ -98,7 +97,7 @@ class SharcsModule(L.LightningModule):
 
     def on_fit_start(self) -> None:
         self.train()  # models are made and loaded in evaluation mode, and Lightning keeps what it finds
-        self.model.config.problem_type = problem_type(self.model.shape.num_labels)
+        self.model.config.problem_type = self.task.kind.problem_type
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         # Lightning would wait for a GPU to have done all before it copies. Copies to a CPU must be waited for.

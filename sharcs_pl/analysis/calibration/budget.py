@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sharcs_pl.core.decision import NEVER
+from sharcs_pl.core.kinds import task_kind
 
 if TYPE_CHECKING:
     from sharcs_pl.evaluation.predictions import Predictions
@@ -45,10 +46,7 @@ class Outcomes:
     def of(cls, predictions: Predictions, costs: np.ndarray) -> Outcomes:
         """Return the outcomes of the predictions; `costs` [S, W]."""
         logits, labels = predictions.logits.numpy(), predictions.labels.numpy()
-        if logits.shape[2] == 1:
-            quality = -((logits[:, :, 0].astype(float) - labels[:, None]) ** 2)
-        else:
-            quality = (logits.argmax(-1) == labels[:, None]).astype(float)
+        quality = task_kind(logits.shape[2]).quality(logits, labels)
         return cls(scores_of(predictions.router_logits.numpy()), costs, quality)
 
     def __len__(self) -> int:

@@ -78,7 +78,7 @@ def measure(name: str, rule: DecisionRule, views: Views, confidence: float) -> R
     if views.latency is not None:
         mean = float(views.milliseconds(found).mean())
         row = replace(row, milliseconds=None if math.isnan(mean) else mean)  # another rule's passes are not timed
-    if views.task.labels is None:
+    if not views.task.kind.has_classes:
         return row
     quality = views.quality(found)
     accuracy, errors = float(quality.mean()), int((outcomes.quality[:, -1] * (1 - quality)).sum())

@@ -59,7 +59,7 @@ def right(predictions: Predictions, names: Names) -> np.ndarray:
     """Return True where a rung answers a sample rightly, bool [S, W]; regressions within a tenth of the label range."""
     if names.labels is None:
         return _errors(predictions) <= CLOSE * names.span
-    return (predictions.logits.argmax(-1) == predictions.labels[:, None]).numpy()
+    return (predictions.kind.quality(predictions.logits, predictions.labels) >= 1).numpy()
 
 
 def as_good_as_top(predictions: Predictions, names: Names) -> np.ndarray:
@@ -71,8 +71,8 @@ def as_good_as_top(predictions: Predictions, names: Names) -> np.ndarray:
     if names.labels is None:
         errors = _errors(predictions)
         return errors[:, 0] <= errors[:, -1] + AS_GOOD * names.span
-    answers = predictions.logits.argmax(-1)
-    return ((answers[:, 0] == predictions.labels) | (answers[:, 0] == answers[:, -1])).numpy()
+    first, top = predictions.logits[:, 0], predictions.logits[:, -1]
+    return ((predictions.kind.quality(first, predictions.labels) >= 1) | predictions.kind.alike(first, top)).numpy()
 
 
 def _errors(predictions: Predictions) -> np.ndarray:
