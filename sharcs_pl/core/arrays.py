@@ -53,7 +53,9 @@ def log_softmax(scores: Array) -> Array:
         return scores - np.log(np.exp(scores).sum(-1, keepdims=True))
 
 
-def sigmoid(scores: np.ndarray) -> np.ndarray:
+def sigmoid(scores: Array) -> Array:
     """Return the logistic function of scores, without overflow."""
+    if not isinstance(scores, np.ndarray):
+        return scores.sigmoid()
     with np.errstate(invalid="ignore"):  # NaN gives NaN
         return np.exp(-np.logaddexp(0, -scores))

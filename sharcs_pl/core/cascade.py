@@ -52,7 +52,7 @@ def answers(rule: DecisionRule, logits: Array, first: Array) -> Array:
     if not rule.average:
         return scores
     ran = (xp.arange(scores.shape[1], device=scores.device) >= first[:, None])[..., None]
-    scores = task_kind(scores.shape[2]).averaged(scores)
+    scores = task_kind(scores.shape[2], rule.multi_label).averaged(scores)
     return xp.cumsum(xp.where(ran, scores, 0.0), 1) / xp.clip(xp.cumsum(as_float32(ran), 1), 1, None)
 
 
@@ -61,13 +61,14 @@ def certainties(rule: DecisionRule, logits: Array, first: Array) -> Array:
     [S, W, C]. Rungs before `first` mean nothing."""
     found = answers(rule, logits, first)
     if rule.certainty == "agreement":
-        return _agreement(found, first)
-    return certainty_of(task_kind(found.shape[2]), rule.certainty, found)
+        return _agreement(rule, found, first)
+    return certainty_of(task_kind(found.shape[2], rule.multi_label), rule.certainty, found)
 
 
 def certainty_of(kind: Kind, name: str, scores: Array) -> Array:
-    """Return how sure answers with these `scores` [.., C] are, [..]: by their probabilities, one of `CERTAINTY`."""
-    return CERTAINTY[name](kind.probabilities(scores))
+    """Return how sure answers with these `scores` [.., C] are, [..], by a `CERTAINTY`; of several labels, how sure the
+    least sure one is."""
+    return kind.least(CERTAINTY[name](kind.choices(kind.probabilities(scores))))
 
 
 def stops_at(rule: DecisionRule, certainty: Array) -> Array:
@@ -76,10 +77,10 @@ def stops_at(rule: DecisionRule, certainty: Array) -> Array:
     return certainty >= _like((*rule.stops, -np.inf)[: certainty.shape[1]], certainty)
 
 
-def _agreement(found: Array, first: Array) -> Array:
+def _agreement(rule: DecisionRule, found: Array, first: Array) -> Array:
     """Return minus the change of the answer since the rung before; minus infinity at `first`."""
     xp = library_of(found)
-    change = task_kind(found.shape[2]).change(found[:, 1:], found[:, :-1])
+    change = task_kind(found.shape[2], rule.multi_label).change(found[:, 1:], found[:, :-1])
     change = xp.concatenate([xp.full_like(found[:, :1, 0], -np.inf), change], 1)
     alone = xp.arange(found.shape[1], device=found.device) <= first[:, None]
     return xp.where(alone, -np.inf, change)

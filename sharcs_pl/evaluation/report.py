@@ -180,5 +180,5 @@ def _all_metrics(predictions: Predictions, task: TaskSpec, widths: list[str]) ->
     labels = predictions.labels
     rows = {"routed": compute_metrics(task.metrics, predictions.routed_logits(), labels)}
     for rung, width in enumerate(widths):
-        rows[f"width {width}"] = compute_metrics(task.metrics, predictions.logits[:, rung], labels)
+        rows[f"width {width}"] = compute_metrics(task.metrics, predictions.scores[:, rung], labels)
     return rows

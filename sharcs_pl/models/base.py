@@ -15,7 +15,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from sharcs_pl.core.exits import ExitCost
 from sharcs_pl.core.flops import CostModel, EncoderShape
-from sharcs_pl.core.kinds import Kind, task_kind
+from sharcs_pl.core.kinds import Kind, kind_of_model, task_kind
 from sharcs_pl.core.ladder import Ladder
 from sharcs_pl.core.skim import SkimCost
 from sharcs_pl.models.decision import Decision
@@ -117,7 +117,7 @@ class LadderModel(PreTrainedModel):
     @property
     def kind(self) -> Kind:
         """The kind of task that the model answers."""
-        return task_kind(self.shape.num_labels)
+        return kind_of_model(self.shape.num_labels, self.config.problem_type)
 
     @property
     def _base(self) -> Any:
@@ -170,6 +170,12 @@ class LadderModel(PreTrainedModel):
         return embeddings
 
 
+def thresholds_of(config: Any) -> dict[str, list[float]]:
+    """Return the ``label_thresholds`` of a config, empty where it has none."""
+    found = getattr(config, "label_thresholds", None)
+    return {} if found is None else {"label_thresholds": list(found)}
+
+
 def settings_of(stock: PreTrainedModel, num_labels: int | None) -> dict[str, Any]:
     """Return the fields of a model's config that its stock encoder decides: the encoder's config, labels, attention
     kernel, and problem type, unless another task is given by its `num_labels`."""
@@ -180,5 +186,6 @@ def settings_of(stock: PreTrainedModel, num_labels: int | None) -> dict[str, Any
         "id2label": stock.config.id2label,
         "label2id": stock.config.label2id,
         "problem_type": stock.config.problem_type if num_labels is None else task_kind(num_labels).problem_type,
+        **({} if num_labels is not None else thresholds_of(stock.config)),
         "attn_implementation": stock.config._attn_implementation,
     }

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sharcs_pl.core.arrays import at_least_float32
-from sharcs_pl.core.kinds import Reduction, task_kind
+from sharcs_pl.core.kinds import Reduction, kind_of_labels
 
 
 def masked_mean(hidden: Tensor, attention_mask: Tensor) -> Tensor:
@@ -53,9 +53,10 @@ def router_loss(router_logits: Tensor, memberships: Tensor, reduction: Reduction
 
 
 def task_loss(logits: Tensor, labels: Tensor, num_labels: int, reduction: Reduction = "mean") -> Tensor:
-    """Return the cross-entropy of `logits` [B, C] and class indices [B], or the squared error to values [B] if
-    `num_labels` is 1 (a regression task). `reduction="none"` gives the losses of the batch [B]."""
-    return task_kind(num_labels).loss(logits, labels, reduction)
+    """Return the cross-entropy of `logits` [B, C] and class indices [B], the squared error to values [B] if
+    `num_labels` is 1 (a regression task), or the binary cross-entropy of labels [B, C], the mean over labels.
+    `reduction="none"` gives the losses of the batch [B]."""
+    return kind_of_labels(labels, num_labels).loss(logits, labels, reduction)
 
 
 def warn_of_untrained(model: Any, rungs: Any, memberships: Tensor | None) -> None:

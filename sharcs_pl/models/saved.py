@@ -8,6 +8,7 @@ from typing import Any
 
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
+from sharcs_pl.models.base import thresholds_of
 from sharcs_pl.models.exits import ExitsConfig, ExitsForSequenceClassification
 from sharcs_pl.models.folder import read_json
 from sharcs_pl.models.pretrained import Source, check_finite
@@ -30,6 +31,8 @@ def as_stock(model: Any) -> PreTrainedModel:
     stock.config = copy.deepcopy(model.encoder.config)
     stock.config.id2label, stock.config.label2id = model.config.id2label, model.config.label2id
     stock.config.problem_type = model.kind.problem_type
+    for key, value in thresholds_of(model.config).items():
+        setattr(stock.config, key, value)
     return stock
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sharcs_pl.core.exits import ExitLadder
+from sharcs_pl.core.kinds import kind_of_model
 from sharcs_pl.core.ladder import Ladder
 from sharcs_pl.core.skim import SkimLadder
 from sharcs_pl.core.widths import WidthLadder
@@ -52,6 +53,7 @@ class Contents:
     def widest(self) -> Contents:
         """The contents of the stock checkpoint that `sharcs export format=transformers` makes of the model."""
         config = of_stock(self.config["encoder"]) | {"id2label": self.config.get("id2label", {})}
+        config |= {key: self.config[key] for key in ("problem_type", "label_thresholds") if self.config.get(key)}
         metrics = self.metrics
         if metrics:
             top = metrics["rungs"][-1] | {"share": 1.0}
@@ -105,6 +107,11 @@ class Contents:
         """The class names in the order of the logits; None for a regression."""
         names = self.config.get("id2label", {})
         return None if len(names) == 1 else [str(names[key]) for key in sorted(names, key=int)]
+
+    @property
+    def several(self) -> bool:
+        """True if a text has any number of the labels."""
+        return kind_of_model(len(self.labels or [""]), self.config.get("problem_type")).multi_label
 
     @property
     def metric(self) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sharcs_pl.core.kinds import task_kind
+from sharcs_pl.core.kinds import kind_of_labels
 from sharcs_pl.data.sampler import MicroBatch
 from sharcs_pl.training.objective import BatchLosses, ObjectiveConfig, summed_loss
 from sharcs_pl.training.rules import Idle, Losses, Progress, StepContents
@@ -22,7 +22,7 @@ from sharcs_pl.training.rules import Idle, Losses, Progress, StepContents
 @dataclass(frozen=True)
 class ExitBatch:
     """A batch at every exit: `losses` [E], each a sum over samples; `logits` [B, E, C]; `certainty` [B, E] or None;
-    `labels` [B]; and `layers`, the depth of each exit."""
+    `labels` [B] or [B, C]; and `layers`, the depth of each exit."""
 
     losses: Tensor
     logits: Tensor
@@ -76,7 +76,7 @@ def self_distilled(batch: ExitBatch, progress: Progress) -> Tensor:
     if not student.shape[1]:
         return batch.losses.sum() * 0
     # The paper's direction is the other one than Hinton's: the student is what the teacher is measured against.
-    each = task_kind(student.shape[-1]).divergence(teacher.expand_as(student), student)
+    each = kind_of_labels(batch.labels, student.shape[-1]).divergence(teacher.expand_as(student), student)
     return each.sum((0, 2)).mean() + certainty_loss(batch)
 
 
@@ -96,12 +96,13 @@ OBJECTIVES = {
 
 
 def certainty_loss(batch: ExitBatch) -> Tensor:
-    """Return the squared error of each certainty to its target: 1 for a right answer, else 0, or 1 - tanh |error| in
-    regression (BERxiT, section 3.3). The loss is 0 where no certainty is learned."""
+    """Return the squared error of each certainty to its target: 1 for a right answer, else 0, the share of right labels
+    where there are several, or 1 - tanh |error| in regression (BERxiT, section 3.3). The loss is 0 where no certainty
+    is learned."""
     if batch.certainty is None or len(batch.losses) == 1:
         return batch.losses.new_zeros(())
     answers = batch.logits[:, :-1].detach().float()
-    truth = task_kind(answers.shape[-1]).closeness(answers, batch.labels)
+    truth = kind_of_labels(batch.labels, answers.shape[-1]).closeness(answers, batch.labels)
     return (batch.certainty[:, :-1].float().sigmoid() - truth).square().mean(1).sum()
 
 

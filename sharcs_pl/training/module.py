@@ -222,7 +222,9 @@ class SharcsModule(L.LightningModule):
         router_logits = logits.new_zeros(len(logits), 1) if signals is None else signals
         difficulty = torch.full_like(batch.uids, -1) if batch.difficulty is None else batch.difficulty
         rows = (batch.uids, logits.float(), router_logits.float(), decision.rungs, batch.labels, batch.lengths)
-        return Predictions(*rows, difficulty, macs).decided(decision)
+        thresholds = self.model.config.label_thresholds if self.task.multi_label else None
+        found = Predictions(*rows, difficulty, macs, thresholds=None if thresholds is None else tuple(thresholds))
+        return found.decided(decision)
 
     def on_validation_epoch_end(self) -> None:
         # A GPU is waited for here, not at each batch.
@@ -242,7 +244,7 @@ class SharcsModule(L.LightningModule):
         metric, labels = self.task.metrics[0], found.labels
         values = {"val/routed": compute_metric(metric, found.routed_logits(), labels)}
         for rung, label in enumerate(self.model.ladder.labels()):
-            values[f"val/rung_{label.replace('/', '_')}"] = compute_metric(metric, found.logits[:, rung], labels)
+            values[f"val/rung_{label.replace('/', '_')}"] = compute_metric(metric, found.scores[:, rung], labels)
         shares = found.shares(len(self.model.ladder))
         values |= {f"val/share_{i}": share for i, share in enumerate(shares)}
         return values | {"val/macs_fraction": found.macs_fraction(self.model.cost)}

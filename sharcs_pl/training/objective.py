@@ -70,10 +70,11 @@ def summed_loss(logits: Tensor, batch: MicroBatch) -> Tensor:
     return task_loss(logits, batch.labels, logits.shape[-1], reduction="none").sum()
 
 
-def distill_losses(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+def distill_losses(student: Tensor, teacher: Tensor, temperature: float, multi_label: bool = False) -> Tensor:
     """Return KL(teacher || student) per sample [B] at ``temperature``, times its square (Hinton et al. 2015), in
-    regression the squared difference. The teacher [B, C] gets no gradient."""
-    return task_kind(student.shape[-1]).distilled(student, teacher.detach(), temperature)
+    regression the squared difference; with `multi_label` the mean over labels, each with two outcomes. The teacher
+    [B, C] gets no gradient."""
+    return task_kind(student.shape[-1], multi_label).distilled(student, teacher.detach(), temperature)
 
 
 def batch_losses(model: SharcsForSequenceClassification, batch: MicroBatch, config: ObjectiveConfig) -> BatchLosses:
@@ -117,5 +118,6 @@ def _distill_loss(
         with torch.no_grad():
             teacher = model.tail(state, top)
     students = [logits if i == rung else model.tail(state, i) for i in range(top)]
-    losses = [distill_losses(student, teacher, config.temperature).sum() for student in students]
+    several = model.kind.multi_label
+    losses = [distill_losses(student, teacher, config.temperature, several).sum() for student in students]
     return torch.stack(losses).mean()
