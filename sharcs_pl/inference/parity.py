@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -96,7 +97,8 @@ def rules_to_try(model: SharcsForSequenceClassification, every: EveryRung) -> li
     sure = certainty_of(model.kind, "probability", every.logits)[:, :-1]
     ways = [(0.0,) * top, (1.0,) * top, *([_between(sure)] if size > 1 else [])]
     cascades = [DecisionRule("cascade", None, stops, average=average) for stops in ways for average in (False, True)]
-    return [*routed, *cascades, *(DecisionRule("router+cascade", each, ways[-1]) for each in starts)]
+    cascades += [DecisionRule("router+cascade", each, ways[-1]) for each in starts]
+    return [*routed, *(replace(rule, multi_label=model.kind.multi_label) for rule in cascades)]
 
 
 def _between(scores: Tensor) -> tuple[float, ...]:

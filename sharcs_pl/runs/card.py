@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from sharcs_pl.core.decision import DecisionRule
+from sharcs_pl.core.errors import DataWarning
 from sharcs_pl.core.files import write_text
 from sharcs_pl.core.ladder import TRAINED
 from sharcs_pl.core.renamed import CUSTOM, current_task
@@ -70,6 +73,18 @@ def is_own_card(folder: Path) -> bool:
     return _parts(written) == _parts(card(Contents.of(folder)))
 
 
+@contextmanager
+def renewed_card(folder: Path) -> Iterator[None]:
+    """Write the folder's card anew after a block that changes the model's config; warn where it is no card of ours."""
+    renews = is_own_card(folder)
+    yield
+    if renews:
+        write_card(folder)
+    else:
+        told = f"{folder / CARD} was changed by hand and stays as it is; remove it to have the point written into it"
+        warnings.warn(told, DataWarning, stacklevel=3)
+
+
 def _parts(written: str) -> Any:
     """Return what the front matter says and the text below it; the text as it is where that is no front matter."""
     pieces = written.split("---\n", 2)
@@ -122,14 +137,12 @@ def _introduction(found: Contents) -> str:
     encoder, sizes = found.config["encoder"]["model_type"], found.sizes
     about = f" for the task {markdown(found.task)}" if found.task and current_task(found.task) != CUSTOM else ""
     shape = f"{sizes.layers} layers, hidden size {sizes.hidden}, {sizes.heads} heads"
-    quantity = "any number" if found.several else "one"
-    answers = "a score" if found.labels is None else f"{quantity} of {', '.join(map(markdown, found.labels))}"
     start = f", fine-tuned from {markdown(found.base_model)}" if found.base_model else ""
     kind = "depth" if found.exits else "length" if found.skims else "width"
     return (
         f"# Text classifier{'' if found.stock else f' of adaptive {kind}'}{about}\n\n"
         f"A {encoder} encoder ({shape}){start}. {_how(found)}\n\n"
-        f"It answers a text with {answers}."
+        f"It answers a text with {found.answers}."
     )
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from sharcs_pl.core.exits import ExitLadder
-from sharcs_pl.core.kinds import kind_of_model
+from sharcs_pl.core.kinds import label_thresholds
 from sharcs_pl.core.ladder import Ladder
 from sharcs_pl.core.skim import SkimLadder
+from sharcs_pl.core.text import markdown
 from sharcs_pl.core.widths import WidthLadder
 from sharcs_pl.data.spec import metric_name
 from sharcs_pl.inference.record import record_file
@@ -109,9 +110,17 @@ class Contents:
         return None if len(names) == 1 else [str(names[key]) for key in sorted(names, key=int)]
 
     @property
-    def several(self) -> bool:
-        """True if a text has any number of the labels."""
-        return kind_of_model(len(self.labels or [""]), self.config.get("problem_type")).multi_label
+    def answers(self) -> str:
+        """What the model answers a text with, in words."""
+        if self.labels is None:
+            return "a score"
+        names = [markdown(name) for name in self.labels]
+        given = self.config.get("label_thresholds")
+        thresholds = label_thresholds(len(names), self.config.get("problem_type"), given)
+        if thresholds is None:
+            return f"one of {', '.join(names)}"
+        told = ", ".join(f"{name} ({value:.4g})" for name, value in zip(names, thresholds, strict=True))
+        return f"any number of labels, each from the probability in brackets on: {told}"
 
     @property
     def metric(self) -> str:

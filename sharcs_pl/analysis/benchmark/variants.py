@@ -113,7 +113,8 @@ class VariantFactory:
         narrow = [engine.answer(batch, np.zeros_like(batch.index)).logits for batch in self.workload.batches]
         sure = certainty_of(self.model.kind, "probability", np.concatenate(narrow))
         stop = float(np.quantile(sure, 1 - share)) if share > 0 else 1.0
-        return DecisionRule("cascade", stops=(stop, *((1.0,) * (self.model.ladder.top - 1))))
+        stops = (stop, *((1.0,) * (self.model.ladder.top - 1)))
+        return DecisionRule("cascade", stops=stops, multi_label=self.model.kind.multi_label)
 
     def dealt(self, share: float, seed: int) -> np.ndarray:
         """Return rungs [S] long with that share of the samples on the narrowest rung and the rest on the widest, in
