@@ -151,11 +151,10 @@ class SharcsForSequenceClassification(LadderModel):
         """Run a pass over a batch with any mixture of rungs.
 
         `input_ids`, `attention_mask`, `token_type_ids`: [B, L] long, the last two optional. `rungs`: None for the rule
-        in use, an int for every sample, or [B] long. `labels` [B] (values if `num_labels` is 1), or [B, C] of 0 and 1
-        for labels of their own, adds `task_loss`, `memberships` [B, W] adds `router_loss`, and `loss` is their sum.
-        `extras`: `inputs_embeds` [B, L, E] in the place of `input_ids`, and `position_ids` [B, L] if the encoder's
-        embeddings read them; others are ignored. Raise `ValueError` for a rung that is not on the ladder, and for an
-        input of stock models that is not taken.
+        in use, an int for every sample, or [B] long. `labels` ([B]; values if `num_labels` is 1; [B, C] if each is a
+        label of its own) adds `task_loss`, `memberships` [B, W] adds `router_loss`, and `loss` is their sum. `extras`:
+        `inputs_embeds` [B, L, E] in the place of `input_ids`, `position_ids` [B, L] if the embeddings read them; others
+        are ignored. Raise `ValueError` for a rung off the ladder, and for an input of stock models that is not taken.
         """
         warn_of_untrained(self, rungs, memberships)
         state = self.trunk(input_ids, attention_mask, token_type_ids, **self.embedded(extras))

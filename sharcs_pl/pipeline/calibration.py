@@ -37,7 +37,7 @@ from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.pipeline.console import display_path
 from sharcs_pl.pipeline.results import write_predictions
 from sharcs_pl.pipeline.validate import evaluate_model
-from sharcs_pl.runs.card import renewed_card
+from sharcs_pl.runs.card_renewal import renewed_card
 from sharcs_pl.runs.evaluation_inputs import EvaluationInputs
 
 

@@ -23,7 +23,7 @@ from sharcs_pl.evaluation.predictions import Predictions
 from sharcs_pl.models.folder import read_json
 from sharcs_pl.pipeline.console import display_path
 from sharcs_pl.pipeline.validate import evaluate_model
-from sharcs_pl.runs.card import renewed_card
+from sharcs_pl.runs.card_renewal import renewed_card
 from sharcs_pl.runs.evaluation_inputs import EvaluationInputs
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,6 @@ import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from sharcs_pl.core.decision import DecisionRule
-from sharcs_pl.core.errors import DataWarning
 from sharcs_pl.core.files import write_text
 from sharcs_pl.core.ladder import TRAINED
 from sharcs_pl.core.renamed import CUSTOM, current_task
@@ -71,18 +68,6 @@ def is_own_card(folder: Path) -> bool:
         return True
     written = path.read_text(encoding="utf-8", errors="replace")
     return _parts(written) == _parts(card(Contents.of(folder)))
-
-
-@contextmanager
-def renewed_card(folder: Path) -> Iterator[None]:
-    """Write the folder's card anew after a block that changes the model's config; warn where it is no card of ours."""
-    renews = is_own_card(folder)
-    yield
-    if renews:
-        write_card(folder)
-    else:
-        told = f"{folder / CARD} was changed by hand and stays as it is; remove it to have the point written into it"
-        warnings.warn(told, DataWarning, stacklevel=3)
 
 
 def _parts(written: str) -> Any:
