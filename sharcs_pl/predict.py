@@ -110,6 +110,8 @@ def prepare(config: PredictConfig) -> PredictionInputs:
         "point": config.point or settings.get("operating_point"),
         "thresholds": rule_settings(settings, config.point),
     }
+    if settings.get("label_thresholds"):
+        routing["label_thresholds"] = settings["label_thresholds"]
     fingerprint = routing | _fingerprint(config, layout, max_length) | {"model": model_digest(source, settings)}
     if config.resume and output is not None and journal_path(output).exists():
         check_fingerprint(journal_path(output), fingerprint)
@@ -201,7 +203,8 @@ def answer(
 
     running = RunningSummary(predictor.cost, predictor.max_length, predictor.rule)
     widths, rule = tuple(predictor.widths), predictor.rule
-    columns = Columns(prepared.layout.keep, predictor.labels or (), widths, config.explain, rule)
+    names, several = predictor.labels or (), predictor.thresholds is not None
+    columns = Columns(prepared.layout.keep, names, widths, config.explain, rule, several)
     for record in journal.records() if journal and journal.rows else ():
         running.add(record)
     running.start()

@@ -56,6 +56,9 @@ class CalibrateConfig:
     the temperatures weigh the widths too. ``max_drop`` fits them on one half of the texts and tests on the other."""
     name: str | None = field(default=None, metadata=TEXT)
     """Name of the operating point; null: after the target, such as ``budget_0.6``."""
+    label_thresholds: bool = False
+    """Target, of a model that gives a text any number of labels: the probability from which on each label is given, by
+    the best f1 of the label on these texts, kept for every command."""
     default: bool = False
     """Use this operating point wherever none is named."""
     overwrite: bool = False
@@ -78,10 +81,11 @@ class CalibrateConfig:
     """``cpu``, ``gpu``, ``mps`` or ``auto``; null: as in the run."""
 
     def __post_init__(self) -> None:
-        given = [key for key in DIALS if getattr(self, key) is not None]
+        given = [key for key in DIALS if getattr(self, key) is not None] + ["label_thresholds"] * self.label_thresholds
         if len(given) != 1:
             what = f"{' and '.join(given)} exclude each other" if given else "what should be reached is missing"
-            raise ValueError(f"{what}; give one of budget=0.6, latency_ms=20 and max_drop=0.01")
+            raise ValueError(f"{what}; give one of budget=0.6, latency_ms=20, max_drop=0.01 and label_thresholds=true")
+        self._check_label_thresholds()
         self._check_values()
         if self.task.test is not None:
             raise ValueError(f"task.test={self.task.test} is not read here; give a labelled file as task.dev")
@@ -90,6 +94,11 @@ class CalibrateConfig:
         if self.point == TRAINED or not re.fullmatch(r"[A-Za-z0-9][\w.-]*", self.point, re.ASCII):
             reserved = "is what the model has from training" if self.point == TRAINED else "is no plain name"
             raise ValueError(f"name={self.point} {reserved}; give letters, digits and ._- such as name=fast")
+
+    def _check_label_thresholds(self) -> None:
+        for key in ("rule", "temperatures", "name", "default", "output", "suspects") if self.label_thresholds else ():
+            if getattr(self, key):
+                raise ValueError(f"{key} is about an operating point; label_thresholds=true sets none, leave it out")
 
     def _check_values(self) -> None:
         if self.budget is not None and not 0 < self.budget <= _MOST_OF_DENSE:
@@ -124,6 +133,8 @@ class CalibrateConfig:
             return self.name
         if self.latency_ms is not None:
             return f"latency_{self.latency_ms:g}ms"
+        if self.label_thresholds:
+            return "label_thresholds"
         return f"budget_{self.budget:g}" if self.budget is not None else f"drop_{self.max_drop:g}"
 
     def evaluation(self) -> EvaluateConfig:

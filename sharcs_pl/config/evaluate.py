@@ -29,6 +29,8 @@ class DataPaths:
     """Custom data: delimiter of CSV and TSV, as in ``train``; null: as in the run."""
     encoding: str | None = field(default=None, metadata=TEXT)
     """Custom data: encoding of text files without a byte-order mark; null: as in the run."""
+    label_separator: str | None = field(default=None, metadata=TEXT)
+    """Custom data: text between the names of several labels in a cell; null: as in the run."""
 
     def __post_init__(self) -> None:
         check_text_files("task.", self)

@@ -11,6 +11,7 @@ from omegaconf import MISSING
 from sharcs_pl.config.checks import in_range, one_of
 from sharcs_pl.config.texts import PATH
 from sharcs_pl.core.errors import KeyFault
+from sharcs_pl.core.kinds import task_kind
 from sharcs_pl.core.methods import METHODS, STOP_RULES, MethodFacts
 from sharcs_pl.core.widths import CUTS, WidthLadder
 
@@ -112,7 +113,7 @@ class MethodConfig:
         """Raise ``ValueError`` unless the stop rule fits a task with ``num_labels`` outputs; 1 is a regression."""
         if self.rule is None:
             return
-        if num_labels == 1 and not STOP_RULES[self.rule].for_regression:
+        if not task_kind(num_labels).has_classes and not STOP_RULES[self.rule].for_regression:
             raise ValueError(
                 f"method={self.name} stops by {self.rule}, which needs classes; task={task} is a regression: choose a "
                 "method that stops by patience or a learned certainty, such as pabee or berxit"

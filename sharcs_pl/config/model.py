@@ -11,6 +11,7 @@ from sharcs_pl.config.checks import in_range, one_of
 from sharcs_pl.config.texts import PATH
 from sharcs_pl.core.decision import CERTAINTIES, RULES, check_certainty, check_rule, default_certainty
 from sharcs_pl.core.hardness import SCORES
+from sharcs_pl.core.kinds import task_kind
 from sharcs_pl.core.widths import WidthLadder, check_split
 
 
@@ -165,7 +166,7 @@ class RouterConfig:
         certainty = self.certainty or default_certainty(num_labels)
         check_certainty(certainty, num_labels, "router.certainty")
         in_range("router.stop_threshold", self.stop_threshold, CERTAINTIES[certainty].low, CERTAINTIES[certainty].high)
-        if num_labels == 1 and num_rungs < 3:
+        if not task_kind(num_labels).has_classes and num_rungs < 3:
             raise ValueError(f"router.rule={self.rule}: a regression compares two widths before it stops; give three")
 
 

@@ -53,9 +53,10 @@ def _word(word: str, known: dict[str, Text], sweeps: bool) -> str:
 
 
 def _value(value: str, how: Text) -> str:
-    if not how.many:
+    bracketed = value.startswith("[") and value.endswith("]")
+    if not how.many and not (how.listed and bracketed):
         return _quoted(value, how)
-    if value.startswith("[") and value.endswith("]"):
+    if bracketed:
         parts = _split(value[1:-1])
         return f"[{','.join(_quoted(part.strip(), replace(how, null=False)) for part in parts)}]" if parts else value
     # Two texts without brackets stay unquoted, so that Hydra reports the error.

@@ -44,8 +44,14 @@ class TaskConfig:
     """Custom data: file to predict; its label may be missing, or empty in every row."""
     text: Any = field(default=None, metadata=COLUMNS)
     """Custom data: text column, or a list of two."""
-    label: str | None = field(default=None, metadata=COLUMN)
-    """Custom data: label column; decimal numbers make it a regression, unless they are few whole ones such as 1.0."""
+    label: Any = field(default=None, metadata=COLUMN)
+    """Custom data: label column; decimal numbers make it a regression, unless they are few whole ones such as 1.0. A
+    list of two or more columns of 0 and 1 gives a text any number of labels, one per column."""
+    multi_label: bool = False
+    """Custom data: a text has any number of labels. In one column they are a list (JSON, parquet) or names between
+    ``label_separator``; a list of columns as ``label`` implies it."""
+    label_separator: str | None = field(default=None, metadata=TEXT)
+    """Custom data, ``multi_label``: text between the names in a cell, such as "," or "|"."""
     labels: list[Any] | None = field(default=None, metadata=TEXTS)
     """Custom data: classes in the order of their ids; null finds them in ``train``."""
     label_range: list[float] | None = None
@@ -55,7 +61,8 @@ class TaskConfig:
     positive: str | None = field(default=None, metadata=TEXT)
     """Custom data: positive class of f1 for two classes, which gets the id 1; null: the second."""
     metrics: list[str] | None = None
-    """Custom data: metrics, the main one first (accuracy, f1, macro_f1, matthews, pearson, spearman); null chooses."""
+    """Custom data: metrics, the main one first (accuracy, f1, macro_f1, matthews, pearson, spearman; of several labels
+    micro_f1, macro_f1, exact_match, hamming); null chooses."""
     hub: str | None = field(default=None, metadata=PATH)
     """Custom data: id of a dataset on the Hugging Face hub, or a local dataset folder."""
     hub_config: str | None = field(default=None, metadata=TEXT)
@@ -98,6 +105,32 @@ class TaskConfig:
         """The text column or columns of custom data."""
         return list(self.text) if isinstance(self.text, list) else [self.text]
 
+    @property
+    def label_columns(self) -> list[str]:
+        """The label column or columns of custom data."""
+        return list(self.label) if isinstance(self.label, list) else [self.label]
+
+    def _check_several(self) -> None:
+        if isinstance(self.label, list):
+            if len(self.label) < 2 or not all(isinstance(name, str) for name in self.label):
+                raise ValueError(f"task.label={self.label} must name one column, or two or more columns of 0 and 1")
+            self.multi_label = True
+            if self.labels is not None and [*map(_label_text, self.labels)] != self.label:
+                raise ValueError("task.labels: the columns of task.label are the labels; leave it out")
+        if self.label_separator is not None and (not self.multi_label or isinstance(self.label, list)):
+            raise ValueError("task.label_separator divides the names in one label column; add task.multi_label=true")
+        for key in ("label_range", "positive"):
+            if self.multi_label and getattr(self, key) is not None:
+                raise ValueError(f"task.{key} does not fit several labels (task.multi_label); leave it out")
+        # A test file may lack the labels.
+        files = [value for key in ("train", "dev", "calibration") if isinstance(value := getattr(self, key), str)]
+        flat = next((name for name in files if self.hub is None and name.lower().endswith(_ALL_TEXT)), None)
+        if flat and self.multi_label and isinstance(self.label, str) and self.label_separator is None:
+            raise ValueError(
+                f"task.label_separator is missing: the cells of {flat} hold texts; give what stands between the names "
+                "of the labels, such as task.label_separator=','"
+            )
+
     def _check_built_in(self) -> None:
         for key in (*CUSTOM_PATHS, *_CUSTOM_ONLY):
             if getattr(self, key) is not None:
@@ -114,8 +147,10 @@ class TaskConfig:
         columns = self.text_columns
         if not 1 <= len(columns) <= 2 or not all(isinstance(name, str) and name for name in columns):
             raise ValueError(f"task.text={self.text} must name one text column, or two: task.text=[question,answer]")
-        if not self.label or self.label in columns or len(set(columns)) < len(columns):
+        labels = self.label_columns
+        if not all(labels) or len({*labels, *columns}) < len(labels) + len(columns):
             raise ValueError(f"task.text={self.text} and task.label={self.label} must name different columns")
+        self._check_several()
         for key in (*CUSTOM_PATHS, "calibration"):
             value = getattr(self, key)
             share = key in ("dev", "calibration") and isinstance(value, int | float) and not isinstance(value, bool)
@@ -136,7 +171,11 @@ class TaskConfig:
 CUSTOM_PATHS = ("train", "dev", "test")
 _CUSTOM_ONLY = (
     "labels", "label_range", "positive", "metrics", "hub", "hub_config", "delimiter", "encoding", "save_as",
+    "label_separator",
 )  # fmt: skip
+
+
+_ALL_TEXT = (".csv", ".tsv", ".xlsx")
 
 
 def _label_text(label: Any) -> str:

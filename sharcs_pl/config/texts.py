@@ -12,12 +12,14 @@ _METADATA = "sharcs_pl.text"
 @dataclass(frozen=True)
 class Text:
     """The reading of a key's text. ``path``: ``~`` is the home folder. ``null``: the word null unsets the key.
-    ``number``: a number stays a number. ``many``: ``[a,b]`` is a list of texts."""
+    ``number``: a number stays a number. ``many``: ``[a,b]`` is a list of texts. ``listed``: so it is, and anything else
+    is one text."""
 
     path: bool = False
     null: bool = True
     number: bool = False
     many: bool = False
+    listed: bool = False
 
 
 TEXT = {_METADATA: Text()}  # metadata of a dataclass field
@@ -25,7 +27,7 @@ TEXTS = {_METADATA: Text(many=True)}
 PATH = {_METADATA: Text(path=True)}
 PATHS = {_METADATA: Text(path=True, many=True)}
 PATH_OR_NUMBER = {_METADATA: Text(path=True, number=True)}
-COLUMN = {_METADATA: Text(null=False)}  # a required column, which may be called null
+COLUMN = {_METADATA: Text(null=False, listed=True)}  # a required column or a list of some, which may be called null
 COLUMNS = {_METADATA: Text(null=False, many=True)}
 
 

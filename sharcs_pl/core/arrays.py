@@ -28,6 +28,13 @@ def as_float32(array: Array) -> Array:
     return array.astype(np.float32, copy=False) if isinstance(array, np.ndarray) else array.float()
 
 
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """Convert a tensor of half precision to float32 for losses. float64 stays."""
+    import torch
+
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
 def softmax(scores: Array) -> Array:
     """Return the probabilities of scores over their last dimension; NaN for scores that are not finite."""
     if not isinstance(scores, np.ndarray):
@@ -46,7 +53,9 @@ def log_softmax(scores: Array) -> Array:
         return scores - np.log(np.exp(scores).sum(-1, keepdims=True))
 
 
-def sigmoid(scores: np.ndarray) -> np.ndarray:
+def sigmoid(scores: Array) -> Array:
     """Return the logistic function of scores, without overflow."""
+    if not isinstance(scores, np.ndarray):
+        return scores.sigmoid()
     with np.errstate(invalid="ignore"):  # NaN gives NaN
         return np.exp(-np.logaddexp(0, -scores))

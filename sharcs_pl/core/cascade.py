@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from sharcs_pl.core.arrays import Array, as_float32, library_of, log_softmax, softmax
+from sharcs_pl.core.arrays import Array, as_float32, library_of
 from sharcs_pl.core.decision import DecisionRule
+from sharcs_pl.core.kinds import Kind, task_kind
 
 
 def choose_rungs(router_logits: Array, thresholds: Array | Sequence[float] | None = None) -> Array:
@@ -51,7 +52,7 @@ def answers(rule: DecisionRule, logits: Array, first: Array) -> Array:
     if not rule.average:
         return scores
     ran = (xp.arange(scores.shape[1], device=scores.device) >= first[:, None])[..., None]
-    scores = scores if scores.shape[2] == 1 else log_softmax(scores)
+    scores = task_kind(scores.shape[2], rule.multi_label).averaged(scores)
     return xp.cumsum(xp.where(ran, scores, 0.0), 1) / xp.clip(xp.cumsum(as_float32(ran), 1), 1, None)
 
 
@@ -60,8 +61,14 @@ def certainties(rule: DecisionRule, logits: Array, first: Array) -> Array:
     [S, W, C]. Rungs before `first` mean nothing."""
     found = answers(rule, logits, first)
     if rule.certainty == "agreement":
-        return _agreement(found, first)
-    return CERTAINTY[rule.certainty](softmax(found))
+        return _agreement(rule, found, first)
+    return certainty_of(task_kind(found.shape[2], rule.multi_label), rule.certainty, found)
+
+
+def certainty_of(kind: Kind, name: str, scores: Array) -> Array:
+    """Return how sure answers with these `scores` [.., C] are, [..], by a `CERTAINTY`; of several labels, how sure the
+    least sure one is."""
+    return kind.least(CERTAINTY[name](kind.choices(kind.probabilities(scores))))
 
 
 def stops_at(rule: DecisionRule, certainty: Array) -> Array:
@@ -70,13 +77,11 @@ def stops_at(rule: DecisionRule, certainty: Array) -> Array:
     return certainty >= _like((*rule.stops, -np.inf)[: certainty.shape[1]], certainty)
 
 
-def _agreement(found: Array, first: Array) -> Array:
-    """Return minus the change of a value, or -1 for another class, since the rung before; minus infinity at `first`."""
-    xp, classes = library_of(found), found.shape[2] > 1
-    values = as_float32(xp.argmax(found, -1)) if classes else found[..., 0]
-    change = -abs(values[:, 1:] - values[:, :-1])
-    change = xp.clip(change, -1, None) if classes else change
-    change = xp.concatenate([xp.full_like(values[:, :1], -np.inf), change], 1)
+def _agreement(rule: DecisionRule, found: Array, first: Array) -> Array:
+    """Return minus the change of the answer since the rung before; minus infinity at `first`."""
+    xp = library_of(found)
+    change = task_kind(found.shape[2], rule.multi_label).change(found[:, 1:], found[:, :-1])
+    change = xp.concatenate([xp.full_like(found[:, :1, 0], -np.inf), change], 1)
     alone = xp.arange(found.shape[1], device=found.device) <= first[:, None]
     return xp.where(alone, -np.inf, change)
 
@@ -99,7 +104,7 @@ def _entropy(probabilities: Array) -> Array:
     return 1 + xp.sum(probabilities * logarithms, -1) / float(np.log(np.float32(probabilities.shape[-1])))
 
 
-CERTAINTY = {"probability": _probability, "margin": _margin, "entropy": _entropy}  # [S, W, C] -> [S, W]
+CERTAINTY = {"probability": _probability, "margin": _margin, "entropy": _entropy}  # [.., C] -> [..]
 
 
 def _like(values: Sequence[float], array: Any) -> Any:

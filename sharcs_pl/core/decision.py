@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from sharcs_pl.core.kinds import kind_of_model, task_kind
 from sharcs_pl.core.ladder import TRAINED
 from sharcs_pl.core.methods import ThresholdFacts
 
@@ -38,7 +39,8 @@ class DecisionRule:
     likeliest width, unused without a router; stops, certainties at which a sample stops, None for ``router``;
     certainty, one of `CERTAINTIES`; average, True if the answer is the mean of the log-probabilities (of the values of
     a regression) of all widths that ran (geometric ensembling, Zero Time Waste, arXiv 2106.05409); temperatures, one
-    per width, which divide its logits where probabilities are taken, None for ones.
+    per width, which divide its logits where probabilities are taken, None for ones; multi_label, True if every output
+    is a label of its own.
     """
 
     name: str = "router"
@@ -47,6 +49,7 @@ class DecisionRule:
     certainty: str = "probability"
     average: bool = False
     temperatures: tuple[float, ...] | None = None
+    multi_label: bool = False
 
     @property
     def routed(self) -> bool:
@@ -59,7 +62,7 @@ class DecisionRule:
         return self.name != "router"
 
     @classmethod
-    def from_point(cls, point: Mapping[str, Any]) -> DecisionRule:
+    def from_point(cls, point: Mapping[str, Any], multi_label: bool = False) -> DecisionRule:
         """Read the rule of a stored operating point; one without ``rule`` is the router's."""
         name = point.get("rule", "router")
         return cls(
@@ -69,6 +72,7 @@ class DecisionRule:
             certainty=point.get("certainty", "probability"),
             average=point.get("average", False),
             temperatures=_floats(point.get("temperatures")),
+            multi_label=multi_label,
         )
 
     def to_point(self) -> dict[str, Any]:
@@ -121,25 +125,26 @@ def check_certainty(name: str, num_labels: int, key: str = "certainty") -> None:
     """Raise ``ValueError`` where a model with ``num_labels`` outputs has no such certainty."""
     if name not in CERTAINTIES:
         raise ValueError(f"{key}={name} is unknown; choose one of: {', '.join(CERTAINTIES)}")
-    if num_labels == 1 and not CERTAINTIES[name].for_regression:
+    if not task_kind(num_labels).has_classes and not CERTAINTIES[name].for_regression:
         raise ValueError(f"{key}={name} needs class probabilities, which a regression lacks; use {key}=agreement")
 
 
 def rules_of(num_rungs: int, has_router: bool, num_labels: int = 2, skims: bool = False) -> tuple[str, ...]:
     """Return the names of the rules that a model of ``num_rungs`` widths can have to some use. A cascade of a
     regression compares two widths before it may stop, so it needs a third; one whose tokens are skipped has none."""
-    cascades = not skims and num_rungs > 1 + (num_labels == 1)
+    cascades = not skims and num_rungs > 1 + (not task_kind(num_labels).has_classes)
     found = ("router",) if has_router and num_rungs > 1 else ()
     return RULES if found and cascades else found or (("cascade",) if cascades else ())
 
 
 def default_certainty(num_labels: int) -> str:
     """Return the certainty that fits the task: ``probability``, or ``agreement`` for a regression."""
-    return "agreement" if num_labels == 1 else "probability"
+    return task_kind(num_labels).default_certainty
 
 
 RULE_KEYS = (
     "rule", "certainty", "stop_threshold", "average", "router_threshold", "operating_points", "operating_point",
+    "problem_type",
 )  # fmt: skip
 """The keys of a model's config that decide by which rule it runs."""
 
@@ -149,13 +154,14 @@ def stored_rule(settings: Mapping[str, Any], num_rungs: int, num_labels: int, po
     `RULE_KEYS` of a model's config. Raise ``ValueError`` listing the known points."""
     points = settings.get("operating_points") or {}
     name = point or settings.get("operating_point") or TRAINED
+    multi_label = kind_of_model(num_labels, settings.get("problem_type")).multi_label
     if name == TRAINED:
-        return _trained(settings, num_rungs - 1, num_labels)
+        return replace(_trained(settings, num_rungs - 1, num_labels), multi_label=multi_label)
     if name not in points:
         raise ValueError(
             f"point={name}: this model has no such operating point; it has {', '.join([TRAINED, *points])}"
         )
-    return DecisionRule.from_point(points[name])
+    return DecisionRule.from_point(points[name], multi_label)
 
 
 def _trained(settings: Mapping[str, Any], top: int, num_labels: int) -> DecisionRule:

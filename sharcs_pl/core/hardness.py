@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from sharcs_pl.core.kinds import kind_of_labels
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -73,14 +75,19 @@ def sample_scores(logits: Tensor, labels: Tensor, kind: str, label_range: float 
 
     `logits`: [B, C]. `labels`: [B]. `kind`: "confidence" is the probability of the true class, "entropy" is the entropy
     of the predicted distribution in nats. With `label_range` (regression, `logits` [B, 1]) the score is
-    1 - min(1, |prediction - label| / label_range) for every kind. Raise `ValueError` naming `hardness.score`.
+    1 - min(1, |prediction - label| / label_range) for every kind. Where every output is a label of its own (`labels`
+    [B, C] of 0 and 1), it is the mean of the labels' scores, each with its two outcomes as classes. Raise `ValueError`
+    naming `hardness.score`.
     """
     _check_kind(kind)
     logits = logits.detach().float()
     if label_range is not None:
         assert label_range > 0, f"label range {label_range}"
         return 1 - ((logits.squeeze(-1) - labels.float()).abs() / label_range).clamp(max=1)
-    return SCORES[kind].of(logits.softmax(dim=-1), labels)
+    task = kind_of_labels(labels, logits.shape[-1])
+    choices = task.choices(task.probabilities(logits))
+    found = SCORES[kind].of(choices.flatten(0, -2), labels.flatten()).view(labels.shape)
+    return found if found.ndim == 1 else found.mean(-1)
 
 
 class Recorded(NamedTuple):

@@ -16,26 +16,28 @@ Row = tuple[str, tuple[Any, ...]]
 
 @dataclass(frozen=True)
 class Request:
-    """A request for the `columns` of a file in this order, followed by the column `optional` if the file has it.
+    """A request for the `columns` of a file in this order, followed by the `optional` ones if the file has any of them.
 
     `quoting`: `standard` or `none`, for CSV and TSV files. `delimiter`: the character between their cells, None to find
     it in the header. `usual_delimiter`: another candidate for the header. `encoding`: the encoding of text files
     without a byte-order mark, None for UTF-8. `prefix`: the prefix of the keys of these options in messages.
+    `lists`: columns whose values may be lists.
     """
 
     columns: tuple[str, ...]
-    optional: str | None = None
+    optional: tuple[str, ...] = ()
     quoting: str = "standard"
     delimiter: str | None = None
     encoding: str | None = None
     usual_delimiter: str | None = None
     prefix: str = "task."
+    lists: tuple[str, ...] = ()
 
     def present(self, names: Container[str]) -> tuple[str, ...]:
         """Return the columns to read from a file with these column names."""
-        if self.optional is None or self.optional not in names:
+        if not any(name in names for name in self.optional):
             return self.columns
-        return (*self.columns, self.optional)
+        return (*self.columns, *self.optional)
 
     def key(self, name: str) -> str:
         """Return the full name of a key on the command line."""

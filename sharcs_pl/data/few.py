@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from sharcs_pl.data.files import listed, short_name
+from sharcs_pl.data.several import label_counts
 from sharcs_pl.data.spec import Examples, TaskSpec
 
 _FEW = 10  # rows of train and dev together
@@ -34,7 +35,7 @@ def _about_scores(dev: Examples) -> list[str]:
 
 
 def _about_classes(train: Examples, dev: Examples, labels: tuple[str, ...], share: float | None) -> list[str]:
-    learned, told = (np.bincount(part.labels, minlength=len(labels)).tolist() for part in (train, dev))
+    learned, told = (label_counts(part.labels, len(labels)) for part in (train, dev))
     unlearned = [name for name, count in zip(labels, learned, strict=True) if not count]
     untold = {name: n for name, n, other in zip(labels, learned, told, strict=True) if n and not other}
     single = [name for name, n, other in zip(labels, learned, told, strict=True) if n == other == 1]
@@ -47,7 +48,8 @@ def _about_classes(train: Examples, dev: Examples, labels: tuple[str, ...], shar
     if single:
         parts.append(f"one to train on and one to evaluate on of {_classes(single)} {listed(single)}")
     asked = round((share or 0) * (len(train) + len(dev)))
-    if share is not None and asked < len(dev) == sum(map(bool, told)):
+    stratified = train.labels.ndim == 1
+    if stratified and share is not None and asked < len(dev) == sum(map(bool, told)):
         parts.append(f"task.dev={share:g} is {_rows(asked)}, but every class gives one: {len(dev)}")
     return parts
 

@@ -79,7 +79,7 @@ def _check_suffix(given: str, path: Path, known: Sequence[str]) -> None:
 def read_rows(path: Path, request: Request) -> Iterator[Row]:
     """Yield the place ('tickets.csv, line 12') and the values of each row, with texts unchanged.
 
-    Rows have one value less if the file lacks the optional column. Values of CSV, TSV and Excel are text. Values of
+    Rows lack the values of optional columns if the file lacks them. Values of CSV, TSV and Excel are text. Values of
     JSON and parquet have their stored type and may be None. Raise `ValueError` for the first fault.
     """
     for found in read_found(path, request):

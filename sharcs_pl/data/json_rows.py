@@ -47,9 +47,10 @@ def _rows(found: Iterator[Record | Fault], request: Request) -> Iterator[Row | F
         yield _row(place, values, columns, request.optional)
 
 
-def _row(place: str, record: dict[str, Any], columns: Sequence[str], optional: str | None) -> Row | Fault:
-    if optional in record and optional not in columns:
-        return Fault(place, f"has {shown(optional)}, which the rows before it lack")
+def _row(place: str, record: dict[str, Any], columns: Sequence[str], optional: Sequence[str]) -> Row | Fault:
+    late = next((name for name in optional if name in record and name not in columns), None)
+    if late is not None:
+        return Fault(place, f"has {shown(late)}, which the rows before it lack")
     missing = columns_fault(list(record), columns)
     if missing:
         return Fault(place, missing)
@@ -113,7 +114,8 @@ def _objects(source: Opened, request: Request) -> Iterator[Record | Fault]:
         raise ValueError(f"{first}; {_EXPECTED}")
     holders = [value for value in first[1].values() if isinstance(value, dict | list)]
     lacks = columns_fault(list(first[1]), request.columns)
-    if holders and (lacks or any(isinstance(first[1][name], dict | list) for name in request.columns)):
+    texts = [name for name in request.columns if name not in request.lists]
+    if holders and (lacks or any(isinstance(first[1][name], dict | list) for name in texts)):
         raise ValueError(f"{source.name}: one object with the keys {listed(first[1])}; {_EXPECTED}")
     yield from chain([first], found)
 

@@ -15,6 +15,7 @@ import numpy as np
 from sharcs_pl.core.errors import DataWarning
 from sharcs_pl.data.files import listed, short_name, shown
 from sharcs_pl.data.raw import RawSplit
+from sharcs_pl.data.several import find_names, label_counts, label_matrix
 from sharcs_pl.data.spec import METRICS_BY_KIND, NUM_DEFAULT_METRICS, UNKNOWN_LABEL, Examples, TaskSpec, kind_of
 
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
@@ -31,11 +32,13 @@ _LARGEST_SCORE = float(np.finfo(np.float32).max)
 
 @dataclass(frozen=True)
 class Target:
-    """The target of a task, `labels` (a class per id) or a score in `label_range`; `strict` refuses scores outside."""
+    """The target of a task, `labels` (a class per id) or a score in `label_range`; `strict` refuses scores outside;
+    `several`: a text has any number of the labels."""
 
     labels: tuple[str, ...] | None
     label_range: tuple[float, float] | None = None
     strict: bool = False
+    several: bool = False
 
 
 def find_target(train: RawSplit, column: str) -> Target:
@@ -59,6 +62,16 @@ def find_target(train: RawSplit, column: str) -> Target:
             "in task.labels"
         )
     return _whole_classes(counts, column) or Target(None, _range(train, column))
+
+
+def find_labels(train: RawSplit, columns: Sequence[str]) -> Target:
+    """Find the labels of which a text has any number: those that the data declares, those that have a column each, or
+    the names in one column. Raise `ValueError` if they are hardly labels."""
+    assert train.labels is not None
+    if len(columns) > 1:
+        return Target(tuple(columns), several=True)
+    names = train.classes or find_names(train.labels, train.name, columns[0], _MANY_CLASSES)
+    return Target(names, several=True)
 
 
 def whole_number(label: str) -> int | None:
@@ -137,17 +150,22 @@ def _range(train: RawSplit, column: str) -> tuple[float, float]:
 
 
 def label_array(raw: RawSplit, target: Target) -> np.ndarray:
-    """Return int64 class ids or float32 scores [S], all `UNKNOWN_LABEL` for a split without labels.
+    """Return int64 class ids or float32 scores [S], of several labels float32 [S, C] of 0 and 1; all `UNKNOWN_LABEL`
+    for a split without labels.
 
     Another spelling of a class (`1.0` for `1`, `True` for `true`) counts as the class.
     """
-    dtype = np.float32 if target.labels is None else np.int64
+    dtype = np.float32 if target.labels is None or target.several else np.int64
     if raw.labels is None:
-        return np.full(len(raw.places), UNKNOWN_LABEL, dtype)
+        several = (len(target.labels),) if target.labels is not None and target.several else ()
+        return np.full((len(raw.places), *several), UNKNOWN_LABEL, dtype)
     pairs = zip(raw.places, raw.labels, strict=True)
     if target.labels is None:
         return np.array([_score(place, label, target) for place, label in pairs], dtype)
     ids = {label: index for index, label in enumerate(target.labels)}
+    if target.several:
+        ids |= _respelt({name for names in raw.labels for name in names} - set(ids), target.labels)
+        return label_matrix(raw.places, raw.labels, ids, len(target.labels))
     ids |= _respelt(set(raw.labels) - set(ids), target.labels)
     return np.array(
         [ids[label] if label in ids else _stranger(place, label, target.labels) for place, label in pairs], dtype
@@ -178,6 +196,8 @@ def put_positive(target: Target, positive: str | None) -> Target:
     if positive is None:
         return target
     start = f"task.positive={short_name(positive)}"
+    if target.several:
+        raise ValueError(f"{start}: f1 of one class is no metric of several labels; leave it out")
     if target.labels is None:
         raise ValueError(f"{start}: a score has no positive class; leave it out, or list two classes in task.labels")
     if len(target.labels) != 2:
@@ -189,39 +209,43 @@ def put_positive(target: Target, positive: str | None) -> Target:
     return target if ids[positive] == 1 else replace(target, labels=target.labels[::-1])
 
 
-def choose_metrics(asked: Sequence[str] | None, labels: tuple[str, ...] | None) -> tuple[str, ...]:
+def choose_metrics(
+    asked: Sequence[str] | None, labels: tuple[str, ...] | None, several: bool = False
+) -> tuple[str, ...]:
     """Return the requested metrics or the defaults for this kind of task. Raise `ValueError` naming `task.metrics`."""
-    kind = kind_of(labels)
+    kind = kind_of(labels, several)
     fitting = METRICS_BY_KIND[kind]
     if asked is None:
         return fitting[:NUM_DEFAULT_METRICS]
     strangers = [name for name in asked if name not in fitting]
     if strangers or not asked or len(set(asked)) < len(asked):
         fault = f"{shown(strangers[0])} does not fit" if strangers else "name one or more, each once, for"
-        kinds = kind if labels is None else f"{len(labels)} classes"
+        kinds = kind if labels is None or several else f"{len(labels)} classes"
         raise ValueError(f"task.metrics=[{listed(asked)}]: {fault} {kinds}; there are {', '.join(fitting)}")
     return tuple(asked)
 
 
 def class_shares(examples: Examples, spec: TaskSpec) -> list[tuple[str, int]]:
-    """Return the labelled samples per class, the largest class first, an empty list for a regression."""
+    """Return the labelled samples per class or label, the largest class first, an empty list for a regression."""
     if spec.labels is None:
         return []
-    known = examples.labels[examples.labels != UNKNOWN_LABEL]
-    counts = np.bincount(known, minlength=len(spec.labels)).tolist()
+    counts = label_counts(examples.labels, len(spec.labels))
     return sorted(zip(spec.labels, counts, strict=True), key=lambda pair: -pair[1])
 
 
 def imbalance_note(examples: Examples, spec: TaskSpec) -> str | None:
     """Return a line with the share of each class and the score of a constant answer, or None without classes."""
     shares = class_shares(examples, spec)
-    total = sum(count for _, count in shares)
+    total = len(examples) if spec.multi_label else sum(count for _, count in shares)
     if not total:
         return None
     named = ", ".join(
         f"{short_name(name, 24)} {count:,} ({_percent(count / total)})" for name, count in shares[:_NAMED]
     )
     more = f" and {len(shares) - _NAMED:,} more" if len(shares) > _NAMED else ""
+    if spec.multi_label:
+        bare = int((examples.labels <= 0).all(1).sum())
+        return f"labels: {named}{more}; {bare:,} texts ({_percent(bare / total)}) have none"
     return f"classes: {named}{more}{_constant_answer(shares, total, spec)}"
 
 

@@ -21,12 +21,13 @@ from sharcs_pl.data.files import Request, check_file, listed, shown
 from sharcs_pl.data.labels import (
     Target,
     choose_metrics,
+    find_labels,
     find_target,
     label_array,
     put_positive,
     same_label,
 )
-from sharcs_pl.data.raw import RawSplit, read_file, read_hub
+from sharcs_pl.data.raw import LabelCells, RawSplit, read_file, read_hub
 from sharcs_pl.data.spec import Examples, TaskSpec
 from sharcs_pl.data.tasks import GLUE, GRADED
 
@@ -47,14 +48,15 @@ class OwnSource:
     positive class of f1 for two classes, which gets id 1. `hub`: the id of a dataset on the Hugging Face hub, or a
     local dataset folder. `quoting`: `standard`, or `none`, where a quote in CSV and TSV files is a plain character.
     `delimiter`: the character between their cells, None finds it in the header. `encoding`: the encoding of text files
-    without a byte-order mark, None for UTF-8.
+    without a byte-order mark, None for UTF-8. `multi_label`: a text has any number of labels, in one column as a list
+    or as a text of names between `label_separator`, or several columns of 0 and 1.
     """
 
     train: str | None
     dev: str | float | None
     test: str | None
     text: tuple[str, ...]
-    label: str
+    label: str | tuple[str, ...]
     labels: tuple[str, ...] | None = None
     label_range: tuple[float, float] | None = None
     label_range_strict: bool = True
@@ -66,6 +68,8 @@ class OwnSource:
     calibration: str | float | None = None
     delimiter: str | None = None
     encoding: str | None = None
+    multi_label: bool = False
+    label_separator: str | None = None
     name: str = CUSTOM
 
     @property
@@ -82,9 +86,16 @@ class OwnSource:
     @property
     def target(self) -> Target | None:
         """The target of the task if the keys give it, None if it must be found in a file."""
-        if self.labels is None and self.label_range is None:
+        labels = self.cells.columns if self.cells.marks else self.labels
+        if labels is None and self.label_range is None:
             return None
-        return Target(self.labels, self.label_range, strict=self.label_range_strict)
+        return Target(labels, self.label_range, self.label_range_strict, self.multi_label)
+
+    @property
+    def cells(self) -> LabelCells:
+        """The cells of a row's label."""
+        columns = self.label if isinstance(self.label, tuple) else (self.label,)
+        return LabelCells(columns, self.multi_label, self.label_separator)
 
     def needed(self, splits: Iterable[str]) -> list[str]:
         """Return the splits to read for the requested ones."""
@@ -103,7 +114,7 @@ def load_own(source: OwnSource, splits: Sequence[str], seed: int) -> tuple[TaskS
     """
     check_own(source, splits)
     raws = {split: _read(source, split) for split in source.needed(splits)}
-    target = put_positive(source.target or find_target(raws["train"], source.label), source.positive)
+    target = put_positive(source.target or _found(source, raws["train"]), source.positive)
     spec = _spec(source, target)
     examples = {split: Examples(raw.texts, label_array(raw, target)) for split, raw in raws.items()}
     if "train" in examples:
@@ -114,6 +125,12 @@ def load_own(source: OwnSource, splits: Sequence[str], seed: int) -> tuple[TaskS
     if source.share is None and "train" in splits and "validation" in splits:
         _warn_of_shared_texts(examples["train"], examples["validation"])
     return spec, {split: examples[split] for split in splits}
+
+
+def _found(source: OwnSource, train: RawSplit) -> Target:
+    """Return the target that the training file tells."""
+    columns = source.cells.columns
+    return find_labels(train, columns) if source.multi_label else find_target(train, columns[0])
 
 
 def check_own(source: OwnSource, splits: Sequence[str] = ("train", "validation")) -> None:
@@ -134,7 +151,7 @@ def _check_target(source: OwnSource) -> None:
     if scores is not None and not all(map(math.isfinite, scores)):
         raise ValueError(f"task.label_range=[{scores[0]:g}, {scores[1]:g}]: both scores must be finite")
     if source.target is not None:
-        choose_metrics(source.metrics, labels)
+        choose_metrics(source.metrics, source.target.labels, source.multi_label)
         put_positive(source.target, source.positive)
 
 
@@ -153,22 +170,25 @@ def _spec(source: OwnSource, target: Target) -> TaskSpec:
     return TaskSpec(
         name=source.name,
         text_columns=source.text,
-        label_column=source.label,
+        label_column=source.cells.columns[0],
         labels=target.labels,
-        metrics=choose_metrics(source.metrics, target.labels),
+        metrics=choose_metrics(source.metrics, target.labels, target.several),
         label_range=target.label_range,
         files={},
+        multi_label=target.several,
     )
 
 
 def _read(source: OwnSource, split: str) -> RawSplit:
     # A test split may have no labels.
-    columns, optional = (source.text, source.label) if split == "test" else ((*source.text, source.label), None)
-    request = Request(columns, optional, source.quoting, source.delimiter, source.encoding)
+    cells = source.cells
+    columns, optional = (source.text, cells.columns) if split == "test" else ((*source.text, *cells.columns), ())
+    lists = cells.columns if cells.listed else ()
+    request = Request(columns, optional, source.quoting, source.delimiter, source.encoding, lists=lists)
     value = getattr(source, SPLITS[split])
     if source.hub is not None:
-        return read_hub(source.hub, source.hub_config, value, request)
-    return read_file(check_file(f"task.{SPLITS[split]}", value), request)
+        return read_hub(source.hub, source.hub_config, value, request, cells)
+    return read_file(check_file(f"task.{SPLITS[split]}", value), request, cells)
 
 
 def _check_a_class_twice(share: float, examples: Examples) -> None:
@@ -229,7 +249,7 @@ def take_share(examples: Examples, key: str, share: float, seed: int) -> tuple[E
 
 
 def _groups(labels: np.ndarray) -> list[np.ndarray]:
-    """Return the positions of each class, or all positions as one group for a regression."""
+    """Return the positions of each class, or all positions as one group for a regression and for several labels."""
     if labels.dtype.kind == "f":
         return [np.arange(len(labels))]
     return [np.flatnonzero(labels == label) for label in np.unique(labels)]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from sharcs_pl.core.kinds import Kind, task_kind
 from sharcs_pl.data.shown import short_name
 
 UNKNOWN_LABEL = -1  # of a test split without labels
@@ -18,6 +19,7 @@ METRICS_BY_KIND = {
     "two classes": ("accuracy", "f1", "macro_f1", "matthews"),
     "more classes": ("accuracy", "macro_f1", "matthews"),
     "regression": ("pearson", "spearman"),
+    "several labels": ("micro_f1", "macro_f1", "exact_match", "hamming"),
 }
 NUM_DEFAULT_METRICS = 2
 
@@ -32,7 +34,8 @@ class TaskSpec:
     evaluate the task. `file_labels`: the labels in the files, None if they are ids. `headerless`: the columns of train
     and validation files without a header. `skip_short`: skip the broken rows of the official files, as all published
     counts do. `allow_empty`: accept empty texts. `hub_columns`: names of the text columns on the hub if they differ.
-    `hub_splits`: configuration and split on the hub if they are not the names of the task and the split.
+    `hub_splits`: configuration and split on the hub if they are not the names of the task and the split. `multi_label`:
+    a text has any number of the labels.
     """
 
     name: str
@@ -51,11 +54,17 @@ class TaskSpec:
     allow_empty: bool = False
     hub_columns: tuple[str, ...] | None = None
     hub_splits: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    multi_label: bool = False
 
     @property
     def num_labels(self) -> int:
         """The number of outputs of a model, 1 for regression."""
         return 1 if self.labels is None else len(self.labels)
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of the task."""
+        return task_kind(self.num_labels, self.multi_label)
 
     @property
     def metric(self) -> str:
@@ -72,10 +81,12 @@ def metric_name(metric: str, positive: str | None) -> str:
     return f"f1 of {short_name(positive)}" if metric == "f1" and positive is not None else metric
 
 
-def kind_of(labels: tuple[str, ...] | None) -> str:
+def kind_of(labels: tuple[str, ...] | None, multi_label: bool = False) -> str:
     """Return the kind of a task, a key of `METRICS_BY_KIND`. `labels` is None for regression."""
     if labels is None:
         return "regression"
+    if multi_label:
+        return "several labels"
     return "two classes" if len(labels) == 2 else "more classes"
 
 
@@ -83,7 +94,8 @@ def kind_of(labels: tuple[str, ...] | None) -> str:
 class Examples:
     """The samples of a split in memory. A sample's uid is its position.
 
-    `texts`: one or two texts per sample. `labels`: int64 class ids or float32 scores, [S]. `difficulty`: int8 [S],
+    `texts`: one or two texts per sample. `labels`: int64 class ids or float32 scores, [S]; of several
+    labels float32 [S, C], 1 for each that a text has. `difficulty`: int8 [S],
     None if unknown.
     """
 

@@ -38,15 +38,15 @@ _CHUNK = 4096  # texts per tokenizer call, enough for its threads and few enough
 class TokenTable(Tokens):
     """The tokenised samples of a split. A sample's uid is its position.
 
-    `labels`: [S] int64, or float32 for regression. `difficulty`: int8 [S], None if unknown. The other fields are those
-    of `Tokens`.
+    `labels`: [S] int64, or float32 for regression; [S, C] float32 of 0 and 1 for several labels. `difficulty`: int8
+    [S], None if unknown. The other fields are those of `Tokens`.
     """
 
     labels: np.ndarray
     difficulty: np.ndarray | None
 
     def collate(self, indices: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
-        """Return samples as a batch of tensors: those of `padded`, and `labels` [B] long or float32."""
+        """Return samples as a batch of tensors: those of `padded`, and `labels` [B] long or float32, or [B, C]."""
         arrays = self.padded(indices) | {"labels": self.labels[np.asarray(indices, dtype=np.int64)]}
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
@@ -98,7 +98,7 @@ class TokenTable(Tokens):
         arrays = self._arrays()
         offsets = pa.array(arrays.pop("offsets"))
         columns = {
-            name: pa.LargeListArray.from_arrays(offsets, pa.array(array)) if name.endswith("_ids") else pa.array(array)
+            name: pa.LargeListArray.from_arrays(offsets, pa.array(array)) if name.endswith("_ids") else _column(array)
             for name, array in arrays.items()
         }
         meta = {"format": FORMAT, "pad_id": self.pad_id, "checksum": self._checksum()}
@@ -250,5 +250,14 @@ def _concatenate(rows: list[list[int]], dtype: type[np.integer]) -> np.ndarray:
     return np.fromiter(chain.from_iterable(rows), dtype)
 
 
+def _column(array: np.ndarray) -> pa.Array:
+    """Return an array [S] or [S, C] as a column."""
+    if array.ndim == 1:
+        return pa.array(array)
+    return pa.FixedSizeListArray.from_arrays(pa.array(array.ravel()), array.shape[1])
+
+
 def _flat(column: pa.Array) -> np.ndarray:
+    if isinstance(column, pa.FixedSizeListArray):
+        return column.flatten().to_numpy().reshape(len(column), -1)
     return (column.values if isinstance(column, pa.LargeListArray) else column).to_numpy()

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sharcs_pl.core.kinds import MULTI_LABEL, kind_of_labels
 from sharcs_pl.evaluation.metrics import compute_metric
 
 Statistic = Callable[[np.ndarray], np.ndarray]  # counts [T, S] -> a value per draw [T]
@@ -86,13 +87,37 @@ def resampled_metric(metric: str, logits: Tensor, labels: Tensor) -> Statistic:
 
 
 def _by_class(value: Callable[..., np.ndarray]) -> Callable[[Tensor, Tensor], Statistic]:
-    """Return a metric of a draw's samples that are right, of and predicted as each class, three float64 [T, C]."""
+    """Return a metric of a draw's samples: right, of and predicted as each class or label, three float64 [T, C]."""
 
     def closed_form(logits: Tensor, labels: Tensor) -> Statistic:
-        one_hot = torch.eye(logits.shape[1], dtype=torch.float64)
-        true, predicted = one_hot[labels.long()], one_hot[logits.argmax(-1)]
+        if kind_of_labels(labels, logits.shape[1]).multi_label:
+            true, predicted = labels.double(), (logits >= 0).double()
+        else:
+            one_hot = torch.eye(logits.shape[1], dtype=torch.float64)
+            true, predicted = one_hot[labels.long()], one_hot[logits.argmax(-1)]
         tallies = torch.cat([true * predicted, true, predicted], dim=1).numpy()
         return lambda counts: value(*np.split(counts @ tallies, 3, axis=1))
+
+    return closed_form
+
+
+def _macro_f1(logits: Tensor, labels: Tensor) -> Statistic:
+    """Return the mean of f1 over classes, or over labels, where one that a draw lacks and nobody predicts counts 0."""
+    several = kind_of_labels(labels, logits.shape[1]).multi_label
+
+    def value(right: np.ndarray, true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+        each = _ratio(2 * right, true + predicted)
+        return (np.nan_to_num(each) if several else each).mean(-1)
+
+    return _by_class(value)(logits, labels)
+
+
+def _by_sample(value: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor], Statistic]:
+    """Return the mean over a draw's samples of a value of each one's `quality`."""
+
+    def closed_form(scores: Tensor, labels: Tensor) -> Statistic:
+        each = value(MULTI_LABEL.quality(scores, labels)).double().numpy()
+        return lambda counts: counts @ each / counts.sum(1)
 
     return closed_form
 
@@ -151,7 +176,10 @@ def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
 CLOSED_FORMS: dict[str, Callable[[Tensor, Tensor], Statistic]] = {
     "accuracy": _by_class(lambda right, true, predicted: right.sum(-1) / true.sum(-1)),
     "f1": _by_class(lambda right, true, predicted: _ratio(2 * right[:, 1], (true + predicted)[:, 1])),
-    "macro_f1": _by_class(lambda right, true, predicted: _ratio(2 * right, true + predicted).mean(-1)),
+    "macro_f1": _macro_f1,
+    "micro_f1": _by_class(lambda right, true, predicted: _ratio(2 * right.sum(-1), (true + predicted).sum(-1))),
+    "exact_match": _by_sample(lambda quality: quality >= 1),
+    "hamming": _by_sample(lambda quality: quality),
     "matthews": _by_class(_matthews),
     "pearson": _pearson,
     "spearman": _spearman,

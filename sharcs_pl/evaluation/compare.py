@@ -15,6 +15,7 @@ from rich.text import Text
 from torch import Tensor
 
 from sharcs_pl.core.flops import CostModel
+from sharcs_pl.core.kinds import Kind
 from sharcs_pl.core.screen import new_table
 from sharcs_pl.data.spec import metric_name
 from sharcs_pl.evaluation.bootstrap import DRAWS, Bootstrap, bootstrap, paired_bootstrap
@@ -87,7 +88,7 @@ def compare(
         samples=len(labels),
         a=_side(a, metric, costs[0]),
         b=_side(b, metric, costs[1]),
-        agreement=None if logits_a.shape[1] == 1 else _agreement(logits_a.argmax(-1), logits_b.argmax(-1), labels),
+        agreement=_agreement(a.kind, logits_a, logits_b, labels) if a.kind.has_classes else None,
         value_difference=paired_bootstrap(logits_a, logits_b, labels, metric, draws, seed),
         cost_difference=bootstrap(lambda n: _fraction(n, macs_a) - _fraction(n, macs_b), len(labels), draws, seed),
     )
@@ -105,15 +106,15 @@ def _fraction(counts: np.ndarray, macs: np.ndarray) -> np.ndarray:
 
 
 def _side(run: Predictions, metric: str, cost: CostModel) -> Side:
-    narrow, top = (compute_metric(metric, run.logits[:, rung], run.labels) for rung in (0, -1))
+    narrow, top = (compute_metric(metric, run.scores[:, rung], run.labels) for rung in (0, -1))
     shares = dict(zip(cost.ladder.labels(), run.shares(len(cost.ladder)), strict=True))
     return Side(**asdict(point_of(run, metric, cost)), narrow=narrow, top=top, shares=shares)
 
 
-def _agreement(a: Tensor, b: Tensor, labels: Tensor) -> Agreement:
-    right_a, right_b = a == labels, b == labels
+def _agreement(kind: Kind, a: Tensor, b: Tensor, labels: Tensor) -> Agreement:
+    right_a, right_b = (kind.quality(logits, labels) >= 1 for logits in (a, b))
     cells = (right_a & right_b, right_a & ~right_b, ~right_a & right_b, ~right_a & ~right_b)
-    return Agreement((a == b).double().mean().item(), *(int(cell.sum()) for cell in cells))
+    return Agreement(kind.alike(a, b).double().mean().item(), *(int(cell.sum()) for cell in cells))
 
 
 def _check_same_samples(a: Predictions, b: Predictions) -> None:
@@ -121,9 +122,14 @@ def _check_same_samples(a: Predictions, b: Predictions) -> None:
     if len(a.uids) != len(b.uids):
         raise ValueError(f"{other}: {len(a.uids)} and {len(b.uids)} samples")
     for name, of_a, of_b in (("uids", a.uids, b.uids), ("labels", a.labels, b.labels)):
-        rows = (of_a != of_b).nonzero().flatten()
+        if of_a.shape[1:] != of_b.shape[1:]:
+            raise ValueError(f"{other}: one has several labels per sample")
+        differ = of_a != of_b
+        rows = (differ if differ.ndim == 1 else differ.any(1)).nonzero().flatten()
         if len(rows):
-            shown = f"the first in row {rows[0].item()}: {of_a[rows[0]].item():g} and {of_b[rows[0]].item():g}"
+            both = [x[rows[0]] for x in (of_a, of_b)]
+            values = [f"{x.item():g}" if x.ndim == 0 else str(x.int().tolist()) for x in both]
+            shown = f"the first in row {rows[0].item()}: {' and '.join(values)}"
             raise ValueError(f"{other}: {len(rows)} of {len(of_a)} {name} differ, {shown}")
     if a.logits.shape[-1] != b.logits.shape[-1]:
         raise ValueError(f"{other}: {a.logits.shape[-1]} and {b.logits.shape[-1]} outputs per sample")

@@ -160,7 +160,7 @@ class Curves:
             yield CurveRow(self.method + control, f"budget {budget:.3f}", threshold, value, cost * dense, cost)
 
     def _oracles(self) -> Iterator[CurveRow]:
-        if self.predictions.logits.shape[2] == 1:
+        if not self.predictions.kind.has_classes:
             return
         for name, rungs in (
             ("oracle", self.predictions.oracle_rungs()),

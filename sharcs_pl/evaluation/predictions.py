@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sharcs_pl.core.exits import ExitCost
 from sharcs_pl.core.flops import CostModel
+from sharcs_pl.core.kinds import Kind, kind_of_labels, to_scores
 from sharcs_pl.core.skim import SkimCost
 from sharcs_pl.data.spec import UNKNOWN_LABEL
 from sharcs_pl.models.decision import Decision
@@ -29,7 +30,8 @@ class Predictions:
     Attributes: uids [S]; logits [S, W, C]; router_logits [S, W]; rungs [S], where the rule in use ends; labels [S];
     lengths [S] tokens; difficulty [S], -1 where unknown; macs [S, W] where the length does not tell them. Of a cascade
     also first [S], the rung at which a sample begins, and answers [S, C]; elsewhere None, since a sample runs on its
-    rung alone. routed is False if the rule asks no router.
+    rung alone. routed is False if the rule asks no router. Of several labels per sample, labels are [S, C] and
+    thresholds the probability of each from which on it is given, None for 0.5.
     """
 
     uids: Tensor
@@ -43,16 +45,17 @@ class Predictions:
     first: Tensor | None = None
     answers: Tensor | None = None
     routed: bool = True
+    thresholds: tuple[float, ...] | None = None
 
     @classmethod
     def gather(cls, batches: Sequence[Predictions]) -> Predictions:
         """Join the predictions of several batches, and sort them by uid."""
-        names = [field.name for field in fields(cls) if field.name != "routed"]
+        names = [field.name for field in fields(cls) if field.name not in ("routed", "thresholds")]
         columns = {name: [getattr(batch, name) for batch in batches] for name in names}
         joined: dict[str, Any] = {
             name: None if parts[0] is None else torch.cat(parts) for name, parts in columns.items()
         }
-        found = cls(**joined, routed=batches[0].routed)
+        found = cls(**joined, routed=batches[0].routed, thresholds=batches[0].thresholds)
         return found.select(found.uids.argsort())
 
     def to(self, device: torch.device | str) -> Predictions:
@@ -79,6 +82,17 @@ class Predictions:
         return replace(self, rungs=decision.rungs, **found)
 
     @property
+    def kind(self) -> Kind:
+        """The kind of the task."""
+        return kind_of_labels(self.labels, self.logits.shape[2])
+
+    @property
+    def scores(self) -> Tensor:
+        """The logits [S, W, C] by which answers are told: those of labels less their thresholds, so that one is given
+        at 0 and above."""
+        return to_scores(self.logits, self.thresholds)
+
+    @property
     def rule(self) -> str:
         """The name of the rule in use, one of `RULES`."""
         if self.first is None:
@@ -91,12 +105,19 @@ class Predictions:
         return not bool((self.labels == UNKNOWN_LABEL).all())
 
     def at(self, rungs: Tensor) -> Tensor:
-        """Return the logits [S, C] when sample s runs on ``rungs[s]``."""
+        """Return the `scores` [S, C] when sample s runs on ``rungs[s]``."""
+        return to_scores(self._logits_at(rungs), self.thresholds)
+
+    def _logits_at(self, rungs: Tensor) -> Tensor:
         return self.logits[torch.arange(len(rungs)), rungs]
 
-    def routed_logits(self) -> Tensor:
+    def answered(self) -> Tensor:
         """Return the logits [S, C] of the routed model, log-probabilities where a cascade averages."""
-        return self.at(self.rungs) if self.answers is None else self.answers
+        return self._logits_at(self.rungs) if self.answers is None else self.answers
+
+    def routed_logits(self) -> Tensor:
+        """Return the `scores` [S, C] of the routed model, log-probabilities where a cascade averages."""
+        return to_scores(self.answered(), self.thresholds)
 
     def faulty(self) -> Tensor:
         """Return the uids of samples that some rung, or the router, answers with NaN or infinity."""
@@ -125,11 +146,10 @@ class Predictions:
         return float(self.spent_macs(cost).sum() / cost.dense_macs(self.lengths.numpy()).sum())
 
     def oracle_rungs(self) -> Tensor:
-        """Return the cheapest rung that is right, else the cheapest, [S]: the best any router could do for classes."""
-        right = self.logits.argmax(-1) == self.labels[:, None]
-        return right.int().argmax(-1)
+        """Return the cheapest rung that is right, else the cheapest, [S]: the best any router could do for classes. Of
+        several labels, the cheapest of those with the most right ones."""
+        return self.kind.quality(self.scores, self.labels).argmax(-1)
 
     def agreeing_rungs(self) -> Tensor:
         """Return the cheapest rung that answers as the widest does, [S]: an oracle without luck in the labels."""
-        answers = self.logits.argmax(-1)
-        return (answers == answers[:, -1:]).int().argmax(-1)
+        return self.kind.alike(self.scores, self.scores[:, -1:]).int().argmax(-1)

@@ -135,7 +135,7 @@ def evaluate(predictions: dict[str, Predictions], task: TaskSpec, cost: Cost, se
     shares = first.shares(len(widths))
     routed = point_of(first, metric, cost)
     fixed = [point_of(first.on(torch.full_like(first.rungs, rung)), metric, cost) for rung in range(len(widths))]
-    oracle = point_of(first.on(first.oracle_rungs()), metric, cost) if task.labels else None
+    oracle = point_of(first.on(first.oracle_rungs()), metric, cost) if task.kind.has_classes else None
     known = bool((first.difficulty >= 0).all()) and cost.has_router
     return Report(
         task=task.name,
@@ -180,5 +180,5 @@ def _all_metrics(predictions: Predictions, task: TaskSpec, widths: list[str]) ->
     labels = predictions.labels
     rows = {"routed": compute_metrics(task.metrics, predictions.routed_logits(), labels)}
     for rung, width in enumerate(widths):
-        rows[f"width {width}"] = compute_metrics(task.metrics, predictions.logits[:, rung], labels)
+        rows[f"width {width}"] = compute_metrics(task.metrics, predictions.scores[:, rung], labels)
     return rows

@@ -26,6 +26,7 @@ from torch.export import Dim, ExportedProgram
 from torch.onnx import ONNXProgram
 
 from sharcs_pl.core.decision import DecisionRule
+from sharcs_pl.core.kinds import label_thresholds
 from sharcs_pl.core.ladder import TRAINED
 from sharcs_pl.core.version import __version__
 from sharcs_pl.inference.graph import POINT, RoutedGraph, input_names
@@ -143,6 +144,7 @@ def facts(model: SharcsForSequenceClassification, rung: int | None, max_length: 
     found = {
         "sharcs_version": __version__,
         "id2label": config.id2label,
+        **_about_labels(model),
         "widths": config.widths if rung is None else [config.widths[rung]],
         "split_layer": config.split_layer,
         "max_length": min(max_length or math.inf, encoder_sizes(config.encoder).max_tokens),
@@ -162,6 +164,13 @@ def facts(model: SharcsForSequenceClassification, rung: int | None, max_length: 
         }
         found["operating_point"] = used
     return found
+
+
+def _about_labels(model: SharcsForSequenceClassification) -> dict[str, Any]:
+    """Return how labels of their own are given, empty for a model of another kind."""
+    config = model.config
+    values = label_thresholds(model.shape.num_labels, config.problem_type, config.label_thresholds)
+    return {} if values is None else {"problem_type": config.problem_type, "label_thresholds": list(values)}
 
 
 def holds(rule: DecisionRule) -> bool:

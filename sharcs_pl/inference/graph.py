@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sharcs_pl.core.cascade import choose_rungs
+from sharcs_pl.core.cascade import certainty_of, choose_rungs
 from sharcs_pl.inference.layout import Layout
 from sharcs_pl.inference.products import Linear, WeightStore, WrittenTail, bias_of, linears_of, owner_of, written_layers
 from sharcs_pl.models.encoder_sizes import check_written_out, encoder_sizes
@@ -157,7 +157,7 @@ class RoutedGraph(nn.Module):
         self.trunk = GraphTrunk(model, products)
         self.tails = nn.ModuleList(GraphTail(model, i, products) for i in chosen)
         self.router = model.router if rung is None else None
-        self.num_labels = model.shape.num_labels
+        self.num_labels, self.kind = model.shape.num_labels, model.kind
         self.eval().requires_grad_(False)
 
     def forward(
@@ -204,10 +204,11 @@ class RoutedGraph(nn.Module):
         for rung, tail in enumerate(self.tails):
             ran = going & (first <= rung)
             found = self._ran(tail, state, ran)
-            log_probabilities = found if self.num_labels == 1 else found.log_softmax(-1)
-            total, count = total + torch.where(ran[:, None], log_probabilities, 0.0), count + ran[:, None]
+            total = total + torch.where(ran[:, None], self.kind.averaged(found), 0.0)
+            count = count + ran[:, None]
             answer = torch.where(average > 0, total / count.clamp(min=1), found)
-            stop = ran if rung == len(self.tails) - 1 else ran & (alone | (answer.softmax(-1).amax(-1) >= stops[rung]))
+            sure = certainty_of(self.kind, "probability", answer)
+            stop = ran if rung == len(self.tails) - 1 else ran & (alone | (sure >= stops[rung]))
             logits, rungs = torch.where(stop[:, None], answer, logits), torch.where(stop, rung, rungs)
             going = going & ~stop
         return logits, rungs

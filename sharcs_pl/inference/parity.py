@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from sharcs_pl.core.cascade import certainty_of
 from sharcs_pl.core.decision import NEVER, DecisionRule
 from sharcs_pl.inference.graph import input_names
 from sharcs_pl.models.base import LadderModel
@@ -90,12 +92,13 @@ def rules_to_try(model: SharcsForSequenceClassification, every: EveryRung) -> li
     if size > 1 and model.router is not None and every.signals is not None:
         starts = [_between(every.signals.cummax(-1).values[:, :-1])]
     routed += [DecisionRule(starts=each) for each in starts]
-    if model.shape.num_labels == 1:
+    if not model.kind.has_classes:
         return routed
-    sure = every.logits.softmax(-1).amax(-1)[:, :-1]
+    sure = certainty_of(model.kind, "probability", every.logits)[:, :-1]
     ways = [(0.0,) * top, (1.0,) * top, *([_between(sure)] if size > 1 else [])]
     cascades = [DecisionRule("cascade", None, stops, average=average) for stops in ways for average in (False, True)]
-    return [*routed, *cascades, *(DecisionRule("router+cascade", each, ways[-1]) for each in starts)]
+    cascades += [DecisionRule("router+cascade", each, ways[-1]) for each in starts]
+    return [*routed, *(replace(rule, multi_label=model.kind.multi_label) for rule in cascades)]
 
 
 def _between(scores: Tensor) -> tuple[float, ...]:

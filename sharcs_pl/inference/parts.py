@@ -20,6 +20,7 @@ import numpy as np
 from sharcs_pl.core.decision import stored_rule
 from sharcs_pl.core.finite import read_json
 from sharcs_pl.core.flops import CostModel, EncoderShape
+from sharcs_pl.core.kinds import label_thresholds
 from sharcs_pl.core.version import __version__
 from sharcs_pl.core.widths import WidthLadder
 from sharcs_pl.data.tokens import Tokens, offsets_of
@@ -129,7 +130,8 @@ def open_parts(
     tokenizer = TokenizerFile(folder, facts, length)
     labels = None if facts.labels is None else tuple(facts.labels)
     engine = Engine(PartsBackend(folder, facts, precision, threads), rule)
-    return ServedModel(engine, tokenizer, tokenizer, length, labels, cost)
+    thresholds = label_thresholds(num_labels, settings.get("problem_type"), settings.get("label_thresholds"))
+    return ServedModel(engine, tokenizer, tokenizer, length, labels, cost, thresholds)
 
 
 def cost_to(cost: CostModel) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from sharcs_pl.core.arrays import sigmoid, softmax
 from sharcs_pl.core.decision import DecisionRule
+from sharcs_pl.core.kinds import to_scores
 from sharcs_pl.data.tokens import Tokens
 from sharcs_pl.inference.batches import Answers, Batch
 from sharcs_pl.inference.parts import is_parts, open_parts
@@ -31,14 +32,15 @@ Text = str | tuple[str, str]
 class Prediction:
     """The answer to one text.
 
-    `label` is the class's name, or the value of a regression. `probabilities` are in the order of
+    `label` is the class's name, the value of a regression, or a tuple of the names of all labels that a model of
+    several gives. `probabilities` are in the order of
     `RoutedPredictor.labels`, empty for a regression. `rung` and `width` tell where the text ran, and `macs` the
     multiply-adds it cost at its real length. `router_scores` holds the probability of each rung that the text belongs
     there, empty where no router decides. `certainties`, of a cascade: how sure the model was at each rung from the
     first that the text ran on to `rung`, empty elsewhere.
     """
 
-    label: str | float
+    label: str | float | tuple[str, ...]
     probabilities: tuple[float, ...]
     rung: int
     width: str
@@ -99,6 +101,7 @@ class RoutedPredictor:
         self.tokenizer = served.tokenizer
         self.max_length = served.max_length
         self.labels = served.labels
+        self.thresholds = served.thresholds
         self.widths = served.cost.ladder.labels()
         self.cost = served.cost
 
@@ -254,9 +257,13 @@ class RoutedPredictor:
             for index, rung, spent, scores, (label, probabilities), (first, certain), fine in found
         }
 
-    def _labels(self, logits: np.ndarray) -> Iterator[tuple[str | float, tuple[float, ...]]]:
+    def _labels(self, logits: np.ndarray) -> Iterator[tuple[str | float | tuple[str, ...], tuple[float, ...]]]:
         if self.labels is None:
             yield from ((value, ()) for value in logits[:, 0].tolist())
+        elif self.thresholds is not None:
+            given = to_scores(logits, self.thresholds) >= 0
+            for marks, row in zip(given.tolist(), sigmoid(logits).tolist(), strict=True):
+                yield tuple(name for name, mark in zip(self.labels, marks, strict=True) if mark), tuple(row)
         else:
             best = logits.argmax(-1).tolist()
             for label, row in zip(best, softmax(logits).tolist(), strict=True):

@@ -49,7 +49,8 @@ _TRAVELS = (
 )  # fmt: skip
 _OF_TASK = (
     "name", "max_length", "max_train_samples", "train_size", "dev_size", "split_seed", "text", "label", "labels",
-    "label_range", "label_range_strict", "positive", "metrics", "quoting", "delimiter", "encoding",
+    "label_range", "label_range_strict", "positive", "metrics", "quoting", "delimiter", "encoding", "multi_label",
+    "label_separator",
 )  # fmt: skip
 _OF_ENCODER = (
     "name", "dropout", "attn_implementation", "hidden_size", "num_layers", "num_heads", "intermediate_size",

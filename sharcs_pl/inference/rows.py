@@ -47,7 +47,7 @@ class InputLayout:
     def request(self) -> Request:
         """Return the columns to read, each once, the texts first."""
         columns = tuple(dict.fromkeys((*self.text, *self.keep)))
-        return Request(columns, None, self.quoting, self.delimiter, self.encoding, self.usual_delimiter, prefix="")
+        return Request(columns, (), self.quoting, self.delimiter, self.encoding, self.usual_delimiter, prefix="")
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ class ServedModel:
     """An engine behind a tokenizer, and the facts in which its answers are told.
 
     `tokenizer` is the library's own object. `tokenize` maps rows of one text or two to token ids, cut at `max_length`.
-    `labels` are the names of the classes, None for a regression.
+    `labels` are the names of the classes, None for a regression. `thresholds`: of a model that gives any number
+    of labels, the probability of each from which on it is given; None for any other model.
     """
 
     engine: Engine
@@ -25,3 +26,4 @@ class ServedModel:
     max_length: int
     labels: tuple[str, ...] | None
     cost: CostModel
+    thresholds: tuple[float, ...] | None = None

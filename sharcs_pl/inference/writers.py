@@ -33,13 +33,14 @@ RESERVED = ("row", "label", "probabilities", "rung", "width", "macs", "router_sc
 class Columns:
     """The columns of an output: the `kept` columns of the input by their names there, a probability per class
     (`classes` empty for a regression), and with `explain` what the `rule` read at each of the `widths`: the router's
-    scores, a cascade's certainties."""
+    scores, a cascade's certainties. `several`: a text has a list of labels."""
 
     kept: tuple[str, ...]
     classes: tuple[str, ...]
     widths: tuple[str, ...]
     explain: bool
     rule: DecisionRule = _ROUTER
+    several: bool = False
 
     @property
     def kept_names(self) -> tuple[str, ...]:
@@ -76,8 +77,10 @@ class Columns:
         found: dict[str, Any] = {"row": row.number, **dict(zip(self.kept_names, row.kept, strict=True))}
         if self.classes:
             rounded = [round(value, _DIGITS) for value in prediction.probabilities]
-            found |= {"label": prediction.label, "probabilities": dict(zip(self.classes, rounded, strict=True))}
+            label = list(prediction.label) if isinstance(prediction.label, tuple) else prediction.label
+            found |= {"label": label, "probabilities": dict(zip(self.classes, rounded, strict=True))}
         else:
+            assert isinstance(prediction.label, float)
             found["label"] = float(f"{prediction.label:.{_VALUE_DIGITS}g}")
         found |= {"rung": prediction.rung, "width": prediction.width, "macs": prediction.macs}
         if self.explain:
@@ -213,7 +216,8 @@ def _schema(journal: Journal, columns: Columns) -> pa.Schema:
             found.add(_kind(record[name]))
     number, real, text = pa.int64(), pa.float64(), pa.string()
     types = {name: _arrow_type(found) for name, found in kinds.items()}
-    types |= {"row": number, "rung": number, "macs": number, "width": text, "label": text if columns.classes else real}
+    label = pa.list_(text) if columns.several else text if columns.classes else real
+    types |= {"row": number, "rung": number, "macs": number, "width": text, "label": label}
     return pa.schema([(name, types.get(name, real)) for name in columns.header])
 
 

@@ -15,13 +15,13 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from sharcs_pl.core.exits import ExitCost
 from sharcs_pl.core.flops import CostModel, EncoderShape
+from sharcs_pl.core.kinds import Kind, kind_of_model, task_kind
 from sharcs_pl.core.ladder import Ladder
 from sharcs_pl.core.skim import SkimCost
 from sharcs_pl.models.decision import Decision
 from sharcs_pl.models.families import EMBEDDED, Family, get_family
 from sharcs_pl.models.outputs import EveryRung
 from sharcs_pl.models.pretrained import align, saved_type
-from sharcs_pl.models.router import problem_type
 from sharcs_pl.models.sweeps import SweptPoint
 
 AUTO_CLASS = "AutoModelForSequenceClassification"
@@ -115,6 +115,11 @@ class LadderModel(PreTrainedModel):
         return get_family(self.config.encoder["model_type"])
 
     @property
+    def kind(self) -> Kind:
+        """The kind of task that the model answers."""
+        return kind_of_model(self.shape.num_labels, self.config.problem_type)
+
+    @property
     def _base(self) -> Any:
         return self.family.base_of(self.encoder)
 
@@ -165,6 +170,12 @@ class LadderModel(PreTrainedModel):
         return embeddings
 
 
+def thresholds_of(config: Any) -> dict[str, list[float]]:
+    """Return the ``label_thresholds`` of a config, empty where it has none."""
+    found = getattr(config, "label_thresholds", None)
+    return {} if found is None else {"label_thresholds": list(found)}
+
+
 def settings_of(stock: PreTrainedModel, num_labels: int | None) -> dict[str, Any]:
     """Return the fields of a model's config that its stock encoder decides: the encoder's config, labels, attention
     kernel, and problem type, unless another task is given by its `num_labels`."""
@@ -174,6 +185,7 @@ def settings_of(stock: PreTrainedModel, num_labels: int | None) -> dict[str, Any
         "encoder": encoder,
         "id2label": stock.config.id2label,
         "label2id": stock.config.label2id,
-        "problem_type": stock.config.problem_type if num_labels is None else problem_type(num_labels),
+        "problem_type": stock.config.problem_type if num_labels is None else task_kind(num_labels).problem_type,
+        **({} if num_labels is not None else thresholds_of(stock.config)),
         "attn_implementation": stock.config._attn_implementation,
     }

@@ -13,10 +13,14 @@ SKIMMED = "this model skips tokens on the way: only its own class and sharcs eva
 
 
 class LadderConfig(PreTrainedConfig):
-    """The base class of model configs. `encoder`: the stock model's config as a dict."""
+    """The base class of model configs. `encoder`: the stock model's config as a dict. `label_thresholds`: of a model
+    whose outputs are labels of their own, the probability of each from which on it is given, None for 0.5."""
 
-    def __init__(self, encoder: dict[str, Any] | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, encoder: dict[str, Any] | None = None, label_thresholds: Sequence[float] | None = None, **kwargs: Any
+    ) -> None:
         self.encoder = dict(encoder or {})
+        self.label_thresholds = None if label_thresholds is None else list(label_thresholds)
         super().__init__(**kwargs)
 
     @classmethod

@@ -27,7 +27,7 @@ from sharcs_pl.models.layers import run_layers
 from sharcs_pl.models.outputs import EveryRung
 from sharcs_pl.models.pretrained import Source, cast, load_stock, stock_from_dict
 from sharcs_pl.models.router import task_loss
-from sharcs_pl.models.stopping import RULES, first_stop
+from sharcs_pl.models.stopping import RULES, StopRule, first_stop
 from sharcs_pl.models.sweeps import SweptPoint, sweep_exits
 
 
@@ -109,7 +109,6 @@ class ExitsForSequenceClassification(LadderModel):
         head = self.family.head(self.encoder)
         self.heads = nn.ModuleList(ExitHead(head, linear, self._final) for _ in range(self.ladder.top))
         self.certainty = nn.Linear(self.shape.hidden_size, 1) if learned else None
-        self.rule = RULES[config.rule]
         self.post_init()
 
     @classmethod
@@ -144,6 +143,11 @@ class ExitsForSequenceClassification(LadderModel):
             assert isinstance(head, ExitHead)
             head.start(family.head(stock), model._final)
         return cast(model.eval(), stock.dtype, stock.device)
+
+    @property
+    def rule(self) -> StopRule:
+        """The stop rule, for the kind of task."""
+        return replace(RULES[self.config.rule], multi_label=self.kind.multi_label)
 
     @property
     def _final(self) -> nn.Module | None:

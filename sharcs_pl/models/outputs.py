@@ -39,7 +39,8 @@ class SharcsOutput(ModelOutput):
         labels: Tensor | None,
         memberships: Tensor | None,
     ) -> SharcsOutput:
-        """Return an output with the task loss if `labels` [B] and the router loss if `memberships` [B, W] are given."""
+        """Return an output with the task loss if `labels` ([B] or [B, C]) are given, and the router loss if
+        `memberships` [B, W] are."""
         logits = decision.logits
         task = None if labels is None else task_loss(logits, labels, logits.shape[-1])
         router = None

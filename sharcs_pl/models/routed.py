@@ -151,10 +151,10 @@ class SharcsForSequenceClassification(LadderModel):
         """Run a pass over a batch with any mixture of rungs.
 
         `input_ids`, `attention_mask`, `token_type_ids`: [B, L] long, the last two optional. `rungs`: None for the rule
-        in use, an int for every sample, or [B] long. `labels` [B] (values if `num_labels` is 1) adds `task_loss`,
-        `memberships` [B, W] adds `router_loss`, and `loss` is their sum. `extras`: `inputs_embeds` [B, L, E] in the
-        place of `input_ids`, and `position_ids` [B, L] if the encoder's embeddings read them; others are ignored. Raise
-        `ValueError` for a rung that is not on the ladder, and for an input of stock models that is not taken.
+        in use, an int for every sample, or [B] long. `labels` ([B]; values if `num_labels` is 1; [B, C] if each is a
+        label of its own) adds `task_loss`, `memberships` [B, W] adds `router_loss`, and `loss` is their sum. `extras`:
+        `inputs_embeds` [B, L, E] in the place of `input_ids`, `position_ids` [B, L] if the embeddings read them; others
+        are ignored. Raise `ValueError` for a rung off the ladder, and for an input of stock models that is not taken.
         """
         warn_of_untrained(self, rungs, memberships)
         state = self.trunk(input_ids, attention_mask, token_type_ids, **self.embedded(extras))
@@ -228,7 +228,7 @@ class SharcsForSequenceClassification(LadderModel):
     def sweep(self, logits: Tensor, signals: Tensor | None) -> dict[str, list[SweptPoint]]:
         """Return the settings of every rule that the model can have, with the decisions that they give."""
         rules = rules_of(len(self.ladder), self.router is not None, logits.shape[2], bool(self.config.skim))
-        return {rule: sweep_rule(rule, logits, signals) for rule in rules}
+        return {rule: sweep_rule(rule, logits, signals, self.kind.multi_label) for rule in rules}
 
     def new_parameters(self) -> list[nn.Parameter]:
         """Return the parameters that surgery adds: private norms, learned reductions, router and predictors."""

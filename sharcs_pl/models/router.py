@@ -6,13 +6,14 @@ Dimensions: `B` batch, `L` tokens, `D` hidden, `W` rungs, `C` labels.
 from __future__ import annotations
 
 import warnings
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-Reduction = Literal["mean", "none"]
+from sharcs_pl.core.arrays import at_least_float32
+from sharcs_pl.core.kinds import Reduction, kind_of_labels
 
 
 def masked_mean(hidden: Tensor, attention_mask: Tensor) -> Tensor:
@@ -41,11 +42,6 @@ class Router(nn.Module):
         return self.output(F.relu(self.dense(pooled)))
 
 
-def at_least_float32(tensor: Tensor) -> Tensor:
-    """Convert half precision to float32 for losses. float64 stays."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
-
-
 def router_loss(router_logits: Tensor, memberships: Tensor, reduction: Reduction = "mean") -> Tensor:
     """Return the multi-label binary cross-entropy of `router_logits` [B, W] and `memberships` [B, W] (0 or 1).
 
@@ -57,17 +53,10 @@ def router_loss(router_logits: Tensor, memberships: Tensor, reduction: Reduction
 
 
 def task_loss(logits: Tensor, labels: Tensor, num_labels: int, reduction: Reduction = "mean") -> Tensor:
-    """Return the cross-entropy of `logits` [B, C] and class indices [B], or the squared error to values [B] if
-    `num_labels` is 1 (a regression task). `reduction="none"` gives the losses of the batch [B]."""
-    if num_labels == 1:
-        scores = at_least_float32(logits).squeeze(-1)
-        return F.mse_loss(scores, labels.to(scores.dtype).view(-1), reduction=reduction)
-    return F.cross_entropy(at_least_float32(logits), labels.view(-1).long(), reduction=reduction)
-
-
-def problem_type(num_labels: int) -> str:
-    """Return the name that transformers has for the problem of `task_loss`."""
-    return "regression" if num_labels == 1 else "single_label_classification"
+    """Return the cross-entropy of `logits` [B, C] and class indices [B], the squared error to values [B] if
+    `num_labels` is 1 (a regression task), or the binary cross-entropy of labels [B, C], the mean over labels.
+    `reduction="none"` gives the losses of the batch [B]."""
+    return kind_of_labels(labels, num_labels).loss(logits, labels, reduction)
 
 
 def warn_of_untrained(model: Any, rungs: Any, memberships: Tensor | None) -> None:

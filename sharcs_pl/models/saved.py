@@ -8,11 +8,11 @@ from typing import Any
 
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
+from sharcs_pl.models.base import thresholds_of
 from sharcs_pl.models.exits import ExitsConfig, ExitsForSequenceClassification
 from sharcs_pl.models.folder import read_json
 from sharcs_pl.models.pretrained import Source, check_finite
 from sharcs_pl.models.routed import SharcsConfig, SharcsForSequenceClassification
-from sharcs_pl.models.router import problem_type
 from sharcs_pl.models.skim import SkimConfig, SkimForSequenceClassification
 from sharcs_pl.models.stock_form import is_stock
 from sharcs_pl.models.teachers import teacher_folder
@@ -30,7 +30,9 @@ def as_stock(model: Any) -> PreTrainedModel:
     stock: Any = copy.copy(model.encoder)
     stock.config = copy.deepcopy(model.encoder.config)
     stock.config.id2label, stock.config.label2id = model.config.id2label, model.config.label2id
-    stock.config.problem_type = problem_type(model.shape.num_labels)
+    stock.config.problem_type = model.kind.problem_type
+    for key, value in thresholds_of(model.config).items():
+        setattr(stock.config, key, value)
     return stock
 
 

@@ -39,7 +39,9 @@ def is_stock(settings: Mapping[str, Any]) -> bool:
 
 def of_stock(encoder: Mapping[str, Any]) -> dict[str, Any]:
     """Return the config of a model of this project for a stock checkpoint, from its ``config.json``."""
-    labels = {key: encoder[key] for key in ("id2label", "label2id", "problem_type") if key in encoder}
+    labels = {
+        key: encoder[key] for key in ("id2label", "label2id", "problem_type", "label_thresholds") if key in encoder
+    }
     ladder = {"widths": ["1"], "split_layer": 1, "router_hidden_size": 0}
     return {"model_type": ROUTED, "encoder": dict(encoder), **ladder, **labels}
 

@@ -11,19 +11,33 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sharcs_pl.core.kinds import task_kind
+
 
 @dataclass(frozen=True)
 class StopRule:
     """A stop rule. `sureness` returns [B, E] from logits [B, E, C], certainties [B, E] (None if not learned) and the
     tolerance; each value depends only on its exit and earlier ones. A sample stops at the first exit whose sureness is
-    at least the threshold, or, with `at_most`, at most the threshold."""
+    at least the threshold, or, with `at_most`, at most the threshold. `multi_label`: every output is a label of its
+    own."""
 
     sureness: Callable[[Tensor, Tensor | None, float], Tensor]
     at_most: bool = False
+    multi_label: bool = False
+
+    def sure(self, logits: Tensor, certainty: Tensor | None, tolerance: float) -> Tensor:
+        """Return the sureness [B, E]; of labels of their own, each taken as two classes, that of the least sure one."""
+        scores = logits.float()
+        if not self.multi_label:
+            return self.sureness(scores, certainty, tolerance)
+        found = self.sureness(torch.stack([torch.zeros_like(scores), scores], -1), certainty, tolerance)
+        if found.ndim == 2:  # a learned certainty is about all labels
+            return found
+        return found.amax(-1) if self.at_most else found.amin(-1)
 
     def stops(self, logits: Tensor, certainty: Tensor | None, tolerance: float, threshold: float) -> Tensor:
         """Return True for each exit at which a sample would stop, bool [B, E]."""
-        sure = self.sureness(logits.float(), certainty, tolerance)
+        sure = self.sure(logits, certainty, tolerance)
         return sure <= threshold if self.at_most else sure >= threshold
 
 
@@ -44,9 +58,8 @@ def _uncertainty(logits: Tensor, certainty: Tensor | None, tolerance: float) -> 
 
 def _patience(logits: Tensor, certainty: Tensor | None, tolerance: float) -> Tensor:
     """Return the number of exits in a row that agree with the previous one (PABEE, Zhou et al. 2020, section 3.2)."""
-    answers = logits[..., 0] if logits.shape[-1] == 1 else logits.argmax(-1)
-    agrees = (answers[:, 1:] - answers[:, :-1]).abs() <= (tolerance if logits.shape[-1] == 1 else 0)
-    counts = [torch.zeros(len(logits), device=logits.device)]
+    agrees = task_kind(logits.shape[-1]).alike(logits[:, 1:], logits[:, :-1], tolerance)
+    counts = [torch.zeros_like(logits[:, 0, ..., 0])]
     for column in agrees.unbind(1):
         counts.append(torch.where(column, counts[-1] + 1, 0.0))
     return torch.stack(counts, 1)

@@ -47,26 +47,29 @@ def levels_of(values: Tensor, most: int = LEVELS) -> list[float]:
 
 def sweep_exits(rule: StopRule, logits: Tensor, certainty: Tensor | None, tolerance: float) -> list[SweptPoint]:
     """Return the points of `logits` [S, W, C] at each decisive `method.threshold`, and at one that no exit reaches."""
-    sure = rule.sureness(logits.float(), certainty, tolerance)
+    sure = rule.sure(logits, certainty, tolerance)
     never = -float("inf") if rule.at_most else float("inf")
     levels = sorted([*levels_of(sure[:, :-1]), never])
     stops = [first_stop(rule.stops(logits, certainty, tolerance, x)) for x in levels]
     return [SweptPoint(x, Decision.at(rungs, logits)) for x, rungs in zip(levels, stops, strict=True)]
 
 
-def sweep_rule(name: str, logits: Tensor, router_logits: Tensor | None) -> list[SweptPoint]:
+def sweep_rule(name: str, logits: Tensor, router_logits: Tensor | None, multi_label: bool = False) -> list[SweptPoint]:
     """Return the points of a rule at combinations of its thresholds, from `logits` [S, W, C] and `router_logits`
     [S, W]."""
-    forms = forms_of(name, logits.shape[2])
+    forms = forms_of(name, logits.shape[2], multi_label)
     settings = [setting for form in forms for setting in settings_of(form, logits, router_logits)]
     return [SweptPoint(_threshold(x), decide(x, logits, router_logits), x) for x in settings]
 
 
-def forms_of(name: str, num_labels: int) -> list[DecisionRule]:
+def forms_of(name: str, num_labels: int, multi_label: bool = False) -> list[DecisionRule]:
     """Return a rule without its thresholds; of a cascade, both with the last answer and with the average of all."""
     if name == "router":
-        return [DecisionRule()]
-    return [DecisionRule(name, certainty=default_certainty(num_labels), average=average) for average in (False, True)]
+        return [DecisionRule(multi_label=multi_label)]
+    certainty = default_certainty(num_labels)
+    return [
+        DecisionRule(name, certainty=certainty, average=average, multi_label=multi_label) for average in (False, True)
+    ]
 
 
 def settings_of(
@@ -82,7 +85,7 @@ def settings_of(
     if form.cascades:
         yield from _cascade_settings(form, logits, router_logits, grid)
     else:
-        yield from _router_settings(router_logits, grid)
+        yield from _router_settings(form, router_logits, grid)
 
 
 @dataclass(frozen=True)
@@ -104,11 +107,11 @@ def _between(levels: list[float]) -> list[float]:
     return [levels[0], *((low + high) / 2 for low, high in pairwise(levels))]
 
 
-def _router_settings(router_logits: Tensor | None, grid: Levels) -> Iterator[DecisionRule]:
+def _router_settings(form: DecisionRule, router_logits: Tensor | None, grid: Levels) -> Iterator[DecisionRule]:
     assert router_logits is not None, "the router's rule needs a router"
     scores = router_logits.float()[:, :-1].cummax(-1).values
     for starts in product(*([*levels, NEVER] for levels in grid.of(scores))):
-        yield DecisionRule(starts=starts)
+        yield replace(form, starts=starts)
 
 
 def _cascade_settings(

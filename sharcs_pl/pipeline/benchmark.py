@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from rich.progress import track
+from torch import Tensor
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 
 from sharcs_pl.analysis.benchmark.latency import Timed, Variant, race
@@ -27,6 +28,7 @@ from sharcs_pl.config.bench import SIZES, BenchConfig
 from sharcs_pl.core.decision import NEVER, DecisionRule
 from sharcs_pl.core.files import write_text
 from sharcs_pl.core.finite import write_json
+from sharcs_pl.core.kinds import to_scores
 from sharcs_pl.core.screen import Screen
 from sharcs_pl.data.spec import metric_name
 from sharcs_pl.data.table import TokenTable
@@ -98,9 +100,20 @@ def trained(config: BenchConfig, one: EvaluationInputs, dense: EvaluationInputs 
     metric, shown = one.task.metric, metric_name(one.task.metric, one.task.positive)
     chosen = table.subset(rows)
     mean = chosen.lengths.mean()
+    thresholds = model.config.label_thresholds if one.task.multi_label else None
+
+    def value(logits: Tensor, labels: Tensor) -> float:
+        return compute_metric(metric, to_scores(logits, thresholds), labels)
+
     name = f"{one.task.name}, {len(chosen)} {one.task.validation[0]} texts of {mean:.1f} tokens on average"
     target = BenchmarkTarget(
-        name, model, stock, chosen, lambda x, y: compute_metric(metric, x, y), shown, calibration_texts(config, one)
+        name,
+        model,
+        stock,
+        chosen,
+        value,
+        shown,
+        calibration_texts(config, one),
     )
     return on_device(config, target)
 
@@ -187,7 +200,7 @@ def engine_rows(config: BenchConfig, factory: VariantFactory, engine: Engine, su
     if config.run is None:
         for share in config.shares:
             ways.append((f"{share:.0%} narrow{suffix}", engine, factory.dealt(share, config.seed)))
-            if factory.model.shape.num_labels > 1:
+            if factory.model.kind.has_classes:
                 own = engine.with_rule(factory.cascade(engine, share))
                 ways.append((f"cascade, {share:.0%} narrow{suffix}", own, None))
     else:

@@ -148,6 +148,7 @@ def build_model(
     task = inputs.task
     source = _tiny_bert(config, tokenizer) if inputs.encoder is None else inputs.encoder.source
     model = method.model(config, source, task.num_labels)
+    model.config.problem_type = task.kind.problem_type
     set_attention(config, model)
     align(model)  # where a reloaded model's weights lie too: both round alike
     if task.labels is not None:

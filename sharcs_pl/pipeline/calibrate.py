@@ -30,6 +30,8 @@ def run(config: CalibrateConfig) -> dict[str, Any]:
     """
     source = open_trained(config.run)
     folder = model_folder(config, source)
+    if config.label_thresholds:
+        return run_label_thresholds(config, source, folder)
     figure = check_figure(config, source)
     check_suspects(config)
     prepared = prepare_texts(config, source)
@@ -41,6 +43,23 @@ def run(config: CalibrateConfig) -> dict[str, Any]:
     from sharcs_pl.pipeline.calibration import set_point
 
     return set_point(config, prepared, folder, figure)
+
+
+def run_label_thresholds(config: CalibrateConfig, source: TrainedModel, folder: Path) -> dict[str, Any]:
+    """Choose the threshold of each label and keep it. Raise ``ValueError`` for a model of one class per text."""
+    prepared = prepare_texts(config, source)
+    if not prepared.task.multi_label:
+        raise ValueError(
+            f"label_thresholds=true: run={config.run} gives a text one {'class' if prepared.task.labels else 'score'}; "
+            "thresholds of labels are for a task of several (task.multi_label)"
+        )
+    if read_json(folder / "config.json").get("label_thresholds") and not config.overwrite:
+        raise ValueError("label_thresholds=true: the model has thresholds; add overwrite=true to replace them")
+    warn_of_choice(config, prepared)
+    silence_libraries()
+    from sharcs_pl.pipeline.label_thresholds import set_label_thresholds
+
+    return set_label_thresholds(config, prepared, folder)
 
 
 def model_folder(config: CalibrateConfig, source: TrainedModel) -> Path:
@@ -58,6 +77,10 @@ def model_folder(config: CalibrateConfig, source: TrainedModel) -> Path:
         )
         raise ValueError(f"run={config.run} is a checkpoint, in which no point can be kept; {hint}")
     saved = read_json(folder / "config.json")
+    if not os.access(folder, os.W_OK):
+        raise ValueError(f"run={config.run}: {folder} cannot be written to")
+    if config.label_thresholds:
+        return folder
     check_served(saved, folder)
     if len(saved.get("widths", ())) < 2:
         raise ValueError(
@@ -65,8 +88,6 @@ def model_folder(config: CalibrateConfig, source: TrainedModel) -> Path:
         )
     if config.point in saved.get("operating_points", {}) and not config.overwrite:
         raise ValueError(f"name={config.point}: the model has this point; add overwrite=true, or another name=")
-    if not os.access(folder, os.W_OK):
-        raise ValueError(f"run={config.run}: {folder} cannot be written to")
     return folder
 
 
@@ -74,11 +95,13 @@ def check_choice(config: CalibrateConfig, prepared: EvaluationInputs, saved: dic
     """Return the rule to set. Raise ``ValueError`` where the model cannot have it."""
     has_router, widths = bool(saved.get("router_hidden_size", 1)), len(saved["widths"])
     name = config.rule or ("router" if has_router else "cascade")
-    regression = prepared.task.labels is None
+    regression = not prepared.task.kind.has_classes
     if regression and config.suspects is not None:
         raise ValueError(f"suspects={config.suspects} lists answers by class probability, which a regression lacks")
     if regression and config.temperatures:
         raise ValueError("temperatures=true fits class probabilities, which a regression lacks")
+    if prepared.task.multi_label and config.temperatures:
+        raise ValueError("temperatures=true fits probabilities of which one is right; this task has several labels")
     if name == "router" and config.temperatures:
         raise ValueError("temperatures=true fits the answers of a cascade; give rule=cascade, router+cascade or best")
     known = rules_of(widths, has_router, 1 if regression else 2)
@@ -122,7 +145,7 @@ def check_promise(config: CalibrateConfig, prepared: EvaluationInputs, num_rungs
     """Raise ``ValueError`` where ``max_drop`` can be refused before any text is answered."""
     if config.max_drop is None:
         return
-    if prepared.task.labels is None:
+    if not prepared.task.kind.has_classes:
         raise ValueError(
             f"max_drop={config.max_drop:g} is about answers that are right or wrong, and {prepared.task.name} is a "
             "regression; give budget= or latency_ms="

@@ -6,7 +6,6 @@ The texts are answered in float32, as ``sharcs predict`` answers, whatever preci
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,8 +23,8 @@ from sharcs_pl.analysis.calibration.texts import bound_holds, chose_epoch, confi
 from sharcs_pl.analysis.calibration.views import Views, decided
 from sharcs_pl.analysis.figures.style import have_matplotlib
 from sharcs_pl.config.calibrate import CalibrateConfig
+from sharcs_pl.core.cascade import certainty_of
 from sharcs_pl.core.decision import NEVER, DecisionRule
-from sharcs_pl.core.errors import DataWarning
 from sharcs_pl.core.finite import write_json
 from sharcs_pl.core.ladder import TRAINED
 from sharcs_pl.core.screen import Screen
@@ -33,13 +32,12 @@ from sharcs_pl.core.written import Written
 from sharcs_pl.evaluation.metrics import compute_metric
 from sharcs_pl.inference.batches import Batch
 from sharcs_pl.inference.parts_model import engine_of
-from sharcs_pl.inference.trained import CARD
 from sharcs_pl.models.folder import read_json
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.pipeline.console import display_path
 from sharcs_pl.pipeline.results import write_predictions
 from sharcs_pl.pipeline.validate import evaluate_model
-from sharcs_pl.runs.card import is_own_card, write_card
+from sharcs_pl.runs.card_renewal import renewed_card
 from sharcs_pl.runs.evaluation_inputs import EvaluationInputs
 
 
@@ -198,24 +196,20 @@ def check_bounds(
 
 def keep(folder: Path, config: CalibrateConfig, record: dict[str, Any]) -> None:
     """Add the point to the model's ``config.json``, whose other keys stay as they are, and renew the model's card."""
-    path, renews = folder / "config.json", is_own_card(folder)
+    path = folder / "config.json"
     saved = read_json(path)
     points = {name: old for name, old in saved.get("operating_points", {}).items() if name != config.point}
     saved["operating_points"] = points | {config.point: record}
     if config.default:
         saved["operating_point"] = config.point
-    write_json(path, saved)
-    if renews:
-        write_card(folder)
-    else:
-        told = f"{folder / CARD} was changed by hand and stays as it is; remove it to have the point written into it"
-        warnings.warn(told, DataWarning, stacklevel=2)
+    with renewed_card(folder):
+        write_json(path, saved)
 
 
 def write_suspects(path: Path, views: Views, rule: DecisionRule, prepared: EvaluationInputs) -> None:
     """Write all texts as ``predictions.tsv`` has them, the least sure answer first."""
     found = decided(views, rule)
-    order = found.routed_logits().softmax(-1).amax(-1).argsort(stable=True)
+    order = certainty_of(views.task.kind, "probability", found.routed_logits()).argsort(stable=True)
     write_predictions(path, found.select(order), views.cost, views.task, prepared.examples[views.task.validation[0]])
     print(f"the texts by how sure the answer is, the least sure first: {display_path(path.absolute())}")
 

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from sharcs_pl.config.export import ExportConfig
 from sharcs_pl.core.decision import DecisionRule
 from sharcs_pl.core.finite import write_json
 from sharcs_pl.core.flops import CostModel
+from sharcs_pl.core.kinds import Kind, to_scores
 from sharcs_pl.core.screen import Screen, new_table
 from sharcs_pl.data.seen import FILE as SEEN
 from sharcs_pl.data.spec import Examples, TaskSpec, metric_name
@@ -33,6 +34,7 @@ from sharcs_pl.inference.record import TRAINING, record_file
 from sharcs_pl.inference.torch_backend import torch_engine
 from sharcs_pl.inference.trained import TrainedModel
 from sharcs_pl.models.encoder_sizes import encoder_sizes
+from sharcs_pl.models.folder import read_json
 from sharcs_pl.pipeline.build import build_table
 from sharcs_pl.pipeline.console import display_path, silence_libraries
 from sharcs_pl.runs.files import SEEN_TEXTS
@@ -123,6 +125,9 @@ def gate(config: ExportConfig, task: TaskSpec, own: Engine, folder: Path, table:
     facts = PartsFacts.read(folder)
     parts = PartsBackend(folder, facts, facts.precision, None)
     rows = {"float32": answered(own, table), "int8": answered(Engine(parts, own.rule), table)}
+    if task.multi_label:
+        thresholds = read_json(folder / "config.json").get("label_thresholds")
+        rows = {name: replace(found, logits=to_scores(found.logits, thresholds)) for name, found in rows.items()}
     metric = metric_name(task.metric, task.positive)
     found = {
         name: measured(answers, rows["float32"], task, table, own.rule, parts.cost) for name, answers in rows.items()
@@ -153,7 +158,7 @@ def measured(
     macs = cost.decided_macs(rule, answers.lengths, answers.first, answers.rungs)
     return {
         "value": compute_metric(task.metric, logits, labels),
-        "agreement": agreement(answers, base),
+        "agreement": agreement(task.kind, answers, base),
         "routed alike": float((answers.rungs == base.rungs).mean()),
         "of dense MACs": float(macs.sum() / cost.dense_macs(answers.lengths).sum()),
     }
@@ -166,11 +171,11 @@ def answered(engine: Engine, table: TokenTable) -> Answers:
     return Answers(**{name: column[order] for name, column in vars(found).items()})
 
 
-def agreement(one: Answers, other: Answers) -> float:
+def agreement(kind: Kind, one: Answers, other: Answers) -> float:
     """Return the share of samples with the same label; of a regression, the correlation of the values."""
-    if one.logits.shape[1] == 1:
+    if not kind.has_classes:
         return float(np.corrcoef(one.logits[:, 0], other.logits[:, 0])[0, 1])
-    return float((one.logits.argmax(-1) == other.logits.argmax(-1)).mean())
+    return float(kind.alike(one.logits, other.logits).mean())
 
 
 @contextmanager

@@ -211,6 +211,8 @@ def final_weights(
     if found.task.labels is not None:
         loaded.stock.config.id2label = dict(enumerate(found.task.labels))
         loaded.stock.config.label2id = {label: i for i, label in enumerate(found.task.labels)}
+        if found.task.multi_label:
+            loaded.stock.config.problem_type = found.task.kind.problem_type
     return loaded.stock, set()
 
 

@@ -11,9 +11,11 @@ from typing import Any
 
 import torch
 from rich.text import Text
+from torch import Tensor
 
 from sharcs_pl.analysis.figures.plots import FigureInputs, draw_run
 from sharcs_pl.config import RunConfig
+from sharcs_pl.core.cascade import certainty_of
 from sharcs_pl.core.files import atomic_file, atomic_folder, files_below, write_text
 from sharcs_pl.core.finite import write_json
 from sharcs_pl.core.ladder import Ladder
@@ -181,6 +183,9 @@ def write_predictions(path: Path, predictions: Predictions, cost: Cost, task: Ta
 
 def _answers(predictions: Predictions, labels: tuple[str, ...] | None) -> Sequence[list[str]]:
     """Return label, prediction and confidence of each sample, as text."""
+    if predictions.kind.multi_label:
+        assert labels is not None
+        return _several(predictions, labels)
     logits, truth = predictions.routed_logits(), predictions.labels.tolist()
     hidden = not predictions.labelled
     if labels is None:
@@ -190,3 +195,16 @@ def _answers(predictions: Predictions, labels: tuple[str, ...] | None) -> Sequen
     confidence, best = torch.softmax(logits, -1).max(-1)
     rows = zip(truth, best.tolist(), confidence.tolist(), strict=True)
     return [["" if hidden else labels[y], labels[b], f"{c:.4f}"] for y, b, c in rows]
+
+
+def _several(predictions: Predictions, labels: tuple[str, ...]) -> Sequence[list[str]]:
+    """Return the labels, those predicted, both as JSON lists, and the confidence of the least sure label."""
+    sure = certainty_of(predictions.kind, "probability", predictions.answered()).tolist()
+    truth, found = (_names(marks, labels) for marks in (predictions.labels > 0, predictions.routed_logits() >= 0))
+    hidden = not predictions.labelled
+    return [["" if hidden else y, x, f"{c:.4f}"] for y, x, c in zip(truth, found, sure, strict=True)]
+
+
+def _names(marks: Tensor, labels: tuple[str, ...]) -> list[str]:
+    rows = ([name for name, given in zip(labels, row, strict=True) if given] for row in marks.tolist())
+    return [json.dumps(names, ensure_ascii=False) for names in rows]

@@ -122,13 +122,12 @@ def _introduction(found: Contents) -> str:
     encoder, sizes = found.config["encoder"]["model_type"], found.sizes
     about = f" for the task {markdown(found.task)}" if found.task and current_task(found.task) != CUSTOM else ""
     shape = f"{sizes.layers} layers, hidden size {sizes.hidden}, {sizes.heads} heads"
-    answers = "a score" if found.labels is None else f"one of {', '.join(map(markdown, found.labels))}"
     start = f", fine-tuned from {markdown(found.base_model)}" if found.base_model else ""
     kind = "depth" if found.exits else "length" if found.skims else "width"
     return (
         f"# Text classifier{'' if found.stock else f' of adaptive {kind}'}{about}\n\n"
         f"A {encoder} encoder ({shape}){start}. {_how(found)}\n\n"
-        f"It answers a text with {answers}."
+        f"It answers a text with {found.answers}."
     )
 
 

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from sharcs_pl.core.exits import ExitLadder
+from sharcs_pl.core.kinds import label_thresholds
 from sharcs_pl.core.ladder import Ladder
 from sharcs_pl.core.skim import SkimLadder
+from sharcs_pl.core.text import markdown
 from sharcs_pl.core.widths import WidthLadder
 from sharcs_pl.data.spec import metric_name
 from sharcs_pl.inference.record import record_file
@@ -52,6 +54,7 @@ class Contents:
     def widest(self) -> Contents:
         """The contents of the stock checkpoint that `sharcs export format=transformers` makes of the model."""
         config = of_stock(self.config["encoder"]) | {"id2label": self.config.get("id2label", {})}
+        config |= {key: self.config[key] for key in ("problem_type", "label_thresholds") if self.config.get(key)}
         metrics = self.metrics
         if metrics:
             top = metrics["rungs"][-1] | {"share": 1.0}
@@ -105,6 +108,19 @@ class Contents:
         """The class names in the order of the logits; None for a regression."""
         names = self.config.get("id2label", {})
         return None if len(names) == 1 else [str(names[key]) for key in sorted(names, key=int)]
+
+    @property
+    def answers(self) -> str:
+        """What the model answers a text with, in words."""
+        if self.labels is None:
+            return "a score"
+        names = [markdown(name) for name in self.labels]
+        given = self.config.get("label_thresholds")
+        thresholds = label_thresholds(len(names), self.config.get("problem_type"), given)
+        if thresholds is None:
+            return f"one of {', '.join(names)}"
+        told = ", ".join(f"{name} ({value:.4g})" for name, value in zip(names, thresholds, strict=True))
+        return f"any number of labels, each from the probability in brackets on: {told}"
 
     @property
     def metric(self) -> str:

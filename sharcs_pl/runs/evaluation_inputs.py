@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from sharcs_pl.config import RunConfig
 from sharcs_pl.config.evaluate import EvaluateConfig
 from sharcs_pl.core.written import Written
@@ -82,7 +84,9 @@ def check_comparable(one: EvaluationInputs, other: EvaluationInputs) -> None:
             f"compare={other.name} is evaluated on other texts: the files differ, or task.split_seed, which draws a "
             f"share task.dev ({seeds})"
         )
-    rows = (ours.labels != theirs.labels).nonzero()[0]
+    alike = ours.labels.shape == theirs.labels.shape
+    differ = (ours.labels != theirs.labels).reshape(len(ours), -1).any(1) if alike else np.ones(len(ours), bool)
+    rows = np.flatnonzero(differ)
     if len(rows):
         raise ValueError(
             f"compare={other.name} is evaluated on other labels: {len(rows):,} of {len(ours):,} texts have another one "

@@ -60,15 +60,16 @@ def read_inputs(config: RunConfig, run_dir: Path, resumes: bool = False) -> Trai
         check_file("task.calibration", config.task.calibration)  # it is read by sharcs calibrate, long after this run
     task, examples = read_task(config.task, ("train", None), config.seed)
     check_limits(config, examples)
-    config.method.check_classes(task.name, task.num_labels)
+    classes = 2 if task.multi_label else task.num_labels  # a label of its own is there or not
+    config.method.check_classes(task.name, classes)
     config.router.check_labels(task.num_labels, len(config.widths))
     if config.method.teacher is not None:
-        check_teacher(config.method.teacher, task.labels)
-    if task.labels is None and not SCORES[config.hardness.score].for_regression:
+        check_teacher(config.method.teacher, task.labels, task.multi_label)
+    if not task.kind.has_classes and not SCORES[config.hardness.score].for_regression:
         score = config.hardness.score
         raise ValueError(f"hardness.score={score} needs classes, task={task.name} is a regression; use confidence")
-    if task.labels is not None:
-        config.check_reachable(task.num_labels)
+    if task.kind.has_classes:
+        config.check_reachable(classes)
     if config.method.routed and not config.easy_first:
         warnings.warn(
             f"width.bounds={config.width.bounds} gives the narrowest width the hardest samples by "

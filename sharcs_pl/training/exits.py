@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from sharcs_pl.core.kinds import kind_of_labels
 from sharcs_pl.data.sampler import MicroBatch
 from sharcs_pl.training.objective import BatchLosses, ObjectiveConfig, summed_loss
 from sharcs_pl.training.rules import Idle, Losses, Progress, StepContents
@@ -22,7 +22,7 @@ from sharcs_pl.training.rules import Idle, Losses, Progress, StepContents
 @dataclass(frozen=True)
 class ExitBatch:
     """A batch at every exit: `losses` [E], each a sum over samples; `logits` [B, E, C]; `certainty` [B, E] or None;
-    `labels` [B]; and `layers`, the depth of each exit."""
+    `labels` [B] or [B, C]; and `layers`, the depth of each exit."""
 
     losses: Tensor
     logits: Tensor
@@ -75,11 +75,8 @@ def self_distilled(batch: ExitBatch, progress: Progress) -> Tensor:
     student, teacher = batch.logits[:, :-1].float(), batch.logits[:, -1:].detach().float()
     if not student.shape[1]:
         return batch.losses.sum() * 0
-    if student.shape[-1] == 1:
-        each = (student - teacher).square()
-    else:
-        student, teacher = student.log_softmax(-1), teacher.log_softmax(-1).expand_as(student)
-        each = F.kl_div(teacher, student, log_target=True, reduction="none")
+    # The paper's direction is the other one than Hinton's: the student is what the teacher is measured against.
+    each = kind_of_labels(batch.labels, student.shape[-1]).divergence(teacher.expand_as(student), student)
     return each.sum((0, 2)).mean() + certainty_loss(batch)
 
 
@@ -99,15 +96,13 @@ OBJECTIVES = {
 
 
 def certainty_loss(batch: ExitBatch) -> Tensor:
-    """Return the squared error of each certainty to its target: 1 for a right answer, else 0, or 1 - tanh |error| in
-    regression (BERxiT, section 3.3). The loss is 0 where no certainty is learned."""
+    """Return the squared error of each certainty to its target: 1 for a right answer, else 0, the share of right labels
+    where there are several, or 1 - tanh |error| in regression (BERxiT, section 3.3). The loss is 0 where no certainty
+    is learned."""
     if batch.certainty is None or len(batch.losses) == 1:
         return batch.losses.new_zeros(())
-    answers, labels = batch.logits[:, :-1].detach().float(), batch.labels[:, None]
-    if answers.shape[-1] == 1:
-        truth = 1 - (answers[..., 0] - labels).abs().tanh()
-    else:
-        truth = (answers.argmax(-1) == labels).float()
+    answers = batch.logits[:, :-1].detach().float()
+    truth = kind_of_labels(batch.labels, answers.shape[-1]).closeness(answers, batch.labels)
     return (batch.certainty[:, :-1].float().sigmoid() - truth).square().mean(1).sum()
 
 

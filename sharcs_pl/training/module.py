@@ -19,7 +19,6 @@ from sharcs_pl.data.tasks import TaskSpec
 from sharcs_pl.evaluation.metrics import compute_metric
 from sharcs_pl.evaluation.predictions import Predictions
 from sharcs_pl.models.base import LadderModel
-from sharcs_pl.models.router import problem_type
 from sharcs_pl.training.callbacks import HardnessHistory
 from sharcs_pl.training.objective import BatchLosses, ObjectiveConfig
 from sharcs_pl.training.rules import Progress, StepContents, TrainingRule
@@ -98,7 +97,7 @@ class SharcsModule(L.LightningModule):
 
     def on_fit_start(self) -> None:
         self.train()  # models are made and loaded in evaluation mode, and Lightning keeps what it finds
-        self.model.config.problem_type = problem_type(self.model.shape.num_labels)
+        self.model.config.problem_type = self.task.kind.problem_type
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         # Lightning would wait for a GPU to have done all before it copies. Copies to a CPU must be waited for.
@@ -223,7 +222,9 @@ class SharcsModule(L.LightningModule):
         router_logits = logits.new_zeros(len(logits), 1) if signals is None else signals
         difficulty = torch.full_like(batch.uids, -1) if batch.difficulty is None else batch.difficulty
         rows = (batch.uids, logits.float(), router_logits.float(), decision.rungs, batch.labels, batch.lengths)
-        return Predictions(*rows, difficulty, macs).decided(decision)
+        thresholds = self.model.config.label_thresholds if self.task.multi_label else None
+        found = Predictions(*rows, difficulty, macs, thresholds=None if thresholds is None else tuple(thresholds))
+        return found.decided(decision)
 
     def on_validation_epoch_end(self) -> None:
         # A GPU is waited for here, not at each batch.
@@ -243,7 +244,7 @@ class SharcsModule(L.LightningModule):
         metric, labels = self.task.metrics[0], found.labels
         values = {"val/routed": compute_metric(metric, found.routed_logits(), labels)}
         for rung, label in enumerate(self.model.ladder.labels()):
-            values[f"val/rung_{label.replace('/', '_')}"] = compute_metric(metric, found.logits[:, rung], labels)
+            values[f"val/rung_{label.replace('/', '_')}"] = compute_metric(metric, found.scores[:, rung], labels)
         shares = found.shares(len(self.model.ladder))
         values |= {f"val/share_{i}": share for i, share in enumerate(shares)}
         return values | {"val/macs_fraction": found.macs_fraction(self.model.cost)}

@@ -9,9 +9,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sharcs_pl.core.hardness import sample_scores
+from sharcs_pl.core.kinds import task_kind
 from sharcs_pl.data.sampler import MicroBatch
 from sharcs_pl.models.routed import SharcsForSequenceClassification, TrunkState
-from sharcs_pl.models.router import at_least_float32, router_loss, task_loss
+from sharcs_pl.models.router import router_loss, task_loss
 
 
 @dataclass(frozen=True)
@@ -69,15 +70,11 @@ def summed_loss(logits: Tensor, batch: MicroBatch) -> Tensor:
     return task_loss(logits, batch.labels, logits.shape[-1], reduction="none").sum()
 
 
-def distill_losses(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """Return KL(teacher || student) per sample [B] at ``temperature``, times its square (Hinton et al. 2015). One
-    output column means regression and gives the squared difference. The teacher [B, C] gets no gradient."""
-    teacher = teacher.detach()
-    if student.shape[-1] == 1:
-        return at_least_float32(student - teacher).squeeze(-1).square()
-    log_q = F.log_softmax(at_least_float32(student) / temperature, -1)
-    log_p = F.log_softmax(at_least_float32(teacher) / temperature, -1)
-    return F.kl_div(log_q, log_p, log_target=True, reduction="none").sum(-1) * temperature**2
+def distill_losses(student: Tensor, teacher: Tensor, temperature: float, multi_label: bool = False) -> Tensor:
+    """Return KL(teacher || student) per sample [B] at ``temperature``, times its square (Hinton et al. 2015), in
+    regression the squared difference; with `multi_label` the mean over labels, each with two outcomes. The teacher
+    [B, C] gets no gradient."""
+    return task_kind(student.shape[-1], multi_label).distilled(student, teacher.detach(), temperature)
 
 
 def batch_losses(model: SharcsForSequenceClassification, batch: MicroBatch, config: ObjectiveConfig) -> BatchLosses:
@@ -121,5 +118,6 @@ def _distill_loss(
         with torch.no_grad():
             teacher = model.tail(state, top)
     students = [logits if i == rung else model.tail(state, i) for i in range(top)]
-    losses = [distill_losses(student, teacher, config.temperature).sum() for student in students]
+    several = model.kind.multi_label
+    losses = [distill_losses(student, teacher, config.temperature, several).sum() for student in students]
     return torch.stack(losses).mean()

@@ -46,7 +46,8 @@ def slimmable_losses(teacher: Teacher | None) -> Losses:
         distill = None
         if config.distill_weight and students:
             teacher_logits = teacher(batch.inputs) if teacher else logits[-1]
-            losses = [distill_losses(student, teacher_logits, config.temperature).sum() for student in students]
+            given = teacher_logits, config.temperature, model.kind.multi_label
+            losses = [distill_losses(student, *given).sum() for student in students]
             distill = torch.stack(losses).mean()
         return BatchLosses.of(task, logits[-1], batch, config, distill)
 

@@ -15,7 +15,6 @@ from sharcs_pl.core.hardness import SCORES, HardnessBuffer, sample_scores
 from sharcs_pl.core.plan import EpochPlan, PlanConfig, make_plan
 from sharcs_pl.core.ranks import all_ranks
 from sharcs_pl.models.routed import SharcsForSequenceClassification
-from sharcs_pl.models.router import problem_type
 
 UIDS = "uids"
 FILE = "hardness.pt"
@@ -53,7 +52,7 @@ class SharcsTrainer(Trainer):
     ) -> None:
         self.bounds = _bounds(model, score, bounds)
         self.score, self.label_range, self.num_rungs = score, label_range, len(model.ladder)
-        if (label_range is None) != (model.shape.num_labels > 1):
+        if (label_range is None) != model.kind.has_classes:
             raise ValueError("label_range: a regression (num_labels=1) needs it, and only a regression")
         if train_dataset is not None and not hasattr(train_dataset, "__len__"):
             raise ValueError("train_dataset: a dataset without a length has no samples whose hardness can be kept")
@@ -62,7 +61,7 @@ class SharcsTrainer(Trainer):
         self._plan: EpochPlan | None = None
         super().__init__(model, args, train_dataset=numbered, **options)  # pyright: ignore[reportArgumentType]
         self.add_callback(_Epochs(self))
-        model.config.problem_type = problem_type(model.shape.num_labels)  # pyright: ignore[reportAttributeAccessIssue]
+        model.config.problem_type = model.kind.problem_type  # pyright: ignore[reportAttributeAccessIssue]
 
     @property
     def plan(self) -> EpochPlan:

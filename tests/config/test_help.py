@@ -18,9 +18,11 @@ from sharcs_pl.core.widths import CUTS
 
 
 def test_keys_that_take_a_list() -> None:
-    lists = ("task.text", "task.labels", "task.metrics", "task.label_range", "width.bounds", "trainer.devices")
+    lists = ("task.text", "task.labels", "task.metrics", "task.label", "width.bounds", "trainer.devices")
     assert all(takes_list(RunConfig, key) for key in lists)
-    assert not any(takes_list(RunConfig, key) for key in ("task.label", "task.dev", "seed", "optim.lr", "nope", "task"))
+    assert not any(
+        takes_list(RunConfig, key) for key in ("task.positive", "task.dev", "seed", "optim.lr", "nope", "task")
+    )
 
 
 def test_every_field_says_what_it_is() -> None:

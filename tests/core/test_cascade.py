@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -61,3 +63,22 @@ def test_routing_is_alike_in_both_libraries(thresholds):
 def test_without_a_router_a_rule_begins_at_an_end_of_the_ladder(library):
     assert first_rungs(DecisionRule("router"), None, 3, 2, library).tolist() == [2, 2, 2]
     assert first_rungs(DecisionRule("cascade", stops=(0.9, 0.9)), None, 3, 2, library).tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("certainty", ["probability", "margin", "entropy"])
+def test_the_certainty_of_several_labels_is_that_of_the_least_sure_one(certainty: str) -> None:
+    logits = np.array([[[3.0, -0.5], [4.0, -2.0]]], np.float32)  # a text at two widths
+    rule = DecisionRule("cascade", stops=(0.5,), certainty=certainty, multi_label=True)
+    found = certainties(rule, logits, np.zeros(1, np.int64))
+    single = DecisionRule("cascade", stops=(0.5,), certainty=certainty)
+    worst = np.stack([np.zeros_like(logits[..., 1]), logits[..., 1]], -1)  # the second label as two classes
+    assert found == pytest.approx(certainties(single, worst, np.zeros(1, np.int64)), abs=1e-6)
+
+
+def test_the_agreement_of_several_labels_is_minus_the_largest_change_and_averages_are_of_logits() -> None:
+    logits = np.array([[[0.0, 2.0], [0.0, -2.0]]], np.float32)
+    rule = DecisionRule("cascade", stops=(-0.5,), certainty="agreement", average=True, multi_label=True)
+    assert answers(rule, logits, np.zeros(1, np.int64))[0, 1].tolist() == [0.0, 0.0]
+    found = certainties(replace(rule, average=False), logits, np.zeros(1, np.int64))
+    change = 1 / (1 + np.exp(-2.0)) - 1 / (1 + np.exp(2.0))
+    assert found[0].tolist() == [-np.inf, pytest.approx(-change, abs=1e-6)]

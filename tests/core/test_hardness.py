@@ -315,3 +315,12 @@ def test_configs_are_checked_without_importing_torch() -> None:
     modules = "widths, sharcs_pl.core.plan, sharcs_pl.core.flops, sharcs_pl.core.hardness"
     code = f"import sys, sharcs_pl.core.{modules}; sys.exit(bool({{'torch', 'transformers'}} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_hardness_of_several_labels_is_the_mean_over_labels() -> None:
+    logits, labels = torch.tensor([[2.0, -1.0], [0.0, 0.5]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    p = logits.sigmoid()
+    truth = torch.where(labels > 0, p, 1 - p)
+    assert sample_scores(logits, labels, "confidence").tolist() == pytest.approx(truth.mean(1).tolist(), abs=1e-6)
+    entropy = -(p * p.log() + (1 - p) * (1 - p).log()).mean(1)
+    assert sample_scores(logits, labels, "entropy").tolist() == pytest.approx(entropy.tolist(), abs=1e-6)

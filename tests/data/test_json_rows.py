@@ -111,4 +111,4 @@ def test_a_mistake_in_the_first_item_is_told_without_reading_the_rest(tmp_path: 
 
 def test_an_optional_key_is_there_in_all_items_or_in_none(tmp_path: Path) -> None:
     path = write(tmp_path, "a.json", f'[{{"text": "a"}}, {GOOD}]')
-    assert "item 2: has 'label', which" in fault(path, Request(("text",), optional="label"))
+    assert "item 2: has 'label', which" in fault(path, Request(("text",), optional=("label",)))

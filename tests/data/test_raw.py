@@ -11,7 +11,7 @@ from sharcs_pl.data.raw import RawSplit, label_text, read_file, read_hub
 from tests.data.formats import NASTY, SUFFIXES, write_rows
 
 REQUEST = Request(("text", "label"))
-HIDDEN = Request(("text",), optional="label")
+HIDDEN = Request(("text",), optional=("label",))
 TYPED = (".jsonl", ".ndjson", ".json", ".parquet")
 
 

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from sharcs_pl.data.spec import METRICS_BY_KIND
 from sharcs_pl.data.tasks import GLUE
+from sharcs_pl.evaluation.bootstrap import resampled_metric
 from sharcs_pl.evaluation.metrics import METRICS, compute_metric, compute_metrics, router_auc
 
 
@@ -56,9 +58,12 @@ def test_the_table_of_metrics_by_kind_holds_these_metrics() -> None:
     assert {name for names in METRICS_BY_KIND.values() for name in names} == set(METRICS)
 
 
-@pytest.mark.parametrize(("kind", "outputs"), [("two classes", 2), ("more classes", 3), ("regression", 1)])
+@pytest.mark.parametrize(
+    ("kind", "outputs"), [("two classes", 2), ("more classes", 3), ("regression", 1), ("several labels", 3)]
+)
 def test_metrics_of_a_kind_can_be_computed(kind: str, outputs: int) -> None:
     labels = torch.tensor([0.5, 1.5, 0.1, 1.2]) if outputs == 1 else torch.tensor([0, 1, outputs - 1, 0])
+    labels = torch.eye(3)[labels] if kind == "several labels" else labels
     values = compute_metrics(METRICS_BY_KIND[kind], torch.randn(4, outputs), labels)
     assert all(-1 <= value <= 1 for value in values.values())
 
@@ -89,3 +94,25 @@ def test_scores_of_one_value_correlate_0_without_a_warning(name: str, scores: li
     for logits in (torch.rand(len(scores), 1), torch.ones(len(scores), 1)):
         assert compute_metric(name, logits, labels) == 0.0
         assert compute_metric(name, labels[:, None], logits[:, 0]) == 0.0
+
+
+def test_metrics_of_several_labels_by_hand() -> None:
+    labels = torch.tensor([[1.0, 0.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
+    scores = torch.tensor([[1.0, -1.0, -1.0], [1.0, -1.0, -1.0], [-1.0, 0.0, -1.0]])  # 0 gives the label
+    found = compute_metrics(METRICS_BY_KIND["several labels"], scores, labels)
+    assert found == {
+        "micro_f1": pytest.approx(2 * 2 / (3 + 3)),
+        "macro_f1": pytest.approx((1.0 + 0.0 + 0.0) / 3),  # the third label, of no text and no answer, counts 0
+        "exact_match": pytest.approx(1 / 3),
+        "hamming": pytest.approx(7 / 9),
+    }
+
+
+@pytest.mark.parametrize("name", METRICS_BY_KIND["several labels"])
+def test_the_bootstrap_of_several_labels_is_the_metric_of_the_drawn_samples(name: str) -> None:
+    generator = torch.Generator().manual_seed(1)
+    scores, labels = torch.randn(20, 3, generator=generator), (torch.rand(20, 3, generator=generator) > 0.6).float()
+    counts = np.random.default_rng(1).multinomial(20, np.full(20, 0.05), size=5)
+    found = resampled_metric(name, scores, labels)(counts)
+    rows = [np.repeat(np.arange(20), draw) for draw in counts]
+    assert found == pytest.approx([compute_metric(name, scores[each], labels[each]) for each in rows], abs=1e-6)

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sharcs_pl.analysis.benchmark.latency import Call, Pass, Variant, batch_pass, stream_pass
-from sharcs_pl.core.arrays import softmax
-from sharcs_pl.core.cascade import first_rungs
+from sharcs_pl.core.cascade import certainty_of, first_rungs
 from sharcs_pl.core.decision import DecisionRule
 from sharcs_pl.data.table import TokenTable
 from sharcs_pl.inference.batches import Answers, Batch
@@ -112,9 +111,10 @@ class VariantFactory:
         """Return a cascade in which about that share of the samples stops at the narrowest rung and the rest goes on to
         the widest."""
         narrow = [engine.answer(batch, np.zeros_like(batch.index)).logits for batch in self.workload.batches]
-        sure = softmax(np.concatenate(narrow)).max(-1)
+        sure = certainty_of(self.model.kind, "probability", np.concatenate(narrow))
         stop = float(np.quantile(sure, 1 - share)) if share > 0 else 1.0
-        return DecisionRule("cascade", stops=(stop, *((1.0,) * (self.model.ladder.top - 1))))
+        stops = (stop, *((1.0,) * (self.model.ladder.top - 1)))
+        return DecisionRule("cascade", stops=stops, multi_label=self.model.kind.multi_label)
 
     def dealt(self, share: float, seed: int) -> np.ndarray:
         """Return rungs [S] long with that share of the samples on the narrowest rung and the rest on the widest, in

@@ -34,7 +34,8 @@ class Outcomes:
     """The outcome of every rung on every sample.
 
     `scores` float32 [S, W-1] are the largest router logits up to each rung; `costs` [S, W] have any unit; `quality` [S,
-    W] is 1 for a right answer and 0 for a wrong one, or minus the squared error of a regression.
+    W] is 1 for a right answer and 0 for a wrong one, the share of labels that are right where there are several, or
+    minus the squared error of a regression.
     """
 
     scores: np.ndarray
@@ -44,11 +45,7 @@ class Outcomes:
     @classmethod
     def of(cls, predictions: Predictions, costs: np.ndarray) -> Outcomes:
         """Return the outcomes of the predictions; `costs` [S, W]."""
-        logits, labels = predictions.logits.numpy(), predictions.labels.numpy()
-        if logits.shape[2] == 1:
-            quality = -((logits[:, :, 0].astype(float) - labels[:, None]) ** 2)
-        else:
-            quality = (logits.argmax(-1) == labels[:, None]).astype(float)
+        quality = predictions.kind.quality(predictions.scores.numpy(), predictions.labels.numpy())
         return cls(scores_of(predictions.router_logits.numpy()), costs, quality)
 
     def __len__(self) -> int:
@@ -62,7 +59,7 @@ class Outcomes:
     @property
     def errors(self) -> np.ndarray:
         """Errors of each rung where the top one is right, 0 or 1 [S, W]: a classifier's loss whose mean is the risk."""
-        return self.quality[:, -1:] * (1 - self.quality)
+        return ((self.quality[:, -1:] >= 1) & (self.quality < 1)).astype(float)
 
     def select(self, rows: np.ndarray) -> Outcomes:
         """Return the outcomes of some samples."""

@@ -78,16 +78,16 @@ def measure(name: str, rule: DecisionRule, views: Views, confidence: float) -> R
     if views.latency is not None:
         mean = float(views.milliseconds(found).mean())
         row = replace(row, milliseconds=None if math.isnan(mean) else mean)  # another rule's passes are not timed
-    if views.task.labels is None:
+    if not views.task.kind.has_classes:
         return row
-    quality = views.quality(found)
-    accuracy, errors = float(quality.mean()), int((outcomes.quality[:, -1] * (1 - quality)).sum())
+    right, full = views.quality(found) >= 1, outcomes.quality[:, -1] >= 1
+    accuracy, errors = float(right.mean()), int((full & ~right).sum())
     return replace(
         row,
         accuracy=accuracy,
-        drop=float(outcomes.quality[:, -1].mean()) - accuracy,
-        risk=errors / len(quality),
-        bound=upper_bound(errors, len(quality), confidence),
+        drop=float(full.mean()) - accuracy,
+        risk=errors / len(right),
+        bound=upper_bound(errors, len(right), confidence),
     )
 
 

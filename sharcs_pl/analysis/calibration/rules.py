@@ -53,7 +53,7 @@ class Settings:
             costs.append(views.milliseconds(found) if by_latency else views.fractions(found))
             quality.append(views.quality(found))
         right = np.stack(quality).astype(np.float32)
-        return cls(rules, np.stack(costs).astype(np.float32), right, (top > 0) & (right <= 0))
+        return cls(rules, np.stack(costs).astype(np.float32), right, (top >= 1) & (right < 1))
 
     def spend(self, budget: float, metric: Callable[[DecisionRule], float], key: str) -> DecisionRule:
         """Return the setting that makes the most of a mean cost of `budget`: of those that come close to it, the best
@@ -69,7 +69,7 @@ def forms(name: str, views: Views, temperatures: bool = False) -> list[DecisionR
     found, cost = views.predictions, views.cost
     num_labels = found.logits.shape[2]
     names = rules_of(len(cost.ladder), cost.has_router, num_labels, bool(cost.skim)) if name == BEST else (name,)
-    plain = [form for each in names for form in forms_of(each, num_labels)]
+    plain = [form for each in names for form in forms_of(each, num_labels, views.task.multi_label)]
     if not temperatures:
         return plain
     return [fit_temperatures(form, found.logits, found.labels) if form.cascades else form for form in plain]

@@ -85,10 +85,7 @@ class Views:
     def quality(self, found: Predictions) -> np.ndarray:
         """Return 1 for a right answer of a decided sample and 0 for a wrong one, or minus a regression's squared error,
         [S]."""
-        answers, labels = found.routed_logits().numpy(), found.labels.numpy()
-        if self.task.labels is None:
-            return -((answers[:, 0].astype(float) - labels) ** 2)
-        return (answers.argmax(-1) == labels).astype(float)
+        return self.task.kind.quality(found.routed_logits().numpy(), found.labels.numpy())
 
 
 def decided(views: Views, rule: DecisionRule) -> Predictions:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -42,7 +43,8 @@ class Chance:
         answers = [run.answers for run in self.runs if run.answers]
         if self.runs[0].metric in ("pearson", "spearman"):
             return None
-        seen = {text for each in answers for text in (*each.labels, *each.predictions)}
+        texts = [text for each in answers for text in (*each.labels, *each.predictions)]
+        seen = {name for text in texts for name in json.loads(text)} if self._several else set(texts)
         return said if said and seen <= set(said) else tuple(sorted(seen))
 
     def constant(self, run: RunResult) -> float | None:
@@ -55,6 +57,8 @@ class Chance:
             return 0.0  # a constant correlates with nothing
         labels = self._labels(answers)
         each = torch.eye(len(self._classes))
+        if self._several:  # none of the labels, one of them, or all
+            each = torch.cat([each, torch.zeros_like(each[:1]), torch.ones_like(each[:1])]) * 2 - 1
         metric = self.runs[0].metric
         return max(compute_metric(metric, row.expand(len(labels), -1), labels) for row in each)
 
@@ -77,12 +81,26 @@ class Chance:
     def _labels(self, answers: SavedAnswers) -> Tensor:
         if self._classes is None:
             return torch.tensor([float(text) for text in answers.labels])
+        if self._several:
+            return self._marks(answers.labels)
         return torch.tensor([self._classes.index(text) for text in answers.labels])
 
+    @property
+    def _several(self) -> bool:
+        """True if answers are lists of labels."""
+        return self.runs[0].several
+
+    def _marks(self, texts: Sequence[str]) -> Tensor:
+        """Return 1 for each label in lists of names, else 0, [S, C]."""
+        found = [set(json.loads(text)) for text in texts]
+        return torch.tensor([[float(name in names) for name in self._classes or ()] for names in found])
+
     def _logits(self, answers: SavedAnswers) -> Tensor:
-        """Return logits [S, C] with 1 at the answer; [S, 1] for a regression."""
+        """Return logits [S, C] with 1 at the answer, of several labels -1 at the others; [S, 1] for a regression."""
         if self._classes is None:
             return torch.tensor([[float(text)] for text in answers.predictions])
+        if self._several:
+            return self._marks(answers.predictions) * 2 - 1
         chosen = torch.tensor([self._classes.index(text) for text in answers.predictions])
         return torch.nn.functional.one_hot(chosen, len(self._classes)).float()
 

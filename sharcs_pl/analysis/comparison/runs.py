@@ -27,6 +27,7 @@ from sharcs_pl.runs.files import PREDICTION_COLUMNS
 OWN = ""  # the control's name of a method's own rule
 _WHOLE = 0.98  # of the stock model's cost
 KNOWN_METRICS = tuple(dict.fromkeys(name for names in METRICS_BY_KIND.values() for name in names))
+_OF_LABELS = ("micro_f1", "exact_match", "hamming")
 RESULTS = "metrics.json"
 # Not part of what tells one configuration from another.
 _NOT_PART = {
@@ -63,7 +64,7 @@ class SavedAnswers:
 class RunResult:
     """A finished run. `curves` holds points by control, `OWN` for the method's own; `settings` is its config as flat
     text; `classes` are in the order of their ids where the run says them, and f1 is about the `positive` one; `static`
-    marks one width for every sample."""
+    marks one width for every sample, `several` answers that are lists of labels."""
 
     path: Path
     task: str
@@ -82,6 +83,7 @@ class RunResult:
     positive: str | None = None
     settings: dict[str, str] = field(default_factory=dict)
     timings: list[dict[str, Any]] = field(default_factory=list)
+    several: bool = False
 
     @property
     def metric_name(self) -> str:
@@ -169,6 +171,7 @@ def _result(path: Path, metrics: Mapping[str, Any], config: Mapping[str, Any]) -
         classes=tuple(classes) if classes else None,
         positive=str(classes[1]) if classes else _text(metrics.get("positive")),
         settings=_flat(config),
+        several=metrics["metric"] in _OF_LABELS or bool((config.get("task") or {}).get("multi_label")),
         timings=[dict(row) for file in sorted(path.glob("**/bench.json")) for row in read_json(file).get("rows", [])],
     )
 

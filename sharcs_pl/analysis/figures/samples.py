@@ -33,8 +33,10 @@ class Names:
     labels: Sequence[str] | None = None
     label_range: Sequence[float] | None = None
 
-    def label(self, value: float) -> str:
+    def label(self, value: float | Sequence[float]) -> str:
         """Return a label as the reader knows it."""
+        if isinstance(value, Sequence):
+            return ", ".join(name for name, given in zip(self.labels or (), value, strict=True) if given > 0)
         return f"{value:g}" if self.labels is None else self.labels[int(value)]
 
     @property
@@ -59,7 +61,7 @@ def right(predictions: Predictions, names: Names) -> np.ndarray:
     """Return True where a rung answers a sample rightly, bool [S, W]; regressions within a tenth of the label range."""
     if names.labels is None:
         return _errors(predictions) <= CLOSE * names.span
-    return (predictions.logits.argmax(-1) == predictions.labels[:, None]).numpy()
+    return (predictions.kind.quality(predictions.scores, predictions.labels) >= 1).numpy()
 
 
 def as_good_as_top(predictions: Predictions, names: Names) -> np.ndarray:
@@ -71,8 +73,8 @@ def as_good_as_top(predictions: Predictions, names: Names) -> np.ndarray:
     if names.labels is None:
         errors = _errors(predictions)
         return errors[:, 0] <= errors[:, -1] + AS_GOOD * names.span
-    answers = predictions.logits.argmax(-1)
-    return ((answers[:, 0] == predictions.labels) | (answers[:, 0] == answers[:, -1])).numpy()
+    first, top = predictions.scores[:, 0], predictions.scores[:, -1]
+    return ((predictions.kind.quality(first, predictions.labels) >= 1) | predictions.kind.alike(first, top)).numpy()
 
 
 def _errors(predictions: Predictions) -> np.ndarray:
