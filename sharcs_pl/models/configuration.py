@@ -16,11 +16,14 @@ class LadderConfig(PreTrainedConfig):
     """The base class of model configs. `encoder`: the stock model's config as a dict. `label_thresholds`: of a model
     whose outputs are labels of their own, the probability of each from which on it is given, None for 0.5."""
 
+    label_thresholds: Any = None  # a saved config has the key only where thresholds were chosen
+
     def __init__(
         self, encoder: dict[str, Any] | None = None, label_thresholds: Sequence[float] | None = None, **kwargs: Any
     ) -> None:
         self.encoder = dict(encoder or {})
-        self.label_thresholds = None if label_thresholds is None else list(label_thresholds)
+        if label_thresholds is not None:
+            self.label_thresholds = list(label_thresholds)
         super().__init__(**kwargs)
 
     @classmethod

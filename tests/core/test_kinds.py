@@ -60,8 +60,8 @@ def test_several_labels_are_learned_by_the_mean_of_their_cross_entropies() -> No
 
 def test_distilling_several_labels_is_the_mean_kl_divergence_of_two_outcomes() -> None:
     student, teacher = torch.randn(4, 3), torch.randn(4, 3)
-    pairs = [torch.stack([torch.zeros_like(x), x], -1) for x in (student, teacher)]
-    slow = CLASSES.distilled(*pairs, 2.0).mean(-1)
+    one, other = (torch.stack([torch.zeros_like(x), x], -1) for x in (student, teacher))
+    slow = CLASSES.distilled(one, other, 2.0).mean(-1)
     assert MULTI_LABEL.distilled(student, teacher, 2.0).numpy() == pytest.approx(slow.numpy(), abs=1e-6)
     assert MULTI_LABEL.distilled(teacher, teacher, 2.0).abs().max().item() < 1e-6
 
