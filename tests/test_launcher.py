@@ -67,7 +67,7 @@ def test_the_result_is_read_from_the_run_directory(tmp_path: Path) -> None:
     (tmp_path / "metrics.json").write_text(json.dumps({"routed": {"value": 0.75}}))
     assert job_return(["seed=2"], job(tmp_path), tmp_path, 0).return_value == 0.75
     (tmp_path / "metrics.json").write_text(json.dumps({"routed": {"value": 0.75, "macs_fraction": 0.5}}))
-    both = OmegaConf.merge(job(tmp_path), {"objective": ["metric", "cost"]})
+    both: Any = OmegaConf.merge(job(tmp_path), {"objective": ["metric", "cost"]})
     assert job_return(["seed=2"], both, tmp_path, 0).return_value == (0.75, 0.5)
 
 

@@ -41,7 +41,7 @@ def fit(
     dev: Rows | str | os.PathLike[str] | float | None = None,
     *,
     text: str | Sequence[str] | None = None,
-    label: str | None = None,
+    label: str | Sequence[str] | None = None,
     encoder: str | os.PathLike[str] | None = None,
     directory: str | os.PathLike[str] | None = None,
     test: Rows | str | os.PathLike[str] | None = None,
@@ -60,7 +60,7 @@ def fit(
         train: rows or a file to train on; None trains the built-in task that `options` name.
         dev: rows or a file to evaluate on, or a share of `train` such as 0.1.
         text: text column, or two.
-        label: label column.
+        label: label column, or columns of 0 and 1, one for each label of a text.
         encoder: choice such as "minilm", or the folder or hub id of an encoder.
         directory: run directory; None for a new one under ``runs/``.
         test: rows or a file for ``run.evaluate("test")``.
@@ -114,9 +114,12 @@ def _take_encoder(call: Call, encoder: str | os.PathLike[str] | None) -> None:
 
 def _request(call: Call, hidden: bool) -> Request:
     """Return the columns of the call's own data, whose label may be missing if ``hidden``."""
-    text, label = call.given.get("task.text"), str(call.given.get("task.label"))
-    columns = tuple([text] if isinstance(text, str) else text or ())
-    return Request(columns, label) if hidden else Request((*columns, label))
+    columns, labels = (_names(call.given.get(key)) for key in ("task.text", "task.label"))
+    return Request(columns, labels) if hidden else Request((*columns, *labels))
+
+
+def _names(given: str | Sequence[str] | None) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else tuple(given or ())
 
 
 def _fit(call: Call, overrides: Sequence[str]) -> TrainedRun:

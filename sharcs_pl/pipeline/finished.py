@@ -162,8 +162,8 @@ class TrainedRun:
     def _request(self, hidden: bool) -> Request:
         """Return the columns of the run's own data, whose label may be missing if ``hidden``."""
         task = open_trained(str(self.directory)).config.task
-        columns = tuple(task.text_columns)
-        return Request(columns, str(task.label)) if hidden else Request((*columns, str(task.label)))
+        columns, labels = tuple(task.text_columns), tuple(task.label_columns)
+        return Request(columns, labels) if hidden else Request((*columns, *labels))
 
     def __repr__(self) -> str:
         return f"TrainedRun({str(self.directory)!r})"

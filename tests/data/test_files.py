@@ -115,7 +115,7 @@ def test_no_rows_is_a_fault(suffix: str, tmp_path: Path):
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_an_optional_column_is_read_where_it_is(suffix: str, tmp_path: Path):
-    request = Request(("text",), optional="label")
+    request = Request(("text",), optional=("label",))
     path = write_rows(tmp_path / f"a{suffix}", {"label": ["x"], "text": ["a"]})
     assert [values for _, values in rows_of(path, request)] == [("a", "x")]
     write_rows(path, {"other": ["x"], "text": ["a"]})
@@ -124,7 +124,7 @@ def test_an_optional_column_is_read_where_it_is(suffix: str, tmp_path: Path):
 
 def test_an_optional_key_is_there_in_all_rows_or_in_none(tmp_path: Path):
     with_label, without = '{"text": "a", "label": "x"}\n', '{"text": "a"}\n'
-    request = Request(("text",), optional="label")
+    request = Request(("text",), optional=("label",))
     assert "line 2: no column 'label'" in fault(write(tmp_path, "a.jsonl", with_label + without), request)
     assert "line 2: has 'label', which" in fault(write(tmp_path, "a.jsonl", without + with_label), request)
 

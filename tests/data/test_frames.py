@@ -77,7 +77,7 @@ def test_missing_values_are_null_and_a_label_may_be_missing() -> None:
     rows = pd.DataFrame({"message": ["a", None], "team": [1.0, float("nan")]})
     frame = frame_of("train", rows, REQUEST)
     assert frame.table.to_pylist() == [{"message": "a", "team": 1.0}, {"message": None, "team": None}]
-    hidden = frame_of("test", rows[["message"]], Request(("message",), "team"))
+    hidden = frame_of("test", rows[["message"]], Request(("message",), ("team",)))
     assert hidden.table.column_names == ["message"]
 
 
