@@ -37,11 +37,13 @@ class ExportConfig:
     run: str = field(default=MISSING, metadata=PATH)
     """Run directory, checkpoint, or saved model folder."""
     format: str = "onnx"
-    """``onnx``; ``torch``, a ``torch.export`` program, which loads without this package; ``transformers``, the
-    widest sub-network (or last exit) as an ordinary checkpoint; or ``parts``, a folder of graphs that
-    ``RoutedPredictor`` and ``sharcs predict`` run in another runtime."""
+    """``onnx``; ``hub``, a folder with the ONNX graph as transformers.js and optimum read it; ``torch``, a
+    ``torch.export`` program, which loads without this package; ``transformers``, the widest sub-network (or last exit)
+    as an ordinary checkpoint; or ``parts``, a folder of graphs that ``RoutedPredictor`` and ``sharcs predict`` run in
+    another runtime."""
     output: str = field(default=MISSING, metadata=PATH)
-    """File to write, such as ``model.onnx`` or ``model.pt2``; a folder for ``transformers`` and ``parts``."""
+    """File to write, such as ``model.onnx`` or ``model.pt2``; a folder for ``hub``, ``transformers`` and
+    ``parts``."""
     rung: str | None = None
     """Export a single sub-network, given by its index (0 is the narrowest) or its width with a point or a slash (0.25,
     1/3, 1.0); null: every rung, behind the router. ``transformers`` takes only the widest."""
@@ -59,10 +61,10 @@ class ExportConfig:
     """Replace an existing ``output``."""
 
     def __post_init__(self) -> None:
-        one_of("format", self.format, ("onnx", "torch", "transformers", "parts"))
+        one_of("format", self.format, ("onnx", "hub", "torch", "transformers", "parts"))
         self._check_parts()
-        if self.opset is not None and self.format != "onnx":
-            raise ValueError(f"opset={self.opset} is for format=onnx; leave it out")
+        if self.opset is not None and self.format not in ("onnx", "hub"):
+            raise ValueError(f"opset={self.opset} is for format=onnx and hub; leave it out")
         if self.opset is not None and self.opset < OLDEST_OPSET:
             raise ValueError(f"opset={self.opset} is too old; give {OLDEST_OPSET} or later")
 

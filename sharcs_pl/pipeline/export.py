@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from sharcs_pl.runs.card_contents import Contents
 
 EXPORTED = "export.json"  # in a folder that this command wrote, which it alone may replace
+GRAPH = Path("onnx", "model.onnx")  # of ``format=hub``
 
 
 @dataclass(frozen=True)
@@ -48,20 +49,22 @@ def run(config: ExportConfig) -> Exported | dict[str, Any]:
         return export_stock(config)
     if config.format == "parts":
         return export_parts(config)
-    if config.format == "onnx":
+    if config.format in ("onnx", "hub"):
         check_exporter()
         check_opset(config.opset)
     found = find(config.run, alone=config.rung is not None)
     assert found.ladder is not None
     rung = None if config.rung is None else rung_of(config.rung, found.ladder)
-    path = output_path(config)
+    path = output_folder(config) if config.format == "hub" else output_path(config)
     silence_libraries()
     from sharcs_pl.inference.export import export_onnx, export_torch
 
     model, longest = load_model(found.source).float(), found.source.config.task.max_length
     if rung is None and model.router is None and not model.config.decision().cascades:
         rung = model.ladder.top
-    if config.format == "onnx":
+    if config.format == "hub":
+        done = export_hub(config, found.source, model, path, rung)
+    elif config.format == "onnx":
         done = export_onnx(model, path, rung=rung, opset=config.opset, max_length=longest)
     else:
         done = export_torch(model, path, rung=rung, max_length=longest)
@@ -69,11 +72,31 @@ def run(config: ExportConfig) -> Exported | dict[str, Any]:
     return done
 
 
+def export_hub(config: ExportConfig, source: TrainedModel, model: Any, folder: Path, rung: int | None) -> Exported:
+    """Write the graph as the hub lays ONNX models out: in ``onnx/``, beside tokenizer and config of a stock model."""
+    from sharcs_pl.inference.export import export_onnx
+    from sharcs_pl.models.saved import as_stock
+    from sharcs_pl.runs.card import CARD, card
+
+    tokenizer = load_tokenizer(source)
+    tokenizer.model_max_length = min(source.config.task.max_length, encoder_sizes(model.config.encoder).max_tokens)
+    with atomic_output(folder, [EXPORTED]) as part:
+        (part / "onnx").mkdir()
+        done = export_onnx(model, part / GRAPH, rung=rung, opset=config.opset, max_length=tokenizer.model_max_length)
+        stock = as_stock(model).config
+        stock.architectures = [type(model.encoder).__name__]
+        stock.save_pretrained(part)
+        tokenizer.save_pretrained(part)
+        write_text(part / CARD, card(contents(source, model.config.to_dict())))
+        write_json(part / EXPORTED, {"sharcs_version": __version__, "largest_difference": done.difference})
+    return replace(done, path=folder / GRAPH)
+
+
 def export_stock(config: ExportConfig) -> Exported:
     """Write the widest sub-network as a folder that stock transformers reads, with tokenizer and card."""
     source = open_trained(config.run, record_needed=False)
     check_stock(config, saved_settings(source.weights))
-    folder = check_output_folder(config.output, EXPORTED, config.overwrite, [EXPORTED])
+    folder = output_folder(config)
     silence_libraries()
     from sharcs_pl.inference.export import Exported
     from sharcs_pl.inference.graph import input_names
@@ -207,6 +230,11 @@ def output_path(config: ExportConfig) -> Path:
     return path
 
 
+def output_folder(config: ExportConfig) -> Path:
+    """Return the folder to write. Raise ``ValueError`` when it may not be written."""
+    return check_output_folder(config.output, EXPORTED, config.overwrite, [EXPORTED])
+
+
 def present(config: ExportConfig, found: ExportInputs, done: Exported) -> None:
     """Print what was written, and a script that runs it."""
     ratio = done.file_bytes / done.parameter_bytes
@@ -221,7 +249,7 @@ def snippet(format: str, tokenizer: Path | None, done: Exported) -> str:
     """Return a Python script that answers two texts with the file, or with the folder."""
     if format == "transformers":
         return _STOCK.replace("FOLDER", repr(str(done.path.absolute())))
-    onnx = format == "onnx"
+    onnx = format in ("onnx", "hub")
     folder = "<folder of the tokenizer>" if tokenizer is None else str(tokenizer.absolute())
     file = repr(str(done.path.absolute()))
     types = ", return_token_type_ids=True" if "token_type_ids" in done.inputs else ""

@@ -137,8 +137,8 @@ class TrainedRun:
         """Export the model as ``sharcs export`` does; return the path of the file, or of the folder.
 
         Args:
-            output: file to write, such as ``model.onnx``; a folder for the formats "transformers" and "parts".
-            format: "onnx" (the default), "torch", "transformers" or "parts".
+            output: file to write, such as ``model.onnx``; a folder for the formats "hub", "transformers" and "parts".
+            format: "onnx" (the default), "hub", "torch", "transformers" or "parts".
             rung: single sub-network to export, by index or width.
             options: further keys of the command, such as ``backend`` and ``precision`` of parts.
         """
