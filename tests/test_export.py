@@ -108,7 +108,7 @@ def test_an_architecture_that_cannot_be_exported_is_named_before_it_is_loaded(pl
     [
         ("output=model.onnx", ["run is missing"]),
         ("run=model", ["output is missing"]),
-        (f"{LINE} format=tflite", ["format=tflite is unknown", "onnx, torch"]),
+        (f"{LINE} format=tflite", ["format=tflite is unknown", "onnx, hub, torch"]),
         (f"{LINE} opset=11", ["opset=11 is too old", "18"]),
         (f"{LINE} opset=999", ["opset=999 is newer than the installed onnx"]),
         (f"{LINE} opset=20 format=torch", ["opset=20 is for format=onnx"]),

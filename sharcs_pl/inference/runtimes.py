@@ -6,6 +6,7 @@ in; `extra`, the package's extra that installs it.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -81,9 +82,13 @@ class OpenVinoGraph:
         return self._own.request.infer(dict(inputs), share_inputs=True, share_outputs=True)[0]
 
 
-@cache
 def openvino_core() -> openvino.Core:
     """Return OpenVINO's core, the same for all graphs of this process, with its CPU plugin loaded."""
+    return _core_of(os.getpid())
+
+
+@cache
+def _core_of(process: int) -> openvino.Core:  # a fork makes its own: the threads of its parent's do not come along
     import openvino
 
     def loaded() -> openvino.Core:
@@ -97,8 +102,8 @@ def openvino_core() -> openvino.Core:
 def on_thread_of_its_own(work: Callable[[], T]) -> T:
     """Return what a function returns, run on a thread that ends with it: for work that loads OpenVINO's CPU plugin.
 
-    The plugin gives the thread that loads it a stack for signals, and frees the stack when its core goes. With two
-    cores on one thread that can be the stack that the thread still has, and the next signal ends the process.
+    The plugin gives the thread that loads it a stack for signals, and frees that stack when its core goes. A thread on
+    which two cores were made can be left with the freed stack, and then the next signal ends the process.
     """
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(work).result()

@@ -1,4 +1,4 @@
-"""A folder of ``format=hub`` in clients that know a config, a tokenizer and ``onnx/model.onnx``, and nothing of ours."""
+"""A folder of ``format=hub`` in clients that know a config, a tokenizer and ``onnx/model.onnx``, nothing of ours."""
 
 from __future__ import annotations
 
@@ -66,10 +66,11 @@ def test_a_client_that_gives_only_texts_gets_the_answers_of_the_point_in_use(
     session = onnxruntime.InferenceSession(folder / "onnx" / "model.onnx", providers=["CPUExecutionProvider"])
     tokenizer = AutoTokenizer.from_pretrained(folder)
     texts = tokenizer(TEXTS, padding=True, return_tensors="np", return_token_type_ids=True)
-    logits, rungs, _ = session.run(None, {given.name: texts[given.name] for given in session.get_inputs()})
+    given = {each.name: texts[each.name] for each in session.get_inputs()}
+    logits, rungs, _ = (np.asarray(output) for output in session.run(None, given))
     with torch.no_grad():
         expected = model(**inputs())
-    assert set(rungs) == {0, 1}
+    assert set(rungs.tolist()) == {0, 1}
     assert rungs.tolist() == expected.rungs.tolist()
     np.testing.assert_allclose(logits, expected.logits, atol=1e-5)
     config = AutoConfig.from_pretrained(folder)
