@@ -176,16 +176,22 @@ def thresholds_of(config: Any) -> dict[str, list[float]]:
     return {} if found is None else {"label_thresholds": list(found)}
 
 
-def settings_of(stock: PreTrainedModel, num_labels: int | None) -> dict[str, Any]:
+def settings_of(stock: PreTrainedModel, num_labels: int | None, problem_type: str | None = None) -> dict[str, Any]:
     """Return the fields of a model's config that its stock encoder decides: the encoder's config, labels, attention
-    kernel, and problem type, unless another task is given by its `num_labels`."""
+    kernel, and problem type, unless another task is given by its `num_labels` or `problem_type`. Raise `ValueError` for
+    a problem type that does not fit the number of outputs."""
+    kind = kind_of_model(stock.config.num_labels, problem_type)
+    if problem_type not in (None, kind.problem_type):
+        raise ValueError(f"problem_type={problem_type} does not fit {stock.config.num_labels} outputs")
+    if problem_type is None:
+        problem_type = stock.config.problem_type if num_labels is None else task_kind(num_labels).problem_type
     encoder = stock.config.to_dict()
     encoder.pop("_name_or_path", None)  # a local path from the time of surgery
     return {
         "encoder": encoder,
         "id2label": stock.config.id2label,
         "label2id": stock.config.label2id,
-        "problem_type": stock.config.problem_type if num_labels is None else task_kind(num_labels).problem_type,
+        "problem_type": problem_type,
         **({} if num_labels is not None else thresholds_of(stock.config)),
         "attn_implementation": stock.config._attn_implementation,
     }
