@@ -51,10 +51,12 @@ def check(config: BenchConfig) -> list[EvaluationInputs]:
     paths = [path for path in (config.run, config.dense) if path is not None]
     options = EvaluateConfig(run=config.run, task=config.task)
     found = [prepare(path, open_trained(path), options) for path in paths]
-    if found[-1].task.labels != found[0].task.labels:
-        raise ValueError(
-            f"dense={config.dense} was trained on task={found[-1].task.name}, run= on {found[0].task.name}"
-        )
+    one, other = found[0].task, found[-1].task
+    if other.labels != one.labels:
+        raise ValueError(f"dense={config.dense} was trained on task={other.name}, run= on {one.name}")
+    if other.multi_label != one.multi_label:
+        several, single = ("dense=", "run=") if other.multi_label else ("run=", "dense=")
+        raise ValueError(f"dense={config.dense}: {several} gives a text several labels, {single} one class")
     return found
 
 

@@ -125,6 +125,7 @@ def test_a_fork_that_imports_torch_is_found_out_and_the_next_one_is_not(place: P
         (OWN.replace("=stars", "=[stars,votes]"), ["a.csv, line 1: no column 'votes'"]),
         (OWN.replace("=stars", "=[stars]"), ["task.label=['stars'] must name one column, or two or more"]),
         ("task=mrpc encoder=minilm task.positive=1", ["task.positive describes custom data, task=mrpc has its own"]),
+        ("task=mrpc encoder=minilm task.multi_label=true", ["task.multi_label describes custom data, task=mrpc"]),
         ("hydra.run.dir=a.csv", ["hydra.run.dir=a.csv", "is a file"]),
         ("task=mrpc", ["encoder=tiny", "encoder=minilm"]),
         ("~optim.foo", ["there is no key optim.foo"]),

@@ -6,6 +6,7 @@ import csv
 import json
 import random
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,22 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification, pipeline
 
 import sharcs_pl
+from sharcs_pl.bench import check as check_bench
 from sharcs_pl.calibrate import run as calibrate
 from sharcs_pl.config import EvaluateConfig
+from sharcs_pl.config.bench import BenchConfig
 from sharcs_pl.config.calibrate import CalibrateConfig
 from sharcs_pl.config.evaluate import DataPaths
 from sharcs_pl.config.export import ExportConfig
 from sharcs_pl.config.predict import PredictConfig
+from sharcs_pl.config.reorder import ReorderConfig
+from sharcs_pl.core.errors import DataWarning
 from sharcs_pl.data.synthetic import word_tokenizer
 from sharcs_pl.evaluate import run as evaluate
 from sharcs_pl.export import run as export
 from sharcs_pl.predict import run as predict
+from sharcs_pl.reorder import run as reorder
+from sharcs_pl.runs.evaluation_inputs import prepare
 from tests.conftest import TINY, train_run
 from tests.data.formats import write_rows
 
@@ -114,6 +121,11 @@ def test_thresholds_are_chosen_kept_and_used_by_every_command(trained: Path, tmp
     assert json.loads(config.read_text())["label_thresholds"] == list(chosen.values())
     with pytest.raises(ValueError, match="overwrite=true"):
         calibrate(CalibrateConfig(run=str(run), label_thresholds=True))
+    card = run / "model" / "README.md"
+    card.write_text(card.read_text() + "\nMy own words.\n")
+    with pytest.warns(DataWarning, match="remove it to have the thresholds written into it"):
+        calibrate(CalibrateConfig(run=str(run), label_thresholds=True, overwrite=True))
+    card.unlink()
     # Thresholds that nobody would choose, so that their use shows.
     strange = {"insult": 0.999999, "threat": 1e-6, "toxic": 0.5}
     config.write_text(json.dumps(json.loads(config.read_text()) | {"label_thresholds": list(strange.values())}))
@@ -122,12 +134,17 @@ def test_thresholds_are_chosen_kept_and_used_by_every_command(trained: Path, tmp
     assert metrics is not None
     written = [json.loads(row["prediction"]) for row in rows(run / "evaluation" / "test" / "predictions.tsv")]
     assert all("threat" in names and "insult" not in names for names in written)
-    predict(PredictConfig(run=str(run), input=str(test), output=str(tmp_path / "out.jsonl")))
+    suspects = tmp_path / "suspects.tsv"
+    calibrate(CalibrateConfig(run=str(run), budget=0.8, name="cheap", suspects=str(suspects)))
+    sure = [float(row["confidence"]) for row in rows(suspects)]
+    assert len(sure) == 64
+    assert sure == sorted(sure)
+    predict(PredictConfig(run=str(run), input=str(test), output=str(tmp_path / "out.jsonl"), point="trained"))
     answers = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [row["label"] for row in answers] == written
     for row in answers:
         assert row["label"] == [name for name in LABELS if row["probabilities"][name] >= strange[name]]
-    predict(PredictConfig(run=str(run), input=str(test), output=str(tmp_path / "out.csv")))
+    predict(PredictConfig(run=str(run), input=str(test), output=str(tmp_path / "out.csv"), point="trained"))
     with (tmp_path / "out.csv").open(newline="") as file:
         assert [json.loads(row["label"]) for row in csv.DictReader(file)] == written
 
@@ -149,6 +166,31 @@ def test_a_budget_and_a_promise_are_set_for_the_router_and_a_cascade(trained: Pa
         assert list(row["certainties"].values())[-1] == pytest.approx(least, abs=2e-6)
     with pytest.raises(ValueError, match="temperatures=true"):
         calibrate(CalibrateConfig(run=str(run), budget=0.8, rule="cascade", name="warm", temperatures=True))
+
+
+def test_reordering_measures_with_the_thresholds(trained: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(trained / "run", tmp_path / "run"))
+    config = run / "model" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"label_thresholds": [1e-12] * 3}))
+    record = reorder(ReorderConfig(run=str(run), output=str(tmp_path / "out"), samples=40))
+    count = sum(len(json.loads(row["label"])) for row in rows(run / "predictions.tsv"))
+    every = 2 * count / (count + 3 * 80)  # every label is given to each of the 80 texts
+    assert record["full"]["value"] == pytest.approx(every)
+    assert all(row["after"]["value"] == pytest.approx(every) for row in record["narrow"])
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"label_thresholds": [0.5, 0]}))
+    with pytest.raises(ValueError, match=r"label_thresholds=.* must be 3 numbers between 0 and 1"):
+        predict(PredictConfig(run=str(run), input=str(trained / "train.jsonl"), output=str(tmp_path / "out.jsonl")))
+
+
+def test_a_benchmark_does_not_compare_with_a_model_of_one_class(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def prepared(path: str, *others: Any) -> Any:
+        found = prepare(path, *others)
+        return found if path == run else replace(found, task=replace(found.task, multi_label=False))
+
+    run, dense = str(trained / "run"), str(trained / "run" / "model")
+    monkeypatch.setattr("sharcs_pl.bench.prepare", prepared)
+    with pytest.raises(ValueError, match=r"dense=.*: run= gives a text several labels, dense= one class"):
+        check_bench(BenchConfig(run=run, dense=dense))
 
 
 def test_an_exported_graph_and_a_stock_model_keep_the_kind(trained: Path, tmp_path: Path) -> None:

@@ -114,3 +114,19 @@ def test_without_the_package_the_error_names_it(folder: Path, tmp_path: Path) ->
     done = loaded(place, [str(ROOT)], code, trust_remote_code=True)
     assert done.returncode != 0
     assert "sharcs_pl" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_labels_of_another_kind_than_the_models_are_refused(kind: str) -> None:
+    stock, tokens = tiny_bert(num_labels=3), torch.ones(2, 4, dtype=torch.long)
+    several = torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
+    model = KINDS[kind](stock)
+    with pytest.raises(ValueError, match=r'several labels per text.*problem_type="multi_label_classification"'):
+        model(tokens, labels=several)
+    model.config.problem_type = "multi_label_classification"
+    assert model(tokens, labels=several).loss.isfinite()
+    with pytest.raises(ValueError, match=r"shape \(2,\): .* give 0 or 1 for each label"):
+        model(tokens, labels=torch.tensor([0, 1]))
+    assert KINDS[kind](stock, problem_type="multi_label_classification").kind.multi_label
+    with pytest.raises(ValueError, match="problem_type=regression does not fit 3 outputs"):
+        KINDS[kind](stock, problem_type="regression")

@@ -85,6 +85,7 @@ class TaskConfig:
         in_range("task.split_seed", self.split_seed, 0, 2**32 - 1)
         in_range("task.max_train_samples", self.max_train_samples, 1)
         check_text_files("task.", self)
+        self.label = _column_text(self.label)
         kept = self.calibration
         if isinstance(kept, int | float) and (isinstance(kept, bool) or not 0 < kept < 1):
             raise ValueError(f"task.calibration={kept} is no share between 0 and 1, such as 0.1")
@@ -132,8 +133,8 @@ class TaskConfig:
             )
 
     def _check_built_in(self) -> None:
-        for key in (*CUSTOM_PATHS, *_CUSTOM_ONLY):
-            if getattr(self, key) is not None:
+        for key in (*CUSTOM_PATHS, *_CUSTOM_ONLY, "multi_label"):
+            if getattr(self, key) not in (None, False):
                 raise ValueError(f"task.{key} describes custom data, task={self.name} has its own; add task=custom")
         if not isinstance(self.calibration, int | float | None):
             raise ValueError(
@@ -176,6 +177,13 @@ _CUSTOM_ONLY = (
 
 
 _ALL_TEXT = (".csv", ".tsv", ".xlsx")
+
+
+def _column_text(label: Any) -> Any:
+    """Return the key ``task.label`` with its columns as texts, since yaml reads 2024 as a number."""
+    if isinstance(label, list):
+        return [None if name is None else _label_text(name) for name in label]
+    return None if label is None else _label_text(label)
 
 
 def _label_text(label: Any) -> str:

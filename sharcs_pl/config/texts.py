@@ -12,8 +12,8 @@ _METADATA = "sharcs_pl.text"
 @dataclass(frozen=True)
 class Text:
     """The reading of a key's text. ``path``: ``~`` is the home folder. ``null``: the word null unsets the key.
-    ``number``: a number stays a number. ``many``: ``[a,b]`` is a list of texts. ``listed``: so it is, and anything else
-    is one text."""
+    ``number``: a number stays a number. ``many``: the key is a list of texts, ``[a,b]``. ``listed``: the key may be
+    such a list, and any other value is one text."""
 
     path: bool = False
     null: bool = True

@@ -1,8 +1,8 @@
 """The kinds of tasks: what the outputs of a model mean, and all arithmetic that depends on it.
 
-Every room asks the kind, and none looks at the number of outputs itself. A kind follows from that number, and from
-the `problem_type` of a model's config or the shape of labels. Functions of
-NumPy arrays and torch tensors alike are written once. Importing the module loads no torch.
+Every room asks the kind, and none looks at the number of outputs itself. A kind follows from that number, and from the
+`problem_type` of a model's config or the shape of labels. Most functions take both NumPy arrays and torch tensors.
+Importing the module loads no torch.
 
 Dimensions: `B` batch, `S` samples, `W` rungs, `C` outputs; `..` any dimensions before the last.
 """
@@ -232,10 +232,15 @@ def label_thresholds(
     num_labels: int, problem_type: str | None, given: Sequence[float] | None
 ) -> tuple[float, ...] | None:
     """Return the threshold of each label of a model: the `given` ones of its config, else 0.5. None for a model whose
-    outputs are no labels of their own."""
+    outputs are no labels of their own. Raise `ValueError` unless there is one between 0 and 1 for each label."""
     if not kind_of_model(num_labels, problem_type).multi_label:
         return None
-    return (0.5,) * num_labels if given is None else tuple(given)
+    if given is None:
+        return (0.5,) * num_labels
+    fits = isinstance(given, list | tuple) and len(given) == num_labels
+    if not fits or not all(isinstance(value, int | float) and 0 < value < 1 for value in given):
+        raise ValueError(f"label_thresholds={given} in config.json must be {num_labels} numbers between 0 and 1")
+    return tuple(given)
 
 
 def to_scores(logits: Any, thresholds: Sequence[float] | None) -> Any:

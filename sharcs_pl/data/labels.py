@@ -70,8 +70,10 @@ def find_labels(train: RawSplit, columns: Sequence[str]) -> Target:
     assert train.labels is not None
     if len(columns) > 1:
         return Target(tuple(columns), several=True)
-    names = train.classes or find_names(train.labels, train.name, columns[0], _MANY_CLASSES)
-    return Target(names, several=True)
+    if train.classes:
+        return Target(_at_least_two(train.classes, train, columns[0]), several=True)
+    counts = _united(Counter(name for names in train.labels for name in names))
+    return Target(find_names(counts, len(train.labels), train.name, columns[0], _MANY_CLASSES), several=True)
 
 
 def whole_number(label: str) -> int | None:

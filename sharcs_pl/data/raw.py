@@ -30,8 +30,13 @@ class LabelCells:
 
     @property
     def listed(self) -> bool:
-        """True if an empty cell may be a text without labels."""
+        """True if one column lists the labels of a text."""
         return self.several and not self.marks
+
+    def without(self, values: Sequence[Any]) -> bool:
+        """Return True if cells without a value say that a text has no label: an empty text where names are listed, but
+        not null."""
+        return self.listed and isinstance(values[0], str)
 
     def read(self, place: str, values: Sequence[Any]) -> Any:
         """Return the label as text, or several as a tuple of texts. Raise `ValueError` with the place."""
@@ -88,10 +93,9 @@ def read_hub(
     cells: list[list[Any]] = [rows.select_columns([column])[:][column] for column in columns]
     classes = _declared(rows.features[columns[-1]], labels) if len(columns) > width else None
     if classes and labels.several:
-        cells[-1] = [None if ids is None else [classes[label] for label in ids] for ids in cells[-1]]
+        cells[-1] = [_names(ids, classes) for ids in cells[-1]]
     elif classes:
-        # The hub hides the labels of a test split as -1.
-        cells[-1] = [classes[label] if label is not None and label >= 0 else None for label in cells[-1]]
+        cells[-1] = [_name(label, classes) for label in cells[-1]]
     name = f"{Path(repository).name} {split}"
     places = (f"{name}, row {row}" for row in range(1, len(rows) + 1))
     found = zip(places, zip(*cells, strict=True), strict=True)
@@ -111,6 +115,18 @@ def _declared(feature: Any, labels: LabelCells) -> tuple[str, ...] | None:
     return tuple(getattr(inner, "names", None) or ()) or None
 
 
+def _name(label: int | None, classes: Sequence[str]) -> str | None:
+    """Return the name of a class id. The hub hides the labels of a test split as -1."""
+    return classes[label] if label is not None and label >= 0 else None
+
+
+def _names(ids: Sequence[int | None] | None, classes: Sequence[str]) -> list[str | None] | None:
+    """Return the names of the class ids of a text, None if they are hidden."""
+    if ids is None or any(label is not None and label < 0 for label in ids):
+        return None
+    return [_name(label, classes) for label in ids]
+
+
 def _collect(
     name: str,
     rows: Iterable[Row],
@@ -122,7 +138,8 @@ def _collect(
     places: list[str] = []
     texts: list[tuple[str, ...]] = []
     labels: list[Any] = []
-    empty: list[str] = []  # places
+    empty: list[str] = []  # places of rows without a value
+    unknown: list[str] = []  # those of them that do not mean a text without labels
     width = len(columns)
     for place, values in rows:
         places.append(place)
@@ -133,12 +150,14 @@ def _collect(
             labels.append(cells.read(place, values[width:]))
             continue
         empty.append(place)
-        if cells.listed:
+        if cells.without(values[width:]):
             labels.append(())
+        else:
+            unknown.append(place)
     if len(empty) == len(places):
         labels = []
-    if labels and empty and not cells.listed:
-        raise ValueError(f"{empty[0]}: no label, and other rows have one; fill it in, or leave the column out")
+    if labels and unknown:
+        raise ValueError(f"{unknown[0]}: no label, and other rows have one; fill it in, or leave the column out")
     return RawSplit(name, places, texts, labels or None, classes)
 
 

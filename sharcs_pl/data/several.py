@@ -21,10 +21,10 @@ _NO = ("0", "0.0", "false", "no")
 
 
 def names_in(place: str, value: Any, separator: str | None) -> list[Any]:
-    """Return the names in a cell: those of a list, or of a text between separators. Raise `ValueError` with the place
-    of a cell that holds neither."""
+    """Return the names in a cell without spaces around them: those of a list, or of a text between separators. Raise
+    `ValueError` with the place of a cell that holds neither."""
     if isinstance(value, list | tuple):
-        return list(value)
+        return [name.strip() if isinstance(name, str) else name for name in value]
     if isinstance(value, str):
         if separator is not None:
             return [name for name in map(str.strip, value.split(separator)) if name]
@@ -49,16 +49,15 @@ def marked(place: str, values: Sequence[Any], columns: Sequence[str]) -> Names:
     return tuple(found)
 
 
-def find_names(rows: Sequence[Names], name: str, column: str, most: int) -> tuple[str, ...]:
-    """Return the names in alphabetical order. Raise `ValueError` for fewer than two, or for so many that the column is
-    hardly one of labels: more than `most` and than half of the rows."""
-    counts = Counter(label for row in rows for label in row)
+def find_names(counts: Counter[str], rows: int, name: str, column: str, most: int) -> tuple[str, ...]:
+    """Return the counted names in alphabetical order. Raise `ValueError` for fewer than two, or for so many that the
+    column is hardly one of labels: more than `most` and than half of the rows."""
     if len(counts) < 2:
         found = f"is only {listed(counts)}" if counts else "is none"
         raise ValueError(f"{name}: in {shown(column)} there {found}; two labels or more are needed")
-    if len(counts) > max(most, len(rows) / 2):
+    if len(counts) > max(most, rows / 2):
         raise ValueError(
-            f"task.label={column}: {len(counts):,} labels in {len(rows):,} rows of {name}; are task.label and "
+            f"task.label={column}: {len(counts):,} labels in {rows:,} rows of {name}; are task.label and "
             "task.label_separator right? If they are, list the labels in task.labels"
         )
     return tuple(sorted(counts))
@@ -77,7 +76,8 @@ def label_matrix(places: Sequence[str], rows: Sequence[Names], ids: dict[str, in
 
 
 def label_counts(labels: np.ndarray, num_labels: int) -> list[int]:
-    """Return how many samples have each class or label, from ids int [S] or a matrix [S, C]; unknown ones count not."""
+    """Return how many samples have each class or label, from ids int [S] or a matrix [S, C]. Unknown labels are not
+    counted."""
     if labels.ndim == 2:
         return (labels > 0).sum(0).tolist()
     return np.bincount(labels[labels >= 0], minlength=num_labels).tolist()

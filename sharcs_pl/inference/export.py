@@ -26,7 +26,6 @@ from torch.export import Dim, ExportedProgram
 from torch.onnx import ONNXProgram
 
 from sharcs_pl.core.decision import DecisionRule
-from sharcs_pl.core.kinds import label_thresholds
 from sharcs_pl.core.ladder import TRAINED
 from sharcs_pl.core.version import __version__
 from sharcs_pl.inference.graph import POINT, RoutedGraph, input_names
@@ -169,7 +168,7 @@ def facts(model: SharcsForSequenceClassification, rung: int | None, max_length: 
 def _about_labels(model: SharcsForSequenceClassification) -> dict[str, Any]:
     """Return how labels of their own are given, empty for a model of another kind."""
     config = model.config
-    values = label_thresholds(model.shape.num_labels, config.problem_type, config.label_thresholds)
+    values = model.thresholds
     return {} if values is None else {"problem_type": config.problem_type, "label_thresholds": list(values)}
 
 

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from sharcs_pl.core.decision import DecisionRule
-from sharcs_pl.core.kinds import label_thresholds
 from sharcs_pl.data.spec import Examples
 from sharcs_pl.data.table import tokenize
 from sharcs_pl.data.tokens import Tokens
@@ -147,9 +146,8 @@ def serve(
     length = check_length(model, tokenizer, max_length)
     own = copy.deepcopy(tokenizer)  # a call sets where it cuts, so threads must not share it
     tokenize = partial(tokenize_rows, tokenizer=own, max_length=length)
-    thresholds = label_thresholds(model.shape.num_labels, model.config.problem_type, model.config.label_thresholds)
     engine, names = torch_engine(model, **options), class_names(model)
-    return ServedModel(engine, own, tokenize, length, names, model.cost, thresholds)
+    return ServedModel(engine, own, tokenize, length, names, model.cost, model.thresholds)
 
 
 def check_length(

@@ -15,7 +15,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from sharcs_pl.core.exits import ExitCost
 from sharcs_pl.core.flops import CostModel, EncoderShape
-from sharcs_pl.core.kinds import Kind, kind_of_model, task_kind
+from sharcs_pl.core.kinds import Kind, kind_of_model, label_thresholds, task_kind
 from sharcs_pl.core.ladder import Ladder
 from sharcs_pl.core.skim import SkimCost
 from sharcs_pl.models.decision import Decision
@@ -120,6 +120,12 @@ class LadderModel(PreTrainedModel):
         return kind_of_model(self.shape.num_labels, self.config.problem_type)
 
     @property
+    def thresholds(self) -> tuple[float, ...] | None:
+        """The probability of each label from which on it is given, None unless outputs are labels of their own. Raise
+        `ValueError` for unusable ``label_thresholds`` in the config."""
+        return label_thresholds(self.shape.num_labels, self.config.problem_type, self.config.label_thresholds)
+
+    @property
     def _base(self) -> Any:
         return self.family.base_of(self.encoder)
 
@@ -173,19 +179,25 @@ class LadderModel(PreTrainedModel):
 def thresholds_of(config: Any) -> dict[str, list[float]]:
     """Return the ``label_thresholds`` of a config, empty where it has none."""
     found = getattr(config, "label_thresholds", None)
-    return {} if found is None else {"label_thresholds": list(found)}
+    return {} if found is None else {"label_thresholds": found}
 
 
-def settings_of(stock: PreTrainedModel, num_labels: int | None) -> dict[str, Any]:
+def settings_of(stock: PreTrainedModel, num_labels: int | None, problem_type: str | None = None) -> dict[str, Any]:
     """Return the fields of a model's config that its stock encoder decides: the encoder's config, labels, attention
-    kernel, and problem type, unless another task is given by its `num_labels`."""
+    kernel, and problem type, unless another task is given by its `num_labels` or `problem_type`. Raise `ValueError` for
+    a problem type that does not fit the number of outputs."""
+    outputs = stock.config.num_labels or 1
+    if problem_type not in (None, kind_of_model(outputs, problem_type).problem_type):
+        raise ValueError(f"problem_type={problem_type} does not fit {outputs} outputs")
+    if problem_type is None:
+        problem_type = stock.config.problem_type if num_labels is None else task_kind(num_labels).problem_type
     encoder = stock.config.to_dict()
     encoder.pop("_name_or_path", None)  # a local path from the time of surgery
     return {
         "encoder": encoder,
         "id2label": stock.config.id2label,
         "label2id": stock.config.label2id,
-        "problem_type": stock.config.problem_type if num_labels is None else task_kind(num_labels).problem_type,
+        "problem_type": problem_type,
         **({} if num_labels is not None else thresholds_of(stock.config)),
         "attn_implementation": stock.config._attn_implementation,
     }

@@ -23,7 +23,7 @@ class LadderConfig(PreTrainedConfig):
     ) -> None:
         self.encoder = dict(encoder or {})
         if label_thresholds is not None:
-            self.label_thresholds = list(label_thresholds)
+            self.label_thresholds = label_thresholds
         super().__init__(**kwargs)
 
     @classmethod

@@ -26,7 +26,7 @@ from sharcs_pl.models.head import ExitHead, run_head
 from sharcs_pl.models.layers import run_layers
 from sharcs_pl.models.outputs import EveryRung
 from sharcs_pl.models.pretrained import Source, cast, load_stock, stock_from_dict
-from sharcs_pl.models.router import task_loss
+from sharcs_pl.models.router import loss_of
 from sharcs_pl.models.stopping import RULES, StopRule, first_stop
 from sharcs_pl.models.sweeps import SweptPoint, sweep_exits
 
@@ -122,6 +122,7 @@ class ExitsForSequenceClassification(LadderModel):
         threshold: float | None = None,
         tolerance: float = 0.0,
         num_labels: int | None = None,
+        problem_type: str | None = None,
         dropout: float | None = None,
     ) -> Self:
         """Add exits to a stock encoder, given as a folder, a hub id or a model object (which is copied). The first
@@ -136,7 +137,7 @@ class ExitsForSequenceClassification(LadderModel):
             rule=rule,
             threshold=STOP_RULES[rule].default if threshold is None else threshold,
             tolerance=tolerance,
-            **settings_of(stock, num_labels),
+            **settings_of(stock, num_labels, problem_type),
         )
         model = cls(config, stock)
         for head in model.heads:
@@ -167,12 +168,13 @@ class ExitsForSequenceClassification(LadderModel):
         """Run a pass in which samples leave the batch at the exit at which they stop.
 
         `input_ids`, `attention_mask`, `token_type_ids`: [B, L] long, the last two optional. `threshold`: threshold of
-        the stop rule, None for `config.threshold`. `labels`: [B], adds the task loss. `extras`: as in the routed model.
+        the stop rule, None for `config.threshold`. `labels`, which add the task loss, and `extras`: as in
+        the routed model.
         """
         threshold = self.config.threshold if threshold is None else threshold
         now = self._start(*self.embed(input_ids, attention_mask, token_type_ids, **self.embedded(extras)))
         logits, exits = self._stop(now, threshold)
-        loss = None if labels is None else task_loss(logits, labels, self.shape.num_labels)
+        loss = None if labels is None else loss_of(self.kind, logits, labels)
         return ExitsOutput(loss, logits, exits)
 
     def _stop(self, now: Running, threshold: float) -> tuple[Tensor, Tensor]:

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from transformers.utils.generic import ModelOutput
 
+from sharcs_pl.core.kinds import Kind
 from sharcs_pl.models.decision import Decision
-from sharcs_pl.models.router import router_loss, task_loss
+from sharcs_pl.models.router import loss_of, router_loss
 
 
 @dataclass
@@ -38,11 +39,12 @@ class SharcsOutput(ModelOutput):
         router_logits: Tensor | None,
         labels: Tensor | None,
         memberships: Tensor | None,
+        kind: Kind,
     ) -> SharcsOutput:
-        """Return an output with the task loss if `labels` ([B] or [B, C]) are given, and the router loss if
-        `memberships` [B, W] are."""
+        """Return an output with the task loss if `labels` ([B] or [B, C], as the `kind` of task has them) are given,
+        and the router loss if `memberships` [B, W] are."""
         logits = decision.logits
-        task = None if labels is None else task_loss(logits, labels, logits.shape[-1])
+        task = None if labels is None else loss_of(kind, logits, labels)
         router = None
         if memberships is not None and router_logits is not None:
             router = router_loss(router_logits, memberships)

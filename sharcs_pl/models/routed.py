@@ -84,6 +84,7 @@ class SharcsForSequenceClassification(LadderModel):
         widths: Sequence[float | int | str | Fraction],
         split_layer: int,
         num_labels: int | None = None,
+        problem_type: str | None = None,
         router_hidden_size: int = 64,
         router_threshold: float | None = None,
         reduction: str = "slice",
@@ -95,10 +96,10 @@ class SharcsForSequenceClassification(LadderModel):
     ) -> Self:
         """Perform surgery on a stock encoder, given as a folder, a hub id or a model object (which is copied).
 
-        `num_labels` and `dropout` None keep the checkpoint's. The router and missing parts of the head are drawn from
-        the global torch generator. The model is in evaluation mode. `router_hidden_size=0` makes no router. `skim` adds
-        predictors that skip tokens, hardly any before training. Raise `ValueError` naming the config key at fault:
-        `encoder.pretrained`, `method.cut`, `method.skim_weight`, or one of `width.*`.
+        `num_labels`, `problem_type` and `dropout` None keep the checkpoint's. Router and missing parts of the head are
+        drawn from the global torch generator. The model is in evaluation mode. `router_hidden_size=0` makes no router.
+        `skim` adds predictors that skip tokens, hardly any before training. Raise `ValueError` naming the config key at
+        fault: `encoder.pretrained`, `method.cut`, `method.skim_weight`, or one of `width.*`.
         """
         labels = WidthLadder.parse(widths).labels()
         stock = load_stock(source, num_labels, dropout)
@@ -112,7 +113,7 @@ class SharcsForSequenceClassification(LadderModel):
             router_threshold=router_threshold,
             cut=cut,
             skim=skim_size(stock.config) if skim else 0,
-            **settings_of(stock, num_labels),
+            **settings_of(stock, num_labels, problem_type),
         )
         model = cls(config, stock).eval()
         keep_all_at_first(model.predictors or ())
@@ -158,7 +159,7 @@ class SharcsForSequenceClassification(LadderModel):
         """
         warn_of_untrained(self, rungs, memberships)
         state = self.trunk(input_ids, attention_mask, token_type_ids, **self.embedded(extras))
-        return SharcsOutput.of(self._decided(state, rungs), state.router_logits, labels, memberships)
+        return SharcsOutput.of(self._decided(state, rungs), state.router_logits, labels, memberships, self.kind)
 
     def trunk(
         self,
@@ -171,9 +172,8 @@ class SharcsForSequenceClassification(LadderModel):
         """Run the embeddings, the first `split_layer` layers at full width, and the router, with the inputs of
         `forward`. `draw`: draw the kept tokens as in training, if tokens are skimmed."""
         state = self.before_router(input_ids, attention_mask, token_type_ids, draw, **embedded)
-        if self.router is None:
-            return state
-        return replace(state, router_logits=self.router(state.hidden, state.attention_mask))
+        logits = None if self.router is None else self.router(state.hidden, state.attention_mask)
+        return replace(state, router_logits=logits)
 
     def before_router(
         self,

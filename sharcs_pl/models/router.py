@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sharcs_pl.core.arrays import at_least_float32
-from sharcs_pl.core.kinds import Reduction, kind_of_labels
+from sharcs_pl.core.kinds import Kind, Reduction, kind_of_labels
 
 
 def masked_mean(hidden: Tensor, attention_mask: Tensor) -> Tensor:
@@ -57,6 +57,22 @@ def task_loss(logits: Tensor, labels: Tensor, num_labels: int, reduction: Reduct
     `num_labels` is 1 (a regression task), or the binary cross-entropy of labels [B, C], the mean over labels.
     `reduction="none"` gives the losses of the batch [B]."""
     return kind_of_labels(labels, num_labels).loss(logits, labels, reduction)
+
+
+def loss_of(kind: Kind, logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean `task_loss` of a model's `logits` [B, C]. Raise `ValueError` for labels that do not fit its kind
+    of task: [B, C] where its config has one class per text, or [B] where it has several labels."""
+    if kind_of_labels(labels, logits.shape[-1]) is kind:
+        return kind.loss(logits, labels)
+    shape = f"labels of the shape {tuple(labels.shape)}"
+    if kind.multi_label:
+        raise ValueError(
+            f"{shape}: model.config.problem_type is {kind.problem_type}; give 0 or 1 for each label, [B, C]"
+        )
+    raise ValueError(
+        f"{shape} are several labels per text, the model answers one class; set "
+        'model.config.problem_type="multi_label_classification", or give problem_type= to from_encoder'
+    )
 
 
 def warn_of_untrained(model: Any, rungs: Any, memberships: Tensor | None) -> None:

@@ -24,7 +24,7 @@ from sharcs_pl.models.encoder_sizes import check_skimmable
 from sharcs_pl.models.head import run_head
 from sharcs_pl.models.outputs import EveryRung
 from sharcs_pl.models.pretrained import Source, cast, load_stock, stock_from_dict
-from sharcs_pl.models.router import task_loss
+from sharcs_pl.models.router import loss_of
 from sharcs_pl.models.running_tokens import (
     Decided,
     Drawn,
@@ -88,6 +88,7 @@ class SkimForSequenceClassification(LadderModel):
         source: Source,
         *,
         num_labels: int | None = None,
+        problem_type: str | None = None,
         dropout: float | None = None,
         predictor_size: int | None = None,
     ) -> Self:
@@ -96,7 +97,7 @@ class SkimForSequenceClassification(LadderModel):
         stock = load_stock(source, num_labels, dropout)
         config = SkimConfig(
             predictor_size=predictor_size or skim_size(stock.config),
-            **settings_of(stock, num_labels),
+            **settings_of(stock, num_labels, problem_type),
         )
         model = cls(config, stock).eval()
         keep_all_at_first(model.predictors)
@@ -115,7 +116,8 @@ class SkimForSequenceClassification(LadderModel):
         """Run a deterministic pass in which skipped tokens are removed.
 
         `input_ids`, `attention_mask`, `token_type_ids`: [B, L] long, the last two optional. `threshold`: None for
-        `config.threshold`; 0 keeps every token. `labels`: [B], adds the task loss. `extras`: as in the routed model.
+        `config.threshold`; 0 keeps every token. `labels` (they add the task loss) and `extras`: as in the
+        routed model.
         """
         threshold = self.config.threshold if threshold is None else threshold
         hidden, mask = self.embed(input_ids, attention_mask, token_type_ids, **self.embedded(extras))
@@ -126,7 +128,7 @@ class SkimForSequenceClassification(LadderModel):
             last = _put(last, tokens)
             kept.append(tokens.count())
         logits = self._answer(tokens.hidden, tokens.alive)
-        loss = None if labels is None else task_loss(logits, labels, self.shape.num_labels)
+        loss = None if labels is None else loss_of(self.kind, logits, labels)
         return SkimOutput(loss, logits, last, torch.stack(kept, 1))
 
     def soft(

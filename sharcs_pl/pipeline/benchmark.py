@@ -100,10 +100,9 @@ def trained(config: BenchConfig, one: EvaluationInputs, dense: EvaluationInputs 
     metric, shown = one.task.metric, metric_name(one.task.metric, one.task.positive)
     chosen = table.subset(rows)
     mean = chosen.lengths.mean()
-    thresholds = model.config.label_thresholds if one.task.multi_label else None
 
     def value(logits: Tensor, labels: Tensor) -> float:
-        return compute_metric(metric, to_scores(logits, thresholds), labels)
+        return compute_metric(metric, to_scores(logits, model.thresholds), labels)
 
     name = f"{one.task.name}, {len(chosen)} {one.task.validation[0]} texts of {mean:.1f} tokens on average"
     target = BenchmarkTarget(

@@ -202,14 +202,14 @@ def keep(folder: Path, config: CalibrateConfig, record: dict[str, Any]) -> None:
     saved["operating_points"] = points | {config.point: record}
     if config.default:
         saved["operating_point"] = config.point
-    with renewed_card(folder):
+    with renewed_card(folder, "the point"):
         write_json(path, saved)
 
 
 def write_suspects(path: Path, views: Views, rule: DecisionRule, prepared: EvaluationInputs) -> None:
     """Write all texts as ``predictions.tsv`` has them, the least sure answer first."""
     found = decided(views, rule)
-    order = certainty_of(views.task.kind, "probability", found.routed_logits()).argsort(stable=True)
+    order = certainty_of(views.task.kind, "probability", found.answered()).argsort(stable=True)
     write_predictions(path, found.select(order), views.cost, views.task, prepared.examples[views.task.validation[0]])
     print(f"the texts by how sure the answer is, the least sure first: {display_path(path.absolute())}")
 

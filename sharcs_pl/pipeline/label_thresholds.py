@@ -65,7 +65,7 @@ def halves(config: CalibrateConfig, found: Predictions) -> tuple[Predictions, Pr
 def keep(folder: Path, values: tuple[float, ...]) -> None:
     """Write the thresholds into the model's ``config.json``, whose other keys stay as they are, and renew its card."""
     path = folder / "config.json"
-    with renewed_card(folder):
+    with renewed_card(folder, "the thresholds"):
         write_json(path, read_json(path) | {"label_thresholds": list(values)})
 
 

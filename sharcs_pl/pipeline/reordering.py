@@ -17,6 +17,7 @@ from sharcs_pl.analysis.reordering.importance import Importance, draw_importance
 from sharcs_pl.analysis.reordering.narrow import CUTS, KEPT, NarrowLogits, narrow_logits
 from sharcs_pl.config.reorder import ReorderConfig
 from sharcs_pl.core.finite import write_json
+from sharcs_pl.core.kinds import to_scores
 from sharcs_pl.core.screen import Screen
 from sharcs_pl.core.widths import WidthLadder
 from sharcs_pl.data.sampler import EvalDataset
@@ -40,11 +41,13 @@ TOLERANCE = 1e-4  # of the largest logit, in single precision; a head in a wrong
 
 @dataclass(frozen=True)
 class Loaded:
-    """The stock model whose parts are measured; `reinitialized` names the parameters that its checkpoint lacks."""
+    """The stock model whose parts are measured. `reinitialized` names the parameters that its checkpoint lacks.
+    `thresholds` are those of a run's labels."""
 
     stock: Any
     tokenizer: PreTrainedTokenizerFast
     reinitialized: set[str]
+    thresholds: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -77,8 +80,9 @@ def reorder_encoder(config: ReorderConfig, found: ReorderingInputs, output: Path
 def load(config: ReorderConfig, found: ReorderingInputs) -> Loaded:
     """Load the model to measure: the run's stock encoder with its head, or the checkpoint with a head of the task."""
     if found.source is not None:
-        encoder: Any = load_model(found.source).encoder
-        return Loaded(encoder.float().to(config.device), load_tokenizer(found.source), set())
+        model = load_model(found.source)
+        encoder: Any = model.encoder
+        return Loaded(encoder.float().to(config.device), load_tokenizer(found.source), set(), model.thresholds)
     assert found.encoder is not None
     loaded: Any
     loaded, reinitialized = load_checkpoint(found.encoder.source, found.task.num_labels)
@@ -146,8 +150,12 @@ def describe(
     metric, widths = found.task.metric, config.width.multipliers
     head = "fitted" if loaded.reinitialized else "the run's" if found.source else "the checkpoint's"
     both = {"before": outcome.before, "after": outcome.after}
+
+    def scores(logits: NarrowLogits, cut: str, rung: int) -> dict[str, float]:
+        return score(logits, metric, (cut, rung), loaded.thresholds)
+
     narrow = [
-        {"width": width, "cut": cut, **{when: score(logits, metric, (cut, rung)) for when, logits in both.items()}}
+        {"width": width, "cut": cut, **{when: scores(logits, cut, rung) for when, logits in both.items()}}
         for cut in CUTS
         for rung, width in enumerate(widths[:-1])
     ]
@@ -163,17 +171,19 @@ def describe(
         "samples": outcome.importance.samples,
         "seed": config.seed,
         "split_layer": config.width.split_layer,
-        "full": score(outcome.after, metric, (CUTS[0], len(widths) - 1)),
+        "full": scores(outcome.after, CUTS[0], len(widths) - 1),
         "narrow": narrow,
         "largest_difference": difference,
     }
 
 
-def score(found: NarrowLogits, metric: str, which: tuple[str, int]) -> dict[str, float]:
-    """Return the metric and the mean loss of one cut at one rung."""
+def score(
+    found: NarrowLogits, metric: str, which: tuple[str, int], thresholds: tuple[float, ...] | None = None
+) -> dict[str, float]:
+    """Return the metric, with the thresholds of labels, and the mean loss of one cut at one rung."""
     logits = found.logits[which]
     return {
-        "value": compute_metric(metric, logits, found.labels),
+        "value": compute_metric(metric, to_scores(logits, thresholds), found.labels),
         "loss": task_loss(logits, found.labels, logits.shape[-1]).item(),
     }
 

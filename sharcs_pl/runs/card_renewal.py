@@ -13,12 +13,13 @@ from sharcs_pl.runs.card import is_own_card, write_card
 
 
 @contextmanager
-def renewed_card(folder: Path) -> Iterator[None]:
-    """Write the folder's card anew after a block that changes the model's config; warn where it is no card of ours."""
+def renewed_card(folder: Path, what: str) -> Iterator[None]:
+    """Write the folder's card anew after a block that changes the model's config. Warn where the card was changed by
+    hand; `what` names the news that it lacks."""
     renews = is_own_card(folder)
     yield
     if renews:
         write_card(folder)
     else:
-        told = f"{folder / CARD} was changed by hand and stays as it is; remove it to have the point written into it"
+        told = f"{folder / CARD} was changed by hand and stays as it is; remove it to have {what} written into it"
         warnings.warn(told, DataWarning, stacklevel=3)

@@ -75,7 +75,8 @@ def self_distilled(batch: ExitBatch, progress: Progress) -> Tensor:
     student, teacher = batch.logits[:, :-1].float(), batch.logits[:, -1:].detach().float()
     if not student.shape[1]:
         return batch.losses.sum() * 0
-    # The paper's direction is the other one than Hinton's: the student is what the teacher is measured against.
+    # The paper's divergence is KL(student || teacher), where Hinton's is KL(teacher || student). `divergence` computes
+    # the latter, so the two change places here.
     each = kind_of_labels(batch.labels, student.shape[-1]).divergence(teacher.expand_as(student), student)
     return each.sum((0, 2)).mean() + certainty_loss(batch)
 

@@ -222,8 +222,7 @@ class SharcsModule(L.LightningModule):
         router_logits = logits.new_zeros(len(logits), 1) if signals is None else signals
         difficulty = torch.full_like(batch.uids, -1) if batch.difficulty is None else batch.difficulty
         rows = (batch.uids, logits.float(), router_logits.float(), decision.rungs, batch.labels, batch.lengths)
-        thresholds = self.model.config.label_thresholds if self.task.multi_label else None
-        found = Predictions(*rows, difficulty, macs, thresholds=None if thresholds is None else tuple(thresholds))
+        found = Predictions(*rows, difficulty, macs, thresholds=self.model.thresholds)
         return found.decided(decision)
 
     def on_validation_epoch_end(self) -> None:

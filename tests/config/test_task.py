@@ -30,3 +30,8 @@ def test_keys_of_own_data_that_cannot_serve(keys: dict[str, Any], message: str) 
     given: dict[str, Any] = {"name": "custom", "text": "text", "label": "label"} | keys
     with pytest.raises(ValueError, match=message):
         TaskConfig(**given)
+
+
+@pytest.mark.parametrize(("label", "columns"), [(2024, ["2024"]), ([2024, 2025], ["2024", "2025"])])
+def test_columns_of_labels_that_yaml_reads_as_numbers_are_texts(label: Any, columns: list[str]) -> None:
+    assert TaskConfig(name="custom", text="text", label=label).label_columns == columns

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from sharcs_pl.core.kinds import (
     REGRESSION,
     kind_of_labels,
     kind_of_model,
+    label_thresholds,
     task_kind,
     to_scores,
 )
@@ -82,3 +85,10 @@ def test_a_threshold_moves_the_score_at_which_a_label_is_given() -> None:
     assert to_scores(logits, None) is logits
     same = to_scores(torch.from_numpy(logits), (0.4, 0.5, 0.6))
     assert same.numpy() == pytest.approx(to_scores(logits, (0.4, 0.5, 0.6)))
+
+
+@pytest.mark.parametrize("given", [[0.5], [0.5, 0.0], [0.5, 1.0], [0.5, "0.5"], [0.5, float("nan")], 0.5])
+def test_thresholds_that_cannot_serve_are_refused_in_a_line(given: Any) -> None:
+    with pytest.raises(ValueError, match=r"^label_thresholds=.* in config.json must be 2 numbers between 0 and 1$"):
+        label_thresholds(2, "multi_label_classification", given)
+    assert label_thresholds(2, None, given) is None

@@ -7,11 +7,13 @@ import datasets
 import pytest
 
 from sharcs_pl.data.files import Request
-from sharcs_pl.data.raw import RawSplit, label_text, read_file, read_hub
+from sharcs_pl.data.labels import find_labels
+from sharcs_pl.data.raw import LabelCells, RawSplit, label_text, read_file, read_hub
 from tests.data.formats import NASTY, SUFFIXES, write_rows
 
 REQUEST = Request(("text", "label"))
 HIDDEN = Request(("text",), optional=("label",))
+COLUMN = LabelCells(("label",))
 TYPED = (".jsonl", ".ndjson", ".json", ".parquet")
 
 
@@ -101,12 +103,14 @@ def test_a_row_that_cannot_be_used_is_named(suffix: str, columns: dict, message:
     assert len(str(caught.value)) < 300
 
 
-def read_folder(folder: Path, labels: list, feature: object, request: Request = REQUEST) -> RawSplit:
+def read_folder(
+    folder: Path, labels: list, feature: object, request: Request = REQUEST, cells: LabelCells = COLUMN
+) -> RawSplit:
     folder.mkdir(exist_ok=True)
     features = datasets.Features({"label": feature, "text": datasets.Value("string")})
     data = {"text": [f"text {i}" for i in range(len(labels))], "label": labels}
     datasets.Dataset.from_dict(data, features).to_parquet(folder / "train.parquet")
-    return read_hub(str(folder), None, "train", request)
+    return read_hub(str(folder), None, "train", request, cells)
 
 
 @pytest.fixture
@@ -135,3 +139,19 @@ def test_labels_that_a_dataset_hides(folder: Path):
         read_folder(folder, [-1, -1], feature)
     with pytest.raises(ValueError, match=r"^reviews train, row 2: no label"):
         read_folder(folder, [0, -1], feature, HIDDEN)
+
+
+def test_a_dataset_lists_the_declared_labels_of_a_text_or_hides_them(folder: Path):
+    feature = datasets.List(datasets.ClassLabel(names=["pos", "neg"]))
+    cells = LabelCells(("label",), several=True)
+    assert read_folder(folder, [[1, 0], []], feature, cells=cells).labels == [("neg", "pos"), ()]
+    assert read_folder(folder, [[-1], [-1]], feature, HIDDEN, cells).labels is None
+    with pytest.raises(ValueError, match=r"^reviews train, row 2: no label"):
+        read_folder(folder, [[0], [-1]], feature, HIDDEN, cells)
+
+
+def test_one_declared_label_is_too_few(folder: Path):
+    feature = datasets.List(datasets.ClassLabel(names=["spam"]))
+    found = read_folder(folder, [[0], []], feature, cells=LabelCells(("label",), several=True))
+    with pytest.raises(ValueError, match="every 'label' is spam; two classes are needed"):
+        find_labels(found, ["label"])

@@ -63,7 +63,8 @@ def test_the_labels_that_the_keys_list_keep_their_order_and_refuse_others(tmp_pa
         ({"kinds": [["a"], None, [], []]}, {}, r"line 2: no label, where a list of names is expected"),
         ({"kinds": [["a"], 3, [], []]}, {}, r"line 2: label 3"),
         ({"kinds": [["a"], [None], [], []]}, {}, r"line 2: no label"),
-        ({"kinds": [["a"], [], [], []]}, {}, r"a.jsonl: in 'kinds' there is only a; two labels or more"),
+        ({"kinds": [["a"], [" a"], [], []]}, {}, r"a.jsonl: in 'kinds' there is only a; two labels or more"),
+        ({"kinds": [[1], [1.0], [1], []]}, {}, r"a.jsonl: in 'kinds' there is only 1; two labels or more"),
         ({"x": [1, 0, 0, 1], "y": [0, 1, 2, 0]}, {"label": ("x", "y")}, r"line 3: 'y' is 2; a column of a label"),
         ({"x": [1, 0, 0, 1], "y": [0, None, 1, 0]}, {"label": ("x", "y")}, r"line 2: 'y' is empty"),
     ],
@@ -83,6 +84,23 @@ def test_a_test_file_may_lack_the_labels(tmp_path: Path, kinds: list[str] | None
     test = write_rows(tmp_path / "b.csv", columns)
     _, found = load_own(source(train, test=str(test), label_separator=","), ["test"], 1)
     assert found["test"].labels.tolist() == [[UNKNOWN_LABEL] * 2] * 4
+
+
+def test_in_a_test_file_an_empty_text_has_no_label_and_null_is_refused(tmp_path: Path) -> None:
+    train = write_rows(tmp_path / "a.jsonl", {"text": TEXTS, "kinds": NAMES})
+    test = write_rows(tmp_path / "b.jsonl", {"text": TEXTS, "kinds": [["toxic"], "", [], ["insult"]]})
+    _, found = load_own(source(train, test=str(test)), ["test"], 1)
+    assert found["test"].labels.tolist() == [[0, 1], [0, 0], [0, 0], [1, 0]]
+    write_rows(test, {"text": TEXTS, "kinds": [["toxic"], None, [], ["insult"]]})
+    with pytest.raises(ValueError, match=r"b.jsonl, line 2: no label"):
+        load_own(source(train, test=str(test)), ["test"], 1)
+
+
+def test_other_spellings_of_a_label_are_the_label(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "a.jsonl", {"text": TEXTS, "kinds": [[1, "b "], [1.0], [" b"], ["1.0", 1]]})
+    task, found = read(path)
+    assert task.labels == ("1", "b")
+    assert found.labels.tolist() == [[1, 1], [1, 0], [0, 1], [1, 0]]
 
 
 def test_a_share_keeps_every_row_once(tmp_path: Path) -> None:
