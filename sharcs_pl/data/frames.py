@@ -146,6 +146,23 @@ def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Return a column without dictionaries and views, which not every reader of parquet knows."""
     import pyarrow as pa
 
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    return column.cast(pa.string()) if pa.types.is_string_view(column.type) else column
+    wanted = _plain_type(column.type)
+    if wanted == column.type:
+        return column
+    try:
+        return column.cast(wanted)
+    except pa.ArrowNotImplementedError:  # of the categories of polars
+        return pa.chunked_array([column.to_pylist()], wanted)
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(kind):
+        return _plain_type(kind.value_type)
+    if pa.types.is_string_view(kind):
+        return pa.string()
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        inner = _plain_type(kind.value_type)
+        return kind if inner == kind.value_type else pa.list_(inner)
+    return kind

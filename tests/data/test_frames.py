@@ -52,6 +52,19 @@ def test_every_kind_is_read_back_as_the_same_rows(kind: str, tmp_path: Path) -> 
     assert path.name.startswith("train-")
 
 
+@pytest.mark.parametrize("kind", ["Categorical", "Enum", "String"])
+def test_categories_and_lists_of_polars_are_texts(kind: str, tmp_path: Path) -> None:
+    polars = pytest.importorskip("polars")
+    made = polars.Enum(["hot", "old"]) if kind == "Enum" else getattr(polars, kind)
+    rows = polars.DataFrame({"message": TEXTS, "team": ["old", "hot", "old"], "tags": [["old", "hot"], [], None]})
+    rows = rows.with_columns(polars.col("team").cast(made), polars.col("tags").cast(polars.List(made)))
+    path = frame_of("train", rows, Request(("message", "team", "tags"))).write(tmp_path)
+    found = pq.read_table(path)
+    assert found["team"].to_pylist() == ["old", "hot", "old"]
+    assert found["tags"].to_pylist() == [["old", "hot"], [], None]
+    assert [pq.read_schema(path).field(name).type for name in ("team", "tags")] == [pa.string(), pa.list_(pa.string())]
+
+
 def test_a_file_is_named_after_its_contents(tmp_path: Path) -> None:
     one, same, other = (
         frame_of("dev", {"message": texts, "team": LABELS}, REQUEST) for texts in (TEXTS, TEXTS, LABELS)
