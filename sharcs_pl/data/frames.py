@@ -83,17 +83,26 @@ def _columns_of(name: str, rows: Any) -> tuple[list[str], Any]:
     if hasattr(rows, "select_columns") and hasattr(rows, "with_format"):  # datasets.Dataset
         return list(rows.column_names), lambda wanted: _dataset(rows, wanted)
     if hasattr(rows, "__arrow_c_stream__"):
-        names = rows.column_names if hasattr(rows, "column_names") else rows.columns
-        return [str(column) for column in names], lambda wanted: (_arrow(rows, wanted), None)
+        found = rows if hasattr(rows, "columns") else _as_table(name, rows)
+        names = [str(column) for column in (found.columns if _is_frame(found) else found.column_names)]
+        return names, lambda wanted: (_arrow(found, names, wanted), None)
     if isinstance(rows, Mapping) and all(_is_column(column) for column in rows.values()):
-        return list(rows), lambda wanted: (_table({column: list(rows[column]) for column in wanted}), None)
+        return list(rows), lambda wanted: (_lists(name, {column: rows[column] for column in wanted}), None)
     if isinstance(rows, Sequence) and not isinstance(rows, str | bytes):
         return _names(name, rows), lambda wanted: (_records(name, rows, wanted), None)
     raise ValueError(f"{name}={shown(rows)} is neither a file nor {_EXPECTED}")
 
 
+def _is_frame(rows: Any) -> bool:
+    """Return True for a DataFrame of pandas or polars, False for a table of Arrow."""
+    import pyarrow as pa
+
+    return not isinstance(rows, pa.Table | pa.RecordBatch)
+
+
 def _is_column(value: Any) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
+    """Return True for what has values in an order, such as a list or an array."""
+    return hasattr(value, "__len__") and hasattr(value, "__getitem__") and not isinstance(value, str | bytes | Mapping)
 
 
 def _names(name: str, rows: Sequence[Any]) -> list[str]:
@@ -113,16 +122,36 @@ def _records(name: str, rows: Sequence[Mapping[str, Any]], wanted: Sequence[str]
     return _table({column: [row[column] for row in rows] for column in wanted})
 
 
+def _lists(name: str, columns: Mapping[str, Any]) -> pa.Table:
+    values = {column: each.tolist() if hasattr(each, "tolist") else list(each) for column, each in columns.items()}
+    if len({len(each) for each in values.values()}) > 1:
+        lengths = ", ".join(f"{shown(column)} has {len(each):,}" for column, each in values.items())
+        raise ValueError(f"{name}: every column needs as many values: {lengths}")
+    return _table(values)
+
+
 def _table(columns: dict[str, list[Any]]) -> pa.Table:
     import pyarrow as pa
 
     return pa.table({column: pa.array(values, from_pandas=True) for column, values in columns.items()})
 
 
-def _arrow(rows: Any, wanted: list[str]) -> pa.Table:
+def _as_table(name: str, rows: Any) -> pa.Table:
+    """Return a stream of Arrow as a table. Raise ``ValueError`` for a single column."""
     import pyarrow as pa
 
-    table = pa.table(rows.select(wanted) if hasattr(rows, "select") else rows[wanted])
+    try:
+        return pa.table(rows)
+    except (pa.ArrowException, TypeError) as error:
+        raise ValueError(f"{name} is a {type(rows).__name__} without columns; give {_EXPECTED}") from error
+
+
+def _arrow(rows: Any, names: list[str], wanted: list[str]) -> pa.Table:
+    import pyarrow as pa
+
+    if hasattr(rows, "set_axis"):  # pandas, whose names may be numbers
+        rows = rows.set_axis(names, axis="columns")
+    table = pa.table(rows[wanted] if _is_frame(rows) else rows.select(wanted))
     return table.select(wanted)  # without the index of pandas
 
 
