@@ -33,7 +33,7 @@ _EXPECTED = "rows: a DataFrame of pandas or polars, a datasets.Dataset, or a lis
 
 @dataclass(frozen=True)
 class Frame:
-    """The requested columns of rows in memory. `classes`: the names of the classes where the rows declare them."""
+    """The requested columns of rows in memory. `classes`: the names of the classes where the label declares them."""
 
     name: str
     table: pa.Table
@@ -61,12 +61,13 @@ class Frame:
         return path
 
 
-def frame_of(name: str, rows: Rows, request: Request) -> Frame:
-    """Return the requested columns. Raise ``ValueError``, naming the argument ``name``, for what holds no rows, lacks a
-    column, or mixes types in one."""
+def frame_of(name: str, rows: Rows, request: Request, label: str | None = None) -> Frame:
+    """Return the requested columns; in ``label``, the column of the labels, ids of declared classes become their names.
+    Raise ``ValueError``, naming the argument ``name``, for what holds no rows, lacks a column, or mixes types
+    in one."""
     import pyarrow as pa
 
-    names, columns = _columns_of(name, rows)
+    names, columns = _columns_of(name, rows, label)
     check_columns(name, names, request.present(names))
     try:
         found, classes = columns(list(request.present(names)))
@@ -78,10 +79,10 @@ def frame_of(name: str, rows: Rows, request: Request) -> Frame:
     return Frame(name, table, classes)
 
 
-def _columns_of(name: str, rows: Any) -> tuple[list[str], Any]:
+def _columns_of(name: str, rows: Any, label: str | None) -> tuple[list[str], Any]:
     """Return the names of all columns, and a function that gives some of them with the classes that they declare."""
     if hasattr(rows, "select_columns") and hasattr(rows, "with_format"):  # datasets.Dataset
-        return list(rows.column_names), lambda wanted: _dataset(rows, wanted)
+        return list(rows.column_names), lambda wanted: _dataset(rows, wanted, label)
     if hasattr(rows, "__arrow_c_stream__"):
         found = rows if hasattr(rows, "columns") else _as_table(name, rows)
         names = [str(column) for column in (found.columns if _is_frame(found) else found.column_names)]
@@ -155,20 +156,26 @@ def _arrow(rows: Any, names: list[str], wanted: list[str]) -> pa.Table:
     return table.select(wanted)  # without the index of pandas
 
 
-def _dataset(rows: Dataset, wanted: list[str]) -> tuple[pa.Table, tuple[str, ...] | None]:
-    """Return columns of a dataset; ids of declared classes become their names, hidden ones (-1) null."""
+def _dataset(rows: Dataset, wanted: list[str], label: str | None) -> tuple[pa.Table, tuple[str, ...] | None]:
+    """Return columns of a dataset, and the classes that its label column declares. Their ids become their names."""
     import pyarrow as pa
 
     table: Any = rows.select_columns(wanted).with_format("arrow")[:]
-    classes = None
-    for place, column in enumerate(table.column_names):
-        names = getattr(rows.features[column], "names", None)
-        if names:
-            classes = tuple(names)
-            ids = table[column].to_pylist()
-            cells = [None if each is None or each < 0 else names[each] for each in ids]
-            table = table.set_column(place, column, pa.array(cells, pa.string()))
-    return table, classes
+    feature: Any = rows.features[label] if label in wanted else None
+    inner = getattr(feature, "feature", feature)  # of a list
+    classes = tuple(getattr(inner, "names", None) or ())
+    if label is None or not classes:
+        return table, None
+    cells = [_named(ids, classes) for ids in table[label].to_pylist()]
+    kind = pa.string() if inner is feature else pa.list_(pa.string())
+    return table.set_column(table.column_names.index(label), label, pa.array(cells, kind)), classes
+
+
+def _named(ids: Any, classes: Sequence[str]) -> Any:
+    """Return the name of a class, or a list of names; None for a hidden one (-1)."""
+    if isinstance(ids, list):
+        return [classes[each] for each in ids]
+    return None if ids is None or ids < 0 else classes[ids]
 
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,9 @@ from omegaconf import DictConfig, open_dict
 
 from sharcs_pl.config import RunConfig
 from sharcs_pl.config.compose import composed_training
+from sharcs_pl.config.overrides import key_of
 from sharcs_pl.core.renamed import CUSTOM
 from sharcs_pl.core.written import LIST, Written
-from sharcs_pl.data.columns import Request
 from sharcs_pl.launch.cluster import check_started, one_process
 from sharcs_pl.pipeline.calls import Call
 from sharcs_pl.pipeline.console import left_as_found, silence_libraries
@@ -85,7 +86,8 @@ def fit(
         call.take({"ckpt_path": "last" if resume else None, "overwrite": overwrite or None}, {})
         rows = {"task.train": train, "task.dev": dev, "task.test": test, "task.calibration": calibration}
         for key, given in rows.items():
-            call.take_rows(key, given, _request(call, hidden=key == "task.test"))
+            call.take_rows(key, given, partial(_columns, call))
+        _take_classes(call, overrides)
         own = call.frames or {"task.train", "task.text", "task.label"} & set(call.given)
         if own and not any(word.startswith("task=") for word in overrides):
             call.given.setdefault("task", CUSTOM)
@@ -112,10 +114,17 @@ def _take_encoder(call: Call, encoder: str | os.PathLike[str] | None) -> None:
         call.given |= {"encoder": CUSTOM, "encoder.pretrained": os.path.expanduser(encoder)}
 
 
-def _request(call: Call, hidden: bool) -> Request:
-    """Return the columns of the call's own data, whose label may be missing if ``hidden``."""
-    columns, labels = (_names(call.given.get(key)) for key in ("task.text", "task.label"))
-    return Request(columns, labels) if hidden else Request((*columns, *labels))
+def _take_classes(call: Call, overrides: Sequence[str]) -> None:
+    """Add the classes that the labels of train declare, unless the call has others."""
+    frame = call.frames.get("task.train")
+    keys = {*call.given, *map(key_of, overrides)}
+    if frame is not None and frame.classes and keys.isdisjoint(("task.labels", "task.label_range")):
+        call.given["task.labels"] = list(frame.classes)
+
+
+def _columns(call: Call) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the text and the label columns of the call's own data."""
+    return _names(call.given.get("task.text")), _names(call.given.get("task.label"))
 
 
 def _names(given: str | Sequence[str] | None) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 from sharcs_pl.config.errors import explain, is_user_error
 from sharcs_pl.config.overrides import override, quote_texts
 from sharcs_pl.core.errors import Diverged, Interrupted
+from sharcs_pl.data.columns import Request
 from sharcs_pl.data.frames import Frame, frame_of
 
 if TYPE_CHECKING:
-    from sharcs_pl.data.columns import Request
     from sharcs_pl.data.frames import Rows
 
 _WORDS = {"true": "True", "false": "False", "null": "None"}
@@ -45,8 +45,14 @@ class Call:
                 raise ValueError(f"{self.names.get(key, key)} is given twice, once by its key; give one of them")
             self.given[key] = value
 
-    def take_rows(self, key: str, rows: Rows | str | os.PathLike[str] | float | None, request: Request) -> None:
-        """Add a path, a share, or rows in memory."""
+    def take_rows(
+        self,
+        key: str,
+        rows: Rows | str | os.PathLike[str] | float | None,
+        columns: Callable[[], tuple[Sequence[str], Sequence[str]]],
+    ) -> None:
+        """Add a path, a share, or rows in memory, whose ``columns`` are those of the texts and of the labels. Those
+        of the labels may be missing in ``task.test``."""
         if isinstance(rows, os.PathLike | str):
             self.given[key] = os.path.expanduser(rows)
         elif isinstance(rows, int | float):
@@ -55,7 +61,9 @@ class Call:
             for wanted in ("task.text", "task.label"):
                 if self.given.get(wanted) is None and wanted in self.names:
                     raise ValueError(f"{wanted} is missing; name the column of the rows, such as {wanted}='review'")
-            self.frames[key] = frame_of(self.names[key], rows, request)
+            texts, labels = map(tuple, columns())
+            request = Request(texts, labels) if key == "task.test" else Request((*texts, *labels))
+            self.frames[key] = frame_of(self.names[key], rows, request, labels[0] if len(labels) == 1 else None)
 
     def write(self) -> None:
         """Write the rows as the files that the overrides name."""

@@ -96,8 +96,19 @@ def test_ids_of_declared_classes_become_their_names() -> None:
         {"message": datasets.Value("string"), "team": datasets.ClassLabel(names=["support", "billing"])}
     )
     rows = datasets.Dataset.from_dict({"message": TEXTS, "team": [1, 0, -1]}, features=features)
-    frame = frame_of("train", rows, REQUEST)
+    frame = frame_of("train", rows, REQUEST, "team")
     assert frame.table["team"].to_pylist() == ["billing", "support", None]
+    assert frame.classes == ("support", "billing")
+    marks = frame_of("train", rows, REQUEST)
+    assert (marks.table["team"].to_pylist(), marks.classes) == ([1, 0, -1], None)
+
+
+def test_lists_of_declared_classes_become_lists_of_names() -> None:
+    teams = datasets.List(datasets.ClassLabel(names=["support", "billing"]))
+    features = datasets.Features({"message": datasets.Value("string"), "team": teams})
+    rows = datasets.Dataset.from_dict({"message": TEXTS, "team": [[1, 0], [], None]}, features=features)
+    frame = frame_of("train", rows, REQUEST, "team")
+    assert frame.table["team"].to_pylist() == [["billing", "support"], [], None]
     assert frame.classes == ("support", "billing")
 
 

@@ -84,6 +84,34 @@ def test_a_second_run_in_the_process_is_another_of_the_same_numbers(by_command: 
         assert (run.directory / "metrics.json").read_bytes() == (by_command / "metrics.json").read_bytes()
 
 
+def declared(several: bool = False) -> Any:
+    """`ROWS` as a dataset that declares its classes against the order of the alphabet."""
+    names = datasets.ClassLabel(names=["good", "bad"])
+    kind = datasets.List(names) if several else names
+    labels = [names.str2int(row["stars"]) for row in ROWS]
+    cells = {"review": [row["review"] for row in ROWS], "stars": [[each] for each in labels] if several else labels}
+    return datasets.Dataset.from_dict(cells, datasets.Features({"review": datasets.Value("string"), "stars": kind}))
+
+
+@pytest.mark.parametrize(
+    ("several", "changes", "labels"),
+    [
+        (False, {}, ["good", "bad"]),
+        (False, {"task.labels": ["bad", "good"]}, ["bad", "good"]),
+        (False, {"overrides": ["task.labels=[bad,good]"]}, ["bad", "good"]),
+        (True, {"task.multi_label": True}, ["good", "bad"]),
+    ],
+)
+def test_declared_classes_keep_their_order(
+    several: bool, changes: dict[str, Any], labels: list[str], encoder: Path
+) -> None:
+    run = fit(declared(several), encoder=encoder, directory="run", **options(**changes))
+    names: Any = run.model().config.id2label
+    assert list(names.values()) == labels
+    again = fit(declared(several), encoder=encoder, directory="run", resume=True, **options(**changes))
+    assert again.metrics == run.metrics
+
+
 def test_a_built_in_task_needs_no_rows() -> None:
     run = fit(overrides=list(TINY), seed=2)
     assert run.metrics["task"] == "graded"

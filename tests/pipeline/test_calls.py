@@ -9,7 +9,6 @@ import pytest
 
 from sharcs_pl.config import RunConfig
 from sharcs_pl.core.errors import Diverged, Interrupted
-from sharcs_pl.data.columns import Request
 from sharcs_pl.pipeline.calls import Call
 
 NAMES = {"task.train": "train", "task.dev": "dev", "task.text": "text", "hydra.run.dir": "directory"}
@@ -18,7 +17,7 @@ NAMES = {"task.train": "train", "task.dev": "dev", "task.text": "text", "hydra.r
 def call() -> Call:
     found = Call(RunConfig, dict(NAMES), {"ckpt_path=last": "resume=True"})
     found.take({"text": "review"}, {"optim.lr": "fast"})
-    found.take_rows("task.train", {"review": ["a", "b"]}, Request(("review",)))
+    found.take_rows("task.train", {"review": ["a", "b"]}, lambda: (["review"], []))
     return found
 
 
