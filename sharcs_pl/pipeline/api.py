@@ -35,6 +35,7 @@ _NAMES = {
     "task.label": "label",
     "hydra.run.dir": "directory",
 }
+_PHRASES = {"ckpt_path=last": "resume=True", "ckpt_path is given twice, once by": "resume is given twice, once by"}
 
 
 def fit(
@@ -76,7 +77,7 @@ def fit(
         Diverged: for a loss, weights or answers that are not finite.
         KeyboardInterrupt: after the run was saved, where it was interrupted; ``resume=True`` goes on with it.
     """
-    call = Call(RunConfig, dict(_NAMES), {"ckpt_path=last": "resume=True"})
+    call = Call(RunConfig, dict(_NAMES), _PHRASES)
     with call.errors():
         if isinstance(overrides, str):
             raise ValueError(f"overrides={overrides!r} is a text; give a list of them")
@@ -87,6 +88,8 @@ def fit(
         rows = {"task.train": train, "task.dev": dev, "task.test": test, "task.calibration": calibration}
         for key, given in rows.items():
             call.take_rows(key, given, partial(_columns, call))
+        for word in overrides:
+            call.check_once(key_of(word), "in overrides")
         _take_classes(call, overrides)
         own = call.frames or {"task.train", "task.text", "task.label"} & set(call.given)
         if own and not any(word.startswith("task=") for word in overrides):

@@ -39,11 +39,20 @@ class Call:
     def take(self, arguments: Mapping[str, Any], options: Mapping[str, Any]) -> None:
         """Add arguments by their names, and options by their keys. Raise ``ValueError`` for a key given twice."""
         keys = {name: key for key, name in self.names.items()}
-        self.given |= {keys.get(name, name): value for name, value in arguments.items() if value is not None}
+        for name, value in arguments.items():
+            if value is not None:
+                self._take(keys.get(name, name), value)
         for key, value in options.items():
-            if key in self.given:
-                raise ValueError(f"{self.names.get(key, key)} is given twice, once by its key; give one of them")
-            self.given[key] = value
+            self._take(key, value)
+
+    def _take(self, key: str, value: Any) -> None:
+        self.check_once(key, "by its key")
+        self.given[key] = value
+
+    def check_once(self, key: str, how: str) -> None:
+        """Raise ``ValueError`` if the call has a value of a key that it gives again, ``how``."""
+        if key in self.given or key in self.frames:
+            raise ValueError(f"{self.names.get(key, key)} is given twice, once {how}; give one of them")
 
     def take_rows(
         self,
@@ -54,10 +63,11 @@ class Call:
         """Add a path, a share, or rows in memory, whose ``columns`` are those of the texts and of the labels. Those
         of the labels may be missing in ``task.test``."""
         if isinstance(rows, os.PathLike | str):
-            self.given[key] = os.path.expanduser(rows)
+            self._take(key, os.path.expanduser(rows))
         elif isinstance(rows, int | float):
-            self.given[key] = rows
+            self._take(key, rows)
         elif rows is not None:
+            self.check_once(key, "by its key")
             for wanted in ("task.text", "task.label"):
                 if self.given.get(wanted) is None and wanted in self.names:
                     raise ValueError(f"{wanted} is missing; name the column of the rows, such as {wanted}='review'")

@@ -224,6 +224,11 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "value": ({"optim.lr": "x"}, "^optim.lr='x' is of a wrong type; it must be a number$"),
     "type": ({"optim.lr": object()}, "^optim.lr is object, which no config holds"),
     "twice": ({"task.text": "review"}, "^text is given twice, once by its key; give one of them$"),
+    "twice, a folder": ({"hydra.run.dir": "b"}, "^directory is given twice, once by its key; give one of them$"),
+    "twice, rows": ({"task.train": "x.csv"}, "^train is given twice, once by its key; give one of them$"),
+    "twice, going on": ({"resume": True, "ckpt_path": "y.ckpt"}, "^resume is given twice, once by its key; give one"),
+    "twice, typed": ({"overrides": ["+batch_size=4"]}, "^batch_size is given twice, once in overrides; give one"),
+    "twice, typed rows": ({"overrides": ["task.train=x.csv"]}, "^train is given twice, once in overrides; give one"),
     "processes": (
         {"trainer.devices": 2},
         "^trainer.devices=2 asks for more processes than this one; use sharcs",

@@ -59,3 +59,12 @@ def test_of_what_ends_a_call_a_signal_of_the_keyboard_and_a_divergence_keep_thei
 def test_a_key_is_given_once() -> None:
     with pytest.raises(ValueError, match=r"^text is given twice"):
         call().take({}, {"task.text": "other"})
+    with pytest.raises(ValueError, match=r"^text is given twice"):
+        call().take({"text": "other"}, {})
+    with pytest.raises(ValueError, match=r"^train is given twice"):
+        call().take({}, {"task.train": "x.csv"})
+    found = call()
+    found.take({}, {"task.dev": "x.csv"})
+    for rows in ("y.csv", 0.1, {"review": ["a"]}):
+        with pytest.raises(ValueError, match=r"^dev is given twice, once by its key; give one of them$"):
+            found.take_rows("task.dev", rows, lambda: (["review"], []))

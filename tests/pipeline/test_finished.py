@@ -111,7 +111,7 @@ def test_other_rows_are_evaluated_and_predicted(own: TrainedRun, tmp_path: Path)
 def test_a_run_of_a_built_in_task_takes_no_rows(tiny_run: Path) -> None:
     with pytest.raises(ValueError, match=r"^dev: this run is of task=graded, which takes no rows$"):
         open_run(tiny_run).evaluate(dev=ROWS)
-    with pytest.raises(ValueError, match="^dev describes custom data, task=graded has its own"):
+    with pytest.raises(ValueError, match=r"^dev describes custom data, task=graded has its own"):
         open_run(tiny_run).evaluate(dev="nowhere.csv")
 
 
