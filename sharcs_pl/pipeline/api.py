@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, open_dict
 
-from sharcs_pl.config import RunConfig
+from sharcs_pl.config import RunConfig, TaskConfig
 from sharcs_pl.config.compose import composed_training
 from sharcs_pl.config.overrides import key_of
 from sharcs_pl.core.renamed import CUSTOM
-from sharcs_pl.core.written import LIST, Written
+from sharcs_pl.core.written import Written
 from sharcs_pl.launch.cluster import check_started, one_process
 from sharcs_pl.pipeline.calls import Call
 from sharcs_pl.pipeline.console import left_as_found, silence_libraries
@@ -154,16 +154,18 @@ def _fit(call: Call, overrides: Sequence[str]) -> TrainedRun:
         )
     check_writable(run_dir)
     made = missing_folders(data)
-    before = set(data.glob("*")) if data.is_dir() else set()
+    listed = Written.into(data)
+    new = {path.name for path in call.paths.values() if not path.exists()}
     try:
+        listed.add(new)
         call.write()
         ready = preflight(config, run_dir)
     except BaseException:
-        _drop_new(data, before)
+        listed.remove(new)
         drop_empty(made)
         raise
     _train(config, ready, run_dir, cfg, hydra)
-    _keep(data, call)
+    _drop_old(listed, config.task)
     return TrainedRun(run_dir)
 
 
@@ -175,17 +177,11 @@ def _train(config: RunConfig, ready: Preflight, run_dir: Path, cfg: DictConfig, 
         train(config, ready, run_dir, Composed(cfg, hydra, lambda: f"fit(…, directory={str(run_dir)!r}, resume=True)"))
 
 
-def _drop_new(data: Path, before: set[Path]) -> None:
-    """Remove the files that a refused call has written."""
-    for path in set(data.glob("*")) - before if data.is_dir() else ():
-        path.unlink()
-
-
-def _keep(data: Path, call: Call) -> None:
-    """List the rows of the call as written here, and remove those of a run that it has replaced."""
-    if not call.paths and not (data / LIST).is_file():
-        return
-    names = {path.name for path in call.paths.values()}
-    for name in Written.into(data).names() - names:
-        (data / name).unlink(missing_ok=True)
-    Written.into(data).add(names)
+def _drop_old(listed: Written, task: TaskConfig) -> None:
+    """Remove the rows of a run that was replaced, but none that this run reads."""
+    given = (task.train, task.dev, task.test, task.calibration)
+    used = {Path(each).resolve() for each in given if isinstance(each, str)}
+    old = {name for name in listed.names() if (listed.folder / name).resolve() not in used}
+    if old:
+        listed.remove(old)
+        drop_empty([listed.folder])

@@ -23,6 +23,7 @@ from hydra.version import getbase
 from transformers.utils import logging as transformers_logging
 
 from sharcs_pl import TrainedRun, fit, open_run
+from sharcs_pl.core.written import Written
 from sharcs_pl.training.callbacks import CurveFiles
 from tests.commands import run_line
 from tests.conftest import TINY
@@ -189,6 +190,29 @@ def test_a_run_is_refused_gone_on_with_or_replaced(encoder: Path) -> None:
     again.evaluate()  # and those of this one are found
 
 
+def test_rows_of_the_run_stay_whichever_way_they_are_given(encoder: Path) -> None:
+    run = fit(ROWS, encoder=encoder, directory="run", **OWN)
+    (data,) = (run.directory / "data").glob("*.parquet")
+    user = data.with_name("mine.parquet")
+    user.write_bytes(data.read_bytes())
+    kept = files(run.directory / "data")
+    fit(data.relative_to(Path.cwd()), encoder=encoder, directory="run", overwrite=True, **OWN)
+    assert files(run.directory / "data") == kept
+    fit(data, encoder=encoder, directory="run", resume=True, **OWN)
+    assert files(run.directory / "data") == kept
+    fit(user, encoder=encoder, directory="run", overwrite=True, **OWN)
+    assert files(run.directory / "data") == {"mine.parquet"}, "the user's own"
+
+
+def test_a_refused_call_leaves_the_list_as_it_was(encoder: Path) -> None:
+    fit(ROWS, encoder=encoder, directory="run", **OWN)
+    before = {name: (Path("run/data") / name).read_bytes() for name in files(Path("run/data"))}
+    bad = [{"review": "a", "stars": "b"}, {"review": "b", "stars": "a"}]
+    with pytest.raises(ValueError, match="different classes"):
+        fit(bad, encoder=encoder, directory="run", overwrite=True, **OWN)
+    assert {name: (Path("run/data") / name).read_bytes() for name in files(Path("run/data"))} == before
+
+
 def test_an_interrupt_is_saved_and_gone_on_with(
     by_command: Path, encoder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -206,6 +230,8 @@ def test_an_interrupt_is_saved_and_gone_on_with(
             fit(ROWS, encoder=encoder, directory="run", **OWN)
     assert "to go on:\nfit(…, directory='run', resume=True)" in capfd.readouterr().err
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    (data,) = Path("run/data").glob("*.parquet")
+    assert Written.into(data.parent).names() == {data.name}, "listed before it is written"
     run = fit(ROWS, encoder=encoder, directory="run", resume=True, **OWN)
     assert (run.directory / "metrics.json").read_bytes() == (by_command / "metrics.json").read_bytes()
 
