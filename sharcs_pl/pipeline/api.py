@@ -62,7 +62,8 @@ def fit(
         train: rows or a file to train on; None trains the built-in task that `options` name.
         dev: rows or a file to evaluate on, or a share of `train` such as 0.1.
         text: text column, or two.
-        label: label column, or columns of 0 and 1, one for each label of a text.
+        label: label column, or columns of 0 and 1, one for each label of a text; for a column of lists of labels add
+            ``**{"task.multi_label": True}``.
         encoder: choice such as "minilm", or the folder or hub id of an encoder.
         directory: run directory; None for a new one under ``runs/``.
         test: rows or a file for ``run.evaluate("test")``.
