@@ -154,6 +154,9 @@ def test_a_fork_that_imports_torch_is_found_out_and_the_next_one_is_not(place: P
         ("task.calibration=1.5", ["task.calibration=1.5", "no share between 0 and 1", "such as 0.1"]),
         ("task.calibration=true", ["task.calibration=true is no share of train", "task=graded takes no file"]),
         ("task.calibration=a.csv", ["task.calibration=a.csv", "task=graded takes no file"]),
+        ("objective=[[metric]]", ["objective=[['metric']] is unknown", "[metric,cost]"]),
+        ("-m objective=null", ["objective=None is unknown", "[metric,cost]"]),
+        ("-m objective=3", ["objective=3 is unknown", "[metric,cost]"]),
     ],
 )
 def test_keys_and_values(place: Place, line: str, pieces: list[str]) -> None:

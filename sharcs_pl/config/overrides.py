@@ -86,6 +86,11 @@ def quote(text: str) -> str:
     return '"{}"'.format(inner if _interpolates(text) else inner.replace("${", "\\${"))
 
 
+def key_of(word: str) -> str:
+    """Return the key of an override as it is typed."""
+    return word.partition("=")[0].lstrip("+~")
+
+
 def override(key: str, value: Any) -> str:
     """Return a Python value as an override that Hydra reads as that value. Raise ``ValueError`` naming the key of a
     value that no config holds."""

@@ -59,7 +59,7 @@ class RunConfig:
         self._check_hardness()
 
     def _check_objective(self) -> None:
-        names = names_of(self.objective) if isinstance(self.objective, str | list) else ()
+        names = names_of(self.objective)
         if not names or len(set(names)) < len(names) or not all(name in DIRECTIONS for name in names):
             raise ValueError(f"objective={self.objective} is unknown; give metric, cost or [metric,cost]")
 

@@ -45,8 +45,23 @@ class Written:
         """Add names to the list before their files are written."""
         known = self.names()
         if (found := known | set(names)) != known:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            write_text(self.file, json.dumps({"files": sorted(found)}, indent=1) + "\n")
+            self._write(found)
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Remove files, and then their names from the list; a list without names goes as well."""
+        names = set(names)
+        if not names:
+            return
+        for name in names:
+            (self.folder / name).unlink(missing_ok=True)
+        if left := self.names() - names:
+            self._write(left)
+        else:
+            self.file.unlink(missing_ok=True)
+
+    def _write(self, names: Iterable[str]) -> None:
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        write_text(self.file, json.dumps({"files": sorted(names)}, indent=1) + "\n")
 
     def strange(self, names: Iterable[str]) -> Path | None:
         """Return the first existing path among the names that no command wrote, or None."""

@@ -144,8 +144,8 @@ def check_sweep(config: DictConfig, env: Mapping[str, str] = os.environ) -> None
 def check_directions(given: Any, objective: Any) -> None:
     """Raise ``ValueError`` unless Optuna's directions are those of the values that each job returns."""
     names = names_of(objective)
-    if given is None or not all(name in DIRECTIONS for name in names):  # an unknown one is told with the job's config
-        return
+    if given is None or not names or not all(name in DIRECTIONS for name in names):
+        return  # an unknown one is told with the job's config
     several = OmegaConf.is_list(given) or isinstance(given, list)
     asked = [str(getattr(each, "name", each)) for each in (given if several else [given])]
     wanted = [DIRECTIONS[name] for name in names]

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, open_dict
 
-from sharcs_pl.config import RunConfig
+from sharcs_pl.config import RunConfig, TaskConfig
 from sharcs_pl.config.compose import composed_training
+from sharcs_pl.config.overrides import key_of
 from sharcs_pl.core.renamed import CUSTOM
-from sharcs_pl.core.written import LIST, Written
-from sharcs_pl.data.columns import Request
+from sharcs_pl.core.written import Written
 from sharcs_pl.launch.cluster import check_started, one_process
 from sharcs_pl.pipeline.calls import Call
 from sharcs_pl.pipeline.console import left_as_found, silence_libraries
@@ -34,6 +35,7 @@ _NAMES = {
     "task.label": "label",
     "hydra.run.dir": "directory",
 }
+_PHRASES = {"ckpt_path=last": "resume=True", "ckpt_path is given twice, once by": "resume is given twice, once by"}
 
 
 def fit(
@@ -60,7 +62,8 @@ def fit(
         train: rows or a file to train on; None trains the built-in task that `options` name.
         dev: rows or a file to evaluate on, or a share of `train` such as 0.1.
         text: text column, or two.
-        label: label column, or columns of 0 and 1, one for each label of a text.
+        label: label column, or columns of 0 and 1, one for each label of a text; for a column of lists of labels add
+            ``**{"task.multi_label": True}``.
         encoder: choice such as "minilm", or the folder or hub id of an encoder.
         directory: run directory; None for a new one under ``runs/``.
         test: rows or a file for ``run.evaluate("test")``.
@@ -75,7 +78,7 @@ def fit(
         Diverged: for a loss, weights or answers that are not finite.
         KeyboardInterrupt: after the run was saved, where it was interrupted; ``resume=True`` goes on with it.
     """
-    call = Call(RunConfig, dict(_NAMES), {"ckpt_path=last": "resume=True"})
+    call = Call(RunConfig, dict(_NAMES), _PHRASES)
     with call.errors():
         if isinstance(overrides, str):
             raise ValueError(f"overrides={overrides!r} is a text; give a list of them")
@@ -85,7 +88,10 @@ def fit(
         call.take({"ckpt_path": "last" if resume else None, "overwrite": overwrite or None}, {})
         rows = {"task.train": train, "task.dev": dev, "task.test": test, "task.calibration": calibration}
         for key, given in rows.items():
-            call.take_rows(key, given, _request(call, hidden=key == "task.test"))
+            call.take_rows(key, given, partial(_columns, call))
+        for word in overrides:
+            call.check_once(key_of(word), "in overrides")
+        _take_classes(call, overrides)
         own = call.frames or {"task.train", "task.text", "task.label"} & set(call.given)
         if own and not any(word.startswith("task=") for word in overrides):
             call.given.setdefault("task", CUSTOM)
@@ -112,10 +118,17 @@ def _take_encoder(call: Call, encoder: str | os.PathLike[str] | None) -> None:
         call.given |= {"encoder": CUSTOM, "encoder.pretrained": os.path.expanduser(encoder)}
 
 
-def _request(call: Call, hidden: bool) -> Request:
-    """Return the columns of the call's own data, whose label may be missing if ``hidden``."""
-    columns, labels = (_names(call.given.get(key)) for key in ("task.text", "task.label"))
-    return Request(columns, labels) if hidden else Request((*columns, *labels))
+def _take_classes(call: Call, overrides: Sequence[str]) -> None:
+    """Add the classes that the labels of train declare, unless the call has others."""
+    frame = call.frames.get("task.train")
+    keys = {*call.given, *map(key_of, overrides)}
+    if frame is not None and frame.classes and keys.isdisjoint(("task.labels", "task.label_range")):
+        call.given["task.labels"] = list(frame.classes)
+
+
+def _columns(call: Call) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the text and the label columns of the call's own data."""
+    return _names(call.given.get("task.text")), _names(call.given.get("task.label"))
 
 
 def _names(given: str | Sequence[str] | None) -> tuple[str, ...]:
@@ -142,16 +155,18 @@ def _fit(call: Call, overrides: Sequence[str]) -> TrainedRun:
         )
     check_writable(run_dir)
     made = missing_folders(data)
-    before = set(data.glob("*")) if data.is_dir() else set()
+    listed = Written.into(data)
+    new = {path.name for path in call.paths.values() if not path.exists()}
     try:
+        listed.add(new)
         call.write()
         ready = preflight(config, run_dir)
     except BaseException:
-        _drop_new(data, before)
+        listed.remove(new)
         drop_empty(made)
         raise
     _train(config, ready, run_dir, cfg, hydra)
-    _keep(data, call)
+    _drop_old(listed, config.task)
     return TrainedRun(run_dir)
 
 
@@ -163,17 +178,11 @@ def _train(config: RunConfig, ready: Preflight, run_dir: Path, cfg: DictConfig, 
         train(config, ready, run_dir, Composed(cfg, hydra, lambda: f"fit(…, directory={str(run_dir)!r}, resume=True)"))
 
 
-def _drop_new(data: Path, before: set[Path]) -> None:
-    """Remove the files that a refused call has written."""
-    for path in set(data.glob("*")) - before if data.is_dir() else ():
-        path.unlink()
-
-
-def _keep(data: Path, call: Call) -> None:
-    """List the rows of the call as written here, and remove those of a run that it has replaced."""
-    if not call.paths and not (data / LIST).is_file():
-        return
-    names = {path.name for path in call.paths.values()}
-    for name in Written.into(data).names() - names:
-        (data / name).unlink(missing_ok=True)
-    Written.into(data).add(names)
+def _drop_old(listed: Written, task: TaskConfig) -> None:
+    """Remove the rows of a run that was replaced, but none that this run reads."""
+    given = (task.train, task.dev, task.test, task.calibration)
+    used = {Path(each).resolve() for each in given if isinstance(each, str)}
+    old = {name for name in listed.names() if (listed.folder / name).resolve() not in used}
+    if old:
+        listed.remove(old)
+        drop_empty([listed.folder])

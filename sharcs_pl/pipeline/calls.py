@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 from sharcs_pl.config.errors import explain, is_user_error
 from sharcs_pl.config.overrides import override, quote_texts
 from sharcs_pl.core.errors import Diverged, Interrupted
+from sharcs_pl.data.columns import Request
 from sharcs_pl.data.frames import Frame, frame_of
 
 if TYPE_CHECKING:
-    from sharcs_pl.data.columns import Request
     from sharcs_pl.data.frames import Rows
 
 _WORDS = {"true": "True", "false": "False", "null": "None"}
@@ -39,23 +39,41 @@ class Call:
     def take(self, arguments: Mapping[str, Any], options: Mapping[str, Any]) -> None:
         """Add arguments by their names, and options by their keys. Raise ``ValueError`` for a key given twice."""
         keys = {name: key for key, name in self.names.items()}
-        self.given |= {keys.get(name, name): value for name, value in arguments.items() if value is not None}
+        for name, value in arguments.items():
+            if value is not None:
+                self._take(keys.get(name, name), value)
         for key, value in options.items():
-            if key in self.given:
-                raise ValueError(f"{self.names.get(key, key)} is given twice, once by its key; give one of them")
-            self.given[key] = value
+            self._take(key, value)
 
-    def take_rows(self, key: str, rows: Rows | str | os.PathLike[str] | float | None, request: Request) -> None:
-        """Add a path, a share, or rows in memory."""
+    def _take(self, key: str, value: Any) -> None:
+        self.check_once(key, "by its key")
+        self.given[key] = value
+
+    def check_once(self, key: str, how: str) -> None:
+        """Raise ``ValueError`` if the call has a value of a key that it gives again, ``how``."""
+        if key in self.given or key in self.frames:
+            raise ValueError(f"{self.names.get(key, key)} is given twice, once {how}; give one of them")
+
+    def take_rows(
+        self,
+        key: str,
+        rows: Rows | str | os.PathLike[str] | float | None,
+        columns: Callable[[], tuple[Sequence[str], Sequence[str]]],
+    ) -> None:
+        """Add a path, a share, or rows in memory, whose ``columns`` are those of the texts and of the labels. Those
+        of the labels may be missing in ``task.test``."""
         if isinstance(rows, os.PathLike | str):
-            self.given[key] = os.path.expanduser(rows)
+            self._take(key, os.path.expanduser(rows))
         elif isinstance(rows, int | float):
-            self.given[key] = rows
+            self._take(key, rows)
         elif rows is not None:
+            self.check_once(key, "by its key")
             for wanted in ("task.text", "task.label"):
                 if self.given.get(wanted) is None and wanted in self.names:
                     raise ValueError(f"{wanted} is missing; name the column of the rows, such as {wanted}='review'")
-            self.frames[key] = frame_of(self.names[key], rows, request)
+            texts, labels = map(tuple, columns())
+            request = Request(texts, labels) if key == "task.test" else Request((*texts, *labels))
+            self.frames[key] = frame_of(self.names[key], rows, request, labels[0] if len(labels) == 1 else None)
 
     def write(self) -> None:
         """Write the rows as the files that the overrides name."""

@@ -6,13 +6,13 @@ import base64
 import os
 import tempfile
 from collections.abc import Mapping
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sharcs_pl.config import COMMAND_SCHEMAS
 from sharcs_pl.config.command_line import read_command
-from sharcs_pl.data.columns import Request
 from sharcs_pl.inference.trained import open_trained
 from sharcs_pl.models.folder import read_json
 from sharcs_pl.pipeline import calibrate, evaluate, export
@@ -153,17 +153,18 @@ class TrainedRun:
         with call.errors(), tempfile.TemporaryDirectory(prefix="sharcs-") as folder:
             call.take({"run": self.directory, **arguments}, options)
             for key, given in rows.items():
-                call.take_rows(key, given, self._request(hidden=key == "task.test"))
+                call.take_rows(key, given, partial(self._columns, call.names[key]))
             config = read_command(name, COMMAND_SCHEMAS[name], call.overrides(Path(folder)))
             call.write()
             with left_as_found():
                 return run(config)
 
-    def _request(self, hidden: bool) -> Request:
-        """Return the columns of the run's own data, whose label may be missing if ``hidden``."""
+    def _columns(self, name: str) -> tuple[list[str], list[str]]:
+        """Return the text and the label columns of the run's own data. Raise ``ValueError`` for a built-in task."""
         task = open_trained(str(self.directory)).config.task
-        columns, labels = tuple(task.text_columns), tuple(task.label_columns)
-        return Request(columns, labels) if hidden else Request((*columns, *labels))
+        if not task.is_custom:
+            raise ValueError(f"{name}: this run is of task={task.name}, which takes no rows")
+        return task.text_columns, task.label_columns
 
     def __repr__(self) -> str:
         return f"TrainedRun({str(self.directory)!r})"

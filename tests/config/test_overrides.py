@@ -20,7 +20,7 @@ from sharcs_pl.config.bench import BenchConfig
 from sharcs_pl.config.calibrate import CalibrateConfig
 from sharcs_pl.config.command_line import read_command
 from sharcs_pl.config.export import ExportConfig
-from sharcs_pl.config.overrides import override, quote, quote_texts
+from sharcs_pl.config.overrides import key_of, override, quote, quote_texts
 from sharcs_pl.config.predict import PredictConfig
 from sharcs_pl.config.texts import texts_of
 from sharcs_pl.train import resume_command
@@ -247,3 +247,8 @@ def test_numbers_of_numpy_and_paths_are_values_and_other_things_are_refused() ->
     for odd in (b"3", {"a b": 1}, object()):
         with pytest.raises(ValueError, match=rf"^seed is {type(odd).__name__}, which no config holds"):
             override("seed", odd)
+
+
+@pytest.mark.parametrize("word", ["optim.lr=1=2", "+optim.lr=", "++optim.lr=1", "~optim.lr"])
+def test_the_key_of_a_typed_word(word: str) -> None:
+    assert key_of(word) == "optim.lr"

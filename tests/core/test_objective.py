@@ -16,3 +16,8 @@ def test_the_values_are_those_named_in_their_order(
 ) -> None:
     assert objective_value(METRICS, objective) == value
     assert set(names_of(objective)) <= set(DIRECTIONS)
+
+
+@pytest.mark.parametrize("objective", [None, 3, [["metric"]], ["metric", 1], {"metric": 1}, []])
+def test_what_names_nothing_has_no_names(objective: object) -> None:
+    assert names_of(objective) == ()

@@ -26,6 +26,18 @@ def test_what_was_written_may_be_written_again_and_nothing_else(tmp_path: Path) 
     assert "e.csv" not in listed.names()
 
 
+def test_what_is_removed_is_listed_no_longer(tmp_path: Path) -> None:
+    listed = Written.into(tmp_path)
+    listed.add(["a.json", "b.json"])
+    (tmp_path / "a.json").touch()
+    listed.remove([])
+    listed.remove(["a.json"])
+    assert listed.names() == {"b.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {LIST}
+    listed.remove(["b.json"])
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("kind", ["file", "folder", "link to nowhere", "file in a folder's place"])
 def test_whatever_takes_a_name_is_the_users(tmp_path: Path, kind: str) -> None:
     name = "a/b.json"

@@ -165,7 +165,16 @@ BOTH = ["maximize", "minimize"]
 
 @pytest.mark.parametrize(
     ("direction", "objective"),
-    [(None, "metric"), ("maximize", "metric"), ("minimize", ["cost"]), (BOTH, ["metric", "cost"]), ("minimize", "x")],
+    [
+        (None, "metric"),
+        ("maximize", "metric"),
+        ("minimize", ["cost"]),
+        (BOTH, ["metric", "cost"]),
+        ("minimize", "x"),
+        ("minimize", None),
+        ("minimize", 3),
+        ("minimize", [["metric"]]),
+    ],
 )
 def test_directions_that_fit(direction: Any, objective: Any) -> None:
     cfg = OmegaConf.create({"direction": direction, "objective": objective})

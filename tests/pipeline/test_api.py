@@ -23,6 +23,7 @@ from hydra.version import getbase
 from transformers.utils import logging as transformers_logging
 
 from sharcs_pl import TrainedRun, fit, open_run
+from sharcs_pl.core.written import Written
 from sharcs_pl.training.callbacks import CurveFiles
 from tests.commands import run_line
 from tests.conftest import TINY
@@ -82,6 +83,34 @@ def test_a_second_run_in_the_process_is_another_of_the_same_numbers(by_command: 
     for directory in ("one", "two"):
         run = fit(ROWS, encoder=encoder, directory=directory, **OWN)
         assert (run.directory / "metrics.json").read_bytes() == (by_command / "metrics.json").read_bytes()
+
+
+def declared(several: bool = False) -> Any:
+    """`ROWS` as a dataset that declares its classes against the order of the alphabet."""
+    names = datasets.ClassLabel(names=["good", "bad"])
+    kind = datasets.List(names) if several else names
+    labels = [names.str2int(row["stars"]) for row in ROWS]
+    cells = {"review": [row["review"] for row in ROWS], "stars": [[each] for each in labels] if several else labels}
+    return datasets.Dataset.from_dict(cells, datasets.Features({"review": datasets.Value("string"), "stars": kind}))
+
+
+@pytest.mark.parametrize(
+    ("several", "changes", "labels"),
+    [
+        (False, {}, ["good", "bad"]),
+        (False, {"task.labels": ["bad", "good"]}, ["bad", "good"]),
+        (False, {"overrides": ["task.labels=[bad,good]"]}, ["bad", "good"]),
+        (True, {"task.multi_label": True}, ["good", "bad"]),
+    ],
+)
+def test_declared_classes_keep_their_order(
+    several: bool, changes: dict[str, Any], labels: list[str], encoder: Path
+) -> None:
+    run = fit(declared(several), encoder=encoder, directory="run", **options(**changes))
+    names: Any = run.model().config.id2label
+    assert list(names.values()) == labels
+    again = fit(declared(several), encoder=encoder, directory="run", resume=True, **options(**changes))
+    assert again.metrics == run.metrics
 
 
 def test_a_built_in_task_needs_no_rows() -> None:
@@ -161,6 +190,29 @@ def test_a_run_is_refused_gone_on_with_or_replaced(encoder: Path) -> None:
     again.evaluate()  # and those of this one are found
 
 
+def test_rows_of_the_run_stay_whichever_way_they_are_given(encoder: Path) -> None:
+    run = fit(ROWS, encoder=encoder, directory="run", **OWN)
+    (data,) = (run.directory / "data").glob("*.parquet")
+    user = data.with_name("mine.parquet")
+    user.write_bytes(data.read_bytes())
+    kept = files(run.directory / "data")
+    fit(data.relative_to(Path.cwd()), encoder=encoder, directory="run", overwrite=True, **OWN)
+    assert files(run.directory / "data") == kept
+    fit(data, encoder=encoder, directory="run", resume=True, **OWN)
+    assert files(run.directory / "data") == kept
+    fit(user, encoder=encoder, directory="run", overwrite=True, **OWN)
+    assert files(run.directory / "data") == {"mine.parquet"}, "the user's own"
+
+
+def test_a_refused_call_leaves_the_list_as_it_was(encoder: Path) -> None:
+    fit(ROWS, encoder=encoder, directory="run", **OWN)
+    before = {name: (Path("run/data") / name).read_bytes() for name in files(Path("run/data"))}
+    bad = [{"review": "a", "stars": "b"}, {"review": "b", "stars": "a"}]
+    with pytest.raises(ValueError, match="different classes"):
+        fit(bad, encoder=encoder, directory="run", overwrite=True, **OWN)
+    assert {name: (Path("run/data") / name).read_bytes() for name in files(Path("run/data"))} == before
+
+
 def test_an_interrupt_is_saved_and_gone_on_with(
     by_command: Path, encoder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -178,6 +230,8 @@ def test_an_interrupt_is_saved_and_gone_on_with(
             fit(ROWS, encoder=encoder, directory="run", **OWN)
     assert "to go on:\nfit(…, directory='run', resume=True)" in capfd.readouterr().err
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    (data,) = Path("run/data").glob("*.parquet")
+    assert Written.into(data.parent).names() == {data.name}, "listed before it is written"
     run = fit(ROWS, encoder=encoder, directory="run", resume=True, **OWN)
     assert (run.directory / "metrics.json").read_bytes() == (by_command / "metrics.json").read_bytes()
 
@@ -196,6 +250,11 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "value": ({"optim.lr": "x"}, "^optim.lr='x' is of a wrong type; it must be a number$"),
     "type": ({"optim.lr": object()}, "^optim.lr is object, which no config holds"),
     "twice": ({"task.text": "review"}, "^text is given twice, once by its key; give one of them$"),
+    "twice, a folder": ({"hydra.run.dir": "b"}, "^directory is given twice, once by its key; give one of them$"),
+    "twice, rows": ({"task.train": "x.csv"}, "^train is given twice, once by its key; give one of them$"),
+    "twice, going on": ({"resume": True, "ckpt_path": "y.ckpt"}, "^resume is given twice, once by its key; give one"),
+    "twice, typed": ({"overrides": ["+batch_size=4"]}, "^batch_size is given twice, once in overrides; give one"),
+    "twice, typed rows": ({"overrides": ["task.train=x.csv"]}, "^train is given twice, once in overrides; give one"),
     "processes": (
         {"trainer.devices": 2},
         "^trainer.devices=2 asks for more processes than this one; use sharcs",

@@ -9,7 +9,6 @@ import pytest
 
 from sharcs_pl.config import RunConfig
 from sharcs_pl.core.errors import Diverged, Interrupted
-from sharcs_pl.data.columns import Request
 from sharcs_pl.pipeline.calls import Call
 
 NAMES = {"task.train": "train", "task.dev": "dev", "task.text": "text", "hydra.run.dir": "directory"}
@@ -18,7 +17,7 @@ NAMES = {"task.train": "train", "task.dev": "dev", "task.text": "text", "hydra.r
 def call() -> Call:
     found = Call(RunConfig, dict(NAMES), {"ckpt_path=last": "resume=True"})
     found.take({"text": "review"}, {"optim.lr": "fast"})
-    found.take_rows("task.train", {"review": ["a", "b"]}, Request(("review",)))
+    found.take_rows("task.train", {"review": ["a", "b"]}, lambda: (["review"], []))
     return found
 
 
@@ -60,3 +59,12 @@ def test_of_what_ends_a_call_a_signal_of_the_keyboard_and_a_divergence_keep_thei
 def test_a_key_is_given_once() -> None:
     with pytest.raises(ValueError, match=r"^text is given twice"):
         call().take({}, {"task.text": "other"})
+    with pytest.raises(ValueError, match=r"^text is given twice"):
+        call().take({"text": "other"}, {})
+    with pytest.raises(ValueError, match=r"^train is given twice"):
+        call().take({}, {"task.train": "x.csv"})
+    found = call()
+    found.take({}, {"task.dev": "x.csv"})
+    for rows in ("y.csv", 0.1, {"review": ["a"]}):
+        with pytest.raises(ValueError, match=r"^dev is given twice, once by its key; give one of them$"):
+            found.take_rows("task.dev", rows, lambda: (["review"], []))

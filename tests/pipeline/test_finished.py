@@ -108,6 +108,13 @@ def test_other_rows_are_evaluated_and_predicted(own: TrainedRun, tmp_path: Path)
     assert len(predictions(tmp_path / "given")) == len(HIDDEN), "those that the run was given"
 
 
+def test_a_run_of_a_built_in_task_takes_no_rows(tiny_run: Path) -> None:
+    with pytest.raises(ValueError, match=r"^dev: this run is of task=graded, which takes no rows$"):
+        open_run(tiny_run).evaluate(dev=ROWS)
+    with pytest.raises(ValueError, match=r"^dev describes custom data, task=graded has its own"):
+        open_run(tiny_run).evaluate(dev="nowhere.csv")
+
+
 def test_a_comparison_with_another_run(own: TrainedRun, tmp_path: Path) -> None:
     own.evaluate(compare=own, output=tmp_path / "out", draws=100)
     assert (tmp_path / "out" / "comparison.json").is_file()
