@@ -357,7 +357,7 @@ def model_folder(where: Place, **changes: Any) -> None:
 @pytest.mark.parametrize(
     ("line", "pieces"),
     [
-        ("run=model", ["missing", "give one of budget=0.6, latency_ms=20 and max_drop=0.01"]),
+        ("run=model", ["missing", "give one of budget=0.6, latency_ms=20, max_drop=0.01 and label_thresholds=true"]),
         ("run=model budget=0.5 max_drop=0.1", ["budget and max_drop exclude each other"]),
         ("run=model budget=50", ["budget=50", "fraction"]),
         ("run=model budget=0", ["budget=0"]),

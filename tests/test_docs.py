@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
 RUN = ("bash", "python")
-SHOWN = ("", "yaml", "bibtex")
+SHOWN = ("", "yaml", "bibtex", "js")
 NOT_RUN = re.compile(r"<!-- not run: \S.* -->")
 # Choices that exist once an earlier command of the page has written their file.
 WRITTEN = {"task=tickets": ["task=custom", "task.text=message", "task.label=team"]}

@@ -73,7 +73,7 @@ def test_in_typed_sections(config: RunConfig) -> None:
     plain = json.loads(json.dumps(asdict(config)))
     plain["task"]["name"] = "own"
     model = {name: plain[name] for name in plain if name not in ("task", "batch_size", "eval_batch_size", "seed")}
-    beside = {name: plain[name] for name in ("trainer", "checkpoint", "logger", "overwrite", "ckpt_path")}
+    beside = {name: plain[name] for name in ("trainer", "checkpoint", "logger", "overwrite", "ckpt_path", "objective")}
     data = {name: plain[name] for name in ("task", "batch_size", "eval_batch_size")}
     assert from_sections({"model": model, "data": data, "seed_everything": 1, **beside}) == config
 

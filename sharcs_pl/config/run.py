@@ -196,8 +196,8 @@ class RunConfig:
             kept["task"].pop("label_range_strict")
         if not self.task.is_drawn or self.task.split_seed == self.seed:  # as before split_seed was a key
             kept["task"].pop("split_seed")
-        for key in LATER_KEYS:
-            if kept["task"][key] is None:
+        for key, default in LATER_KEYS.items():
+            if kept["task"][key] == default:
                 kept["task"].pop(key)
         for key, default in LATER_RULE.items():
             if kept["router"][key] == default:
@@ -208,8 +208,10 @@ class RunConfig:
 
 
 DISPLAY_KEYS = ("enable_progress_bar", "enable_model_summary", "log_every_n_steps", "profiler", "max_time", "max_steps")
-# Keys of the task that earlier runs lack; null gives the behaviour of these runs.
-LATER_KEYS = ("calibration", "positive", "delimiter", "encoding")
+# Keys of the task that earlier runs lack, with the values that give the behaviour of these runs.
+LATER_KEYS = dict.fromkeys(("calibration", "positive", "delimiter", "encoding", "label_separator")) | {
+    "multi_label": False
+}
 LATER_RULE = {"rule": "router", "certainty": None, "stop_threshold": None, "average": False}  # of the router
 # A run may continue on more processes.
 PROCESS_KEYS = ("devices", "num_nodes", "strategy", "timeout_minutes", "num_workers")

@@ -22,11 +22,16 @@ from tests.evaluation.made import COST, SHAPE, predictions
 
 UNROUTED = replace(COST, ladder=WidthLadder.parse([1]), has_router=False)
 CLASSES = {"accuracy": 3, "f1": 2, "macro_f1": 3, "matthews": 3, "pearson": 1, "spearman": 1}
+SEVERAL = ("micro_f1", "exact_match", "hamming")  # of several labels per text
 
 
 def data(metric: str, size: int = 60, classes: int | None = None, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Logits that are right more often than not, and labels; scores in steps of a half, so that some are equal."""
-    generator, classes = torch.Generator().manual_seed(seed), classes or CLASSES[metric]
+    generator = torch.Generator().manual_seed(seed)
+    if metric in SEVERAL:
+        labels = torch.randint(0, 2, (size, 3), generator=generator)
+        return labels - 0.5 + torch.randn(size, 3, generator=generator), labels
+    classes = classes or CLASSES[metric]
     if classes == 1:
         labels = torch.randint(0, 11, (size,), generator=generator) / 2
         noise = torch.randint(-3, 4, (size,), generator=generator) / 2

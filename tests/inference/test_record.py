@@ -139,7 +139,7 @@ def test_what_travels_names_no_place_and_reads_back() -> None:
     assert (found.encoder.pretrained, found.method.teacher, found.method.match) == ("./enc", "./dense", "./x")
     same = ("width", "router", "hardness", "distill", "optim", "trainer", "checkpoint", "seed", "batch_size")
     assert all(asdict(found)[name] == whole[name] for name in same)
-    assert set(kept) == set(whole) - {"logger", "ckpt_path", "overwrite"}
+    assert set(kept) == set(whole) - {"logger", "ckpt_path", "overwrite", "objective"}
 
 
 def test_ids_of_the_hub_and_packages_travel() -> None:

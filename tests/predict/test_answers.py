@@ -206,6 +206,7 @@ class Instant:
     """A predictor that costs nothing, to see what the rest costs."""
 
     labels = ("no", "yes")
+    thresholds = None
     widths = ("0.25", "0.5", "1")
     max_length = 24
     rule = DecisionRule()
