@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,5 +19,20 @@ def test_every_width_runs_on_offloaded_weights(model: SharcsForSequenceClassific
     expected = [model(**inputs, rungs=rung).logits for rung in range(3)]
     away = accelerate.cpu_offload(model, execution_device="cpu")
     assert all(parameter.is_meta for parameter in away.encoder.parameters())
+    for rung, logits in enumerate(expected):
+        torch.testing.assert_close(away(**inputs, rungs=rung).logits, logits)
+
+
+@torch.no_grad()
+def test_every_width_runs_on_weights_on_the_disk(
+    model: SharcsForSequenceClassification, batch: Any, tmp_path: Path
+) -> None:
+    inputs = batch()
+    expected = [model(**inputs, rungs=rung).logits for rung in range(3)]
+    model.save_pretrained(tmp_path / "model")
+    away = SharcsForSequenceClassification.from_pretrained(
+        tmp_path / "model", device_map="auto", max_memory={"cpu": 60_000}, offload_folder=tmp_path / "away"
+    ).eval()
+    assert "disk" in away.hf_device_map.values()
     for rung, logits in enumerate(expected):
         torch.testing.assert_close(away(**inputs, rungs=rung).logits, logits)
