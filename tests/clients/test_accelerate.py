@@ -30,7 +30,7 @@ def test_every_width_runs_on_weights_on_the_disk(
     inputs = batch()
     expected = [model(**inputs, rungs=rung).logits for rung in range(3)]
     model.save_pretrained(tmp_path / "model")
-    away = SharcsForSequenceClassification.from_pretrained(
+    away: Any = SharcsForSequenceClassification.from_pretrained(
         tmp_path / "model", device_map="auto", max_memory={"cpu": 60_000}, offload_folder=tmp_path / "away"
     ).eval()
     assert "disk" in away.hf_device_map.values()
