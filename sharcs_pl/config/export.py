@@ -37,7 +37,7 @@ class ExportConfig:
     run: str = field(default=MISSING, metadata=PATH)
     """Run directory, checkpoint, or saved model folder."""
     format: str = "onnx"
-    """``onnx``; ``hub``, a folder with the ONNX graph as transformers.js and optimum read it; ``torch``, a
+    """``onnx``; ``hub``, a folder with the ONNX graph as transformers.js reads it; ``torch``, a
     ``torch.export`` program, which loads without this package; ``transformers``, the widest sub-network (or last exit)
     as an ordinary checkpoint; or ``parts``, a folder of graphs that ``RoutedPredictor`` and ``sharcs predict`` run in
     another runtime."""
