@@ -216,6 +216,7 @@ def test_a_refused_call_leaves_the_list_as_it_was(encoder: Path) -> None:
 def test_an_interrupt_is_saved_and_gone_on_with(
     by_command: Path, encoder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    before = signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patch:
         real, calls = CurveFiles.on_train_batch_end, []
 
@@ -229,7 +230,7 @@ def test_an_interrupt_is_saved_and_gone_on_with(
         with pytest.raises(KeyboardInterrupt):
             fit(ROWS, encoder=encoder, directory="run", **OWN)
     assert "to go on:\nfit(…, directory='run', resume=True)" in capfd.readouterr().err
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
     (data,) = Path("run/data").glob("*.parquet")
     assert Written.into(data.parent).names() == {data.name}, "listed before it is written"
     run = fit(ROWS, encoder=encoder, directory="run", resume=True, **OWN)
