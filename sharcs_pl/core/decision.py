@@ -144,7 +144,7 @@ def default_certainty(num_labels: int) -> str:
 
 RULE_KEYS = (
     "rule", "certainty", "stop_threshold", "average", "router_threshold", "operating_points", "operating_point",
-    "problem_type",
+    "problem_type", "router_hidden_size",
 )  # fmt: skip
 """The keys of a model's config that decide by which rule it runs."""
 
@@ -166,6 +166,8 @@ def stored_rule(settings: Mapping[str, Any], num_rungs: int, num_labels: int, po
 
 def _trained(settings: Mapping[str, Any], top: int, num_labels: int) -> DecisionRule:
     name, probability = settings.get("rule", "router"), settings.get("router_threshold")
+    if not settings.get("router_hidden_size", 1):
+        probability = None  # a recipe's threshold in a model without a router, which runs all at the top
     starts = None if name == "cascade" or probability is None else (_logit(probability),) * top
     if name == "router":
         return DecisionRule(starts=starts)

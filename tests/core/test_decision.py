@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from sharcs_pl.core.decision import DecisionRule, check_certainty, check_rule, rules_of
+from sharcs_pl.core.decision import DecisionRule, check_certainty, check_rule, rules_of, stored_rule
 
 WIDTHS = ("0.25", "0.5", "1")
 CASCADE = DecisionRule("cascade", stops=(0.9, 0.8), average=True)
@@ -17,6 +17,12 @@ def test_a_rule_survives_json(rule):
 def test_a_point_from_before_there_were_rules_is_the_routers():
     assert DecisionRule.from_point({"thresholds": [0.5], "value": 0.9}) == DecisionRule("router", (0.5,))
     assert DecisionRule("router", (0.5,)).to_point() == {"thresholds": [0.5]}
+
+
+def test_a_threshold_of_a_recipe_means_nothing_to_a_model_without_a_router():
+    settings = {"router_threshold": 0.7, "router_hidden_size": 8}
+    assert stored_rule(settings, 3, 2).starts == pytest.approx((0.8473,) * 2, abs=1e-4)
+    assert stored_rule(settings | {"router_hidden_size": 0}, 3, 2) == DecisionRule()
 
 
 @pytest.mark.parametrize(

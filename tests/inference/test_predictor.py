@@ -11,9 +11,11 @@ import pyarrow as pa
 import pytest
 import torch
 
+from sharcs_pl.data.synthetic import word_tokenizer
 from sharcs_pl.inference.predictor import Prediction, RoutedPredictor
 from sharcs_pl.inference.torch_backend import TorchBackend
 from sharcs_pl.models.routed import SharcsForSequenceClassification
+from tests.conftest import tiny_bert
 from tests.inference.conftest import WORDS
 from tests.inference.made import texts
 
@@ -192,3 +194,12 @@ def test_a_hundred_thousand_texts_hold_memory_flat(folder: Path) -> None:
     print("MiB after each 10,000 texts:", [round(value) for value in resident])
     assert len(resident) == 10
     assert max(resident) - resident[1] < 30
+
+
+def test_a_model_without_a_router_runs_all_at_the_top_whatever_its_recipe_says() -> None:
+    tokenizer = word_tokenizer()
+    slimmable = SharcsForSequenceClassification.from_encoder(
+        tiny_bert(num_hidden_layers=2, vocab_size=len(tokenizer)), widths=[0.25, 1], split_layer=1, router_hidden_size=0
+    )
+    slimmable.config.router_threshold = 0.7
+    assert {answer.rung for answer in RoutedPredictor(slimmable, tokenizer).predict(["good film", "bad"])} == {1}
