@@ -33,11 +33,10 @@ class Prediction:
     """The answer to one text.
 
     `label` is the class's name, the value of a regression, or a tuple of the names of all labels that a model of
-    several gives. `probabilities` are in the order of
-    `RoutedPredictor.labels`, empty for a regression. `rung` and `width` tell where the text ran, and `macs` the
-    multiply-adds it cost at its real length. `router_scores` holds the probability of each rung that the text belongs
-    there, empty where no router decides. `certainties`, of a cascade: how sure the model was at each rung from the
-    first that the text ran on to `rung`, empty elsewhere.
+    several gives. `probabilities` are in the order of `RoutedPredictor.labels`, empty for a regression. `rung` and
+    `width` tell where the text ran, and `macs` the multiply-adds it cost at its real length. `router_scores` holds the
+    probability of each rung that the text belongs there, empty where no router decides. `certainties`, of a cascade:
+    how sure the model was at each rung from the first that the text ran on to `rung`, empty elsewhere.
     """
 
     label: str | float | tuple[str, ...]

@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoTokenizer
 
 from sharcs_pl.config.export import ExportConfig
 from sharcs_pl.data.synthetic import word_tokenizer
+from sharcs_pl.inference.runtimes import OpenVinoGraph
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.pipeline import export
 from tests.conftest import tiny_bert
@@ -76,6 +77,16 @@ def test_a_client_that_gives_only_texts_gets_the_answers_of_the_point_in_use(
     config = AutoConfig.from_pretrained(folder)
     assert (config.model_type, config.architectures) == ("bert", ["BertForSequenceClassification"])
     assert (config.id2label, config.problem_type) == ({0: "no", 1: "yes"}, "single_label_classification")
+
+
+def test_openvino_reads_the_graph_as_it_lies(hub: tuple[SharcsForSequenceClassification, Path]) -> None:
+    pytest.importorskip("openvino")
+    model, folder = hub
+    graph = OpenVinoGraph(folder / "onnx" / "model.onnx", "float32", 1)
+    texts = AutoTokenizer.from_pretrained(folder)(TEXTS, padding=True, return_tensors="np", return_token_type_ids=True)
+    with torch.no_grad():
+        expected = model(**inputs()).logits
+    np.testing.assert_allclose(graph(dict(texts)), expected, atol=1e-5)
 
 
 def test_transformers_js_gives_the_scores_of_the_model(hub: tuple[SharcsForSequenceClassification, Path]) -> None:
