@@ -76,6 +76,9 @@ class WidthConfig:
     """Private norms start from the leading slice of the pretrained ones, or from ``scratch`` (the reference)."""
     top_rung_norm: bool = False
     """Add a fresh norm after the split layer at full width too, as the reference does."""
+    reorder_after: int | None = None
+    """Epochs at full width after which the encoder's heads and neurons are put in order of importance, so that narrow
+    widths keep the best ones; null: never. ``sharcs reorder`` does the same before a training."""
     loss_weights: list[float] | None = None
     """Weight of each rung's batch in the objective; null gives all the same weight."""
 
@@ -87,6 +90,7 @@ class WidthConfig:
         one_of("width.reduction", self.reduction, ("slice", "learned"))
         one_of("width.norm_init", self.norm_init, ("pretrained", "scratch"))
         in_range("width.split_layer", self.split_layer, 1)
+        in_range("width.reorder_after", self.reorder_after, 1)
         for key, value in (("bounds", self.bounds), ("loss_weights", self.loss_weights)):
             if value is not None and len(value) != len(ladder):
                 raise ValueError(f"width.{key} has {len(value)} entries; width.multipliers asks for {len(ladder)}")
@@ -170,6 +174,9 @@ class RouterConfig:
             raise ValueError(f"router.rule={self.rule}: a regression compares two widths before it stops; give three")
 
 
+TRAINS = ("bucket", "all")
+
+
 @dataclass
 class HardnessConfig:
     """The hardness of training samples and the rungs that train on them (paper section 2.1)."""
@@ -182,6 +189,9 @@ class HardnessConfig:
     """Number of last epochs whose scores must all lie in a rung's bounds; the first ones train all at full width."""
     warmup_epochs: int | None = None
     """Epochs at full width before routing starts, at least ``window``; null: as many as ``window`` (paper)."""
+    trains: str = "bucket"
+    """Widths that a sample trains: ``bucket``, the one of its bucket (paper), or ``all``, where hardness only gives the
+    router its labels. Until routing begins only the full width is trained."""
     fill: str = "repeat"
     """``repeat`` repeats small buckets up to the size of the largest; ``none`` repeats nothing."""
     repeat_cap: int = 4
@@ -196,7 +206,10 @@ class HardnessConfig:
             if not isinstance(pairs, list):
                 raise ValueError(f"hardness.bounds.{name}={pairs} must be a list of [lo, hi], one per width")
             self.bounds[name] = checked_bounds(f"hardness.bounds.{name}", pairs)
+        one_of("hardness.trains", self.trains, TRAINS)
         one_of("hardness.fill", self.fill, ("repeat", "none"))
+        if self.trains == "all" and self.weight_by_bucket:
+            raise ValueError("hardness.weight_by_bucket=true weighs buckets, and hardness.trains=all has none")
         in_range("hardness.window", self.window, 1)
         in_range("hardness.warmup_epochs", self.warmup_epochs, self.window)
         in_range("hardness.repeat_cap", self.repeat_cap, 1)

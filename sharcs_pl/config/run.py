@@ -97,7 +97,16 @@ class RunConfig:
         several = len(self.widths) if self.method.widths == "all" else 1
         self.router.check_fits(self.method.name, several, self.method.routed, self.method.skim_weight is not None)
 
+    @property
+    def every_rung(self) -> bool:
+        """True if a router is trained and every batch trains all widths."""
+        return self.method.routed and self.hardness.trains == "all"
+
     def _check_hardness(self) -> None:
+        if self.every_rung and self.method.skim_weight is not None:
+            raise ValueError(
+                "method.skim_weight drops tokens before one width; leave it out, or add hardness.trains=bucket"
+            )
         if self.stage_epochs >= self.trainer.max_epochs:
             raise ValueError(
                 f"method.stage_epochs={self.stage_epochs} leaves no epoch for the exits in trainer.max_epochs="
@@ -110,6 +119,12 @@ class RunConfig:
             raise ValueError(
                 f"hardness.{name}={self.first_routed_epoch} leaves no routed epoch in "
                 f"trainer.max_epochs={self.trainer.max_epochs}; give a smaller {name} or more epochs"
+            )
+        if (self.width.reorder_after or 0) > self.first_routed_epoch:
+            raise ValueError(
+                f"width.reorder_after={self.width.reorder_after}: narrow widths are trained after epoch "
+                f"{self.first_routed_epoch}, and what they learn depends on the order; give {self.first_routed_epoch} "
+                "or less, or more hardness.warmup_epochs"
             )
         self._check_bounds()
 
@@ -199,9 +214,10 @@ class RunConfig:
         for key, default in LATER_KEYS.items():
             if kept["task"][key] == default:
                 kept["task"].pop(key)
-        for key, default in LATER_RULE.items():
-            if kept["router"][key] == default:
-                kept["router"].pop(key)
+        for group, later in LATER.items():
+            for key, default in later.items():
+                if kept[group][key] == default:
+                    kept[group].pop(key)
         kept["hardness"].pop("bounds")  # the bounds in use are in width.bounds
         kept["trainer"] = {k: v for k, v in kept["trainer"].items() if k not in DISPLAY_KEYS + PROCESS_KEYS}
         return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:16]
@@ -212,6 +228,10 @@ DISPLAY_KEYS = ("enable_progress_bar", "enable_model_summary", "log_every_n_step
 LATER_KEYS = dict.fromkeys(("calibration", "positive", "delimiter", "encoding", "label_separator")) | {
     "multi_label": False
 }
-LATER_RULE = {"rule": "router", "certainty": None, "stop_threshold": None, "average": False}  # of the router
+LATER = {  # of other groups
+    "router": {"rule": "router", "certainty": None, "stop_threshold": None, "average": False},
+    "hardness": {"trains": "bucket"},
+    "width": {"reorder_after": None},
+}
 # A run may continue on more processes.
 PROCESS_KEYS = ("devices", "num_nodes", "strategy", "timeout_minutes", "num_workers")

@@ -31,7 +31,9 @@ class PlanConfig:
     `batch_size`: samples per slot and step, over all processes. `batches_per_step`: slots of a step, at least
     `num_rungs`; 0 stands for `num_rungs`. `fill`: "repeat" repeats small buckets up to the size of the largest, each
     sample at most `repeat_cap` times; "none" repeats nothing. `min_steps`: least steps of an epoch, reached by
-    repeating beyond the cap; for one rung only. Raise `ValueError` naming the key of an invalid value.
+    repeating beyond the cap; for one rung only. `every_rung`: every batch trains all rungs, so that all samples are in
+    one bucket, the top rung's, and memberships only label the router. Raise `ValueError` naming the key of an invalid
+    value.
     """
 
     batch_size: int
@@ -40,6 +42,7 @@ class PlanConfig:
     fill: str = "repeat"
     repeat_cap: int = 4
     min_steps: int = 0
+    every_rung: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "batches_per_step", self.batches_per_step or self.num_rungs)
@@ -107,7 +110,8 @@ class Bucket:
 class EpochPlan:
     """The optimizer steps of an epoch, equal on every rank and for every number of processes.
 
-    `bucket_sizes`: distinct samples per rung, int64 [W]. `rungs`: the rung drawn for each sample, int8 [S].
+    `bucket_sizes`: distinct samples per rung, int64 [W]. `rungs`: the rung drawn for each sample, int8 [S]. Both tell
+    of the router's labels alone where every batch trains all rungs: a sample counts for the narrowest of its rungs.
     `memberships`: targets of the router, bool [S, W], or None while everything runs on the top rung.
     """
 
@@ -176,17 +180,26 @@ def make_plan(
     `lengths`: tokens per sample, int [S]. `seed` and `epoch`: at least 0. A member of several rungs is drawn for one.
     """
     rungs = _draw_rungs(memberships, len(lengths), config.num_rungs, np.random.default_rng([seed, epoch, 0]))
-    sizes = [int(np.count_nonzero(rungs == rung)) for rung in range(config.num_rungs)]
+    trained = rungs
+    if config.every_rung:
+        trained = _draw_rungs(None, len(lengths), config.num_rungs, np.random.default_rng(0))
+        rungs = rungs if memberships is None else memberships.argmax(1).astype(np.int8)
+    sizes = _count(trained, config.num_rungs)
     slots = _assign_slots(sizes, config)
     buckets = []
     for rung, target in enumerate(_targets(sizes, slots, config)):
         if target:
             generator = np.random.default_rng([seed, epoch, 1 + rung])
-            order = _order(np.flatnonzero(rungs == rung), target, lengths, config.batch_size, generator)
+            order = _order(np.flatnonzero(trained == rung), target, lengths, config.batch_size, generator)
             begins = generator.permutation(np.arange(0, target, config.batch_size))
             buckets.append(Bucket(rung, slots[rung], order, begins, config.batch_size))
     steps = max((bucket.num_steps for bucket in buckets), default=0)
-    return EpochPlan(epoch, steps, np.array(sizes), rungs, memberships, tuple(buckets), config.batches_per_step)
+    held = np.array(_count(rungs, config.num_rungs))
+    return EpochPlan(epoch, steps, held, rungs, memberships, tuple(buckets), config.batches_per_step)
+
+
+def _count(rungs: np.ndarray, num_rungs: int) -> list[int]:
+    return [int(np.count_nonzero(rungs == rung)) for rung in range(num_rungs)]
 
 
 def check_world(world: int, batches_per_step: int) -> None:

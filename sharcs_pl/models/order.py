@@ -21,6 +21,7 @@ from sharcs_pl.models.families import Family, get_family
 from sharcs_pl.models.layers import LayerSize
 
 Visit = Callable[[int, Tensor], Tensor]
+Tensors = Callable[[nn.Parameter], list[Tensor]]
 
 
 @dataclass(frozen=True)
@@ -59,33 +60,46 @@ def _owners(family: Family, stock: Any) -> dict[int, list[int]]:
     return found
 
 
+def _itself(parameter: nn.Parameter) -> list[Tensor]:
+    return [parameter]
+
+
 @torch.no_grad()
-def reorder(stock: Any, order: Order) -> None:
+def reorder(stock: Any, order: Order, tensors: Tensors = _itself) -> None:
     """Put the heads and neurons of `stock` into `order`, in place. Its logits do not change.
 
-    `order` must be equal for depths that share weights, as in `leading_order`. Raise `ValueError`, and change nothing,
-    if a layer has weights that cannot be reordered.
+    `order` must be equal for depths that share weights, as in `leading_order`. `tensors` gives what is reordered of a
+    parameter: itself, and what an optimizer keeps in its shape. Raise `ValueError`, and change nothing, if a layer has
+    weights that cannot be reordered.
     """
+    check_reorderable(stock)
     family = get_family(stock.config.model_type)
     size, layers = family.size(stock.config), family.depth_order(stock)
-    firsts = [depths[0] for depths in _owners(family, stock).values()]
-    for depth in firsts:
-        _check(family, layers[depth], size)
-    for depth in firsts:
-        _reorder_layer(family, layers[depth], size, order.heads[depth], order.neurons[depth])
+    for depth in (depths[0] for depths in _owners(family, stock).values()):
+        _reorder_layer(family, layers[depth], size, order.heads[depth], order.neurons[depth], tensors)
     for table in family.head_tables(family.base_of(stock)):
-        table.weight.copy_(table.weight[:, order.heads[0]])
+        _permute_columns(table, order.heads[0], tensors)
 
 
-def _reorder_layer(family: Family, layer: nn.Module, size: LayerSize, heads: Tensor, neurons: Tensor) -> None:
+def check_reorderable(stock: Any) -> None:
+    """Raise `ValueError` if a layer has weights that `reorder` cannot put in order."""
+    family = get_family(stock.config.model_type)
+    size, layers = family.size(stock.config), family.depth_order(stock)
+    for depths in _owners(family, stock).values():
+        _check(family, layers[depths[0]], size)
+
+
+def _reorder_layer(
+    family: Family, layer: nn.Module, size: LayerSize, heads: Tensor, neurons: Tensor, tensors: Tensors
+) -> None:
     head_size = size.hidden // size.heads
     dims = (heads[:, None] * head_size + torch.arange(head_size, device=heads.device)).flatten()
     for linear in _head_sources(family, layer):
-        _permute_rows(linear, dims)
+        _permute_rows(linear, dims, tensors)
     parts = family.parts
-    _permute_columns(layer.get_submodule(parts.attention_out), dims)
-    _permute_rows(layer.get_submodule(parts.ffn_in), neurons)
-    _permute_columns(layer.get_submodule(parts.ffn_out), neurons)
+    _permute_columns(layer.get_submodule(parts.attention_out), dims, tensors)
+    _permute_rows(layer.get_submodule(parts.ffn_in), neurons, tensors)
+    _permute_columns(layer.get_submodule(parts.ffn_out), neurons, tensors)
 
 
 def _head_sources(family: Family, layer: nn.Module) -> list[nn.Linear]:
@@ -94,16 +108,17 @@ def _head_sources(family: Family, layer: nn.Module) -> list[nn.Linear]:
     return [module for name, module in layer.named_modules() if isinstance(module, nn.Linear) and name not in others]
 
 
-def _permute_rows(linear: Any, index: Tensor) -> None:
+def _permute_rows(linear: Any, index: Tensor, tensors: Tensors) -> None:
     """Put the outputs of a Linear into the order of `index`. Each block of a fused Linear is reordered."""
     for parameter in (linear.weight, linear.bias):
-        if parameter is not None:
-            blocks = parameter.unflatten(0, (-1, len(index)))
-            parameter.copy_(blocks[:, index.to(parameter.device)].flatten(0, 1))
+        for tensor in [] if parameter is None else tensors(parameter):
+            blocks = tensor.unflatten(0, (-1, len(index)))
+            tensor.copy_(blocks[:, index.to(tensor.device)].flatten(0, 1))
 
 
-def _permute_columns(linear: Any, index: Tensor) -> None:
-    linear.weight.copy_(linear.weight[:, index.to(linear.weight.device)])
+def _permute_columns(module: Any, index: Tensor, tensors: Tensors) -> None:
+    for tensor in tensors(module.weight):
+        tensor.copy_(tensor[:, index.to(tensor.device)])
 
 
 def _check(family: Family, layer: nn.Module, size: LayerSize) -> None:

@@ -35,6 +35,7 @@ from sharcs_pl.models.pretrained import align
 from sharcs_pl.models.vocabulary import check_tokenizer
 from sharcs_pl.pipeline.devices import check_devices, world_size
 from sharcs_pl.pipeline.methods import MethodParts, get_method
+from sharcs_pl.pipeline.reordering_in_place import build_reordering
 from sharcs_pl.runs.inputs import TrainingInputs
 from sharcs_pl.training.callbacks import (
     CurveFiles,
@@ -81,7 +82,7 @@ def build_run(
     datamodule = build_datamodule(config, inputs, tokenizer)
     model = build_model(config, method, inputs, tokenizer)
     module = build_module(config, inputs.task, model, method.rule(config, model))
-    callbacks = [*build_callbacks(config, module, run_dir), *extra_callbacks]
+    callbacks = [*build_callbacks(config, module, run_dir, datamodule), *extra_callbacks]
     trainer = build_trainer(config, run_dir, callbacks, more)
     return Run(inputs, tokenizer, module, datamodule, trainer)
 
@@ -109,6 +110,7 @@ def build_datamodule(config: RunConfig, inputs: TrainingInputs, tokenizer: PreTr
         batches_per_step=len(config.width.multipliers),
         fill=config.hardness.fill,
         repeat_cap=config.hardness.repeat_cap,
+        every_rung=config.every_rung,
     )
     return SharcsDataModule(
         train=tables["train"],
@@ -226,9 +228,11 @@ def build_trainer(
     )
 
 
-def build_callbacks(config: RunConfig, module: SharcsModule, run_dir: Path) -> list[Callback]:
-    """Return the callbacks in their order. A diverged run is stopped first; then come history, the best checkpoint and
-    the last, since the one of an epoch's end must hold the closed history and the best so far."""
+def build_callbacks(
+    config: RunConfig, module: SharcsModule, run_dir: Path, datamodule: SharcsDataModule
+) -> list[Callback]:
+    """Return the callbacks in their order. A diverged run is stopped first; then come history, the reordering, the best
+    checkpoint and the last, since the one of an epoch's end must hold all of it."""
     callbacks: list[Callback] = [
         StopAtDivergence(),
         RankAgreement(config.digest()),
@@ -239,6 +243,8 @@ def build_callbacks(config: RunConfig, module: SharcsModule, run_dir: Path) -> l
     ]
     if config.trainer.enable_progress_bar:
         callbacks.append(progress_bar())
+    if config.method.routed and config.width.reorder_after is not None:
+        callbacks.append(build_reordering(config.width.reorder_after, module.model, datamodule, config.seed, run_dir))
     keep, folder = config.checkpoint, run_dir / "checkpoints"
     if keep.save_best:
         budget = keep.max_macs_fraction if config.method.routed else None

@@ -16,7 +16,7 @@ from sharcs_pl.models.skim import SkimForSequenceClassification
 from sharcs_pl.training.exits import OBJECTIVES, Objective, exit_losses, exits_idle
 from sharcs_pl.training.rules import TrainingRule, every_width_idle, none_idle, routed_losses
 from sharcs_pl.training.skim import skim_losses
-from sharcs_pl.training.slimmable import Teacher, slimmable_losses
+from sharcs_pl.training.slimmable import Teacher, joint_idle, joint_losses, slimmable_losses
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,8 @@ def ladder_model(config: RunConfig, source: Source, num_labels: int) -> SharcsFo
 
 
 def _routed(config: RunConfig, model: Any) -> TrainingRule:
+    if config.every_rung:
+        return TrainingRule(joint_losses, joint_idle, config.first_routed_epoch)
     return TrainingRule(routed_losses)
 
 

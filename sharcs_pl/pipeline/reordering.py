@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from rich.table import Table
 from torch import Tensor
@@ -15,12 +13,12 @@ from transformers import PreTrainedTokenizerFast
 
 from sharcs_pl.analysis.reordering.importance import Importance, draw_importance, measure, write_importance
 from sharcs_pl.analysis.reordering.narrow import CUTS, KEPT, NarrowLogits, narrow_logits
+from sharcs_pl.analysis.reordering.texts import batches, drawn
 from sharcs_pl.config.reorder import ReorderConfig
 from sharcs_pl.core.finite import write_json
 from sharcs_pl.core.kinds import to_scores
 from sharcs_pl.core.screen import Screen
 from sharcs_pl.core.widths import WidthLadder
-from sharcs_pl.data.sampler import EvalDataset
 from sharcs_pl.data.spec import metric_name
 from sharcs_pl.data.table import TokenTable
 from sharcs_pl.evaluation.metrics import compute_metric
@@ -95,19 +93,11 @@ def tables(
 ) -> tuple[TokenTable, TokenTable]:
     """Return the texts that measure importance (and fit a head), and the texts of the report; each is a seeded draw."""
 
-    def drawn(split: str, count: int | None) -> TokenTable:
-        table = build_table(found.config, found.examples[split], tokenizer)
-        rows = np.random.default_rng(config.seed).permutation(len(table))[:count]
-        return table.subset(rows)
+    def texts(split: str, count: int | None) -> TokenTable:
+        return drawn(build_table(found.config, found.examples[split], tokenizer), count, config.seed)
 
     dev = found.task.validation[0]
-    return drawn("train" if config.split == "train" else dev, config.samples), drawn(dev, config.eval_samples)
-
-
-def batches(table: TokenTable, size: int, device: str) -> Iterator[dict[str, Tensor]]:
-    """Yield the samples by length, longest first, so that little is padded."""
-    for rows in EvalDataset(table, size).batches:
-        yield {name: value.to(device) for name, value in table.collate(rows).items()}
+    return texts("train" if config.split == "train" else dev, config.samples), texts(dev, config.eval_samples)
 
 
 def prepare_head(config: ReorderConfig, loaded: Loaded, measured: TokenTable) -> dict[str, Tensor]:

@@ -25,6 +25,7 @@ FIGURES = (
 _FIXED = (
     *(f".hydra/{name}" for name in _HYDRA),
     "metrics.json", "metrics.csv", "curve.csv", "history.parquet", "plan.csv", "predictions.tsv",
+    "importance.parquet", "figures/importance.png",
     "checkpoints/last.ckpt", "checkpoints/last.prev.ckpt", "checkpoints/best.ckpt",
     *(f"figures/{name}" for name in FIGURES),
 )  # fmt: skip

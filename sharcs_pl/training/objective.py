@@ -84,7 +84,7 @@ def batch_losses(model: SharcsForSequenceClassification, batch: MicroBatch, conf
     task = summed_loss(logits, batch)
     if state.counts is not None:
         task = task + config.skim_weight * share_of_tokens(state.counts, model.shape.num_layers).sum()
-    router = _router_loss(state, batch, config, len(model.ladder))
+    router = router_losses(state, batch, config, len(model.ladder))
     distill = _distill_loss(model, state, logits, batch.rung, config) if config.distill_weight else task.new_zeros(())
     return BatchLosses(task, router, distill, scores_of(logits, batch, config))
 
@@ -97,7 +97,8 @@ def share_of_tokens(counts: Tensor, num_layers: int) -> Tensor:
     return ran / (num_layers * came.clamp(min=1))
 
 
-def _router_loss(state: TrunkState, batch: MicroBatch, config: ObjectiveConfig, num_rungs: int) -> Tensor:
+def router_losses(state: TrunkState, batch: MicroBatch, config: ObjectiveConfig, num_rungs: int) -> Tensor:
+    """Return the router's loss summed over the batch, 0 while its samples have no memberships."""
     memberships = batch.memberships
     if memberships is None and config.warmup_loss:
         top = torch.full_like(batch.uids, num_rungs - 1)

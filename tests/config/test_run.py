@@ -13,7 +13,7 @@ from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
 from sharcs_pl.config import RunConfig, conf_dir
-from sharcs_pl.config.run import DISPLAY_KEYS, LATER_KEYS, LATER_RULE, PROCESS_KEYS
+from sharcs_pl.config.run import DISPLAY_KEYS, LATER, LATER_KEYS, PROCESS_KEYS
 from sharcs_pl.core.hardness import SCORES
 from sharcs_pl.data.tasks import GLUE
 from sharcs_pl.pipeline.methods import METHODS
@@ -191,8 +191,9 @@ def test_a_run_without_later_keys_has_the_digest_it_had_before_them() -> None:
         kept.pop(key)
     for key in ("save_as", "label_range_strict", "split_seed", *LATER_KEYS):
         kept["task"].pop(key)
-    for key in LATER_RULE:
-        kept["router"].pop(key)
+    for group, later in LATER.items():
+        for key in later:
+            kept[group].pop(key)
     kept["hardness"].pop("bounds")
     kept["trainer"] = {k: v for k, v in kept["trainer"].items() if k not in DISPLAY_KEYS + PROCESS_KEYS}
     before = hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:16]

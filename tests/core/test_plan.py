@@ -366,3 +366,17 @@ def test_every_plan_keeps_its_promises(case, seed: int, epoch: int) -> None:
             assert batch.num_batches == len(step)
             assert (plan.rungs[batch.indices] == batch.rung).all()
             assert batch.rung == batch.slot or batch.rung == config.num_rungs - 1
+
+
+def test_where_every_rung_is_trained_all_samples_fill_all_slots_and_keep_their_memberships() -> None:
+    members = np.array([[True, True], [False, True], [True, False]] * 7)
+    lengths = np.arange(21) % 5 + 3
+    config = PlanConfig(batch_size=4, num_rungs=2, every_rung=True)
+    plan, before = (make_plan(given, lengths, config, seed=1, epoch=3) for given in (members, None))
+    assert plan.num_steps == 3
+    batches = [batch for step in range(plan.num_steps) for batch in plan.step(step)]
+    assert {batch.rung for batch in batches} == {1}
+    assert sorted(np.concatenate([batch.indices for batch in batches])) == list(range(21))
+    assert plan.bucket_sizes.tolist() == [14, 7]  # as the router is told: the narrowest of a sample's rungs
+    assert plan.memberships is members
+    assert [b.indices.tolist() for b in batches] == [b.indices.tolist() for s in range(3) for b in before.step(s)]

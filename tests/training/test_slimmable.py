@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from sharcs_pl.models.router import router_loss
 from sharcs_pl.training.objective import ObjectiveConfig, distill_losses
-from sharcs_pl.training.rules import Progress, TrainingRule
-from sharcs_pl.training.slimmable import Teacher, slimmable_losses
+from sharcs_pl.training.rules import Progress, StepContents, TrainingRule
+from sharcs_pl.training.slimmable import Teacher, joint_idle, joint_losses, joint_rungs, slimmable_losses
 from tests.conftest import tiny_model
 from tests.training.made import micro_batch, module_of, routed_step
 
@@ -61,3 +62,48 @@ def test_a_teacher_without_weight_teaches_nothing() -> None:
         tiny_model(), replace(micro_batch(0)), ObjectiveConfig(), Progress()
     )
     assert losses.distill == 0
+
+
+def test_a_joint_step_trains_every_width_and_the_router() -> None:
+    members = torch.tensor([[1.0, 1.0], [0.0, 1.0]]).repeat(3, 1)
+    model, batch = tiny_model(), micro_batch(1, members)
+    config = ObjectiveConfig(distill_weight=1.0)
+    losses = joint_losses(model, batch, config, Progress(epoch=1, stage_epochs=1))
+    found = model.all_rungs(**batch.inputs)
+    expected = slimmable_losses(None)(model, batch, config, Progress())
+    torch.testing.assert_close(losses.task, expected.task)
+    torch.testing.assert_close(losses.distill, expected.distill)
+    torch.testing.assert_close(losses.router, router_loss(found.signals, members, reduction="none").sum())
+    assert losses.router > 0
+    torch.testing.assert_close(losses.scores, found.logits[:, 0].softmax(-1)[torch.arange(6), batch.labels])
+
+
+def test_a_joint_step_before_routing_trains_the_full_width_alone() -> None:
+    model, batch = tiny_model(), micro_batch(1)
+    early = Progress(epoch=0, stage_epochs=1)
+    losses = joint_losses(model, batch, ObjectiveConfig(distill_weight=1.0), early)
+    logits = model.all_rungs(**batch.inputs).logits
+    torch.testing.assert_close(losses.task, F.cross_entropy(logits[:, 1], batch.labels, reduction="sum"))
+    assert (losses.distill, losses.router) == (0, 0)
+    torch.testing.assert_close(losses.scores, logits[:, 1].softmax(-1)[torch.arange(6), batch.labels])
+
+
+@pytest.mark.parametrize(("epoch", "routed"), [(0, False), (1, True)])
+def test_what_a_joint_step_leaves_alone_is_what_it_does_not_train(epoch: int, routed: bool) -> None:
+    members = torch.ones(6, 4) if routed else None
+    model, batch = tiny_model(widths=(0.25, 0.5, 0.75, 1.0)), micro_batch(3, members)
+    config, progress = ObjectiveConfig(distill_weight=1.0), Progress(epoch, 2, 3, 1)
+    losses = joint_losses(model, batch, config, progress)
+    (losses.task + losses.distill + losses.router).backward()
+    idle = joint_idle(model, StepContents(frozenset([3]), routed), config, progress)
+    without = [p for p in model.parameters() if p.grad is None]
+    assert idle
+    assert {id(p) for p in idle} == {id(p) for p in without}
+
+
+def test_of_many_widths_a_step_trains_the_outer_ones_and_one_between() -> None:
+    drawn = [joint_rungs(Progress(epoch, step, 9, 1), 5) for epoch in (1, 2) for step in range(20)]
+    assert all(rungs[0] == 0 and rungs[2] == 4 for rungs in drawn)
+    assert {rungs[1] for rungs in drawn} == {1, 2, 3}
+    assert drawn == [joint_rungs(Progress(epoch, step, 9, 1), 5) for epoch in (1, 2) for step in range(20)]
+    assert joint_rungs(Progress(1, 0, 9, 1), 3) == (0, 1, 2)
