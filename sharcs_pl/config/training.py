@@ -157,17 +157,27 @@ class CheckpointConfig:
     save_last: bool = True
     """Keep ``last.ckpt``, from which a run continues, and its predecessor ``last.prev.ckpt``."""
     save_best: bool = True
-    """Keep ``best.ckpt``, the best epoch by the routed metric, from the first routed epoch on."""
+    """Keep ``best.ckpt``, the best epoch from the first routed one on."""
+    best_by: str = "routed"
+    """``routed``: the best epoch is that of the best metric as routed; ``area``: of the largest area under the curve of
+    the metric against cost, over all rules and thresholds."""
+    patience: int | None = None
+    """Epochs, from the first routed one on, that may pass without a better one before training ends; null: any."""
     max_macs_fraction: float | None = None
     """Highest cost, as a fraction of dense, of a routed epoch that may become ``best.ckpt``; null: any. Methods without
     a router ignore it."""
 
     def __post_init__(self) -> None:
         in_range("checkpoint.every_n_epochs", self.every_n_epochs, 1)
-        for name, least in (("every_n_steps", 1), ("every_n_minutes", 0.01), ("max_macs_fraction", 0)):
+        one_of("checkpoint.best_by", self.best_by, ("routed", "area"))
+        for name, least in (("every_n_steps", 1), ("every_n_minutes", 0.01), ("max_macs_fraction", 0), ("patience", 1)):
             in_range(f"checkpoint.{name}", getattr(self, name), least)
         if self.every_n_steps is not None and self.every_n_minutes is not None:
             raise ValueError("checkpoint.every_n_steps and checkpoint.every_n_minutes exclude each other; set one")
+        if self.patience is not None and not self.save_best:
+            raise ValueError(
+                "checkpoint.patience waits for a better epoch, and none is kept; add checkpoint.save_best=true"
+            )
 
 
 LOGGERS = ("tensorboard", "wandb", "mlflow")  # names of the packages, and of the extras that install them

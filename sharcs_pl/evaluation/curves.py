@@ -24,7 +24,7 @@ import torch
 
 from sharcs_pl.core.files import atomic_file
 from sharcs_pl.evaluation.bootstrap import resampled_metric
-from sharcs_pl.evaluation.halving import DRAWS, HALVINGS, Costs, HalvedRule, Halves, Setting
+from sharcs_pl.evaluation.halving import DRAWS, HALVINGS, Costs, HalvedRule, Halves, Setting, Table
 from sharcs_pl.evaluation.predictions import Predictions
 from sharcs_pl.evaluation.report import RulePoint, point_of
 from sharcs_pl.models.decision import Decision
@@ -175,6 +175,22 @@ class Curves:
 
     def _row(self, control: str, point: str, found: Predictions) -> CurveRow:
         return CurveRow(self.method + control, point, None, **asdict(point_of(found, self.metric, self.model.cost)))
+
+
+def area_under(model: Any, found: Predictions, metric: str) -> float:
+    """Return the mean of the best value within a budget, over budgets from the cheapest rung for all to the dearest.
+
+    What can be had is every rung for all samples, and each rule of the model with thresholds chosen and read on the
+    same samples. So it flatters, and serves to compare models of one ladder on the same samples.
+    """
+    costs, whole = Costs(found, model.cost), np.ones((1, len(found.uids)), dtype=int)
+    fixed = [torch.full_like(found.rungs, rung) for rung in range(len(model.ladder))]
+    points = [SweptPoint(None, Decision.at(rungs, found.logits)) for rungs in fixed]
+    span = Table.of([Setting(point, found, metric, costs) for point in points], whole).costs
+    points += [point for swept in model.sweep(found.logits, found.router_logits).values() for point in swept]
+    table = Table.of([Setting(point, found, metric, costs) for point in points], whole)
+    budgets = np.linspace(span.min(), span.max(), BUDGETS)
+    return float(np.where(table.costs <= budgets + 1e-9, table.values, -np.inf).max(0).mean())
 
 
 def write_curve(path: Path, rows: Sequence[CurveRow]) -> None:

@@ -201,7 +201,8 @@ def build_module(config: RunConfig, task: TaskSpec, model: Any, rule: TrainingRu
     )
     if str(config.trainer.precision).startswith("64"):
         model.double()  # Lightning does so after it has loaded a checkpoint, which would round its weights
-    return SharcsModule(model, task, objective, optimizer, config.seed, travelling(make_record(config, task)), rule)
+    record, area = travelling(make_record(config, task)), rule is not None and config.checkpoint.best_by == "area"
+    return SharcsModule(model, task, objective, optimizer, config.seed, record, rule, area)
 
 
 def build_trainer(
@@ -249,7 +250,7 @@ def build_callbacks(
     if keep.save_best:
         budget = keep.max_macs_fraction if config.method.routed else None
         first = max(config.first_routed_epoch, config.stage_epochs)
-        callbacks.append(BestCheckpoint(folder, first, budget))
+        callbacks.append(BestCheckpoint(folder, first, budget, f"val/{keep.best_by}", keep.patience))
     if keep.save_last:
         callbacks.append(LastCheckpoint(folder, keep.every_n_epochs, keep.every_n_steps, keep.every_n_minutes))
     return callbacks

@@ -163,17 +163,27 @@ class LastCheckpoint(Checkpoint):
 
 
 class BestCheckpoint(Checkpoint):
-    """Callback that keeps ``best.ckpt`` by the routed metric, from ``first_epoch`` on; before it nothing is routed.
+    """Callback that keeps ``best.ckpt`` by ``monitor``, from ``first_epoch`` on; before it nothing is routed.
 
     With ``max_macs_fraction`` only epochs count whose routing costs at most that fraction of dense. The earliest of
-    equally good epochs is kept.
+    equally good epochs is kept. With ``patience`` training ends after so many epochs that count and are no better.
     """
 
-    def __init__(self, folder: Path, first_epoch: int, max_macs_fraction: float | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        first_epoch: int,
+        max_macs_fraction: float | None = None,
+        monitor: str = "val/routed",
+        patience: int | None = None,
+    ) -> None:
         self.path = folder / BEST
         self.first_epoch = first_epoch
         self.max_macs_fraction = max_macs_fraction
+        self.monitor = monitor
+        self.patience = patience
         self.score: float | None = None
+        self.waited = 0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         # In another folder than the checkpoint's, or after its removal, the best so far is not there to be evaluated.
@@ -181,21 +191,25 @@ class BestCheckpoint(Checkpoint):
             self.score = None
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        found = trainer.callback_metrics.get("val/routed")
+        found = trainer.callback_metrics.get(self.monitor)
         counts = epoch_is_whole(trainer) and trainer.current_epoch >= self.first_epoch
         if found is None or not counts or not self._affordable(trainer):
             return
         score = -math.inf if math.isnan(found) else float(found)
-        if trainer.strategy.reduce_boolean_decision(self.score is None or score > self.score):
+        better = trainer.strategy.reduce_boolean_decision(self.score is None or score > self.score)
+        self.waited = 0 if better else self.waited + 1
+        if better:
             self.score = score
             save_together(trainer, self.path)
+        if self.patience is not None and self.waited >= self.patience:
+            trainer.should_stop = True
 
     def _affordable(self, trainer: L.Trainer) -> bool:
         limit = self.max_macs_fraction
         return limit is None or float(trainer.callback_metrics["val/macs_fraction"]) <= limit
 
     def state_dict(self) -> dict[str, Any]:
-        return {"score": self.score}
+        return {"score": self.score, "waited": self.waited}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.score = state_dict["score"]
+        self.score, self.waited = state_dict["score"], state_dict.get("waited", 0)

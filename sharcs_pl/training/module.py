@@ -16,6 +16,7 @@ from sharcs_pl.core.ranks import all_ranks
 from sharcs_pl.data.datamodule import SharcsDataModule
 from sharcs_pl.data.sampler import EvalBatch, MicroBatch, StepBatch
 from sharcs_pl.data.tasks import TaskSpec
+from sharcs_pl.evaluation.curves import area_under
 from sharcs_pl.evaluation.metrics import compute_metric
 from sharcs_pl.evaluation.predictions import Predictions
 from sharcs_pl.models.base import LadderModel
@@ -51,7 +52,7 @@ class SharcsModule(L.LightningModule):
     ``training_step`` takes a :class:`StepBatch` and returns its loss and, for the hardness history, the uids, scores
     and rungs of its samples. Validation runs every rung on every sample and keeps the :class:`Predictions` of each
     split in ``self.predictions``. ``record`` is the run's config in plain types, kept in every
-    checkpoint and given to loggers.
+    checkpoint and given to loggers. With ``area`` validation also logs the area under the curve of value against cost.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class SharcsModule(L.LightningModule):
         seed: int = 1,
         record: dict[str, Any] | None = None,
         rule: TrainingRule | None = None,
+        area: bool = False,
     ) -> None:
         super().__init__()
         self.model: Any = model
@@ -72,6 +74,7 @@ class SharcsModule(L.LightningModule):
         self.optimizer_settings = optimizer or OptimizerSettings()
         self.seed = seed
         self.rule = rule or TrainingRule()
+        self.area = area
         self.predictions: dict[str, Predictions] = {}
         self._untrained: dict[int, nn.Parameter] | None = None
         self._collected: dict[str, list[Predictions]] = {}
@@ -246,7 +249,8 @@ class SharcsModule(L.LightningModule):
             values[f"val/rung_{label.replace('/', '_')}"] = compute_metric(metric, found.scores[:, rung], labels)
         shares = found.shares(len(self.model.ladder))
         values |= {f"val/share_{i}": share for i, share in enumerate(shares)}
-        return values | {"val/macs_fraction": found.macs_fraction(self.model.cost)}
+        values["val/macs_fraction"] = found.macs_fraction(self.model.cost)
+        return values | ({"val/area": area_under(self.model, found, metric)} if self.area else {})
 
     test_step = validation_step
     on_test_epoch_start = on_validation_epoch_start

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from sharcs_pl.evaluation.curves import BUDGETS, Curves, write_curve
+from sharcs_pl.evaluation.curves import BUDGETS, Curves, area_under, write_curve
+from sharcs_pl.evaluation.metrics import compute_metric
 from sharcs_pl.evaluation.predictions import Predictions
 from sharcs_pl.models.exits import ExitsForSequenceClassification
 from sharcs_pl.models.routed import SharcsForSequenceClassification
@@ -119,3 +120,45 @@ def test_the_file(tmp_path: Path) -> None:
     assert list(read[0]) == ["method", "point", "threshold", "value", "macs", "macs_fraction"]
     assert (read[0]["threshold"], read[1]["threshold"]) == ("", "0.5")
     assert float(read[0]["value"]) == rows[0].value
+
+
+def test_the_area_counts_the_best_that_each_budget_buys() -> None:
+    model, found = tiny_model(), predictions()
+    value = {}
+    for rung in (0, 1):
+        shares = found.on(torch.full_like(found.rungs, rung))
+        value[rung] = (
+            shares.macs_fraction(model.cost),
+            compute_metric("accuracy", shares.routed_logits(), found.labels),
+        )
+    area = area_under(model, found, "accuracy")
+    best = max(compute_metric("accuracy", found.decided(point.decision).routed_logits(), found.labels)
+               for points in model.sweep(found.logits, found.router_logits).values() for point in points)  # fmt: skip
+    assert value[0][1] <= area <= best
+    low, high = value[0][0], value[1][0]
+    slow = []
+    for budget in np.linspace(low, high, BUDGETS):
+        had = [v for cost, v in value.values() if cost <= budget + 1e-9]
+        for points in model.sweep(found.logits, found.router_logits).values():
+            for point in points:
+                each = found.decided(point.decision)
+                if each.macs_fraction(model.cost) <= budget + 1e-9:
+                    had.append(compute_metric("accuracy", each.routed_logits(), found.labels))
+        slow.append(max(had))
+    assert area == pytest.approx(np.mean(slow))
+
+
+def test_of_two_models_of_equal_full_width_the_area_prefers_the_better_narrow_one() -> None:
+    found = predictions()
+    right = torch.nn.functional.one_hot(found.labels, 2).float() * 4 - 2
+    better = replace(found, logits=torch.stack([right, found.logits[:, 1]], 1))
+    worse = replace(found, logits=torch.stack([-right, found.logits[:, 1]], 1))
+    assert area_under(tiny_model(), better, "accuracy") > area_under(tiny_model(), worse, "accuracy")
+
+
+def test_the_area_of_one_width_is_its_value_and_that_of_exits_is_defined() -> None:
+    found = predictions(rungs=1)
+    value = compute_metric("accuracy", found.logits[:, 0], found.labels)
+    assert area_under(tiny_model(widths=(1.0,)), found, "accuracy") == pytest.approx(value)
+    exits = ExitsForSequenceClassification.from_encoder(tiny_bert(), rule="confidence")
+    assert 0 <= area_under(exits, predictions(rungs=3), "accuracy") <= 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import resource
 import shutil
 import subprocess
@@ -24,6 +26,7 @@ from sharcs_pl.core.files import previous
 from sharcs_pl.runs.inputs import last_whole
 from sharcs_pl.training import checkpoints
 from sharcs_pl.training.checkpoints import BestCheckpoint, DurableCheckpointIO, LastCheckpoint, save_together
+from tests.conftest import TINY, train_run
 from tests.training.survival import Cut, assert_same_end, at, checkpoint, cut, run, run_with
 
 MODULE = L.LightningModule()
@@ -338,3 +341,21 @@ def test_a_run_killed_again_and_again_ends_alike(tmp_path: Path) -> None:
     assert all("damaged=[]" in start and ("status=-9" in start or "status=0" in start) for start in starts), starts
     for folder in {start.split()[0] for start in starts}:
         assert_same_end(tmp_path / "whole", tmp_path / folder)
+
+
+def test_the_best_epoch_by_area_and_a_training_that_waits_no_longer(tmp_path: Path) -> None:
+    rows = {}
+    for name, words in {"routed": (), "area": ("checkpoint.best_by=area",)}.items():
+        train_run(tmp_path / name, *TINY, *words, "trainer.max_epochs=6")
+        with (tmp_path / name / "metrics.csv").open() as file:
+            rows[name] = list(csv.DictReader(file))
+    assert "val/area" not in rows["routed"][0]
+    assert [row["val/routed"] for row in rows["area"]] == [row["val/routed"] for row in rows["routed"]]
+    areas = [float(row["val/area"]) for row in rows["area"]][1:]  # from the first routed epoch on
+    best = torch.load(tmp_path / "area/checkpoints/best.ckpt", weights_only=True)
+    assert best["epoch"] == 1 + areas.index(max(areas))
+    words = ("checkpoint.best_by=area", "checkpoint.patience=1", "optim.lr=0")  # no epoch is better than the first
+    train_run(tmp_path / "short", *TINY, *words, "trainer.max_epochs=6")
+    with (tmp_path / "short/metrics.csv").open() as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["0", "1", "2"]
+    assert json.loads((tmp_path / "short/metrics.json").read_text())["epochs"] == 3
