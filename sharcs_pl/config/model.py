@@ -131,6 +131,9 @@ class RouterConfig:
     """Certainty at which a cascade stops; null: the certainty's default. ``sharcs calibrate`` finds a better one."""
     average: bool = False
     """Of a cascade: answer with the mean log-probabilities of all widths that ran, not with the last width's."""
+    budget: float | None = None
+    """Mean cost, as a fraction of dense, for which each rule's thresholds are chosen after training, on the texts of
+    ``task.calibration``; the best rule there is the one in use. Null leaves the thresholds as trained."""
 
     hidden_size: int = 64
     """Hidden units of the router's two-layer perceptron."""
@@ -145,6 +148,7 @@ class RouterConfig:
         in_range("router.hidden_size", self.hidden_size, 1)
         in_range("router.loss_weight", self.loss_weight, 0)
         in_range("router.threshold", self.threshold, 0, 1)
+        in_range("router.budget", self.budget, 0.01, 1)
         one_of("router.rule", self.rule, RULES)
         given = {"certainty": self.certainty, "stop_threshold": self.stop_threshold, "average": self.average or None}
         unread = [key for key, value in given.items() if value is not None and self.rule == "router"]

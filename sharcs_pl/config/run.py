@@ -93,7 +93,17 @@ class RunConfig:
                 "distill=none, or a width"
             )
 
+    @property
+    def chooses_points(self) -> bool:
+        """True if the thresholds of every rule are chosen after training."""
+        return self.router.budget is not None and self.method.widths == "all"
+
     def _check_rule(self) -> None:
+        if self.chooses_points and self.task.calibration is None:
+            raise ValueError(
+                f"router.budget={self.router.budget:g} chooses thresholds on texts that chose nothing else; keep a "
+                "share of them with task.calibration=0.1"
+            )
         several = len(self.widths) if self.method.widths == "all" else 1
         self.router.check_fits(self.method.name, several, self.method.routed, self.method.skim_weight is not None)
 
@@ -229,7 +239,7 @@ LATER_KEYS = dict.fromkeys(("calibration", "positive", "delimiter", "encoding", 
     "multi_label": False
 }
 LATER = {  # of other groups
-    "router": {"rule": "router", "certainty": None, "stop_threshold": None, "average": False},
+    "router": {"rule": "router", "certainty": None, "stop_threshold": None, "average": False, "budget": None},
     "hardness": {"trains": "bucket"},
     "width": {"reorder_after": None},
 }

@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from sharcs_pl.analysis.calibration.budget import Dial
 from sharcs_pl.analysis.calibration.points import Row, draw_points, measure_all, points_table
 from sharcs_pl.analysis.calibration.risk_control import control
-from sharcs_pl.analysis.calibration.rules import Settings, control_rule, searched
+from sharcs_pl.analysis.calibration.rules import control_rule, setting_within
 from sharcs_pl.analysis.calibration.rung_latency import Latency, latency_table, measure_latency, timed_lengths
 from sharcs_pl.analysis.calibration.texts import bound_holds, chose_epoch, confidence_of, digest_of, held_out
 from sharcs_pl.analysis.calibration.views import Views, decided
@@ -29,7 +28,6 @@ from sharcs_pl.core.finite import write_json
 from sharcs_pl.core.ladder import TRAINED
 from sharcs_pl.core.screen import Screen
 from sharcs_pl.core.written import Written
-from sharcs_pl.evaluation.metrics import compute_metric
 from sharcs_pl.inference.batches import Batch
 from sharcs_pl.inference.parts_model import engine_of
 from sharcs_pl.models.folder import read_json
@@ -143,17 +141,7 @@ def choose(config: CalibrateConfig, views: Views, confidence: float) -> tuple[De
             promise = control_rule(config.rule, views, config.max_drop, confidence, config.seed, config.temperatures)
         return promise.rule, {"tested": promise.samples, "risk_bound": promise.bound}
     key, target = next(iter(config.dial.items()))
-    if config.rule == "router":
-        outcomes = views.outcomes if key == "budget" else views.by_latency
-        return DecisionRule(starts=Dial.of(outcomes).spend(target, views.metric, key)), {}
-    rules = searched(config.rule, views, config.temperatures)
-    settings = Settings.of(rules, views, by_latency=key == "latency_ms")
-
-    def metric(rule: DecisionRule) -> float:
-        found = decided(views, rule)
-        return compute_metric(views.task.metric, found.routed_logits(), found.labels)
-
-    return settings.spend(target, metric, key), {}
+    return setting_within(config.rule, views, target, key, config.temperatures), {}
 
 
 def measure_points(

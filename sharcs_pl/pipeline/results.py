@@ -33,6 +33,7 @@ from sharcs_pl.inference.record import TRAINING
 from sharcs_pl.models.folder import check_zip
 from sharcs_pl.models.saved import save_model
 from sharcs_pl.pipeline.build import Run
+from sharcs_pl.pipeline.points import choose_points
 from sharcs_pl.runs.card import write_card
 from sharcs_pl.runs.card_contents import METRICS
 from sharcs_pl.runs.files import PREDICTION_COLUMNS, SEEN_TEXTS, written
@@ -76,6 +77,7 @@ def finish(config: RunConfig, run: Run, run_dir: Path) -> dict[str, Any]:
     found = load_best(run, run_dir / "checkpoints" / "best.ckpt")
     if config.checkpoint.save_best and not found:
         Screen(stderr=True, soft_wrap=True).print(no_best(config))
+    choose_points(config, run)
     run.trainer.limit_val_batches = 1.0  # of whatever the epochs looked at; the table is of all texts
     run.trainer.validate(run.module, datamodule=run.datamodule, verbose=False)
     curves = curves_of(config, run.module.model, run.module.predictions, run.inputs.task)

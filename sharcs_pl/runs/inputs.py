@@ -58,8 +58,9 @@ def read_inputs(config: RunConfig, run_dir: Path, resumes: bool = False) -> Trai
     checkpoint = find_checkpoint(config, run_dir, resumes)
     if isinstance(config.task.calibration, str) and config.task.hub is None:
         check_file("task.calibration", config.task.calibration)  # it is read by sharcs calibrate, long after this run
-    task, examples = read_task(config.task, ("train", None), config.seed)
-    check_limits(config, examples)
+    splits = ("train", None, *(("calibration",) if config.chooses_points else ()))
+    task, examples = read_task(config.task, splits, config.seed)
+    check_limits(config, examples, task.validation)
     classes = 2 if task.multi_label else task.num_labels  # a label of its own is there or not
     config.method.check_classes(task.name, classes)
     config.router.check_labels(task.num_labels, len(config.widths))
@@ -85,14 +86,14 @@ def read_inputs(config: RunConfig, run_dir: Path, resumes: bool = False) -> Trai
     return TrainingInputs(task, examples, encoder, checkpoint)
 
 
-def check_limits(config: RunConfig, examples: dict[str, Examples]) -> None:
+def check_limits(config: RunConfig, examples: dict[str, Examples], validation: Sequence[str]) -> None:
     """Raise ``ValueError`` where a limit given as a share of the batches leaves none in the shortest possible epoch."""
     trainer, devices = config.trainer, config.trainer.devices
     known = len(devices) if isinstance(devices, list) else devices if isinstance(devices, int) and devices > 0 else 1
     world = known * trainer.num_nodes
     per_step = config.batch_size * len(config.width.multipliers)
     least = {"limit_train_batches": ("steps", math.ceil(len(examples["train"]) / per_step))}
-    validated = [len(found) for split, found in examples.items() if split != "train"]
+    validated = [len(examples[split]) for split in validation]
     batches = math.ceil(min(validated) / config.eval_batch_size) // world
     least["limit_val_batches"] = ("validation batches", max(batches, 1))
     for key, (what, number) in least.items():

@@ -125,6 +125,6 @@ def test_a_share_of_the_batches_is_some_of_them(options: list[str], fits: bool) 
     config = run_config(compose_config(*TINY, "eval_batch_size=8", *options))
     examples = {"train": Examples([("x",)] * 48, np.zeros(48)), "validation": Examples([("x",)] * 24, np.zeros(24))}
     if fits:
-        return check_limits(config, examples)
+        return check_limits(config, examples, ["validation"])
     with pytest.raises(ValueError, match=r"trainer\.limit_(train|val)_batches=.* is none; give a larger share, or 1"):
-        check_limits(config, examples)
+        check_limits(config, examples, ["validation"])

@@ -14,7 +14,7 @@ from itertools import groupby
 
 import numpy as np
 
-from sharcs_pl.analysis.calibration.budget import BAND, best_within
+from sharcs_pl.analysis.calibration.budget import BAND, Dial, best_within
 from sharcs_pl.analysis.calibration.risk import (
     cannot,
     fixed_sequence,
@@ -27,6 +27,7 @@ from sharcs_pl.analysis.calibration.risk_control import USEFUL, Promise
 from sharcs_pl.analysis.calibration.temperatures import fit_temperatures
 from sharcs_pl.analysis.calibration.views import Views, decided
 from sharcs_pl.core.decision import BEST, DecisionRule, rules_of
+from sharcs_pl.evaluation.metrics import compute_metric
 from sharcs_pl.models.sweeps import forms_of, settings_of
 
 LEVELS, COMBINATIONS = 200, 400  # of thresholds, searched on the calibration texts
@@ -81,6 +82,23 @@ def searched(name: str, views: Views, temperatures: bool = False) -> list[Decisi
     scores = found.router_logits if views.cost.has_router else None
     tried = forms(name, views, temperatures)
     return [setting for form in tried for setting in settings_of(form, found.logits, scores, LEVELS, COMBINATIONS)]
+
+
+def setting_within(
+    name: str, views: Views, target: float, key: str = "budget", temperatures: bool = False
+) -> DecisionRule:
+    """Return the setting of a rule that makes the most of a mean cost of `target`: a fraction of dense, or milliseconds
+    where `key` is ``latency_ms``. Raise `ValueError` with `key` and the reach where none is within it."""
+    by_latency = key == "latency_ms"
+    if name == "router":
+        outcomes = views.by_latency if by_latency else views.outcomes
+        return DecisionRule(starts=Dial.of(outcomes).spend(target, views.metric, key))
+
+    def metric(rule: DecisionRule) -> float:
+        found = decided(views, rule)
+        return compute_metric(views.task.metric, found.routed_logits(), found.labels)
+
+    return Settings.of(searched(name, views, temperatures), views, by_latency).spend(target, metric, key)
 
 
 def control_rule(
