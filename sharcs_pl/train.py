@@ -58,7 +58,7 @@ def run_job(cfg: DictConfig) -> float | tuple[float, ...]:
             from sharcs_pl.pipeline.fit import Composed, train
 
             composed = Composed(cfg, hydra_cfg, lambda: resume_command(hydra_cfg, run_dir))
-            return objective_value(train(config, ready, run_dir, composed), config.objective)
+            return objective_value(train(ready, run_dir, composed), config.objective)
     except Interrupted as stopped:
         raise SystemExit(stopped.code) from None
     finally:

@@ -96,7 +96,7 @@ def train_run(directory: Path, *overrides: str) -> dict[str, Any]:
     config = run_config(cfg)
     ready = preflight(config, directory)
     silence_libraries()
-    return train(config, ready, directory, Composed(cfg))
+    return train(ready, directory, Composed(cfg))
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,20 @@ def one_of(key: str, value: str | None, choices: tuple[str, ...]) -> None:
         raise ValueError(f"{key}={value} is unknown; choose one of: {', '.join(choices)}")
 
 
+AUTO = "auto"
+"""The value of a key that follows from the encoder and the data; `config.auto` says how."""
+
+
+def number(key: str, value: Any, low: float, high: float = math.inf, whole: bool = False) -> None:
+    """Raise ``ValueError`` naming ``key`` unless ``value`` is unset, ``auto`` or a number, ``whole`` or not, from
+    ``low`` to ``high``."""
+    if value is None or value == AUTO:
+        return
+    if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+        raise ValueError(f"{key}={value} must be a {'whole ' if whole else ''}number, or {AUTO}")
+    in_range(key, value, low, high)
+
+
 def in_range(key: str, value: float | None, low: float, high: float = math.inf) -> None:
     """Raise ``ValueError`` naming ``key`` unless ``value`` is unset or ``low <= value <= high``."""
     if value is not None and (not low <= value <= high or math.isinf(value)):

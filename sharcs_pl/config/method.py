@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from sharcs_pl.config.checks import in_range, one_of
+from sharcs_pl.config.checks import AUTO, in_range, one_of
 from sharcs_pl.config.texts import PATH
 from sharcs_pl.core.errors import KeyFault
 from sharcs_pl.core.kinds import task_kind
@@ -72,10 +72,10 @@ class MethodConfig:
     def _check_options(self) -> None:
         given = vars(self)
         for name in OPTIONS:
-            if given[name] is not None and name not in self.facts.options:
+            if given[name] not in (None, AUTO) and name not in self.facts.options:
                 reads = ", ".join(self.facts.options) or "none"
                 raise ValueError(f"method.{name} is no option of method={self.name}; its options: {reads}")
-        one_of("method.cut", self.cut or CUTS[0], CUTS)
+        one_of("method.cut", self.cut or CUTS[0], (*CUTS, AUTO))
         one_of("method.exit_head", self.exit_head or EXIT_HEADS[0], EXIT_HEADS)
         for name in self.facts.needs:
             if given[name] is None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from sharcs_pl.config.checks import in_range, one_of
+from sharcs_pl.config.checks import AUTO, in_range, number, one_of
 from sharcs_pl.config.texts import PATH
 from sharcs_pl.core.decision import CERTAINTIES, RULES, check_certainty, check_rule, default_certainty
 from sharcs_pl.core.hardness import SCORES
@@ -63,12 +63,12 @@ def _bound(key: str, pair: Any) -> list[float]:
 class WidthConfig:
     """The ladder of widths and the cut to a rung (paper section 2.2)."""
 
-    multipliers: list[Any] = field(default_factory=lambda: [0.25, 1.0])
+    multipliers: Any = field(default_factory=lambda: [0.25, 1.0])
     """Widths from narrow to full, numbers or fractions such as "1/3"; the last is 1."""
-    bounds: list[Any] | None = None
+    bounds: Any = None
     """Range ``[lo, hi]`` of the hardness score for each width, both ends included; ranges may overlap (paper section
     2.1). Null takes the ranges of the score in ``hardness.bounds``."""
-    split_layer: int = 1
+    split_layer: Any = 1
     """Full-width layers before the router; the layers after it run at the chosen width."""
     reduction: str = "slice"
     """``slice`` keeps the leading hidden dims after the split layer; ``learned`` pools neighbouring dims (paper)."""
@@ -76,21 +76,29 @@ class WidthConfig:
     """Private norms start from the leading slice of the pretrained ones, or from ``scratch`` (the reference)."""
     top_rung_norm: bool = False
     """Add a fresh norm after the split layer at full width too, as the reference does."""
-    reorder_after: int | None = None
+    reorder_after: Any = None
     """Epochs at full width after which the encoder's heads and neurons are put in order of importance, so that narrow
     widths keep the best ones; null: never. ``sharcs reorder`` does the same before a training."""
     loss_weights: list[float] | None = None
     """Weight of each rung's batch in the objective; null gives all the same weight."""
 
     def __post_init__(self) -> None:
+        one_of("width.reduction", self.reduction, ("slice", "learned"))
+        one_of("width.norm_init", self.norm_init, ("pretrained", "scratch"))
+        number("width.split_layer", self.split_layer, 1, whole=True)
+        number("width.reorder_after", self.reorder_after, 1, whole=True)
+        if self.multipliers != AUTO:
+            self._check_ladder()
+
+    def _check_ladder(self) -> None:
         ladder = WidthLadder.parse(self.multipliers)
         if ladder.widths[-1] != 1:
             raise ValueError(f"width.multipliers: [{', '.join(ladder.labels())}] must end with 1, the full width")
         self.multipliers = ladder.labels()  # 1, 1.0 and "1" are the same width, and the same run
-        one_of("width.reduction", self.reduction, ("slice", "learned"))
-        one_of("width.norm_init", self.norm_init, ("pretrained", "scratch"))
-        in_range("width.split_layer", self.split_layer, 1)
-        in_range("width.reorder_after", self.reorder_after, 1)
+        if self.bounds == AUTO:
+            return
+        if not isinstance(self.bounds, list | None):
+            raise ValueError(f"width.bounds={self.bounds} must be a list of [lo, hi], one per width")
         for key, value in (("bounds", self.bounds), ("loss_weights", self.loss_weights)):
             if value is not None and len(value) != len(ladder):
                 raise ValueError(f"width.{key} has {len(value)} entries; width.multipliers asks for {len(ladder)}")
@@ -131,7 +139,7 @@ class RouterConfig:
     """Certainty at which a cascade stops; null: the certainty's default. ``sharcs calibrate`` finds a better one."""
     average: bool = False
     """Of a cascade: answer with the mean log-probabilities of all widths that ran, not with the last width's."""
-    budget: float | None = None
+    budget: Any = None
     """Mean cost, as a fraction of dense, for which each rule's thresholds are chosen after training, on the texts of
     ``task.calibration``; the best rule there is the one in use. Null leaves the thresholds as trained."""
 
@@ -148,7 +156,7 @@ class RouterConfig:
         in_range("router.hidden_size", self.hidden_size, 1)
         in_range("router.loss_weight", self.loss_weight, 0)
         in_range("router.threshold", self.threshold, 0, 1)
-        in_range("router.budget", self.budget, 0.01, 1)
+        number("router.budget", self.budget, 0.01, 1)
         one_of("router.rule", self.rule, RULES)
         given = {"certainty": self.certainty, "stop_threshold": self.stop_threshold, "average": self.average or None}
         unread = [key for key, value in given.items() if value is not None and self.rule == "router"]
@@ -178,7 +186,7 @@ class RouterConfig:
             raise ValueError(f"router.rule={self.rule}: a regression compares two widths before it stops; give three")
 
 
-TRAINS = ("bucket", "all")
+TRAINS = ("bucket", "all", AUTO)
 
 
 @dataclass
@@ -191,7 +199,7 @@ class HardnessConfig:
     """Bounds by score, used if ``width.bounds`` is null; easy samples have a high confidence and a low entropy."""
     window: int = 2
     """Number of last epochs whose scores must all lie in a rung's bounds; the first ones train all at full width."""
-    warmup_epochs: int | None = None
+    warmup_epochs: Any = None
     """Epochs at full width before routing starts, at least ``window``; null: as many as ``window`` (paper)."""
     trains: str = "bucket"
     """Widths that a sample trains: ``bucket``, the one of its bucket (paper), or ``all``, where hardness only gives the
@@ -215,7 +223,7 @@ class HardnessConfig:
         if self.trains == "all" and self.weight_by_bucket:
             raise ValueError("hardness.weight_by_bucket=true weighs buckets, and hardness.trains=all has none")
         in_range("hardness.window", self.window, 1)
-        in_range("hardness.warmup_epochs", self.warmup_epochs, self.window)
+        number("hardness.warmup_epochs", self.warmup_epochs, self.window, whole=True)
         in_range("hardness.repeat_cap", self.repeat_cap, 1)
 
 

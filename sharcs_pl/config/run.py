@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
+from functools import reduce
 from typing import Any
 
-from sharcs_pl.config.checks import in_range
+from sharcs_pl.config.checks import AUTO, in_range, number
 from sharcs_pl.config.method import MethodConfig
 from sharcs_pl.config.model import DistillConfig, EncoderConfig, HardnessConfig, RouterConfig, WidthConfig
 from sharcs_pl.config.task import TaskConfig
@@ -33,7 +34,7 @@ class RunConfig:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
-    batch_size: int = 32
+    batch_size: Any = 32
     """Samples per rung and step, over all processes; a step holds one such batch per rung."""
     eval_batch_size: int = 64
     """Samples per validation batch."""
@@ -48,15 +49,22 @@ class RunConfig:
     fraction of dense, to be minimized), or the list of both, ``[metric,cost]``."""
 
     def __post_init__(self) -> None:
-        in_range("batch_size", self.batch_size, 1)
+        number("batch_size", self.batch_size, 1, whole=True)
         in_range("eval_batch_size", self.eval_batch_size, 1)
         in_range("seed", self.seed, 0, 2**32 - 1)
         self._check_objective()
+        if self.undecided:
+            return  # the rest is checked once the encoder and the data have decided
         self._check_encoder()
         self._check_distill()
         self._choose_bounds()
         self._check_rule()
         self._check_hardness()
+
+    @property
+    def undecided(self) -> list[str]:
+        """The keys whose values follow from the encoder and the data and are not known yet."""
+        return [key for key in AUTO_KEYS if key_of(self, key) == AUTO]
 
     def _check_objective(self) -> None:
         names = names_of(self.objective)
@@ -231,6 +239,19 @@ class RunConfig:
         kept["hardness"].pop("bounds")  # the bounds in use are in width.bounds
         kept["trainer"] = {k: v for k, v in kept["trainer"].items() if k not in DISPLAY_KEYS + PROCESS_KEYS}
         return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+AUTO_KEYS = (
+    "width.split_layer", "width.multipliers", "width.bounds", "method.cut", "trainer.max_epochs",
+    "hardness.warmup_epochs", "width.reorder_after", "hardness.trains", "batch_size", "optim.lr", "task.calibration",
+    "router.budget",
+)  # fmt: skip
+"""The keys that may be ``auto``, in the order in which they are decided and told."""
+
+
+def key_of(config: RunConfig, key: str) -> Any:
+    """Return the value of a dotted key."""
+    return reduce(getattr, key.split("."), config)
 
 
 DISPLAY_KEYS = ("enable_progress_bar", "enable_model_summary", "log_every_n_steps", "profiler", "max_time", "max_steps")

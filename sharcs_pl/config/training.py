@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from sharcs_pl.config.checks import in_range, one_of
+from sharcs_pl.config.checks import in_range, number, one_of
 from sharcs_pl.config.texts import PATH, TEXT
 
 
@@ -15,7 +15,7 @@ from sharcs_pl.config.texts import PATH, TEXT
 class OptimConfig:
     """AdamW with a linear warm-up and decay over the completed fraction of all epochs."""
 
-    lr: float = 5e-5
+    lr: Any = 5e-5
     """Peak learning rate."""
     weight_decay: float = 0.01
     """Weight decay of tensors with two or more dimensions; biases and norms are never decayed."""
@@ -31,7 +31,8 @@ class OptimConfig:
     """Factor on the learning rate of added parts: router, private norms, learned reductions."""
 
     def __post_init__(self) -> None:
-        in_range("optim.lr", self.lr, 0)
+        number("optim.lr", self.lr, 0)
+        self.lr = float(self.lr) if isinstance(self.lr, int) else self.lr  # 1 and 1.0 are the same run
         in_range("optim.weight_decay", self.weight_decay, 0)
         in_range("optim.warmup_fraction", self.warmup_fraction, 0, 1)
         in_range("optim.new_lr_scale", self.new_lr_scale, 0)
@@ -44,7 +45,7 @@ class OptimConfig:
 class TrainerConfig:
     """Arguments of ``lightning.Trainer`` under its own names, and what its processes and loaders need."""
 
-    max_epochs: int = 6
+    max_epochs: Any = 6
     """Epochs to train; must exceed ``hardness.window``."""
     accelerator: str = "auto"
     """``cpu``, ``gpu``, ``mps`` or ``auto``."""
@@ -86,7 +87,8 @@ class TrainerConfig:
     """Profiler of Lightning, ``simple`` or ``advanced``; null: none."""
 
     def __post_init__(self) -> None:
-        for name in ("max_epochs", "accumulate_grad_batches", "log_every_n_steps", "num_nodes"):
+        number("trainer.max_epochs", self.max_epochs, 1, whole=True)
+        for name in ("accumulate_grad_batches", "log_every_n_steps", "num_nodes"):
             in_range(f"trainer.{name}", getattr(self, name), 1)
         if self.max_steps != -1:
             in_range("trainer.max_steps", self.max_steps, 1)

@@ -165,17 +165,17 @@ def _fit(call: Call, overrides: Sequence[str]) -> TrainedRun:
         listed.remove(new)
         drop_empty(made)
         raise
-    _train(config, ready, run_dir, cfg, hydra)
+    _train(ready, run_dir, cfg, hydra)
     _drop_old(listed, config.task)
     return TrainedRun(run_dir)
 
 
-def _train(config: RunConfig, ready: Preflight, run_dir: Path, cfg: DictConfig, hydra: DictConfig) -> None:
+def _train(ready: Preflight, run_dir: Path, cfg: DictConfig, hydra: DictConfig) -> None:
     with left_as_found():
         silence_libraries()
         from sharcs_pl.pipeline.fit import Composed, train
 
-        train(config, ready, run_dir, Composed(cfg, hydra, lambda: f"fit(…, directory={str(run_dir)!r}, resume=True)"))
+        train(ready, run_dir, Composed(cfg, hydra, lambda: f"fit(…, directory={str(run_dir)!r}, resume=True)"))
 
 
 def _drop_old(listed: Written, task: TaskConfig) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from sharcs_pl.config import RunConfig
 from sharcs_pl.config.command_line import FAILED
 from sharcs_pl.core.errors import Diverged, Interrupted
 from sharcs_pl.core.files import previous
@@ -41,7 +40,6 @@ class Composed:
 
 
 def train(
-    config: RunConfig,
     ready: Preflight,
     run_dir: Path,
     composed: Composed,
@@ -56,13 +54,13 @@ def train(
         Diverged: for a loss, weights or answers that are not finite; nothing but earlier checkpoints is left then.
         Interrupted: for a signal, after ``last.ckpt`` was saved; ``GracefulStop`` has the details.
     """
-    last = run_dir / "checkpoints" / "last.ckpt"
+    last, config = run_dir / "checkpoints" / "last.ckpt", ready.config
     with GracefulStop(last, ready.job) as stop, RunLock(run_dir / LOCK, ready.job) as lock, ends_told(last, composed):
         run = build(config, ready.inputs, run_dir, [stop])
 
         def take() -> list[str | None]:
             lock.take()
-            return claim_directory(config, ready, run_dir, composed, run)
+            return claim_directory(ready, run_dir, composed, run)
 
         # torchrun and srun give every process a directory of its own name: the first one's is the run's.
         directory, ckpt_path = broadcast_from_rank_zero(run.trainer, take)
@@ -73,15 +71,14 @@ def train(
         return finish(config, run, Path(directory) if run.trainer.world_size > 1 else run_dir)
 
 
-def claim_directory(
-    config: RunConfig, ready: Preflight, run_dir: Path, composed: Composed, run: Run
-) -> list[str | None]:
+def claim_directory(ready: Preflight, run_dir: Path, composed: Composed, run: Run) -> list[str | None]:
     """Make the directory this run's own, its lock held; return its absolute path and the checkpoint to go on from."""
+    config = ready.config
     record = make_record(config, run.inputs.task)
     state = claim(config, run_dir, composed.run, composed.hydra, record, ready.job, ready.facts)
     if ready.seen is not None:
         save_seen(run_dir / SEEN_TEXTS, ready.seen)
-    headline(config, run)
+    headline(config, run, ready.derived)
     resumes = state is RunState.RESUME
     # Looked for again where a run may have come to the directory since: its lock was not ours yet.
     decided = ready.decided and ready.resumes == resumes

@@ -172,7 +172,7 @@ class SharcsCLI(LightningCLI):
         ready = preflight(config, self.run_dir)
         silence_libraries()
         composed = Composed(DictConfig(literal(asdict(config))), resume=self.resume_command)
-        train(config, ready, self.run_dir, composed, self.build)
+        train(ready, self.run_dir, composed, self.build)
 
     def resume_command(self) -> str:
         """Return the command that goes on with the run."""

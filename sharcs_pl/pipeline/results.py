@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sharcs_pl.analysis.figures.plots import FigureInputs, draw_run
 from sharcs_pl.config import RunConfig
+from sharcs_pl.config.overrides import override
 from sharcs_pl.core.cascade import certainty_of
 from sharcs_pl.core.files import atomic_file, atomic_folder, files_below, write_text
 from sharcs_pl.core.finite import write_json
@@ -40,8 +41,8 @@ from sharcs_pl.runs.files import PREDICTION_COLUMNS, SEEN_TEXTS, written
 from sharcs_pl.training.logging import log_results
 
 
-def headline(config: RunConfig, run: Run) -> None:
-    """Say what is about to be trained."""
+def headline(config: RunConfig, run: Run, derived: Mapping[str, Any]) -> None:
+    """Say what is about to be trained, with the values that the encoder and the data have decided."""
     model, data = run.module.model, run.datamodule
     sizes = [f"{len(data.train_table):,} training samples"]
     sizes += [f"{len(table):,} {name}" for name, table in data.validation_tables.items()]
@@ -62,6 +63,9 @@ def headline(config: RunConfig, run: Run) -> None:
         f"encoder {config.encoder.name}: {model.shape.num_layers} layers, {millions:.1f} M parameters" + widths
     )
     console.print(f"{config.trainer.max_epochs} epochs" + window * routed)
+    if derived:
+        shown = " ".join(override(key, value) for key, value in derived.items())
+        console.print(f"from the encoder and the data: {shown}", style="dim", soft_wrap=True)
 
 
 def positive_note(config: RunConfig, task: TaskSpec) -> str:

@@ -6,6 +6,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from sharcs_pl.core.renamed import CUSTOM
 from sharcs_pl.data.own import save_task
 from sharcs_pl.launch.processes import is_rank_zero, is_single_process
 from sharcs_pl.launch.slurm import SlurmJob, slurm_job
+from sharcs_pl.runs.auto import decide_auto
 from sharcs_pl.runs.directory import RunState, check_same_data, decide
 from sharcs_pl.runs.identity import Facts, read_facts
 from sharcs_pl.runs.inputs import TrainingInputs, read_inputs
@@ -22,10 +24,13 @@ from sharcs_pl.runs.inputs import TrainingInputs, read_inputs
 
 @dataclass(frozen=True)
 class Preflight:
-    """A checked run. `job` is the SLURM job it belongs to. `resumes` tells if the directory's run is gone on with, and
-    `decided` if that is final. `facts` and `seen`, which identify the contents of the inputs and the training texts,
-    are known to the first process alone."""
+    """A checked run. `config` has a value for every key; `derived` holds those that were ``auto``. `job` is the SLURM
+    job it belongs to. `resumes` tells if the directory's run is gone on with, and `decided` if that is final. `facts`
+    and `seen`, which identify the contents of the inputs and the training texts, are known to the first process
+    alone."""
 
+    config: RunConfig
+    derived: dict[str, Any]
     inputs: TrainingInputs
     job: SlurmJob | None
     resumes: bool
@@ -37,6 +42,7 @@ class Preflight:
 def preflight(config: RunConfig, run_dir: Path) -> Preflight:
     """Read and check all that a training run starts from. Raise ``ValueError`` naming the key, file or line at
     fault."""
+    config, derived = decide_auto(config)
     job, alone = slurm_job(os.environ), is_single_process()
     resumes = alone and decide(config, run_dir, job) is RunState.RESUME
     inputs = read_inputs(config, run_dir, resumes)
@@ -45,7 +51,7 @@ def preflight(config: RunConfig, run_dir: Path) -> Preflight:
         check_same_data(run_dir, facts)
     if config.task.save_as and is_rank_zero():
         keep_task(config, Path("conf"))
-    return Preflight(inputs, job, resumes, alone, facts, seen)
+    return Preflight(config, derived, inputs, job, resumes, alone, facts, seen)
 
 
 def keep_task(config: RunConfig, folder: Path) -> None:

@@ -1,0 +1,124 @@
+"""The values of keys that are ``auto``: what follows from the encoder's sizes and the number of training texts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any
+
+from sharcs_pl.config.checks import AUTO
+from sharcs_pl.config.run import AUTO_KEYS, RunConfig, key_of
+from sharcs_pl.core.widths import CUTS, WidthLadder
+
+_ENOUGH = 1000  # texts of which a tenth can choose thresholds
+_SAMPLES = 32  # about so many per optimizer step, over all widths
+_RATES = ((512, 1e-4), (768, 3e-5), (math.inf, 1.5e-5))  # of hidden sizes up to so many
+_BOUNDS = {"confidence": (0.8, 0.5), "entropy": (0.5, 0.69)}  # of a narrow width and of those between
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What the values follow from: the encoder's ``layers``, ``hidden`` size, attention ``heads`` and feed-forward
+    neurons ``ffn``, and the number of training ``rows``."""
+
+    layers: int
+    hidden: int
+    heads: int
+    ffn: int
+    rows: int
+
+
+def decided(config: RunConfig, basis: Basis) -> RunConfig:
+    """Return the config with a value for every key that is ``auto``. Values that are given stay as they are, and those
+    that follow from them agree with them."""
+    for key in AUTO_KEYS:
+        if key_of(config, key) == AUTO:
+            config = _with(config, key, _RULES[key](config, basis))
+    return config
+
+
+def _with(config: RunConfig, key: str, value: Any) -> RunConfig:
+    group, _, name = key.rpartition(".")
+    return replace(
+        config, **({name: value} if not group else {group: replace(getattr(config, group), **{name: value})})
+    )
+
+
+def _split_layer(config: RunConfig, basis: Basis) -> int:
+    return max(1, basis.layers // 6)
+
+
+def _widths(config: RunConfig, basis: Basis) -> list[str]:
+    """Return a quarter, a half and the full width, or the next wider ones by which what is cut can be divided."""
+    whole = config.method.cut == CUTS[0]
+    parts = math.gcd(basis.heads, basis.ffn, *([basis.hidden] if whole else []))
+    chosen = sorted({math.ceil(parts / 4), math.ceil(parts / 2), parts})
+    return WidthLadder([Fraction(each, parts) for each in chosen]).labels()
+
+
+def _bounds(config: RunConfig, basis: Basis) -> list[list[float]] | None:
+    """Return nested ranges: a sample is a member of every width from the narrowest that fits it on."""
+    narrow, between = _BOUNDS[config.hardness.score]
+    limits = [narrow, *[between] * (len(config.width.multipliers) - 2)][: len(config.width.multipliers) - 1]
+    if config.hardness.score == "entropy":
+        return [*([0.0, high] for high in limits), [0.0, 100.0]]
+    return [*([low, 1.0] for low in limits), [0.0, 1.0]]
+
+
+def _cut(config: RunConfig, basis: Basis) -> str | None:
+    return CUTS[1] if "cut" in config.method.facts.options else None
+
+
+def _epochs(config: RunConfig, basis: Basis) -> int:
+    """Return 3 epochs from 20,000 texts on, and 3 more for each tenth of that, 10 at most."""
+    return min(10, max(3, round(3 + 3 * math.log10(20_000 / basis.rows))))
+
+
+def _warmup_epochs(config: RunConfig, basis: Basis) -> int:
+    """Return a third of the epochs, rounded down; at least the window, and one less than all."""
+    return max(config.hardness.window, min(config.trainer.max_epochs - 1, config.trainer.max_epochs // 3))
+
+
+def _reorder_after(config: RunConfig, basis: Basis) -> int | None:
+    return config.hardness.warmup_epochs or config.hardness.window
+
+
+def _trains(config: RunConfig, basis: Basis) -> str:
+    return "bucket" if config.method.skim_weight is not None else "all"
+
+
+def _batch_size(config: RunConfig, basis: Basis) -> int:
+    """Return the power of two that gives a step about `_SAMPLES` samples, twice as many from 20,000 texts on."""
+    samples = _SAMPLES * (2 if basis.rows >= 20_000 else 1)
+    return 2 ** round(math.log2(samples / len(config.width.multipliers)))
+
+
+def _rate(config: RunConfig, basis: Basis) -> float:
+    return next(rate for size, rate in _RATES if basis.hidden <= size)
+
+
+def _calibration(config: RunConfig, basis: Basis) -> float | None:
+    several = config.method.widths == "all" and len(config.width.multipliers) > 1
+    return 0.1 if several and basis.rows >= _ENOUGH else None
+
+
+def _budget(config: RunConfig, basis: Basis) -> float | None:
+    return 0.5 if config.task.calibration is not None else None
+
+
+_RULES: dict[str, Callable[[RunConfig, Basis], Any]] = {
+    "width.split_layer": _split_layer,
+    "width.multipliers": _widths,
+    "width.bounds": _bounds,
+    "method.cut": _cut,
+    "trainer.max_epochs": _epochs,
+    "hardness.warmup_epochs": _warmup_epochs,
+    "width.reorder_after": _reorder_after,
+    "hardness.trains": _trains,
+    "batch_size": _batch_size,
+    "optim.lr": _rate,
+    "task.calibration": _calibration,
+    "router.budget": _budget,
+}
