@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CONFIGURATION = "docs/configuration.md"
 # Groups that set keys of other groups, and so have no dataclass of their own.
 COMPOUND = {
-    "recipe": "What worked for a pair of task and encoder, applied by itself where its name is `<task>_<encoder>`.",
+    "recipe": "The schedule and what goes with it, `default` unless another is chosen.",
     "experiment": "A whole run under one name.",
 }
 INTRO = """# Configuration

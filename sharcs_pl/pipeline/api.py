@@ -19,7 +19,7 @@ from sharcs_pl.launch.cluster import check_started, one_process
 from sharcs_pl.pipeline.calls import Call
 from sharcs_pl.pipeline.console import left_as_found, silence_libraries
 from sharcs_pl.pipeline.finished import TrainedRun
-from sharcs_pl.runs.directory import check_recipe, check_writable, drop_empty, missing_folders, run_config
+from sharcs_pl.runs.directory import check_writable, drop_empty, missing_folders, run_config
 from sharcs_pl.runs.preflight import Preflight, preflight
 
 if TYPE_CHECKING:
@@ -146,7 +146,6 @@ def _fit(call: Call, overrides: Sequence[str]) -> TrainedRun:
     hydra.runtime.output_dir = str(run_dir.absolute())
     with open_dict(cfg):
         del cfg["hydra"]
-    check_recipe(list(hydra.overrides.task))
     config = run_config(cfg)
     check_started(config)
     if not one_process(config):

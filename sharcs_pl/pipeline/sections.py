@@ -21,7 +21,6 @@ from sharcs_pl.config import RunConfig, conf_dir
 from sharcs_pl.config.compose import OwnConf
 from sharcs_pl.config.plain import run_from_plain
 from sharcs_pl.inference.trained import open_trained
-from sharcs_pl.runs.directory import check_recipe
 
 EVALUATIONS = ("validate", "test", "predict")
 SUBCOMMANDS = ("fit", *EVALUATIONS)
@@ -99,7 +98,6 @@ def from_sections(values: dict[str, Any]) -> RunConfig:
 def preset_config(choices: dict[str, str]) -> dict[str, Any]:
     """Compose Hydra's config of a choice per group, with the pair's recipe, unchecked as keys may be typed yet."""
     overrides = [f"{group}={choice}" for group, choice in choices.items()]
-    check_recipe(overrides)
     Plugins.instance().register(OwnConf)
     ConfigStore.instance().store(name="run_schema", node=RunConfig)
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):

@@ -14,10 +14,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from sharcs_pl.config import RunConfig, check_logger, conf_dir
+from sharcs_pl.config import RunConfig, check_logger
 from sharcs_pl.config.command_line import user_errors
 from sharcs_pl.config.plain import run_from_plain
-from sharcs_pl.config.renamed import earlier_choices
 from sharcs_pl.core.files import write_text
 from sharcs_pl.launch.cluster import check_started, check_sweep
 from sharcs_pl.launch.processes import is_rank_zero, is_single_process
@@ -195,7 +194,6 @@ class CheckRun(Callback):
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         HydraConfig.instance().set_config(config)  # the run directory's name may ask for hydra's own keys
         with user_errors(RunConfig):  # here, since Hydra turns a callback's exception into a warning
-            check_recipe(typed(config.hydra))
             checked = run_config(config)
             check_started(checked)
             if is_single_process():
@@ -214,12 +212,3 @@ def typed(hydra: DictConfig) -> list[str]:
     """Return the overrides as they were typed, with interpolations left unresolved."""
     found: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)
     return found
-
-
-def check_recipe(overrides: Sequence[str]) -> None:
-    """Raise ``ValueError`` for an unknown recipe; Hydra leaves out an optional one that it does not find."""
-    folders = [folder / "recipe" for folder in (conf_dir(), Path("conf"))]
-    known = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
-    for name in (text.removeprefix("recipe=") for text in overrides if text.startswith("recipe=")):
-        if name not in {*known, *earlier_choices()["recipe"]}:
-            raise ValueError(f"recipe={name} is unknown; choose one of: {', '.join(known)}")

@@ -10,9 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sharcs_pl.config import RunConfig, conf_dir
-from sharcs_pl.core.files import write_text
-from sharcs_pl.core.renamed import CUSTOM
+from sharcs_pl.config import RunConfig
 from sharcs_pl.data.own import save_task
 from sharcs_pl.launch.processes import is_rank_zero, is_single_process
 from sharcs_pl.launch.slurm import SlurmJob, slurm_job
@@ -55,11 +53,7 @@ def preflight(config: RunConfig, run_dir: Path) -> Preflight:
 
 
 def keep_task(config: RunConfig, folder: Path) -> None:
-    """Write custom data's keys as a task of its own name, with the recipes that ``task=custom`` has."""
+    """Write custom data's keys as a task of its own name."""
     name = str(config.task.save_as)
     saved = save_task(vars(config.task), name, folder)
-    for recipe in (conf_dir() / "recipe").glob(f"{CUSTOM}_*.yaml"):
-        path = folder / "recipe" / recipe.name.replace(f"{CUSTOM}_", f"{name}_", 1)
-        path.parent.mkdir(exist_ok=True)
-        write_text(path, f"# @package _global_\ndefaults:\n  - {recipe.stem}\n")
     print(f"{saved} is written; from now on task={name} is enough", file=sys.stderr)
