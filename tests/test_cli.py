@@ -166,13 +166,16 @@ def test_every_key_of_a_run_has_its_place() -> None:
 
 def test_typed_beats_file_beats_preset(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "mine.yaml"
-    file.write_text("preset: {task: mrpc, encoder: minilm}\nmodel: {optim: {lr: 3e-4, eps: 1e-6}}\n")
+    file.write_text(
+        "preset: {task: mrpc, encoder: minilm, recipe: mrpc_minilm}\nmodel: {optim: {lr: 3e-4, eps: 1e-6}}\n"
+    )
     typed_keys = ("--model.optim.lr=1e-4", "--trainer.max_epochs=5", "--trainer.devices=2")
     config = config_of(printed(capsys, "fit", "--preset.task=sst2", f"--config={file}", *typed_keys))
     assert (config.task.name, config.optim.lr, config.optim.eps) == ("mrpc", 1e-4, 1e-6)
     assert (config.trainer.max_epochs, config.trainer.devices) == (5, 2)
-    assert config.width.split_layer == 4  # of the pair's recipe
-    other = config_of(printed(capsys, "fit", f"--config={file}", "--preset.task", "sst2"))
+    assert config.width.split_layer == 4  # of the recipe
+    words = ("--preset.task", "sst2", "--preset.recipe", "sst2_minilm")
+    other = config_of(printed(capsys, "fit", f"--config={file}", *words))
     assert (other.task.name, other.width.split_layer, other.optim.lr) == ("sst2", 3, 3e-4)
 
 

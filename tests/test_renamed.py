@@ -16,7 +16,7 @@ from sharcs_pl.config.errors import explain
 from sharcs_pl.config.report import ReportConfig
 from sharcs_pl.inference.record import read_record
 from sharcs_pl.pipeline.sections import base_config, from_sections
-from sharcs_pl.runs.directory import check_recipe, run_config
+from sharcs_pl.runs.directory import run_config
 from sharcs_pl.runs.identity import config_differences
 from tests.commands import run_line
 from tests.conftest import compose_config
@@ -33,12 +33,14 @@ def config() -> RunConfig:
     return run_config(compose_config("task=custom", *REST))
 
 
-@pytest.mark.parametrize(
-    "words", [("task=own",), ("task=custom", "recipe=own_minilm"), ("task=custom", "task.name=own")], ids=str
-)
+@pytest.mark.parametrize("words", [("task=own",), ("task=custom", "task.name=own")], ids=str)
 def test_on_the_command_line_it_is_the_same_run(words: tuple[str, ...], config: RunConfig) -> None:
-    check_recipe(words)
     assert run_config(compose_config(*words, *REST)) == config
+
+
+def test_a_recipe_of_its_name_is_the_one_of_the_present_name() -> None:
+    old, new = (run_config(compose_config("task=custom", f"recipe={x}_minilm", *REST)) for x in ("own", "custom"))
+    assert old == new
 
 
 def test_in_a_sweep(tmp_path: Path) -> None:
@@ -57,7 +59,8 @@ def test_in_the_users_yamls(tmp_path: Path) -> None:
         done = run_line(words, cwd=tmp_path, kind="loaded")
         assert done.returncode == 0, done.stderr
         found = yaml.safe_load(done.stdout)
-        assert (found["batch_size"], found["router"]["threshold"]) == (8, 0.6)
+        expected = (8, 0.6) if choice.startswith("recipe") else ("auto", None)
+        assert (found["batch_size"], found["router"]["threshold"]) == expected
         assert found["task"]["name"] == ("custom" if choice == "experiment=mine" else "graded")
 
 
@@ -102,5 +105,8 @@ def test_no_message_offers_it() -> None:
     with pytest.raises(MissingConfigException) as caught:
         compose_config("task=ow")
     assert " own" not in explain(caught.value, RunConfig)
-    with pytest.raises(ValueError, match=r"choose one of: custom_minilm, graded_tiny, mrpc_minilm, none, sst2_minilm"):
-        check_recipe(["recipe=x"])
+    with pytest.raises(MissingConfigException) as caught:
+        compose_config("recipe=x")
+    assert "It is one of: custom_minilm, default, mrpc_minilm, none, paper, sst2_minilm" in explain(
+        caught.value, RunConfig
+    )
