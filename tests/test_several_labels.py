@@ -182,6 +182,18 @@ def test_reordering_measures_with_the_thresholds(trained: Path, tmp_path: Path) 
         predict(PredictConfig(run=str(run), input=str(trained / "train.jsonl"), output=str(tmp_path / "out.jsonl")))
 
 
+@pytest.mark.parametrize("asked", [{"budget": 0.8}, {"label_thresholds": True, "overwrite": True}], ids=str)
+def test_unusable_thresholds_are_told_before_a_calibration_reads_texts(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: dict[str, Any]
+) -> None:
+    run = Path(shutil.copytree(trained / "run", tmp_path / "run"))
+    config = run / "model" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"label_thresholds": [0.5, 2.0, 0.5]}))
+    monkeypatch.setattr("sharcs_pl.pipeline.calibrate.prepare", None)
+    with pytest.raises(ValueError, match=r"label_thresholds=\[0.5, 2.0, 0.5\] in config.json must be 3 numbers"):
+        calibrate(CalibrateConfig(run=str(run), **asked))
+
+
 def test_a_benchmark_does_not_compare_with_a_model_of_one_class(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def prepared(path: str, *others: Any) -> Any:
         found = prepare(path, *others)

@@ -14,16 +14,9 @@ import torch
 
 from sharcs_pl import SharcsTrainer
 from tests.conftest import tiny_model
+from tests.training.easy_rows import BOUNDS, rows
 
 pytest.importorskip("accelerate")
-
-BOUNDS = [(0.5, 1.0), (0.0, 0.5)]
-
-
-def rows(number: int = 24) -> list[dict[str, Any]]:
-    """Texts of one length whose first token tells the class, but for every fourth, which is wrong."""
-    ids = torch.randint(5, 50, (number, 6), generator=torch.Generator().manual_seed(0)).tolist()
-    return [{"input_ids": [10 + i % 2, *x], "labels": i % 2 if i % 4 else 1 - i % 2} for i, x in enumerate(ids)]
 
 
 def trainer_of(
@@ -132,7 +125,7 @@ def test_processes_that_wait_for_every_gradient_are_refused(
     args = TrainingArguments(output_dir=str(tmp_path), report_to=[], use_cpu=True, **options)
     SharcsTrainer(tiny_model(), args, train_dataset=rows(), bounds=BOUNDS)  # one process waits for none
     monkeypatch.setattr(TrainingArguments, "world_size", 2)
-    with pytest.raises(ValueError, match="ddp_find_unused_parameters: no step on several processes .* give True"):
+    with pytest.raises(ValueError, match=r"ddp_find_unused_parameters: no step on several processes .* give True"):
         SharcsTrainer(tiny_model(), args, train_dataset=rows(), bounds=BOUNDS)
 
 

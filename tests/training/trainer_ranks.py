@@ -17,7 +17,7 @@ from transformers import TrainerCallback, TrainingArguments
 
 from sharcs_pl import SharcsForSequenceClassification, SharcsTrainer
 from tests.conftest import tiny_bert
-from tests.training.test_trainer import BOUNDS, rows
+from tests.training.easy_rows import BOUNDS, rows
 
 
 class Plans(TrainerCallback):
