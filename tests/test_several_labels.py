@@ -87,7 +87,7 @@ def test_words_that_determine_labels_are_learned_and_written_as_lists(trained: P
     assert metrics["oracle"]["value"] >= metrics["routed"]["value"] - 0.05
     truth = dict(zip(*made(400, 1), strict=True))
     found = rows(trained / "run" / "predictions.tsv")
-    assert len(found) == 80
+    assert len(found) == pytest.approx(80, abs=4)  # each label gives its share
     assert all(json.loads(row["label"]) == truth[row["text"]] for row in found)
     pairs = [(set(json.loads(row["label"])), set(json.loads(row["prediction"]))) for row in found]
     hits = sum(len(true & seen) for true, seen in pairs)
@@ -137,7 +137,7 @@ def test_thresholds_are_chosen_kept_and_used_by_every_command(trained: Path, tmp
     suspects = tmp_path / "suspects.tsv"
     calibrate(CalibrateConfig(run=str(run), budget=0.8, name="cheap", suspects=str(suspects)))
     sure = [float(row["confidence"]) for row in rows(suspects)]
-    assert len(sure) == 64
+    assert len(sure) == pytest.approx(64, abs=4)
     assert sure == sorted(sure)
     predict(PredictConfig(run=str(run), input=str(test), output=str(tmp_path / "out.jsonl"), point="trained"))
     answers = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
@@ -173,8 +173,9 @@ def test_reordering_measures_with_the_thresholds(trained: Path, tmp_path: Path) 
     config = run / "model" / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"label_thresholds": [1e-12] * 3}))
     record = reorder(ReorderConfig(run=str(run), output=str(tmp_path / "out"), samples=40))
-    count = sum(len(json.loads(row["label"])) for row in rows(run / "predictions.tsv"))
-    every = 2 * count / (count + 3 * 80)  # every label is given to each of the 80 texts
+    found = [json.loads(row["label"]) for row in rows(run / "predictions.tsv")]
+    count = sum(map(len, found))
+    every = 2 * count / (count + 3 * len(found))  # every label is given to each of the texts
     assert record["full"]["value"] == pytest.approx(every)
     assert all(row["after"]["value"] == pytest.approx(every) for row in record["narrow"])
     config.write_text(json.dumps(json.loads(config.read_text()) | {"label_thresholds": [0.5, 0]}))

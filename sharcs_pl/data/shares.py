@@ -11,6 +11,8 @@ import numpy as np
 
 from sharcs_pl.data.spec import Examples
 
+_GOLDEN = (5**0.5 - 1) / 2  # fractional parts of its multiples are evenly spread, for any number of them
+
 
 def split_share(examples: Examples, share: float, seed: int) -> tuple[Examples, Examples]:
     """Split off a random share of the samples by seed, and return the rest and the share, both in their old order.
@@ -79,15 +81,23 @@ def _of_labels(labels: np.ndarray, sizes: np.ndarray, share: float, generator: n
     for label in np.argsort(sizes @ has, kind="stable"):
         group = np.flatnonzero(has[:, label])
         room = _share_of(share, int(sizes[group].sum())) - int(sizes[group[chosen[group]]].sum())
-        texts = [text for text in generator.permutation(group) if open_[text] and (left[has[text]] > 1).all()]
-        if texts and not chosen[group].any():
-            room = max(room, int(sizes[texts].min()))
-        for text in texts:
+        texts = _spread(generator.permutation(group[open_[group]]), has)
+        free = [text for text in texts if (left[has[text]] > 1).all()]
+        if free and not chosen[group].any():
+            room = max(room, int(sizes[free].min()))
+        for text in free:
             if sizes[text] <= room and (left[has[text]] > 1).all():
                 chosen[text], room = True, room - sizes[text]
                 left -= has[text]
         open_[group] = False
     return np.flatnonzero(chosen)
+
+
+def _spread(texts: np.ndarray, has: np.ndarray) -> np.ndarray:
+    """Return shuffled texts in an order whose first ones, however many, have every combination of labels in about the
+    proportion of all."""
+    alike = texts[np.lexsort(has[texts].T)]
+    return alike[np.argsort(np.arange(len(alike)) * _GOLDEN % 1, kind="stable")]
 
 
 def _share_of(share: float, size: int) -> int:
