@@ -14,16 +14,14 @@ from sharcs_pl.inference.torch_backend import torch_engine
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from tests.models.surgery import surgery
 
-pytest.importorskip("torchao")
+torchao = pytest.importorskip("torchao.quantization")
 pytestmark = pytest.mark.filterwarnings("ignore:TypedStorage is deprecated:UserWarning")  # read by torchao
 
 
 def in_int8(model: Any) -> Any:
     """Return a copy of the model whose Linears have int8 weights."""
-    from torchao.quantization import Int8WeightOnlyConfig, quantize_
-
     found = copy.deepcopy(model)
-    quantize_(found, Int8WeightOnlyConfig())
+    torchao.quantize_(found, torchao.Int8WeightOnlyConfig())
     return found
 
 
@@ -72,12 +70,10 @@ def test_a_saved_state_dict_loads_again(model: SharcsForSequenceClassification, 
 def test_from_pretrained_quantises_and_the_folder_that_it_saves_loads_again(
     model: SharcsForSequenceClassification, batch: Any, tmp_path: Path
 ) -> None:
-    from torchao.quantization import Int8WeightOnlyConfig
-
     inputs, expected = batch(), answers(in_int8(model), batch())
     model.save_pretrained(tmp_path / "model")
     loaded = SharcsForSequenceClassification.from_pretrained(
-        tmp_path / "model", quantization_config=TorchAoConfig(Int8WeightOnlyConfig())
+        tmp_path / "model", quantization_config=TorchAoConfig(torchao.Int8WeightOnlyConfig())
     ).eval()
     assert all(torch.equal(x, y) for x, y in zip(answers(loaded, inputs), expected, strict=True))
     loaded.save_pretrained(tmp_path / "int8")
