@@ -87,7 +87,7 @@ def test_words_that_determine_labels_are_learned_and_written_as_lists(trained: P
     assert metrics["oracle"]["value"] >= metrics["routed"]["value"] - 0.05
     truth = dict(zip(*made(400, 1), strict=True))
     found = rows(trained / "run" / "predictions.tsv")
-    assert len(found) == 80
+    assert len(found) == pytest.approx(80, abs=4)  # each label gives its share
     assert all(json.loads(row["label"]) == truth[row["text"]] for row in found)
     pairs = [(set(json.loads(row["label"])), set(json.loads(row["prediction"]))) for row in found]
     hits = sum(len(true & seen) for true, seen in pairs)
@@ -137,7 +137,7 @@ def test_thresholds_are_chosen_kept_and_used_by_every_command(trained: Path, tmp
     suspects = tmp_path / "suspects.tsv"
     calibrate(CalibrateConfig(run=str(run), budget=0.8, name="cheap", suspects=str(suspects)))
     sure = [float(row["confidence"]) for row in rows(suspects)]
-    assert len(sure) == 64
+    assert len(sure) == pytest.approx(64, abs=4)
     assert sure == sorted(sure)
     predict(PredictConfig(run=str(run), input=str(test), output=str(tmp_path / "out.jsonl"), point="trained"))
     answers = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
@@ -173,13 +173,26 @@ def test_reordering_measures_with_the_thresholds(trained: Path, tmp_path: Path) 
     config = run / "model" / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"label_thresholds": [1e-12] * 3}))
     record = reorder(ReorderConfig(run=str(run), output=str(tmp_path / "out"), samples=40))
-    count = sum(len(json.loads(row["label"])) for row in rows(run / "predictions.tsv"))
-    every = 2 * count / (count + 3 * 80)  # every label is given to each of the 80 texts
+    found = [json.loads(row["label"]) for row in rows(run / "predictions.tsv")]
+    count = sum(map(len, found))
+    every = 2 * count / (count + 3 * len(found))  # every label is given to each of the texts
     assert record["full"]["value"] == pytest.approx(every)
     assert all(row["after"]["value"] == pytest.approx(every) for row in record["narrow"])
     config.write_text(json.dumps(json.loads(config.read_text()) | {"label_thresholds": [0.5, 0]}))
     with pytest.raises(ValueError, match=r"label_thresholds=.* must be 3 numbers between 0 and 1"):
         predict(PredictConfig(run=str(run), input=str(trained / "train.jsonl"), output=str(tmp_path / "out.jsonl")))
+
+
+@pytest.mark.parametrize("asked", [{"budget": 0.8}, {"label_thresholds": True, "overwrite": True}], ids=str)
+def test_unusable_thresholds_are_told_before_a_calibration_reads_texts(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: dict[str, Any]
+) -> None:
+    run = Path(shutil.copytree(trained / "run", tmp_path / "run"))
+    config = run / "model" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"label_thresholds": [0.5, 2.0, 0.5]}))
+    monkeypatch.setattr("sharcs_pl.pipeline.calibrate.prepare", None)
+    with pytest.raises(ValueError, match=r"label_thresholds=\[0.5, 2.0, 0.5\] in config.json must be 3 numbers"):
+        calibrate(CalibrateConfig(run=str(run), **asked))
 
 
 def test_a_benchmark_does_not_compare_with_a_model_of_one_class(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import math
 import re
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
@@ -15,7 +15,7 @@ import numpy as np
 from sharcs_pl.core.errors import DataWarning
 from sharcs_pl.data.files import listed, short_name, shown
 from sharcs_pl.data.raw import RawSplit
-from sharcs_pl.data.several import find_names, label_counts, label_matrix
+from sharcs_pl.data.several import check_names, label_counts, label_matrix
 from sharcs_pl.data.spec import METRICS_BY_KIND, NUM_DEFAULT_METRICS, UNKNOWN_LABEL, Examples, TaskSpec, kind_of
 
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
@@ -73,7 +73,8 @@ def find_labels(train: RawSplit, columns: Sequence[str]) -> Target:
     if train.classes:
         return Target(_at_least_two(train.classes, train, columns[0]), several=True)
     counts = _united(Counter(name for names in train.labels for name in names))
-    return Target(find_names(counts, len(train.labels), train.name, columns[0], _MANY_CLASSES), several=True)
+    check_names(counts, len(train.labels), train.name, columns[0], _MANY_CLASSES)
+    return Target(_in_order(counts), several=True)
 
 
 def whole_number(label: str) -> int | None:
@@ -131,9 +132,15 @@ def _classes(counts: Counter[str], train: RawSplit, column: str) -> tuple[str, .
             f"task.label={column}: {len(counts):,} classes in {counts.total():,} rows of {train.name}; is it the right "
             "column? If it is, list them in task.labels"
         )
-    if all(map(_INTEGER.fullmatch, counts)):
-        return tuple(sorted(counts, key=lambda label: (Decimal(label), label)))  # int takes 4,300 digits at most
-    return tuple(sorted(counts))
+    return _in_order(counts)
+
+
+def _in_order(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the names in the order of their ids: integers by value, others by alphabet."""
+    known = tuple(names)
+    if all(map(_INTEGER.fullmatch, known)):
+        return tuple(sorted(known, key=lambda label: (Decimal(label), label)))  # int takes 4,300 digits at most
+    return tuple(sorted(known))
 
 
 def _at_least_two(classes: tuple[str, ...], train: RawSplit, column: str) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ from sharcs_pl.data.labels import (
     same_label,
 )
 from sharcs_pl.data.raw import LabelCells, RawSplit, read_file, read_hub
+from sharcs_pl.data.shares import take_share
 from sharcs_pl.data.spec import Examples, TaskSpec
 from sharcs_pl.data.tasks import GLUE, GRADED
 
@@ -196,63 +197,6 @@ def _check_a_class_twice(share: float, examples: Examples) -> None:
     if examples.labels.dtype.kind == "i" and np.bincount(examples.labels).max() < 2:
         rows = f"all {len(examples):,} rows are of different classes"
         raise ValueError(f"task.dev={share:g}: {rows}, which leaves none to evaluate on; give a file as task.dev")
-
-
-def split_share(examples: Examples, share: float, seed: int) -> tuple[Examples, Examples]:
-    """Split off a random share of the samples by seed, and return the rest and the share, both in their old order.
-
-    Samples with equal texts stay together, whatever their labels, and count to the class of the first one. Every class
-    gives its share, at least one text if it has two, but never all of them.
-    """
-    generator = np.random.default_rng(seed)
-    chosen = np.zeros(len(examples), bool)
-    firsts, text_of = _distinct(examples.texts)
-    sizes = np.bincount(text_of, minlength=len(firsts))
-    for group in _groups(examples.labels[firsts]):
-        size = int(sizes[group].sum())
-        wanted = round(share * size)
-        if examples.labels.dtype.kind == "i":
-            wanted = min(max(wanted, 1), size - 1)
-        chosen |= np.isin(text_of, _fitting(generator.permutation(group), sizes, wanted))
-    if chosen.all() or not chosen.any():
-        side = "train on" if chosen.all() else "evaluate on"
-        raise ValueError(f"task.dev={share:g}: of {len(examples):,} rows this leaves none to {side}")
-    return examples.select(np.flatnonzero(~chosen)), examples.select(np.flatnonzero(chosen))
-
-
-def _distinct(texts: Sequence[tuple[str, ...]]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first position of each distinct text [T], and the index of every sample's text [S]."""
-    numbers: dict[tuple[str, ...], int] = {}
-    text_of = np.array([numbers.setdefault(text, len(numbers)) for text in texts], dtype=np.int64)
-    return np.unique(text_of, return_index=True)[1], text_of
-
-
-def _fitting(texts: np.ndarray, sizes: np.ndarray, wanted: int) -> np.ndarray:
-    """Return `texts` in order with at most `wanted` samples together, skipping texts that exceed it. If none fits,
-    return the text with the fewest samples of two or more texts."""
-    found, room = [], wanted
-    for text in texts:
-        if sizes[text] <= room:
-            found.append(text)
-            room -= sizes[text]
-    if not found and wanted and len(texts) > 1:
-        found = [texts[np.argmin(sizes[texts])]]
-    return np.array(found, dtype=np.int64)
-
-
-def take_share(examples: Examples, key: str, share: float, seed: int) -> tuple[Examples, Examples]:
-    """Call `split_share` with errors that name `task.<key>`."""
-    try:
-        return split_share(examples, share, seed)
-    except ValueError as error:
-        raise ValueError(str(error).replace("task.dev=", f"task.{key}=")) from error
-
-
-def _groups(labels: np.ndarray) -> list[np.ndarray]:
-    """Return the positions of each class, or all positions as one group for a regression and for several labels."""
-    if labels.dtype.kind == "f":
-        return [np.arange(len(labels))]
-    return [np.flatnonzero(labels == label) for label in np.unique(labels)]
 
 
 def _warn_of_shared_texts(train: Examples, dev: Examples) -> None:

@@ -49,9 +49,9 @@ def marked(place: str, values: Sequence[Any], columns: Sequence[str]) -> Names:
     return tuple(found)
 
 
-def find_names(counts: Counter[str], rows: int, name: str, column: str, most: int) -> tuple[str, ...]:
-    """Return the counted names in alphabetical order. Raise `ValueError` for fewer than two, or for so many that the
-    column is hardly one of labels: more than `most` and than half of the rows."""
+def check_names(counts: Counter[str], rows: int, name: str, column: str, most: int) -> None:
+    """Raise `ValueError` for fewer than two counted names, or for so many that the column is hardly one of labels: more
+    than `most` and than half of the rows."""
     if len(counts) < 2:
         found = f"is only {listed(counts)}" if counts else "is none"
         raise ValueError(f"{name}: in {shown(column)} there {found}; two labels or more are needed")
@@ -60,7 +60,6 @@ def find_names(counts: Counter[str], rows: int, name: str, column: str, most: in
             f"task.label={column}: {len(counts):,} labels in {rows:,} rows of {name}; are task.label and "
             "task.label_separator right? If they are, list the labels in task.labels"
         )
-    return tuple(sorted(counts))
 
 
 def label_matrix(places: Sequence[str], rows: Sequence[Names], ids: dict[str, int], num_labels: int) -> np.ndarray:

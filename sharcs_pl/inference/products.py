@@ -47,12 +47,23 @@ def owner_of(linear: Linear) -> nn.Linear:
     """Return the Linear that holds the weight. Raise `ValueError` where another module is in its place."""
     owner = linear.owner if isinstance(linear, SlicedLinear) else linear
     if not is_plain(owner):
-        kind = f"{type(owner).__module__}.{type(owner).__qualname__}"
-        raise ValueError(
-            f"a {kind} is in the place of a Linear, whose weight this reads; merge it into the model first (peft: "
-            "merge_and_unload), or call the model itself"
-        )
+        place, mend = _what_is_there(owner)
+        raise ValueError(f"{place}, where the weights of a float model are read; {mend}, or call the model itself")
     return owner
+
+
+def _what_is_there(owner: nn.Module) -> tuple[str, str]:
+    """Return what is in the place of a plain Linear, and how a plain one gets there."""
+    weight = getattr(owner, "weight", None)
+    if not isinstance(owner, nn.Linear) or type(owner).forward is not nn.Linear.forward:
+        return f"a {_name(owner)} is in the place of a Linear", "merge it into the model first (peft: merge_and_unload)"
+    if hasattr(weight, "__tensor_flatten__"):
+        return f"a Linear has a {_name(weight)} as its weight", "see `sharcs export format=parts precision=int8`"
+    return "a hook on a Linear makes or moves its weight at each call", "remove it first"
+
+
+def _name(value: Any) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}"
 
 
 def bias_of(linear: Linear) -> Tensor:

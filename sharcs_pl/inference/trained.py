@@ -16,6 +16,7 @@ from sharcs_pl.config.model import EncoderConfig
 from sharcs_pl.core.decision import DecisionRule
 from sharcs_pl.core.errors import KeyFault
 from sharcs_pl.core.hub import why_unreachable_model
+from sharcs_pl.core.kinds import label_thresholds
 from sharcs_pl.core.ladder import TRAINED
 from sharcs_pl.core.renamed import CUSTOM
 from sharcs_pl.data.files import listed, shown
@@ -156,6 +157,9 @@ def _check_weights(weights: Path) -> None:
     for path in weight_files(weights):
         check_weights(path, _REMEDY)
     check_vocabulary(f"run={weights}", weights, read_json(weights / "config.json"))
+    settings = saved_settings(weights)
+    names = settings.get("id2label") or {}
+    label_thresholds(len(names) or 2, settings.get("problem_type"), settings.get("label_thresholds"))
     return None
 
 

@@ -175,7 +175,8 @@ def _results(found: Contents) -> str:
     if len(rows) > 1:
         rows.insert(0, _result_row("routed", metrics["routed"]))
     if len(rows) > 1 and metrics["oracle"]["value"] is not None:
-        rows.append(_result_row("oracle routing (the cheapest rung that is right)", metrics["oracle"]))
+        best = "of the rungs with the most right labels" if found.several else "rung that is right"
+        rows.append(_result_row(f"oracle routing (the cheapest {best})", metrics["oracle"]))
     table = _table(["", markdown(found.metric), "million MACs per text", "of dense", "share routed there"], rows)
     note = "; routed by the rule of training" if found.routed else ""
     return f"## Results\n\nOn the validation split of {markdown(found.task)}{note}. MACs are multiply-adds.\n\n{table}"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sharcs_pl.core.exits import ExitLadder
-from sharcs_pl.core.kinds import label_thresholds
+from sharcs_pl.core.kinds import kind_of_model, label_thresholds
 from sharcs_pl.core.ladder import Ladder
 from sharcs_pl.core.skim import SkimLadder
 from sharcs_pl.core.text import markdown
@@ -108,6 +108,12 @@ class Contents:
         """The class names in the order of the logits; None for a regression."""
         names = self.config.get("id2label", {})
         return None if len(names) == 1 else [str(names[key]) for key in sorted(names, key=int)]
+
+    @property
+    def several(self) -> bool:
+        """True if a text may have any number of labels."""
+        number = 1 if self.labels is None else len(self.labels) or 2  # a config leaves two unnamed ones out
+        return kind_of_model(number, self.config.get("problem_type")).multi_label
 
     @property
     def answers(self) -> str:

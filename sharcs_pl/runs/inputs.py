@@ -19,7 +19,8 @@ from sharcs_pl.core.files import previous
 from sharcs_pl.core.hardness import SCORES
 from sharcs_pl.data.few import few_rows_note
 from sharcs_pl.data.files import check_file
-from sharcs_pl.data.own import OwnSource, load_own, take_share
+from sharcs_pl.data.own import OwnSource, load_own
+from sharcs_pl.data.shares import take_share
 from sharcs_pl.data.synthetic import graded_examples
 from sharcs_pl.data.tasks import GRADED, Examples, TaskSpec, get_task, load_examples, subset_examples
 from sharcs_pl.models.encoder_sizes import check_norm_after_cut, check_skimmable

@@ -25,7 +25,8 @@ class SharcsTrainer(Trainer):
     next one, and what the router learns (SHARCS, arXiv 2310.12126).
 
     Every sample runs once per epoch, on the rung drawn for it, in batches of mixed rungs. Other than in ``sharcs
-    train``, small buckets are not repeated, so that epochs have one length. Checkpoints hold the scores.
+    train``, small buckets are not repeated, so that epochs have one length. Checkpoints hold the scores. Several
+    processes share the scores at the end of an epoch and have one plan.
 
     Args:
         train_dataset: a dataset with a length, whose rows have ``labels``.
@@ -60,8 +61,18 @@ class SharcsTrainer(Trainer):
         self.history = HardnessBuffer(len(numbered or ()), window)
         self._plan: EpochPlan | None = None
         super().__init__(model, args, train_dataset=numbered, **options)  # pyright: ignore[reportArgumentType]
+        self._check_unused()
         self.add_callback(_Epochs(self))
         model.config.problem_type = model.kind.problem_type  # pyright: ignore[reportAttributeAccessIssue]
+
+    def _check_unused(self) -> None:
+        """Refuse processes that wait for gradients of every weight: a step trains what its samples ran at."""
+        ddp = self.accelerator.ddp_handler
+        if self.args.world_size > 1 and ddp is not None and not ddp.find_unused_parameters:
+            raise ValueError(
+                "ddp_find_unused_parameters: no step on several processes trains all widths and the router; give True "
+                "(with gradient checkpointing Trainer's default is False)"
+            )
 
     @property
     def plan(self) -> EpochPlan:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from sharcs_pl.inference.torch_backend import torch_engine
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 
 accelerate = pytest.importorskip("accelerate")
@@ -19,6 +20,10 @@ def test_every_width_runs_on_offloaded_weights(model: SharcsForSequenceClassific
     expected = [model(**inputs, rungs=rung).logits for rung in range(3)]
     away = accelerate.cpu_offload(model, execution_device="cpu")
     assert all(parameter.is_meta for parameter in away.encoder.parameters())
+    with pytest.raises(
+        ValueError, match=r"a hook on a Linear makes or moves its weight .* remove it first, or call the"
+    ):
+        torch_engine(away)
     for rung, logits in enumerate(expected):
         torch.testing.assert_close(away(**inputs, rungs=rung).logits, logits)
 

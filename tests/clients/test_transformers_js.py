@@ -19,26 +19,39 @@ from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.pipeline import export
 from tests.conftest import tiny_bert
 from tests.inference.conftest import spread_router
+from tests.models.conftest import randomise
 
 TEXTS = ["w1 w2 w3", "w4 w5 w6 w7 w8 w9 w10", "w20"]
 ROOT = Path(__file__).parents[2]
 SCRIPT = """\
-import { pipeline, env } from '@huggingface/transformers';
+const { pipeline, env } = await import('@huggingface/transformers');
 env.allowRemoteModels = false;
 env.localModelPath = process.argv[1];
-const classify = await pipeline('text-classification', process.argv[2], { dtype: 'fp32' });
+const classify = await pipeline('text-classification', process.argv[2], { dtype: 'fp32', ...options });
 console.log(JSON.stringify(await classify(JSON.parse(process.argv[3]), { top_k: null })));
 """
+RUNTIMES = {
+    "native": "const options = {};\n",
+    # What transformers.js runs in a browser: it takes the runtime that it finds under this symbol for its own.
+    "wasm": """\
+import * as web from 'onnxruntime-web';
+web.env.wasm.wasmPaths = new URL('.', import.meta.resolve('onnxruntime-web')).href;
+globalThis[Symbol.for('onnxruntime')] = web;
+const options = { device: 'auto', session_options: { executionProviders: ['wasm'] } };
+""",
+}
+"""How a script begins, by the runtime of ONNX that it uses."""
 
 
-@pytest.fixture
-def hub(tmp_path: Path) -> tuple[SharcsForSequenceClassification, Path]:
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> tuple[SharcsForSequenceClassification, Path]:
     """A model whose point in use is a cascade by which some texts go on, and its folder."""
     for name in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(name)
-    tokenizer = word_tokenizer()
+    tmp_path, tokenizer = tmp_path_factory.mktemp("exported"), word_tokenizer()
     torch.manual_seed(0)
     encoder = tiny_bert(num_hidden_layers=2, num_labels=2, vocab_size=len(tokenizer))
+    randomise(encoder)
     encoder.config.id2label, encoder.config.label2id = {0: "no", 1: "yes"}, {"no": 0, "yes": 1}
     model = SharcsForSequenceClassification.from_encoder(encoder, widths=[0.25, 1], split_layer=1).eval()
     spread_router(model)
@@ -89,14 +102,19 @@ def test_openvino_reads_the_graph_as_it_lies(hub: tuple[SharcsForSequenceClassif
     np.testing.assert_allclose(graph(dict(texts)), expected, atol=1e-5)
 
 
-def test_transformers_js_gives_the_scores_of_the_model(hub: tuple[SharcsForSequenceClassification, Path]) -> None:
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_transformers_js_gives_the_scores_of_the_model(
+    hub: tuple[SharcsForSequenceClassification, Path], runtime: str
+) -> None:
     if shutil.which("node") is None or not (ROOT / "node_modules" / "@huggingface" / "transformers").is_dir():
         pytest.skip("needs node, and `npm install @huggingface/transformers` in the folder of the project")
     model, folder = hub
-    words = ["node", "--input-type=module", "--eval", SCRIPT, "--", f"{folder.parent}/", folder.name, json.dumps(TEXTS)]
+    code = RUNTIMES[runtime] + SCRIPT
+    words = ["node", "--input-type=module", "--eval", code, "--", f"{folder.parent}/", folder.name, json.dumps(TEXTS)]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
     with torch.no_grad():
         expected = model(**inputs()).logits.softmax(-1)
+    assert np.ptp(expected[:, 0].numpy()) > 0.01  # so that answers of other texts or rungs are told apart
     for answer, scores in zip(json.loads(done.stdout), expected.tolist(), strict=True):
         assert {each["label"]: each["score"] for each in answer} == pytest.approx(
             dict(zip(("no", "yes"), scores, strict=True)), abs=1e-5

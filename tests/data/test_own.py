@@ -11,12 +11,12 @@ from typing import Any
 import datasets
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from sharcs_pl.core.errors import DataWarning
-from sharcs_pl.data.own import OwnSource, check_own, load_own, save_task, split_share
+from sharcs_pl.data.own import OwnSource, check_own, load_own, save_task
 from sharcs_pl.data.spec import Examples
 from tests.data.formats import CONTAINERS, SUFFIXES, write_rows
 
@@ -138,70 +138,6 @@ def test_the_seed_decides_the_share_whatever_is_asked(train: Path):
     known = source(train, dev=0.1, labels=("a", "b", "c", "d"))
     assert described(load_own(known, ["validation"], 1)[1]["validation"]) == described(both["validation"])
     assert load_own(source(train, dev=0.1), ["validation"], 2)[1]["validation"].texts != both["validation"].texts
-
-
-@given(counts=st.lists(st.integers(1, 40), min_size=2, max_size=5), share=st.floats(0.01, 0.99), seed=st.integers(0, 9))
-def test_every_class_keeps_samples_on_both_sides(counts: list[int], share: float, seed: int):
-    labels = np.repeat(np.arange(len(counts)), counts)
-    if max(counts) == 1:
-        counts, labels = [2, *counts[1:]], np.append(labels, 0)
-    train, dev = split_share(Examples(texts(len(labels)), labels), share, seed)
-    for index, count in enumerate(counts):
-        taken = int((dev.labels == index).sum())
-        assert taken == min(max(round(share * count), 1), count - 1)
-        assert int((train.labels == index).sum()) == count - taken
-
-
-def texts(number: int) -> list[tuple[str, ...]]:
-    return [(f"text {i}",) for i in range(number)]
-
-
-@given(
-    numbers=st.lists(st.integers(0, 12), min_size=4, max_size=60),
-    kind=st.sampled_from(["classes", "scores"]),
-    share=st.floats(0.2, 0.8),
-    seed=st.integers(0, 9),
-)
-def test_equal_texts_stay_on_one_side(numbers: list[int], kind: str, share: float, seed: int):
-    """Also where their labels differ; the share is never exceeded but by the smallest text."""
-    labels = np.arange(len(numbers)) % 3 if kind == "classes" else np.linspace(0, 1, len(numbers), dtype=np.float32)
-    examples = Examples([(f"text {i}",) for i in numbers], labels)
-    assume(len(set(examples.texts)) >= 6)
-    train, dev = split_share(examples, share, seed)
-    assert not set(train.texts) & set(dev.texts)
-    assert Counter(train.texts) + Counter(dev.texts) == Counter(examples.texts)
-
-
-def test_few_distinct_texts_are_shared_out():
-    """34 of 40 dev texts were in train: rows of a file often repeat, as questions and tags do."""
-    numbers = np.random.default_rng(0).integers(0, 50, 400)
-    examples = Examples([(f"text {i}",) for i in numbers], numbers % 2)
-    train, dev = split_share(examples, 0.1, 1)
-    assert not set(train.texts) & set(dev.texts)
-    assert 30 <= len(dev) <= 40
-
-
-def test_without_equal_texts_the_share_is_the_one_that_it_always_was():
-    """Runs that are there already are evaluated on the texts that they set aside."""
-    labels = np.arange(40) % 2
-    _, dev = split_share(Examples(texts(40), labels), 0.2, 3)
-    generator = np.random.default_rng(3)
-    expected = np.sort(np.concatenate([generator.permutation(np.flatnonzero(labels == c))[:4] for c in (0, 1)]))
-    assert [int(text.split()[1]) for (text,) in dev.texts] == expected.tolist()
-
-
-def test_a_share_of_a_regression_is_plain_and_neither_side_may_be_empty():
-    scores = Examples(texts(10), np.linspace(0, 1, 10, dtype=np.float32))
-    train, dev = split_share(scores, 0.3, 1)
-    assert (len(train), len(dev)) == (7, 3)
-    with pytest.raises(ValueError, match=r"task\.dev=0\.01: of 10 rows this leaves none to evaluate on"):
-        split_share(scores, 0.01, 1)
-    with pytest.raises(ValueError, match="none to train on"):
-        split_share(scores, 0.99, 1)
-    with pytest.raises(ValueError, match="none to evaluate on"):
-        split_share(Examples(texts(2), np.arange(2)), 0.5, 1)
-    with pytest.raises(ValueError, match="none to evaluate on"):
-        split_share(Examples([("x",)] * 9, np.zeros(9, dtype=np.int64)), 0.5, 1)
 
 
 def test_files_of_dev_and_test_take_their_classes_from_train(train: Path, tmp_path: Path):
@@ -403,11 +339,3 @@ def test_a_share_that_leaves_nothing_names_its_key(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "one.csv", {"text": ["a", "b", "c"], "label": ["1.5", "2.5", "3.5"]})
     with pytest.raises(ValueError, match=r"task\.calibration=0\.01: of 3 rows this leaves none"):
         load_own(source(path, calibration=0.01), ["calibration"], 1)
-
-
-def test_a_share_keeps_the_difficulty_that_is_known() -> None:
-    labels, difficulty = np.arange(20) % 2, np.arange(20, dtype=np.int8)
-    rest, kept = split_share(Examples([(str(i),) for i in range(20)], labels, difficulty), 0.3, 1)
-    for part in (rest, kept):
-        assert part.difficulty is not None
-        assert [int(text) for (text,) in part.texts] == part.difficulty.tolist()

@@ -103,10 +103,22 @@ def test_other_spellings_of_a_label_are_the_label(tmp_path: Path) -> None:
     assert found.labels.tolist() == [[1, 1], [1, 0], [0, 1], [1, 0]]
 
 
+def test_labels_that_are_all_integers_are_in_numerical_order(tmp_path: Path) -> None:
+    kinds = [[10, 2], [], [2, -1], ["10"]]
+    path = write_rows(tmp_path / "a.jsonl", {"text": TEXTS, "kinds": kinds})
+    task, found = read(path)
+    assert task.labels == ("-1", "2", "10")
+    assert found.labels.tolist() == [[0, 1, 1], [0, 0, 0], [1, 1, 0], [0, 0, 1]]
+    assert read(path, labels=("-1", "10", "2"))[0].labels == ("-1", "10", "2")  # as runs of before have them
+    write_rows(path, {"text": TEXTS, "kinds": [*kinds[:3], ["b"]]})
+    assert read(path)[0].labels == ("-1", "10", "2", "b")
+
+
 def test_a_share_keeps_every_row_once(tmp_path: Path) -> None:
     texts = [f"text {i}" for i in range(40)]
     path = write_rows(tmp_path / "a.jsonl", {"text": texts, "kinds": NAMES * 10})
     _, found = load_own(source(path, dev=0.25), ["train", "validation"], 1)
-    assert len(found["validation"]) == 10
+    dev = found["validation"].labels
+    assert (dev.sum(0).tolist(), int((dev.sum(1) == 0).sum())) == ([5, 5], 2)  # of 20, 20 and 10
     assert sorted([*found["train"].texts, *found["validation"].texts]) == sorted((text,) for text in texts)
     assert label_counts(found["train"].labels, 2) == (found["train"].labels > 0).sum(0).tolist()

@@ -91,6 +91,13 @@ def test_a_regression_has_no_oracle_and_no_classes(folder: Path) -> None:
     assert "oracle routing" not in text
 
 
+def test_the_oracle_of_several_labels_counts_right_labels(folder: Path) -> None:
+    change(folder, problem_type="multi_label_classification")
+    text, _ = card_of(folder, METRICS | {"metric": "micro_f1"})
+    assert row(text, "oracle routing (the cheapest of the rungs with the most right labels)")[1] == "0.9375"
+    assert "rung that is right" not in text
+
+
 def test_a_dense_model_has_no_ladder_and_no_points(folder: Path) -> None:
     change(folder, widths=["1"])
     text, _ = card_of(folder, METRICS | {"rungs": METRICS["rungs"][1:]})

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +14,9 @@ import torch
 
 from sharcs_pl import SharcsTrainer
 from tests.conftest import tiny_model
+from tests.training.easy_rows import BOUNDS, rows
 
 pytest.importorskip("accelerate")
-
-BOUNDS = [(0.5, 1.0), (0.0, 0.5)]
-
-
-def rows(number: int = 24) -> list[dict[str, Any]]:
-    """Texts of one length whose first token tells the class, but for every fourth, which is wrong."""
-    ids = torch.randint(5, 50, (number, 6), generator=torch.Generator().manual_seed(0)).tolist()
-    return [{"input_ids": [10 + i % 2, *x], "labels": i % 2 if i % 4 else 1 - i % 2} for i, x in enumerate(ids)]
 
 
 def trainer_of(
@@ -117,3 +113,45 @@ def test_it_evaluates_and_takes_a_dataset_of_datasets(tmp_path: Path) -> None:
 def test_mistakes_are_named(tmp_path: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         trainer_of(tmp_path, **options)
+
+
+@pytest.mark.filterwarnings("ignore:.gradient_checkpointing. is deprecated:FutureWarning")
+@pytest.mark.parametrize("options", [{"ddp_find_unused_parameters": False}, {"gradient_checkpointing": True}], ids=str)
+def test_processes_that_wait_for_every_gradient_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    from transformers import TrainingArguments
+
+    args = TrainingArguments(output_dir=str(tmp_path), report_to=[], use_cpu=True, **options)
+    SharcsTrainer(tiny_model(), args, train_dataset=rows(), bounds=BOUNDS)  # one process waits for none
+    monkeypatch.setattr(TrainingArguments, "world_size", 2)
+    with pytest.raises(ValueError, match=r"ddp_find_unused_parameters: no step on several processes .* give True"):
+        SharcsTrainer(tiny_model(), args, train_dataset=rows(), bounds=BOUNDS)
+
+
+def on_ranks(number: int, folder: Path, *options: str) -> list[dict[str, Any]]:
+    """What each of some processes has after a training of eight samples a step."""
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    launch = ["-m", "torch.distributed.run", f"--nproc-per-node={number}", "--standalone", "--master-port=0"]
+    line = [*(launch if number > 1 else []), "-m", "tests.training.trainer_ranks", str(folder), "8", *options]
+    folder.mkdir()
+    done = subprocess.run([sys.executable, *line], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(number)]
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_does_and_go_on_exactly(tmp_path: Path) -> None:
+    (one,) = on_ranks(1, tmp_path / "one")
+    first, second = on_ranks(2, tmp_path / "two")
+    # In mid-epoch: each process has met half of the samples so far.
+    again, _ = on_ranks(2, tmp_path / "again", f'resume="{tmp_path}/two/checkpoint-8"')
+    assert len({tuple(rungs) for rungs in one["plans"]}) > 2
+    assert first["plans"] == second["plans"] == one["plans"]
+    assert again["plans"] == one["plans"][2:]
+    assert all(torch.equal(value, second["weights"][name]) for name, value in first["weights"].items())
+    for name, value in one["history"].items():
+        torch.testing.assert_close(first["history"][name], value, equal_nan=True)
+        torch.testing.assert_close(second["history"][name], first["history"][name], equal_nan=True, atol=0, rtol=0)
+    for found in (first, again):
+        torch.testing.assert_close(found["weights"], one["weights"], atol=1e-4, rtol=1e-4)

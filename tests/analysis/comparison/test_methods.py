@@ -48,6 +48,21 @@ def test_the_area_starts_at_the_constant_answer_and_ends_at_the_dense_cost() -> 
     assert area([(0.5, 0.8), (2.0, 1.0)], 0.5) == pytest.approx(0.65 * 0.5 + (0.8 + 0.8 + 0.2 / 3) / 2 * 0.5)
 
 
+@pytest.mark.parametrize(
+    ("metric", "task", "words"),
+    [
+        ("accuracy", {}, "the cheapest width or exit that is right, else the cheapest."),
+        ("micro_f1", {}, "the cheapest of the widths or exits with the most right labels."),
+        ("macro_f1", {"multi_label": True}, "the cheapest of the widths or exits with the most right labels."),
+    ],
+)
+def test_a_note_says_what_the_oracle_takes(tmp_path: Path, metric: str, task: dict[str, Any], words: str) -> None:
+    run = make_run(tmp_path / "run", metric=metric, settings={"task": {"name": "mrpc", **task}})
+    (run / "predictions.tsv").unlink()  # which holds lists where labels are several
+    found = compare_methods(group_runs([(None, read_run(run))]), 0.5, 10, 1)
+    assert notes(found)[-1] == f"The oracle takes for each sample {words}"
+
+
 def test_seeds_make_one_method_and_settings_another(tmp_path: Path) -> None:
     for seed in (2, 1):
         make_run(tmp_path / f"a{seed}", seed=seed)
