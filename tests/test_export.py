@@ -45,22 +45,22 @@ def script(printed: str) -> str:
     return printed[printed.index("import json") :]
 
 
-@pytest.mark.parametrize("format", ["onnx", "torch"])
-def test_the_printed_script_runs_the_file(saved: Path, tmp_path: Path, format: str) -> None:
+@pytest.mark.parametrize("words", ["format=onnx", "format=onnx rung=0.25", "format=hub", "format=torch"])
+def test_the_printed_script_runs_the_file_and_says_nothing_else(saved: Path, tmp_path: Path, words: str) -> None:
     pytest.importorskip("onnxruntime")
-    words = [f"run={saved}", f"format={format}", "output=file", *["rung=0.25"] * (format == "onnx")]
-    done = run_line(["sharcs_pl", "export", *words], cwd=tmp_path, kind="loaded")
+    line = [f"run={saved}", "output=FILE.pt2", *words.split()]
+    done = run_line(["sharcs_pl", "export", *line], cwd=tmp_path, kind="loaded")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert "of its parameters' bytes" in done.stdout
-    assert {path.name for path in tmp_path.iterdir()} == {"file", "model"}
+    assert {path.name for path in tmp_path.iterdir()} == {"FILE.pt2", "model"}
     code = script(done.stdout) + "\nprint(json.dumps(logits.tolist()))\n"
     ran = run_line(["-c", code], cwd=tmp_path, kind="stock")
-    assert ran.returncode == 0, ran.stderr
+    assert (ran.returncode, ran.stderr) == (0, "")
     model = SharcsForSequenceClassification.from_pretrained(saved).eval()
     texts = word_tokenizer()(["one text", "another"], padding=True, return_tensors="pt")
     with torch.no_grad():
-        expected = model(texts["input_ids"], texts["attention_mask"], rungs=0 if format == "onnx" else None).logits
+        expected = model(texts["input_ids"], texts["attention_mask"], rungs=0 if "rung=" in words else None).logits
     found = torch.tensor(json.loads(ran.stdout.splitlines()[-1]))
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 

@@ -21,7 +21,8 @@ from sharcs_pl.inference.trained import TrainedModel, model_settings, open_train
 from sharcs_pl.models.encoder_sizes import OURS, check_written_out, encoder_sizes
 from sharcs_pl.models.folder import read_json, weight_files
 from sharcs_pl.models.stock_form import NARROW, obstacle
-from sharcs_pl.pipeline.console import display_path, silence_libraries
+from sharcs_pl.pipeline.console import silence_libraries
+from sharcs_pl.pipeline.export_scripts import present
 from sharcs_pl.runs.inputs import read_task
 from sharcs_pl.runs.outputs import atomic_output, check_output_folder
 
@@ -68,7 +69,7 @@ def run(config: ExportConfig) -> Exported | dict[str, Any]:
         done = export_onnx(model, path, rung=rung, opset=config.opset, max_length=longest)
     else:
         done = export_torch(model, path, rung=rung, max_length=longest)
-    present(config, found, done)
+    present(config.format, path if config.format == "hub" else found.tokenizer, done)
     return done
 
 
@@ -115,7 +116,7 @@ def export_stock(config: ExportConfig) -> Exported:
     weights = sum(path.stat().st_size for path in weight_files(folder))
     held = sum(parameter.nbytes for parameter in model.encoder.parameters())
     done = Exported(folder, tuple(input_names(model, 0)), weights, held, difference)
-    present(config, ExportInputs(source, None, folder), done)
+    present(config.format, folder, done)
     return done
 
 
@@ -233,68 +234,3 @@ def output_path(config: ExportConfig) -> Path:
 def output_folder(config: ExportConfig) -> Path:
     """Return the folder to write. Raise ``ValueError`` when it may not be written."""
     return check_output_folder(config.output, EXPORTED, config.overwrite, [EXPORTED])
-
-
-def present(config: ExportConfig, found: ExportInputs, done: Exported) -> None:
-    """Print what was written, and a script that runs it."""
-    ratio = done.file_bytes / done.parameter_bytes
-    print(
-        f"{display_path(done.path.absolute())}: {done.file_bytes / 1e6:.1f} MB, {ratio:.3f} of its parameters' bytes\n"
-        f"largest difference to the model's own logits: {done.difference:.1e}\n\nto run it:\n"
-    )
-    print(snippet(config.format, found.tokenizer, done))
-
-
-def snippet(format: str, tokenizer: Path | None, done: Exported) -> str:
-    """Return a Python script that answers two texts with the file, or with the folder."""
-    if format == "transformers":
-        return _STOCK.replace("FOLDER", repr(str(done.path.absolute())))
-    onnx = format in ("onnx", "hub")
-    folder = "<folder of the tokenizer>" if tokenizer is None else str(tokenizer.absolute())
-    file = repr(str(done.path.absolute()))
-    types = ", return_token_type_ids=True" if "token_type_ids" in done.inputs else ""
-    settings = [name for name in done.inputs if name in ("thresholds", "stops", "average")]
-    texts, value = [name for name in done.inputs if name not in settings], _ONNX_VALUE if onnx else _TORCH_VALUE
-    routed = len(texts) < len(done.inputs)
-    outputs = "logits, rungs, *router_logits" if routed else "(logits,)"
-    lines = [
-        "import json",
-        *(["import numpy as np", "import onnxruntime"] if onnx else ["import torch"]),
-        "from transformers import AutoTokenizer",
-        "",
-        f"tokenizer = AutoTokenizer.from_pretrained({folder!r})",
-        *(_ONNX_OPEN if onnx else _TORCH_OPEN),
-        f'options = dict(padding=True, truncation=True, return_tensors="{"np" if onnx else "pt"}"{types})',
-        'texts = tokenizer(["one text", "another"], max_length=facts["max_length"], **options)',
-        f"inputs = {{name: texts[name] for name in {texts}}}",
-        *([_POINT.replace("VALUE", value).replace("INPUTS", str(settings))] if routed else []),
-        f"{outputs} = session.run(None, inputs)" if onnx else f"{outputs} = program(**inputs)",
-        f"print(logits{', rungs' if routed else ''})",
-    ]
-    return "\n".join(lines).replace("FILE", file)
-
-
-_STOCK = """\
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-tokenizer = AutoTokenizer.from_pretrained(FOLDER)
-model = AutoModelForSequenceClassification.from_pretrained(FOLDER)
-texts = tokenizer(["one text", "another"], padding=True, truncation=True, return_tensors="pt")
-logits = model(**texts).logits
-print(logits)"""
-_ONNX_OPEN = (
-    'session = onnxruntime.InferenceSession(FILE, providers=["CPUExecutionProvider"])',
-    "facts = {key: json.loads(value) for key, value in session.get_modelmeta().custom_metadata_map.items()}",
-)
-_TORCH_OPEN = (
-    'extra = {"sharcs.json": ""}',
-    "program = torch.export.load(FILE, extra_files=extra).module()",
-    'facts = json.loads(extra["sharcs.json"])',
-)
-_POINT = """\
-point = facts["operating_points"][facts["operating_point"]]  # None stands for NaN: the likeliest rung, no cascade
-for name in set(point) & set(INPUTS):
-    value = [float("nan")] * (len(facts["widths"]) - 1) if point[name] is None else point[name]
-    inputs[name] = VALUE"""
-_ONNX_VALUE = "np.array(value, np.float32)"
-_TORCH_VALUE = "torch.tensor(value)"
