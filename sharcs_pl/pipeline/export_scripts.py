@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,14 +13,14 @@ if TYPE_CHECKING:
     from sharcs_pl.inference.export import Exported
 
 
-def present(format: str, tokenizer: Path | None, done: Exported) -> None:
-    """Print what was written, and a script that runs it; `tokenizer` is the folder of the tokenizer."""
-    ratio = done.file_bytes / done.parameter_bytes
-    print(
-        f"{display_path(done.path.absolute())}: {done.file_bytes / 1e6:.1f} MB, {ratio:.3f} of its parameters' bytes\n"
-        f"largest difference to the model's own logits: {done.difference:.1e}\n\nto run it:\n"
-    )
-    print(snippet(format, tokenizer, done))
+def present(format: str, tokenizer: Path | None, done: Sequence[Exported]) -> None:
+    """Print what was written, and a script that runs the last file; `tokenizer` is the folder of the tokenizer."""
+    for each in done:
+        path, ratio = display_path(each.path.absolute()), each.file_bytes / each.parameter_bytes
+        print(f"{path}: {each.file_bytes / 1e6:.1f} MB, {ratio:.3f} of its parameters' bytes")
+        if not math.isnan(each.difference):
+            print(f"largest difference to the model's own logits: {each.difference:.1e}")
+    print(f"\nto run it:\n\n{snippet(format, tokenizer, done[-1])}")
 
 
 def snippet(format: str, tokenizer: Path | None, done: Exported) -> str:
