@@ -190,8 +190,9 @@ def _before(
 
 
 def _replace(graph: ir.Graph, node: ir.Node, value: ir.Value) -> None:
-    """Put a value in the place of a node's output."""
+    """Put a value in the place of a node's output, under its name."""
     output = node.outputs[0]
     value.type, value.shape = output.type, output.shape
-    ir.convenience.replace_all_uses_with(output, value)
+    ir.convenience.replace_all_uses_with(output, value, replace_graph_outputs=True)
     graph.remove(node, safe=True)
+    value.name = output.name
