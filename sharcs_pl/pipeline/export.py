@@ -23,14 +23,13 @@ from sharcs_pl.models.folder import weight_files
 from sharcs_pl.models.stock_form import NARROW, obstacle
 from sharcs_pl.pipeline.console import silence_libraries
 from sharcs_pl.pipeline.export_scripts import present
+from sharcs_pl.runs.files import EXPORTED
 from sharcs_pl.runs.inputs import read_task
 from sharcs_pl.runs.outputs import atomic_output, check_output_folder
 
 if TYPE_CHECKING:
     from sharcs_pl.data.spec import Examples, TaskSpec
     from sharcs_pl.inference.export import Exported
-
-EXPORTED = "export.json"  # in a folder that this command wrote, which it alone may replace
 
 
 @dataclass(frozen=True)

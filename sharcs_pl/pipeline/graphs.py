@@ -27,10 +27,10 @@ from sharcs_pl.models.folder import read_json
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.models.saved import as_stock
 from sharcs_pl.pipeline.build import build_table
-from sharcs_pl.pipeline.export import EXPORTED
 from sharcs_pl.pipeline.gate import Gate, QuantizationTexts
 from sharcs_pl.runs.card import CARD, card
 from sharcs_pl.runs.card_contents import METRICS, Contents
+from sharcs_pl.runs.files import EXPORTED
 from sharcs_pl.runs.outputs import atomic_output
 
 GRAPH = Path("onnx", "model.onnx")  # of ``format=hub``
