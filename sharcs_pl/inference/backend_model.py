@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sharcs_pl.inference.batches import Backend, Batch
 from sharcs_pl.inference.engine import Engine
+from sharcs_pl.inference.parts import is_parts
 from sharcs_pl.inference.predictor import RoutedPredictor
 from sharcs_pl.inference.serving import Serving
 from sharcs_pl.inference.torch_backend import torch_engine
@@ -62,7 +63,10 @@ class BackendModel(SharcsForSequenceClassification):
 def load_served(source: TrainedModel, serving: Serving, device: str = "cpu") -> BackendModel:
     """Load a model whose answers come from where ``sharcs predict`` takes them: a folder of parts, the same parts made
     of a model for the while, or the engine in torch, on `device`."""
-    predictor = RoutedPredictor.of(source, device=device, **vars(serving))
+    if is_parts(source.weights):
+        predictor = RoutedPredictor.of_parts(source.weights, **vars(serving))
+    else:
+        predictor = RoutedPredictor.of(source, device=device, **vars(serving))
     return BackendModel.of(SharcsConfig.from_dict(model_settings(source)), predictor.engine.backend)
 
 
