@@ -32,6 +32,7 @@ from sharcs_pl.inference.rows import (
     count_rows,
     read_inputs,
 )
+from sharcs_pl.inference.serving import Serving
 from sharcs_pl.inference.trained import TrainedModel, check_options, model_digest, open_trained, rule_settings
 from sharcs_pl.inference.writers import Columns, check_output_file, finish, json_line
 
@@ -105,6 +106,7 @@ def prepare(config: PredictConfig) -> PredictionInputs:
     output = None if config.output == PIPE else check_output_file(config.output, path, config.overwrite)
     source = open_trained(config.run, record_needed=False)
     settings, max_length = check_options(source, config.point, config.max_length)
+    Serving(config.backend, config.precision).check(source)
     layout = make_layout(config, source, path)
     routing = {
         "point": config.point or settings.get("operating_point"),

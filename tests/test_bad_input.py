@@ -422,6 +422,10 @@ def test_a_sweep_that_left_jobs_out_has_exit_code_2_though_the_others_ended_well
         ("run=enc task.delimiter=ab", ["task.delimiter=ab is no delimiter"]),
         ("run=enc spilt=test", ["spilt", "did you mean split?"]),
         ("split=test", ["run is missing"]),
+        ("run=enc backend=tflite", ["backend=tflite is unknown", "torch, openvino, onnxruntime"]),
+        ("run=enc precision=half", ["precision=half is unknown", "float32, bfloat16, int8"]),
+        ("run=enc backend=openvino accelerator=gpu", ["accelerator=gpu: backend=openvino runs on the CPU"]),
+        ("run=enc precision=bfloat16 cost.audit=true", ["cost.audit=true counts the model in torch", "precision"]),
         ("run=enc --quick", ["--quick is unknown"]),
     ],
 )
@@ -451,6 +455,7 @@ def _model(files: dict[str, str | bytes]) -> Callable[[Place], None]:
         (_run({"model/config.json": "{}"}), "run=old", ["model", "has no weights"]),
         (_model({"enc/model.safetensors": b"\x90" * 99}), "run=enc", ["enc/model.safetensors is damaged"]),
         (_model({}), "run=enc split=test", ["task.test=c.csv", "no such file"]),
+        (_model({}), "run=enc precision=int8", ["precision=int8: torch computes in float32 or bfloat16"]),
         (
             _model({"b.csv": b"review;stars\ncaf\xe9;a\n"}),
             "run=enc",

@@ -372,6 +372,8 @@ def model_folder(where: Place, **changes: Any) -> None:
         ("run=model budget=0.5 task.test=c.csv", ["task.test=c.csv", "task.dev"]),
         ("run=model budget=0.5 task.dev=b.csv task.calibration=b.csv", ["task.dev and task.calibration exclude"]),
         ("run=model budget=0.5 nmae=x", ["nmae", "did you mean name?"]),
+        ("run=model budget=0.5 backend=tflite", ["backend=tflite is unknown", "torch, openvino, onnxruntime"]),
+        ("run=model budget=0.5 precision=int8", ["precision=int8: torch computes in float32 or bfloat16"]),
         ("budget=0.5", ["run is missing"]),
         ("run=gone budget=0.5", ["run=gone does not exist", "model/"]),
         ("run=enc budget=0.5", ["enc has no training.json"]),

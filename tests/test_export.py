@@ -45,22 +45,22 @@ def script(printed: str) -> str:
     return printed[printed.index("import json") :]
 
 
-@pytest.mark.parametrize("format", ["onnx", "torch"])
-def test_the_printed_script_runs_the_file(saved: Path, tmp_path: Path, format: str) -> None:
+@pytest.mark.parametrize("words", ["format=onnx", "format=onnx rung=0.25", "format=hub", "format=torch"])
+def test_the_printed_script_runs_the_file_and_says_nothing_else(saved: Path, tmp_path: Path, words: str) -> None:
     pytest.importorskip("onnxruntime")
-    words = [f"run={saved}", f"format={format}", "output=file", *["rung=0.25"] * (format == "onnx")]
-    done = run_line(["sharcs_pl", "export", *words], cwd=tmp_path, kind="loaded")
+    line = [f"run={saved}", "output=FILE.pt2", *words.split()]
+    done = run_line(["sharcs_pl", "export", *line], cwd=tmp_path, kind="loaded")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert "of its parameters' bytes" in done.stdout
-    assert {path.name for path in tmp_path.iterdir()} == {"file", "model"}
+    assert {path.name for path in tmp_path.iterdir()} == {"FILE.pt2", "model"}
     code = script(done.stdout) + "\nprint(json.dumps(logits.tolist()))\n"
     ran = run_line(["-c", code], cwd=tmp_path, kind="stock")
-    assert ran.returncode == 0, ran.stderr
+    assert (ran.returncode, ran.stderr) == (0, "")
     model = SharcsForSequenceClassification.from_pretrained(saved).eval()
     texts = word_tokenizer()(["one text", "another"], padding=True, return_tensors="pt")
     with torch.no_grad():
-        expected = model(texts["input_ids"], texts["attention_mask"], rungs=0 if format == "onnx" else None).logits
+        expected = model(texts["input_ids"], texts["attention_mask"], rungs=0 if "rung=" in words else None).logits
     found = torch.tensor(json.loads(ran.stdout.splitlines()[-1]))
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
@@ -122,14 +122,17 @@ def test_an_architecture_that_cannot_be_exported_is_named_before_it_is_loaded(pl
         (f"{LINE} output=big.onnx", ["output=big.onnx: big.onnx.data exists", "overwrite=true"]),
         (f"{LINE} output=gone/model.onnx", ["output=gone/model.onnx", "there is no folder gone"]),
         (f"{LINE} ouput=x", ["ouput", "did you mean output?"]),
-        (f"{LINE} precision=int8", ["precision=int8 is for format=parts"]),
+        (f"{LINE} format=torch precision=int8", ["precision=int8 is for format=parts, onnx and hub"]),
+        (f"{LINE} quantize.max_drop=0.5", ["quantize.max_drop=0.5 is for precision=int8"]),
+        (f"{LINE} precision=int8 quantize.texts=20", ["quantize.texts=20 is for format=parts"]),
+        (f"{LINE} precision=int8 quantize.skip=[0.25]", ["quantize.skip names 0.25", "only trunk"]),
         (f"{LINE} backend=openvino", ["backend=openvino is for format=parts"]),
         (f"{LINE} format=parts backend=tflite", ["backend=tflite is unknown", "openvino, onnxruntime"]),
         (f"{LINE} format=parts precision=int4", ["precision=int4 is unknown", "float32, int8"]),
         (f"{LINE} format=parts rung=0", ["rung=0: parts hold every width"]),
         (f"{LINE} format=parts quantize.max_drop=2", ["quantize.max_drop=2", "between 0 and 1"]),
         (f"{LINE} format=parts quantize.texts=0", ["quantize.texts=0"]),
-        (f"{LINE} format=parts quantize.skip=[trunk]", ["quantize.skip=['trunk'] is for format=parts precision=int8"]),
+        (f"{LINE} format=parts quantize.skip=[trunk]", ["quantize.skip=['trunk'] is for precision=int8"]),
         ("run=model format=parts backend=onnxruntime output=glue", ["output=glue holds other files"]),
         (
             "run=model format=parts backend=onnxruntime precision=int8 output=new quantize.skip=[0.3]",

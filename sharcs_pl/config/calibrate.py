@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
-from sharcs_pl.config.checks import in_range, one_of
+from sharcs_pl.config.checks import check_serving, in_range, one_of
 from sharcs_pl.config.evaluate import DataPaths, EvaluateConfig
 from sharcs_pl.config.texts import PATH, TEXT
 from sharcs_pl.core.decision import BEST, RULES
@@ -79,6 +79,12 @@ class CalibrateConfig:
     """Samples per batch; null: as in the run."""
     accelerator: str | None = None
     """``cpu``, ``gpu``, ``mps`` or ``auto``; null: as in the run."""
+    backend: str | None = None
+    """Runtime that answers and is timed, as in ``sharcs predict``: ``torch``, ``openvino`` or ``onnxruntime``; null:
+    torch, or the one of a folder of parts."""
+    precision: str | None = None
+    """``float32`` or ``bfloat16``, as in ``sharcs predict``, and of a folder of parts also ``int8``; null: float32, or
+    the one of the parts."""
 
     def __post_init__(self) -> None:
         given = [key for key in DIALS if getattr(self, key) is not None] + ["label_thresholds"] * self.label_thresholds
@@ -114,6 +120,7 @@ class CalibrateConfig:
         in_range("latency_repeats", self.latency_repeats, 3)
         in_range("eval_batch_size", self.eval_batch_size, 1)
         one_of("accelerator", self.accelerator, ("auto", "cpu", "gpu", "cuda", "mps"))
+        check_serving(self.backend, self.precision, self.accelerator)
 
     @property
     def dial(self) -> dict[str, float]:
@@ -140,5 +147,10 @@ class CalibrateConfig:
     def evaluation(self) -> EvaluateConfig:
         """Return the evaluation config that reads and runs the texts."""
         return EvaluateConfig(
-            run=self.run, task=self.task, eval_batch_size=self.eval_batch_size, accelerator=self.accelerator
+            run=self.run,
+            task=self.task,
+            eval_batch_size=self.eval_batch_size,
+            accelerator=self.accelerator,
+            backend=self.backend,
+            precision=self.precision,
         )

@@ -36,6 +36,14 @@ def number(key: str, value: Any, low: float, high: float = math.inf, whole: bool
     in_range(key, value, low, high)
 
 
+def check_serving(backend: str | None, precision: str | None, accelerator: str | None) -> None:
+    """Raise ``ValueError`` naming the key at fault of a runtime that answers."""
+    one_of("backend", backend, ("torch", "openvino", "onnxruntime"))
+    one_of("precision", precision, ("float32", "bfloat16", "int8"))
+    if backend not in (None, "torch") and accelerator not in (None, "cpu", "auto"):
+        raise ValueError(f"accelerator={accelerator}: backend={backend} runs on the CPU; leave it out")
+
+
 def in_range(key: str, value: float | None, low: float, high: float = math.inf) -> None:
     """Raise ``ValueError`` naming ``key`` unless ``value`` is unset or ``low <= value <= high``."""
     if value is not None and (not low <= value <= high or math.isinf(value)):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from omegaconf import MISSING
 
-from sharcs_pl.config.checks import check_text_files, in_range, one_of
+from sharcs_pl.config.checks import check_serving, check_text_files, in_range, one_of
 from sharcs_pl.config.run import RunConfig
 from sharcs_pl.config.texts import PATH, TEXT
 
@@ -75,6 +75,12 @@ class EvaluateConfig:
     """Samples per batch; null: as in the run."""
     accelerator: str | None = None
     """``cpu``, ``gpu``, ``mps`` or ``auto``; null: as in the run."""
+    backend: str | None = None
+    """Runtime that answers for ``run``, as in ``sharcs predict``: ``torch``, ``openvino`` or ``onnxruntime``; null:
+    torch, or the one of a folder of parts."""
+    precision: str | None = None
+    """``float32`` or ``bfloat16``, as in ``sharcs predict``, and of a folder of parts also ``int8``; null: as in
+    training, or the one of the parts."""
 
     def __post_init__(self) -> None:
         one_of("split", self.split, ("validation", "test"))
@@ -85,6 +91,10 @@ class EvaluateConfig:
             raise ValueError(f"task.test={self.task.test} is read with split=test only; add it")
         if self.compare is not None and self.split == "test":
             raise ValueError("compare needs labels; use split=validation")
+        check_serving(self.backend, self.precision, self.accelerator)
+        for key in ("backend", "precision") if self.cost.audit else ():
+            if getattr(self, key) is not None:
+                raise ValueError(f"cost.audit=true counts the model in torch as training left it; leave {key} out")
 
     def applied_to(self, run: RunConfig) -> RunConfig:
         """Return the run's config with the values that this command replaces."""

@@ -20,9 +20,9 @@ class QuantizeOptions:
     max_drop: float = 0.01
     """Largest drop of the task's metric against float32 on the validation texts; above it nothing is written."""
     texts: int = 300
-    """Number of training texts that calibrate the ranges of activations."""
+    """``parts``: number of training texts that calibrate the ranges of activations."""
     skip: list[str] = field(default_factory=list)
-    """Parts that stay in float32: ``trunk``, or widths such as ``0.25``."""
+    """What stays in float32: ``trunk``, the layers before the router; in ``parts`` also widths such as ``0.25``."""
 
     def __post_init__(self) -> None:
         in_range("quantize.texts", self.texts, 1)
@@ -52,7 +52,8 @@ class ExportConfig:
     backend: str | None = None
     """Runtime of ``parts``: ``openvino`` or ``onnxruntime``; null: ``openvino``."""
     precision: str = "float32"
-    """Precision of ``parts``: ``float32`` (which OpenVINO also runs in ``bfloat16``) or ``int8``."""
+    """``float32``, or ``int8`` for ``parts``, ``onnx`` and ``hub``, where it adds a file. OpenVINO also runs
+    ``float32`` parts in ``bfloat16``."""
     quantize: QuantizeOptions = field(default_factory=QuantizeOptions)
     task: DataPaths = field(default_factory=DataPaths)
     seed: int = 1
@@ -63,6 +64,7 @@ class ExportConfig:
     def __post_init__(self) -> None:
         one_of("format", self.format, ("onnx", "hub", "torch", "transformers", "parts"))
         self._check_parts()
+        self._check_quantization()
         if self.opset is not None and self.format not in ("onnx", "hub"):
             raise ValueError(f"opset={self.opset} is for format=onnx and hub; leave it out")
         if self.opset is not None and self.opset < OLDEST_OPSET:
@@ -74,16 +76,30 @@ class ExportConfig:
         in_range("seed", self.seed, 0, 2**32 - 1)
         if self.format == "parts" and self.rung is not None:
             raise ValueError(f"rung={self.rung}: parts hold every width; leave it out")
+        if self.format != "parts" and self.backend is not None:
+            raise ValueError(f"backend={self.backend} is for format=parts; add it, or leave backend out")
+
+    def _check_quantization(self) -> None:
+        if self.quantized and self.format in ("torch", "transformers"):
+            raise ValueError(
+                f"precision={self.precision} is for format=parts, onnx and hub; add one of them, or leave it out"
+            )
         for name, value in vars(self.quantize).items():
             if not self.quantized and value != getattr(QuantizeOptions(), name):
-                raise ValueError(
-                    f"quantize.{name}={value} is for format=parts precision=int8; leave it out, or add them"
-                )
-        if self.format == "parts":
+                raise ValueError(f"quantize.{name}={value} is for precision=int8; leave it out, or add that")
+        if not self.quantized or self.format == "parts":
             return
-        for key, given in (("backend", self.backend), ("precision", self.precision if self.quantized else None)):
-            if given is not None:
-                raise ValueError(f"{key}={given} is for format=parts; add it, or leave {key} out")
+        if self.quantize.texts != QuantizeOptions().texts:
+            raise ValueError(
+                f"quantize.texts={self.quantize.texts} is for format=parts; in one graph each batch gives its own "
+                "ranges, leave it out"
+            )
+        widths = [name for name in self.quantize.skip if name != "trunk"]
+        if widths:
+            raise ValueError(
+                f"quantize.skip names {widths[0]}; the widths of one graph share their weights, so that only trunk "
+                "may stay in float32"
+            )
 
     def evaluation(self) -> EvaluateConfig:
         """Return the evaluation config that reads the texts."""
@@ -91,7 +107,7 @@ class ExportConfig:
 
     @property
     def quantized(self) -> bool:
-        """True for parts of int8."""
+        """True for an export in int8."""
         return self.precision == "int8"
 
     @property

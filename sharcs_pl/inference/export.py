@@ -40,8 +40,8 @@ _FOLD_BELOW = 1024  # bytes: shapes are folded, slices of weights are not
 
 @dataclass(frozen=True)
 class Exported:
-    """A file that was written and checked. `difference` is the largest between a logit and the model's own.
-    `parameter_bytes` counts the parameters that the file holds, each once."""
+    """A file that was written and checked. `difference` is the largest between a logit and the model's own, NaN for a
+    file in int8. `parameter_bytes` counts the parameters that the file holds, each once, in float32."""
 
     path: Path
     inputs: tuple[str, ...]
@@ -70,7 +70,7 @@ def export_onnx(
     known = facts(model, rung, max_length)
     program.model.metadata_props.update({key: json.dumps(value) for key, value in known.items()})
     _set_defaults(program, given_point(model, model.config.decision(), rung))
-    with _whole_files(path) as part:
+    with whole_files(path) as part:
         program.save(part, external_data=parameter_bytes(model, rung) > LARGEST_FILE)
         difference = checked(model, onnx_answer(part), rung)
     return _exported(model, path, rung, difference)
@@ -110,7 +110,7 @@ def export_torch(
 ) -> Exported:
     """Write a program that ``torch.export.load`` reads without this package; it is called with keywords. Its facts are
     the extra file `sharcs.json`. Raise `ValueError`, and write nothing, when it does not answer as the model does."""
-    with quiet(), _whole_files(path) as part:
+    with quiet(), whole_files(path) as part:
         extra = {FACTS: json.dumps(facts(model, rung, max_length))}
         torch.export.save(trace(model, rung), part, extra_files=extra)
         difference = checked(model, torch_answer(part), rung)
@@ -211,13 +211,17 @@ def torch_answer(path: Path) -> Answer:
 
 
 def _exported(model: SharcsForSequenceClassification, path: Path, rung: int | None, difference: float) -> Exported:
+    return Exported(path, tuple(input_names(model, rung)), file_bytes(path), parameter_bytes(model, rung), difference)
+
+
+def file_bytes(path: Path) -> int:
+    """Return the bytes of a file, with the weights of a large graph that lie beside it."""
     beside = path.with_name(path.name + ".data")
-    size = path.stat().st_size + (beside.stat().st_size if beside.exists() else 0)
-    return Exported(path, tuple(input_names(model, rung)), size, parameter_bytes(model, rung), difference)
+    return path.stat().st_size + (beside.stat().st_size if beside.exists() else 0)
 
 
 @contextmanager
-def _whole_files(path: Path) -> Iterator[Path]:
+def whole_files(path: Path) -> Iterator[Path]:
     """Yield a path to write to in a folder beside; what lies there when the block ends well moves next to ``path``."""
     beside = path.with_name(path.name + ".data")
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:

@@ -39,7 +39,7 @@ from sharcs_pl.inference.parts import (
     open_parts,
     part_names,
 )
-from sharcs_pl.inference.runtimes import RUNTIMES, check_exporter, check_runtime, on_thread_of_its_own
+from sharcs_pl.inference.runtimes import NO_TEXTS, RUNTIMES, check_exporter, check_runtime, on_thread_of_its_own
 from sharcs_pl.inference.served import ServedModel
 from sharcs_pl.inference.torch_backend import TorchBackend, check_length, class_names
 from sharcs_pl.models.encoder_sizes import encoder_sizes
@@ -120,7 +120,7 @@ def serve_parts(
     check_runtime(backend, precision)
     check_exporter()
     if precision == "int8":
-        raise ValueError("precision=int8 needs texts to calibrate on: sharcs export format=parts precision=int8")
+        raise ValueError(f"precision=int8 needs texts to calibrate on: {NO_TEXTS}")
     length = check_length(model, tokenizer, max_length)
     with tempfile.TemporaryDirectory() as place:
         graphs, folder = Path(place, "graphs"), Path(place, "parts")

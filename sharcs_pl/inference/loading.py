@@ -17,22 +17,18 @@ if TYPE_CHECKING:
     from sharcs_pl.models.routed import SharcsForSequenceClassification
 
 
-def load_model(source: TrainedModel, parts_too: bool = False) -> SharcsForSequenceClassification:
-    """Load the model with its weights, as training left it; with `parts_too` also a folder of parts. Raise
-    ``ValueError`` where they are not all finite."""
+def load_model(source: TrainedModel) -> SharcsForSequenceClassification:
+    """Load the model with its weights, as training left it. Raise ``ValueError`` where they are not all finite, and for
+    a folder of parts."""
     from sharcs_pl.models.pretrained import check_finite
     from sharcs_pl.models.routed import SharcsForSequenceClassification
     from sharcs_pl.models.saved import load_saved, model_from_settings
 
     if is_parts(source.weights):
-        if not parts_too:
-            raise ValueError(
-                f"run={source.weights} holds parts of another runtime, without weights; give the run of which they "
-                "were exported"
-            )
-        from sharcs_pl.inference.parts_model import PartsModel
-
-        return PartsModel.of_folder(source.weights)
+        raise ValueError(
+            f"run={source.weights} holds parts of another runtime, without weights; give the run of which they were "
+            "exported"
+        )
     if source.weights.is_dir():
         model = load_saved(source.weights, SharcsForSequenceClassification)
     else:

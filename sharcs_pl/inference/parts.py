@@ -107,19 +107,9 @@ def open_parts(
     Raise `ValueError` where the folder is damaged or does not fit the options.
     """
     facts = PartsFacts.read(folder)
-    if backend not in (None, facts.backend):
-        hint = "give the run itself" if backend == "torch" else f"export them with backend={backend}"
-        raise ValueError(f"backend={backend}: {folder} holds parts of {facts.backend}; {hint}")
-    if precision not in (None, facts.precision) and (facts.precision, precision) != ("float32", "bfloat16"):
-        needed = "int8" if precision == "int8" else "float32"
-        raise ValueError(
-            f"precision={precision}: {folder} holds parts of {facts.precision}; it needs parts that were exported with "
-            f"precision={needed}"
-        )
+    precision = check_fit(folder, facts, backend, precision)
     if max_length is not None and max_length > facts.max_length:
         raise ValueError(f"max_length={max_length}: {folder} reads at most {facts.max_length} tokens")
-    precision = precision or facts.precision
-    check_runtime(facts.backend, precision)
     cost = cost_from(facts.cost)
     settings = read_json(folder / "config.json")
     num_labels = cost.shape.num_labels
@@ -132,6 +122,23 @@ def open_parts(
     engine = Engine(PartsBackend(folder, facts, precision, threads), rule)
     thresholds = label_thresholds(num_labels, settings.get("problem_type"), settings.get("label_thresholds"))
     return ServedModel(engine, tokenizer, tokenizer, length, labels, cost, thresholds)
+
+
+def check_fit(folder: Path, facts: PartsFacts, backend: str | None, precision: str | None) -> str:
+    """Return the precision in which parts run. Raise `ValueError` where they are of another backend or precision than
+    asked for, or their runtime is not here."""
+    if backend not in (None, facts.backend):
+        hint = "give the run itself" if backend == "torch" else f"export them with backend={backend}"
+        raise ValueError(f"backend={backend}: {folder} holds parts of {facts.backend}; {hint}")
+    if precision not in (None, facts.precision) and (facts.precision, precision) != ("float32", "bfloat16"):
+        needed = "int8" if precision == "int8" else "float32"
+        raise ValueError(
+            f"precision={precision}: {folder} holds parts of {facts.precision}; it needs parts that were exported with "
+            f"precision={needed}"
+        )
+    precision = precision or facts.precision
+    check_runtime(facts.backend, precision)
+    return precision
 
 
 def cost_to(cost: CostModel) -> dict[str, Any]:

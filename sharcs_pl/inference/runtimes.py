@@ -110,6 +110,7 @@ def on_thread_of_its_own(work: Callable[[], T]) -> T:
 
 
 TORCH = "torch"
+NO_TEXTS = "sharcs export format=parts precision=int8"  # what makes int8, which needs texts
 RUNTIMES = {"onnxruntime": OnnxRuntimeGraph, "openvino": OpenVinoGraph}
 
 

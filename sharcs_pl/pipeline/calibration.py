@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from sharcs_pl.analysis.calibration.points import Row, draw_points, measure_all, points_table
 from sharcs_pl.analysis.calibration.risk_control import control
@@ -28,11 +27,12 @@ from sharcs_pl.core.finite import write_json
 from sharcs_pl.core.ladder import TRAINED
 from sharcs_pl.core.screen import Screen
 from sharcs_pl.core.written import Written
+from sharcs_pl.inference.backend_model import engine_of
 from sharcs_pl.inference.batches import Batch
-from sharcs_pl.inference.parts_model import engine_of
 from sharcs_pl.models.folder import read_json
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.pipeline.console import display_path
+from sharcs_pl.pipeline.devices import device_of
 from sharcs_pl.pipeline.results import write_predictions
 from sharcs_pl.pipeline.validate import evaluate_model
 from sharcs_pl.runs.card_renewal import renewed_card
@@ -97,9 +97,8 @@ def engine_latency(
 ) -> Latency:
     """Time the engine of ``sharcs predict`` behind the tokenizer, one text at a time, on each of the `passes` from a
     first rung to a last."""
-    graphics = "cuda" if torch.cuda.is_available() else "cpu"
-    device = accelerator if accelerator in ("cpu", "mps") else graphics
-    engine, index = engine_of(model.to(device)), np.zeros(1, np.int64)  # pyright: ignore[reportArgumentType]
+    device: Any = device_of(accelerator)
+    engine, index = engine_of(model.to(device)), np.zeros(1, np.int64)
     ways = [way_of(first, last, model.ladder.top) for first, last in passes]
 
     def one_text(number: int, length: int) -> None:
@@ -161,6 +160,7 @@ def origin(config: CalibrateConfig, prepared: EvaluationInputs, choosing: Views,
         found |= {"holdout": config.holdout, "holdout_samples": len(measuring.outcomes)}
     if count:
         found["chose_epoch"] = count
+    found |= prepared.serving.told()
     return found | {"texts": digest_of(prepared.examples[split]), "confidence": config.confidence, "seed": config.seed}
 
 

@@ -18,6 +18,12 @@ def world_size(config: RunConfig) -> int:
     return int(devices) * config.trainer.num_nodes
 
 
+def device_of(accelerator: str) -> str:
+    """Return the name of torch's device that an accelerator stands for here."""
+    graphics = "cuda" if torch.cuda.is_available() else "cpu"
+    return accelerator if accelerator in ("cpu", "mps") else graphics
+
+
 def check_accelerator(name: str, key: str = "trainer.accelerator") -> None:
     """Raise ``ValueError`` naming the key where the accelerator asked for is not here."""
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from sharcs_pl.config.evaluate import EvaluateConfig
@@ -13,7 +14,8 @@ from sharcs_pl.runs.evaluation_inputs import check_audited, check_comparable, ch
 def run(config: EvaluateConfig) -> dict[str, Any] | None:
     """Evaluate, print and write; return the contents of ``metrics.json``, or None where the labels are hidden."""
     sources = [(path, open_trained(path)) for path in (config.run, config.compare) if path is not None]
-    one, *others = (prepare(path, source, config) for path, source in sources)
+    plain = replace(config, backend=None, precision=None)  # what is compared with answers as it lies
+    one, *others = (prepare(path, source, each) for (path, source), each in zip(sources, (config, plain), strict=False))
     other = others[0] if others else None
     if other is not None:
         check_comparable(one, other)

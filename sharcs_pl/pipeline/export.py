@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,18 +19,17 @@ from sharcs_pl.inference.parts import PARTS
 from sharcs_pl.inference.runtimes import check_exporter
 from sharcs_pl.inference.trained import TrainedModel, model_settings, open_trained, saved_settings
 from sharcs_pl.models.encoder_sizes import OURS, check_written_out, encoder_sizes
-from sharcs_pl.models.folder import read_json, weight_files
+from sharcs_pl.models.folder import weight_files
 from sharcs_pl.models.stock_form import NARROW, obstacle
-from sharcs_pl.pipeline.console import display_path, silence_libraries
+from sharcs_pl.pipeline.console import silence_libraries
+from sharcs_pl.pipeline.export_scripts import present
+from sharcs_pl.runs.files import EXPORTED
 from sharcs_pl.runs.inputs import read_task
 from sharcs_pl.runs.outputs import atomic_output, check_output_folder
 
 if TYPE_CHECKING:
+    from sharcs_pl.data.spec import Examples, TaskSpec
     from sharcs_pl.inference.export import Exported
-    from sharcs_pl.runs.card_contents import Contents
-
-EXPORTED = "export.json"  # in a folder that this command wrote, which it alone may replace
-GRAPH = Path("onnx", "model.onnx")  # of ``format=hub``
 
 
 @dataclass(frozen=True)
@@ -56,40 +55,14 @@ def run(config: ExportConfig) -> Exported | dict[str, Any]:
     assert found.ladder is not None
     rung = None if config.rung is None else rung_of(config.rung, found.ladder)
     path = output_folder(config) if config.format == "hub" else output_path(config)
+    source, texts = with_texts(config, found.source)
     silence_libraries()
-    from sharcs_pl.inference.export import export_onnx, export_torch
+    from sharcs_pl.pipeline.gate import QuantizationTexts
+    from sharcs_pl.pipeline.graphs import export_graph
 
-    model, longest = load_model(found.source).float(), found.source.config.task.max_length
-    if rung is None and model.router is None and not model.config.decision().cascades:
-        rung = model.ladder.top
-    if config.format == "hub":
-        done = export_hub(config, found.source, model, path, rung)
-    elif config.format == "onnx":
-        done = export_onnx(model, path, rung=rung, opset=config.opset, max_length=longest)
-    else:
-        done = export_torch(model, path, rung=rung, max_length=longest)
-    present(config, found, done)
-    return done
-
-
-def export_hub(config: ExportConfig, source: TrainedModel, model: Any, folder: Path, rung: int | None) -> Exported:
-    """Write the graph as the hub lays ONNX models out: in ``onnx/``, beside tokenizer and config of a stock model."""
-    from sharcs_pl.inference.export import export_onnx
-    from sharcs_pl.models.saved import as_stock
-    from sharcs_pl.runs.card import CARD, card
-
-    tokenizer = load_tokenizer(source)
-    tokenizer.model_max_length = min(source.config.task.max_length, encoder_sizes(model.config.encoder).max_tokens)
-    with atomic_output(folder, [EXPORTED]) as part:
-        (part / "onnx").mkdir()
-        done = export_onnx(model, part / GRAPH, rung=rung, opset=config.opset, max_length=tokenizer.model_max_length)
-        stock = as_stock(model).config
-        stock.architectures = [type(model.encoder).__name__]
-        stock.save_pretrained(part)
-        tokenizer.save_pretrained(part)
-        write_text(part / CARD, card(contents(source, model.config.to_dict())))
-        write_json(part / EXPORTED, {"sharcs_version": __version__, "largest_difference": done.difference})
-    return replace(done, path=folder / GRAPH)
+    done = export_graph(config, source, path, rung, texts and QuantizationTexts(*texts))
+    present(config.format, path if config.format == "hub" else found.tokenizer, done)
+    return done[-1]
 
 
 def export_stock(config: ExportConfig) -> Exported:
@@ -101,6 +74,7 @@ def export_stock(config: ExportConfig) -> Exported:
     from sharcs_pl.inference.export import Exported
     from sharcs_pl.inference.graph import input_names
     from sharcs_pl.inference.stock import save_stock
+    from sharcs_pl.pipeline.graphs import contents
     from sharcs_pl.runs.card import CARD, card
 
     model, tokenizer = load_model(source), load_tokenizer(source)
@@ -115,7 +89,7 @@ def export_stock(config: ExportConfig) -> Exported:
     weights = sum(path.stat().st_size for path in weight_files(folder))
     held = sum(parameter.nbytes for parameter in model.encoder.parameters())
     done = Exported(folder, tuple(input_names(model, 0)), weights, held, difference)
-    present(config, ExportInputs(source, None, folder), done)
+    present(config.format, folder, [done])
     return done
 
 
@@ -128,16 +102,25 @@ def export_parts(config: ExportConfig) -> dict[str, Any]:
     unknown = [name for name in config.quantize.skip if name not in ("trunk", *widths)]
     if unknown:
         raise ValueError(f"quantize.skip names {unknown[0]}; this model has trunk, {', '.join(widths)}")
-    texts = None
-    if config.quantized:
-        run_config = config.evaluation().applied_to(source.config)
-        task, examples = read_task(run_config.task, ["train", None], run_config.seed)
-        texts = (task, examples["train"], examples[task.validation[0]])
-        source = replace(source, config=run_config)
-    from sharcs_pl.pipeline.parts import QuantizationTexts
+    source, texts = with_texts(config, source)
+    from sharcs_pl.pipeline.gate import QuantizationTexts
     from sharcs_pl.pipeline.parts import export_parts as write
 
     return write(config, source, folder, texts and QuantizationTexts(*texts))
+
+
+def with_texts(
+    config: ExportConfig, source: TrainedModel
+) -> tuple[TrainedModel, tuple[TaskSpec, Examples | None, Examples] | None]:
+    """Return the model with the paths of this command, its task, and for int8 the texts that calibrate parts and those
+    of the gate."""
+    if not config.quantized:
+        return source, None
+    run_config = config.evaluation().applied_to(source.config)
+    splits = ["train", None] if config.format == "parts" else [None]
+    task, examples = read_task(run_config.task, splits, run_config.seed)
+    texts = (task, examples.get("train"), examples[task.validation[0]])
+    return replace(source, config=run_config), texts
 
 
 def check_stock(config: ExportConfig, settings: dict[str, Any]) -> None:
@@ -157,15 +140,6 @@ def check_stock(config: ExportConfig, settings: dict[str, Any]) -> None:
             f"rung={config.rung} has no stock form: its layers are narrow {NARROW}; give rung={ladder.top}, or "
             "format=onnx"
         )
-
-
-def contents(source: TrainedModel, settings: dict[str, Any]) -> Contents:
-    """Return the contents of the card of a model from any source."""
-    from sharcs_pl.runs.card_contents import METRICS, Contents
-
-    beside = [place / METRICS for place in (source.weights, source.home) if (place / METRICS).is_file()]
-    metrics = read_json(beside[0]) if source.recorded and beside else {}
-    return Contents(settings, asdict(source.config) if source.recorded else {}, metrics)
 
 
 def check_opset(opset: int | None) -> None:
@@ -233,68 +207,3 @@ def output_path(config: ExportConfig) -> Path:
 def output_folder(config: ExportConfig) -> Path:
     """Return the folder to write. Raise ``ValueError`` when it may not be written."""
     return check_output_folder(config.output, EXPORTED, config.overwrite, [EXPORTED])
-
-
-def present(config: ExportConfig, found: ExportInputs, done: Exported) -> None:
-    """Print what was written, and a script that runs it."""
-    ratio = done.file_bytes / done.parameter_bytes
-    print(
-        f"{display_path(done.path.absolute())}: {done.file_bytes / 1e6:.1f} MB, {ratio:.3f} of its parameters' bytes\n"
-        f"largest difference to the model's own logits: {done.difference:.1e}\n\nto run it:\n"
-    )
-    print(snippet(config.format, found.tokenizer, done))
-
-
-def snippet(format: str, tokenizer: Path | None, done: Exported) -> str:
-    """Return a Python script that answers two texts with the file, or with the folder."""
-    if format == "transformers":
-        return _STOCK.replace("FOLDER", repr(str(done.path.absolute())))
-    onnx = format in ("onnx", "hub")
-    folder = "<folder of the tokenizer>" if tokenizer is None else str(tokenizer.absolute())
-    file = repr(str(done.path.absolute()))
-    types = ", return_token_type_ids=True" if "token_type_ids" in done.inputs else ""
-    settings = [name for name in done.inputs if name in ("thresholds", "stops", "average")]
-    texts, value = [name for name in done.inputs if name not in settings], _ONNX_VALUE if onnx else _TORCH_VALUE
-    routed = len(texts) < len(done.inputs)
-    outputs = "logits, rungs, *router_logits" if routed else "(logits,)"
-    lines = [
-        "import json",
-        *(["import numpy as np", "import onnxruntime"] if onnx else ["import torch"]),
-        "from transformers import AutoTokenizer",
-        "",
-        f"tokenizer = AutoTokenizer.from_pretrained({folder!r})",
-        *(_ONNX_OPEN if onnx else _TORCH_OPEN),
-        f'options = dict(padding=True, truncation=True, return_tensors="{"np" if onnx else "pt"}"{types})',
-        'texts = tokenizer(["one text", "another"], max_length=facts["max_length"], **options)',
-        f"inputs = {{name: texts[name] for name in {texts}}}",
-        *([_POINT.replace("VALUE", value).replace("INPUTS", str(settings))] if routed else []),
-        f"{outputs} = session.run(None, inputs)" if onnx else f"{outputs} = program(**inputs)",
-        f"print(logits{', rungs' if routed else ''})",
-    ]
-    return "\n".join(lines).replace("FILE", file)
-
-
-_STOCK = """\
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-tokenizer = AutoTokenizer.from_pretrained(FOLDER)
-model = AutoModelForSequenceClassification.from_pretrained(FOLDER)
-texts = tokenizer(["one text", "another"], padding=True, truncation=True, return_tensors="pt")
-logits = model(**texts).logits
-print(logits)"""
-_ONNX_OPEN = (
-    'session = onnxruntime.InferenceSession(FILE, providers=["CPUExecutionProvider"])',
-    "facts = {key: json.loads(value) for key, value in session.get_modelmeta().custom_metadata_map.items()}",
-)
-_TORCH_OPEN = (
-    'extra = {"sharcs.json": ""}',
-    "program = torch.export.load(FILE, extra_files=extra).module()",
-    'facts = json.loads(extra["sharcs.json"])',
-)
-_POINT = """\
-point = facts["operating_points"][facts["operating_point"]]  # None stands for NaN: the likeliest rung, no cascade
-for name in set(point) & set(INPUTS):
-    value = [float("nan")] * (len(facts["widths"]) - 1) if point[name] is None else point[name]
-    inputs[name] = VALUE"""
-_ONNX_VALUE = "np.array(value, np.float32)"
-_TORCH_VALUE = "torch.tensor(value)"

@@ -20,12 +20,14 @@ from sharcs_pl.evaluation.predictions import Predictions
 from sharcs_pl.evaluation.report import Report, evaluate
 from sharcs_pl.evaluation.submission import write_submission, zip_submission
 from sharcs_pl.evaluation.table import report_table, shares_table
+from sharcs_pl.inference.backend_model import BackendModel, load_served
 from sharcs_pl.inference.loading import load_model, load_tokenizer
 from sharcs_pl.inference.parts import is_parts
+from sharcs_pl.inference.runtimes import TORCH
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.pipeline.build import build_module, build_table
 from sharcs_pl.pipeline.console import display_path
-from sharcs_pl.pipeline.devices import check_accelerator
+from sharcs_pl.pipeline.devices import check_accelerator, device_of
 from sharcs_pl.pipeline.results import curves_of, figure_inputs, report_json, write_predictions
 from sharcs_pl.runs.evaluation_inputs import EvaluationInputs, predictions_names, results_of, submission_of
 
@@ -48,13 +50,14 @@ def evaluate_model(prepared: EvaluationInputs, trainer: L.Trainer | None = None)
     accelerator = "cpu" if is_parts(prepared.source.weights) else config.trainer.accelerator
     if trainer is None:
         check_accelerator(accelerator, "accelerator")
-    tokenizer, model = load_tokenizer(prepared.source), load_model(prepared.source, parts_too=True)
+    tokenizer, model = load_tokenizer(prepared.source), load_answering(prepared)
+    served = isinstance(model, BackendModel)
     tables = [build_table(config, examples, tokenizer) for examples in prepared.examples.values()]
     module = build_module(config, task, model)
     trainer = trainer or L.Trainer(
-        accelerator=accelerator,
+        accelerator="cpu" if served else accelerator,  # what answers has its own device and precision
         devices=1,
-        precision=config.trainer.precision,
+        precision="32-true" if served else config.trainer.precision,
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,
@@ -67,6 +70,15 @@ def evaluate_model(prepared: EvaluationInputs, trainer: L.Trainer | None = None)
     check_answers(prepared, found)
     labelled = found[task.validation[0]].labelled
     return Evaluated(model, found, evaluate(found, task, model.cost, config.seed) if labelled else None)
+
+
+def load_answering(prepared: EvaluationInputs) -> Any:
+    """Load the model as training left it, or behind the runtime that is asked for."""
+    source, serving = prepared.source, prepared.serving
+    if not (serving.asked or is_parts(source.weights)):
+        return load_model(source)
+    in_torch = serving.backend in (None, TORCH) and not is_parts(source.weights)
+    return load_served(source, serving, device_of(prepared.config.trainer.accelerator) if in_torch else "cpu")
 
 
 def check_answers(prepared: EvaluationInputs, found: dict[str, Predictions]) -> None:
@@ -90,7 +102,7 @@ def present(prepared: EvaluationInputs, done: Evaluated, config: EvaluateConfig)
     folder.mkdir(parents=True, exist_ok=True)
     listed.claim(names)
     console = Screen()
-    metrics = report_json(report, prepared.config) if report else None
+    metrics = report_json(report, prepared.config) | prepared.serving.told() if report else None
     if report:
         console.print(report_table(report, config.split))
         write_json(folder / "metrics.json", metrics)

@@ -15,6 +15,7 @@ from sharcs_pl.data.files import listed as enumerated
 from sharcs_pl.data.leaderboard import SUBMISSION_NAMES, ZIP_NAME, is_submission
 from sharcs_pl.data.tasks import GLUE, Examples, TaskSpec
 from sharcs_pl.inference.parts import is_parts
+from sharcs_pl.inference.serving import AS_IT_LIES, Serving
 from sharcs_pl.inference.trained import TrainedModel
 from sharcs_pl.runs.files import FIGURES, results_list
 from sharcs_pl.runs.inputs import read_task
@@ -23,7 +24,8 @@ from sharcs_pl.runs.seen import warn_of_seen
 
 @dataclass(frozen=True)
 class EvaluationInputs:
-    """A source with the texts it is evaluated on, before its model is loaded; `seen` of them were trained on."""
+    """A source with the texts it is evaluated on, before its model is loaded; `seen` of them were trained on.
+    `serving` is the runtime that answers."""
 
     name: str
     source: TrainedModel
@@ -31,6 +33,7 @@ class EvaluationInputs:
     task: TaskSpec
     examples: dict[str, Examples]
     seen: int = 0
+    serving: Serving = AS_IT_LIES
 
 
 def results_of(prepared: EvaluationInputs, config: EvaluateConfig) -> tuple[Path, Written, list[str]]:
@@ -106,6 +109,8 @@ def check_audited(config: RunConfig, source: TrainedModel) -> None:
 
 def prepare(path: str, source: TrainedModel, config: EvaluateConfig, split: str | None = None) -> EvaluationInputs:
     """Read the texts of ``split``, by default the config's. Raise ``ValueError`` naming what is missing or damaged."""
+    serving = Serving(config.backend, config.precision)
+    serving.check(source)
     run_config = config.applied_to(source.config)
     splits = splits_of(run_config, config.split) if split is None else [split]
     try:
@@ -114,7 +119,8 @@ def prepare(path: str, source: TrainedModel, config: EvaluateConfig, split: str 
         raise ValueError(_asking_for_data(path, str(error))) from error
     source = replace(source, config=run_config)
     seen = warn_of_seen(source, examples)
-    return EvaluationInputs(path, source, run_config, replace(task, validation=tuple(examples)), examples, seen)
+    task = replace(task, validation=tuple(examples))
+    return EvaluationInputs(path, source, run_config, task, examples, seen, serving)
 
 
 def _asking_for_data(path: str, fault: str) -> str:

@@ -17,6 +17,7 @@ LOCK = ".hydra/run.lock"
 LISTED = ".hydra/files.json"
 SEEN_TEXTS = f".hydra/{SEEN}"
 PREDICTION_COLUMNS = ("uid", "label", "prediction", "confidence", "rung", "macs")  # of predictions.tsv, texts follow
+EXPORTED = "export.json"  # in a folder that an export wrote, which it alone may replace
 
 _HYDRA = ("config.yaml", "hydra.yaml", "overrides.yaml", "lightning.yaml", SEEN)
 FIGURES = (

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from sharcs_pl.data.synthetic import word_tokenizer
+from sharcs_pl.inference.export import export_onnx
 from sharcs_pl.inference.export_parts import write_graphs
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from tests.conftest import tiny_bert
@@ -77,3 +78,18 @@ def spread_router(model: SharcsForSequenceClassification) -> None:
         scale = logits.std(0)
         model.router.output.weight.div_(scale[:, None])
         model.router.output.bias.sub_(logits.mean(0)).div_(scale)
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[SharcsForSequenceClassification, Path]:
+    """A routed BERT of the widths 1/4, 1/2 and 1, large enough that its graph cuts the weights which the widths share,
+    and this graph."""
+    needs("onnxruntime")
+    torch.manual_seed(2)
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "initializer_range": 0.1}
+    source = tiny_bert(num_labels=3, vocab_size=len(word_tokenizer()), **sizes)
+    model = surgery(source, widths=(0.25, 0.5, 1), split_layer=1)
+    spread_router(model)
+    path = tmp_path_factory.mktemp("whole") / "model.onnx"
+    export_onnx(model, path)
+    return model.eval(), path

@@ -19,12 +19,13 @@ from sharcs_pl.core.arrays import softmax
 from sharcs_pl.core.decision import NEVER
 from sharcs_pl.data.synthetic import word_tokenizer
 from sharcs_pl.inference import runtimes
+from sharcs_pl.inference.backend_model import BackendModel, engine_of, load_served
 from sharcs_pl.inference.batches import Answers
 from sharcs_pl.inference.export_parts import write_parts
 from sharcs_pl.inference.loading import load_model
 from sharcs_pl.inference.parts import PARTS, PartsFacts, open_parts
-from sharcs_pl.inference.parts_model import PartsModel, engine_of
 from sharcs_pl.inference.predictor import Prediction, RoutedPredictor
+from sharcs_pl.inference.serving import Serving
 from sharcs_pl.inference.trained import open_trained
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.runs.evaluation_inputs import check_audited
@@ -111,7 +112,7 @@ def test_threads_do_not_overwrite_each_others_answers(parts: Path) -> None:
 def test_evaluation_sees_every_width(parts: Path, two_widths: SharcsForSequenceClassification) -> None:
     ids = torch.randint(4, 20, (6, 9), generator=torch.Generator().manual_seed(3))
     mask = (torch.arange(9) < torch.tensor([9, 4, 7, 1, 9, 5])[:, None]).long()
-    model = PartsModel.of_folder(parts)
+    model = load_served(open_trained(str(parts), False), Serving())
     with torch.no_grad():
         expected = two_widths.all_rungs(ids, mask)
     found = model.double().all_rungs(ids, mask)  # nothing to convert
@@ -146,7 +147,6 @@ def test_a_damaged_folder_is_refused(copy: Path) -> None:
     for opening in (
         open_parts,
         RoutedPredictor.from_pretrained,
-        PartsModel.of_folder,
         lambda path: open_trained(str(path), False),
     ):
         with pytest.raises(ValueError, match=f"{graph.name} is not the file that was exported"):
@@ -191,6 +191,6 @@ def test_commands_that_need_weights_refuse_parts(parts: Path) -> None:
         load_model(source)
     with pytest.raises(ValueError, match=r"cost\.audit=true counts a model in torch"):
         check_audited(source.config, source)
-    model = load_model(source, parts_too=True)
-    assert isinstance(model, PartsModel)
+    model = load_served(source, Serving())
+    assert isinstance(model, BackendModel)
     assert engine_of(model).backend is model.backend

@@ -10,6 +10,7 @@ import torch
 
 from sharcs_pl.core.cascade import first_rungs
 from sharcs_pl.models.exits import ExitsForSequenceClassification
+from sharcs_pl.models.families import get_family
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.models.skim import SkimForSequenceClassification
 
@@ -40,3 +41,11 @@ def begins(model: SharcsForSequenceClassification, router_logits: torch.Tensor, 
     rule = model.config.decision()
     rule = rule if starts is None else replace(rule, starts=tuple(starts))
     return first_rungs(rule, router_logits, len(router_logits), model.ladder.top, torch)
+
+
+def random_importance(stock: Any, seed: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
+    family = get_family(stock.config.model_type)
+    size, depths = family.size(stock.config), len(family.depth_order(stock))
+    generator = torch.Generator().manual_seed(seed)
+    heads = torch.rand(depths, size.heads, generator=generator)
+    return heads, torch.rand(depths, size.ffn, generator=generator)

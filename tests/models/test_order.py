@@ -10,16 +10,9 @@ from torch import nn
 
 from sharcs_pl.models.families import FAMILIES, get_family
 from sharcs_pl.models.order import Order, leading_order, reorder, watching
+from tests.models.surgery import random_importance
 
 EVERY = sorted(FAMILIES)
-
-
-def random_importance(stock: Any, seed: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
-    family = get_family(stock.config.model_type)
-    size, depths = family.size(stock.config), len(family.depth_order(stock))
-    generator = torch.Generator().manual_seed(seed)
-    heads = torch.rand(depths, size.heads, generator=generator)
-    return heads, torch.rand(depths, size.ffn, generator=generator)
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from sharcs_pl import calibrate, evaluate, export, predict
@@ -18,13 +17,11 @@ from sharcs_pl.config.evaluate import EvaluateConfig
 from sharcs_pl.config.export import ExportConfig, QuantizeOptions
 from sharcs_pl.config.predict import PredictConfig
 from sharcs_pl.core.finite import read_json
-from sharcs_pl.data.table import TokenTable
-from sharcs_pl.inference.batches import Answers
-from sharcs_pl.inference.engine import Engine
 from sharcs_pl.inference.export_parts import write_graphs
 from sharcs_pl.inference.parts import PARTS
 from sharcs_pl.inference.predictor import RoutedPredictor
-from sharcs_pl.pipeline import parts
+from sharcs_pl.pipeline import gate, parts
+from tests.pipeline.spoiled import spoiled
 
 for package in ("onnx", "onnxscript", "onnxruntime"):
     pytest.importorskip(package)
@@ -86,31 +83,18 @@ def test_every_command_takes_parts_of_int8(tiny_run: Path, tmp_path: Path, capsy
 def test_int8_that_costs_too_much_is_told_and_not_written(
     tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(parts, "answered", spoiled(parts.answered))
+    monkeypatch.setattr(gate, "answered", spoiled(gate.answered))
     with pytest.raises(ValueError, match=r"quantize.max_drop=0.01: int8 lowers accuracy by .*; leave parts in float32"):
         export.run(config_of(tiny_run, quantize=QuantizeOptions(texts=16)))
     assert "agreement" in capsys.readouterr().out
     assert not (tmp_path / "parts").exists()
 
 
-def spoiled(answered: Callable[[Engine, TokenTable], Answers]) -> Callable[[Engine, TokenTable], Answers]:
-    """Answers that are wrong in int8 wherever they are right in float32."""
-
-    def spoil(engine: Engine, table: TokenTable) -> Answers:
-        found = answered(engine, table)
-        return replace(found, logits=-found.logits) if hasattr(engine.backend, "types") else right(found, table)
-
-    def right(found: Answers, table: TokenTable) -> Answers:
-        return replace(found, logits=np.eye(2, dtype=np.float32)[table.labels])
-
-    return spoil
-
-
 def test_without_vnni_the_reader_is_warned(
     tiny_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for known in (False, True):
-        monkeypatch.setattr(parts, "has_int8", lambda known=known: known)
+        monkeypatch.setattr(gate, "has_int8", lambda known=known: known)
         export.run(config_of(tiny_run, overwrite=known))
         assert ("no instructions for products of int8" in capsys.readouterr().err) == (not known)
 

@@ -108,6 +108,7 @@ GOOD = "run=model input=in.jsonl output=out.jsonl"
         (_nothing, f"{GOOD} max_length=99", ["max_length=99: this encoder reads at most 64 tokens"]),
         (_nothing, f"{GOOD} max_length=3", ["max_length=3 is out of range"]),
         (_nothing, f"{GOOD} precision=float8", ["precision=float8 is unknown"]),
+        (_nothing, f"{GOOD} precision=int8", ["precision=int8: torch computes in float32 or bfloat16"]),
         (_nothing, f"{GOOD} device=tpu", ["device=tpu is unknown"]),
         (_nothing, f"{GOOD} on_error=ignore", ["on_error=ignore is unknown", "fatal, skip"]),
         (_nothing, f"{GOOD} quoting=some", ["quoting=some is unknown"]),

@@ -18,7 +18,7 @@ from sharcs_pl.models.order import leading_order, reorder
 from sharcs_pl.training.reordering import reorder_with_moments
 from tests.conftest import tiny_bert
 from tests.models.conftest import stock as stock
-from tests.models.test_order import random_importance
+from tests.models.surgery import random_importance
 from tests.training.survival import Cut, assert_same_end, at, checkpoint, cut, run, run_with
 
 JOINT = (
