@@ -64,11 +64,10 @@ class SharcsSweeper(BasicSweeper):
         from sharcs_pl.config import RunConfig
         from sharcs_pl.config.errors import USER_ERRORS, explain
         from sharcs_pl.launch.cluster import check_tasks
-        from sharcs_pl.runs.directory import check_recipe, run_config
+        from sharcs_pl.runs.directory import run_config
 
         assert self.config is not None
         try:
-            check_recipe(job)
             config = run_config(self._compose(job))
             check_tasks(self.config.hydra.launcher, config.trainer.devices, config.trainer.num_nodes)
         except USER_ERRORS as error:

@@ -178,7 +178,7 @@ def test_a_folder_that_may_not_be_written_to(place: Place) -> None:
 
 
 def test_whatever_was_typed_the_message_is_one_line_that_fits_a_terminal(place: Place) -> None:
-    place.refuse(f"optim.lr={'9' * 2 * LONGEST_MESSAGE}x", "optim.lr=999", "999x is of a wrong type", " … ")
+    place.refuse(f"optim.lr={'9' * 2 * LONGEST_MESSAGE}x", "optim.lr=999", "999x must be a number, or auto", " … ")
     place.refuse('ckpt_path="two\nlines"', "ckpt_path=two lines does not exist")
     place.refuse(f"hydra.run.dir={'x' * 300}", "xxx: ", "too long")
 
@@ -228,7 +228,10 @@ def _foreign_tokenizer(place: Place) -> None:
         (lambda place: place.write("a.csv", "review,stars\nx,good\ny,good\n"), ["stars", "good"]),
         (lambda place: (place.path / "a.csv").unlink(), ["task.train=a.csv", "no such file"]),
         (lambda place: place.encoder(model_type="gpt2"), ["'gpt2' is not supported", "albert, bert"]),
-        (lambda place: place.encoder(num_attention_heads=3, hidden_size=12), ["0.25 of 3 heads", "Widths that fit"]),
+        (
+            lambda place: place.encoder(num_attention_heads=3, hidden_size=12),
+            ["width.multipliers=auto", "3 heads", "method=dense"],
+        ),
         (lambda place: place.encoder(num_hidden_layers=1), ["width.split_layer: 1 of 1"]),
         (lambda place: place.encoder(max_position_embeddings=64), ["task.max_length=128", "64 tokens"]),
         (lambda place: (place.path / "enc/tokenizer.json").unlink(), ["enc has no tokenizer", "tokenizer.json"]),
@@ -351,10 +354,10 @@ def test_of_several_faults_the_one_that_takes_least_to_find_is_told(place: Place
     place.write("a.csv", GOOD + ",good\n")
     place.write("broken.ckpt", b"PK")
     place.encoder(num_hidden_layers=1)
-    place.refuse(f"{OWN} ckpt_path=broken.ckpt hardness.window=9", "hardness.window=9")
+    place.refuse(f"{OWN} recipe=none ckpt_path=broken.ckpt hardness.window=9", "hardness.window=9")
     place.refuse(f"{OWN} ckpt_path=broken.ckpt", "width.split_layer: 1 of 1")
     place.encoder()
-    place.refuse(f"{OWN} ckpt_path=broken.ckpt", "broken.ckpt is damaged")
+    place.refuse(f"{OWN} recipe=none ckpt_path=broken.ckpt", "broken.ckpt is damaged")
 
 
 def test_a_full_disk_is_found_before_anything_is_written(place: Place) -> None:

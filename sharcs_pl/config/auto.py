@@ -51,10 +51,17 @@ def _split_layer(config: RunConfig, basis: Basis) -> int:
 
 
 def _widths(config: RunConfig, basis: Basis) -> list[str]:
-    """Return a quarter, a half and the full width, or the next wider ones by which what is cut can be divided."""
-    whole = config.method.cut == CUTS[0]
+    """Return a quarter, a half and the full width, or the next wider ones by which what is cut can be divided; as many
+    as there are bounds, from a quarter on in equal ratios."""
+    whole, bounds = config.method.cut == CUTS[0], config.width.bounds
     parts = math.gcd(basis.heads, basis.ffn, *([basis.hidden] if whole else []))
-    chosen = sorted({math.ceil(parts / 4), math.ceil(parts / 2), parts})
+    steps = len(bounds) - 1 if isinstance(bounds, list) else 2
+    chosen = sorted({math.ceil(parts * 4 ** (step / steps - 1) - 1e-9) for step in range(steps)} | {parts})
+    if len(chosen) == 1 and config.method.widths == "all":
+        raise ValueError(
+            f"width.multipliers=auto finds no narrower width: {basis.heads} heads and {basis.ffn} feed-forward neurons "
+            "have no common divisor; train this encoder with method=dense"
+        )
     return WidthLadder([Fraction(each, parts) for each in chosen]).labels()
 
 

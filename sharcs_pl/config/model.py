@@ -64,9 +64,9 @@ class WidthConfig:
     """The ladder of widths and the cut to a rung (paper section 2.2)."""
 
     multipliers: Any = field(default_factory=lambda: [0.25, 1.0])
-    """List of widths from narrow to full, numbers or fractions such as "1/3"; the last is 1."""
+    """A list of widths from narrow to full, numbers or fractions such as "1/3"; the last is 1."""
     bounds: Any = None
-    """List of a range ``[lo, hi]`` of the hardness score for each width, both ends included; ranges may overlap (paper
+    """A list with a range ``[lo, hi]`` of the hardness score for each width, ends included; ranges may overlap (paper
     section 2.1). Null takes the ranges of the score in ``hardness.bounds``."""
     split_layer: Any = 1
     """Full-width layers before the router; the layers after it run at the chosen width."""

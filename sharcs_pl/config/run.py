@@ -53,8 +53,8 @@ class RunConfig:
         in_range("eval_batch_size", self.eval_batch_size, 1)
         in_range("seed", self.seed, 0, 2**32 - 1)
         self._check_objective()
-        if self.undecided:
-            return  # the rest is checked once the encoder and the data have decided
+        if self.undecided:  # the rest is checked once the encoder and the data have decided
+            return self._check_bounds() if isinstance(self.width.bounds, list) else None
         self._check_encoder()
         self._check_distill()
         self._choose_bounds()

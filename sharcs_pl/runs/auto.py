@@ -9,6 +9,7 @@ from sharcs_pl.config import RunConfig
 from sharcs_pl.config.auto import Basis, decided
 from sharcs_pl.config.checks import AUTO
 from sharcs_pl.config.run import key_of
+from sharcs_pl.core.widths import check_split
 from sharcs_pl.models.locate import locate
 from sharcs_pl.runs.inputs import check_reader, read_task
 
@@ -26,12 +27,13 @@ def decide_auto(config: RunConfig) -> tuple[RunConfig, dict[str, Any]]:
 
 def basis_of(config: RunConfig) -> Basis:
     """Return what the values follow from."""
-    task = config.task
+    task, encoder = config.task, config.encoder
+    sizes = (encoder.num_layers, encoder.hidden_size, encoder.num_heads, encoder.intermediate_size)
+    if encoder.pretrained is not None:
+        known = locate(encoder.pretrained).sizes
+        sizes = (known.layers, known.hidden, known.heads, known.ffn)
+    if config.method.widths != "none":
+        check_split(1 if config.width.split_layer == AUTO else config.width.split_layer, sizes[0])
     task = replace(task, calibration=None) if task.calibration == AUTO else task
     _, examples = read_task(task, ("train",), config.seed)
-    rows, encoder = len(examples["train"]), config.encoder
-    if encoder.pretrained is None:
-        sizes = (encoder.num_layers, encoder.hidden_size, encoder.num_heads, encoder.intermediate_size)
-        return Basis(*sizes, rows)
-    known = locate(encoder.pretrained).sizes
-    return Basis(known.layers, known.hidden, known.heads, known.ffn, rows)
+    return Basis(*sizes, len(examples["train"]))

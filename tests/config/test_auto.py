@@ -77,6 +77,8 @@ def test_given_values_stay_and_the_others_agree_with_them() -> None:
     assert found.width.bounds == [[0.0, 0.5], [0.0, 100.0]]
     assert found.first_routed_epoch == 3
     assert found.batch_size == 16
+    four = decided(default("width.bounds=[[0.9,1],[0.7,1],[0.5,1],[0,1]]"), MINILM)
+    assert four.width.multipliers == ["0.25", "5/12", "2/3", "1"]
     without = decided(default("task.calibration=null", "width.reorder_after=null"), MINILM)
     assert (without.router.budget, without.width.reorder_after) == (None, None)
 
@@ -95,6 +97,9 @@ def test_what_does_not_fit_together_is_refused_when_it_is_decided() -> None:
         decided(default("width.split_layer=6"), MINILM).check_fits(
             num_layers=6, hidden_size=384, num_heads=12, intermediate_size=1536
         )
+    with pytest.raises(ValueError, match="5 heads and 1536 feed-forward neurons have no common divisor"):
+        decided(default(), Basis(6, 380, 5, 1536, 4000))
+    assert decided(default("method=dense"), Basis(6, 380, 5, 1536, 4000)).width.multipliers == ["1"]
     with pytest.raises(ValueError, match="leaves no routed epoch"):
         decided(default("trainer.max_epochs=1"), MINILM)
     assert default("width.split_layer=6").width.multipliers == AUTO
