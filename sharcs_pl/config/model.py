@@ -87,6 +87,10 @@ class WidthConfig:
         one_of("width.norm_init", self.norm_init, ("pretrained", "scratch"))
         number("width.split_layer", self.split_layer, 1, whole=True)
         number("width.reorder_after", self.reorder_after, 1, whole=True)
+        if isinstance(self.bounds, list):
+            self.bounds = checked_bounds("width.bounds", self.bounds)
+        elif self.bounds not in (None, AUTO):
+            raise ValueError(f"width.bounds={self.bounds} must be a list of [lo, hi], one per width")
         if self.multipliers != AUTO:
             self._check_ladder()
 
@@ -95,14 +99,9 @@ class WidthConfig:
         if ladder.widths[-1] != 1:
             raise ValueError(f"width.multipliers: [{', '.join(ladder.labels())}] must end with 1, the full width")
         self.multipliers = ladder.labels()  # 1, 1.0 and "1" are the same width, and the same run
-        if self.bounds == AUTO:
-            return
-        if not isinstance(self.bounds, list | None):
-            raise ValueError(f"width.bounds={self.bounds} must be a list of [lo, hi], one per width")
         for key, value in (("bounds", self.bounds), ("loss_weights", self.loss_weights)):
-            if value is not None and len(value) != len(ladder):
+            if isinstance(value, list) and len(value) != len(ladder):
                 raise ValueError(f"width.{key} has {len(value)} entries; width.multipliers asks for {len(ladder)}")
-        self.bounds = None if self.bounds is None else checked_bounds("width.bounds", self.bounds)
         for weight in self.loss_weights or ():
             in_range("width.loss_weights", weight, 0)
 
