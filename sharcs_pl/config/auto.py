@@ -13,7 +13,7 @@ from sharcs_pl.config.run import AUTO_KEYS, RunConfig, key_of
 from sharcs_pl.core.widths import CUTS, WidthLadder
 
 _ENOUGH = 1000  # texts of which a tenth can choose thresholds
-_SAMPLES = 32  # about so many per optimizer step, over all widths
+_SAMPLES = 48  # about so many per optimizer step, over all widths
 _RATES = ((512, 1e-4), (768, 3e-5), (math.inf, 1.5e-5))  # of hidden sizes up to so many
 _BOUNDS = {"confidence": (0.8, 0.5), "entropy": (0.5, 0.69)}  # of a narrow width and of those between
 
@@ -97,8 +97,8 @@ def _trains(config: RunConfig, basis: Basis) -> str:
 
 
 def _batch_size(config: RunConfig, basis: Basis) -> int:
-    """Return the power of two that gives a step about `_SAMPLES` samples, twice as many from 20,000 texts on."""
-    samples = _SAMPLES * (2 if basis.rows >= 20_000 else 1)
+    """Return the power of two that gives a step about `_SAMPLES` samples, twice as many from 10,000 texts on."""
+    samples = _SAMPLES * (2 if basis.rows >= 10_000 else 1)
     return 2 ** round(math.log2(samples / len(config.width.multipliers)))
 
 

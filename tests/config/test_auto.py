@@ -32,7 +32,7 @@ def test_the_default_recipe_of_a_small_and_of_a_base_size_encoder() -> None:
     assert small.width.bounds == [[0.8, 1.0], [0.5, 1.0], [0.0, 1.0]]
     assert (small.optim.lr, base.optim.lr) == (1e-4, 3e-5)
     assert (small.trainer.max_epochs, base.trainer.max_epochs) == (5, 3)
-    assert (small.batch_size, base.batch_size) == (8, 16)
+    assert (small.batch_size, base.batch_size) == (16, 32)
     for config in (small, base):
         assert config.undecided == []
         assert config.width.reorder_after == config.first_routed_epoch < config.trainer.max_epochs
@@ -76,7 +76,7 @@ def test_given_values_stay_and_the_others_agree_with_them() -> None:
     assert (found.width.multipliers, found.width.split_layer) == (["0.25", "1"], 3)
     assert found.width.bounds == [[0.0, 0.5], [0.0, 100.0]]
     assert found.first_routed_epoch == 3
-    assert found.batch_size == 16
+    assert found.batch_size == 32
     four = decided(default("width.bounds=[[0.9,1],[0.7,1],[0.5,1],[0,1]]"), MINILM)
     assert four.width.multipliers == ["0.25", "5/12", "2/3", "1"]
     without = decided(default("task.calibration=null", "width.reorder_after=null"), MINILM)
