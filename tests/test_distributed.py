@@ -110,6 +110,21 @@ def test_other_methods_train_the_same_weights_on_two_processes(method: str, tmp_
     assert_close(tmp_path / "both", tmp_path / "alone", 1e-10)
 
 
+def test_every_width_on_every_batch_after_a_reordering_trains_the_same_weights_on_two_processes(tmp_path: Path) -> None:
+    """Three widths and two processes, which share each batch, and calibration texts of which one process has none."""
+    joint = ("hardness.trains=all", "width.reorder_after=1", "method.cut=heads_ffn", "distill=top")
+    joint += ("task.calibration=0.1", "router.budget=0.9", "checkpoint.best_by=area", "checkpoint.patience=5")
+    options = (*EXACT, *LADDERS[3], *joint, "width.bounds=[[0.5,1],[0.4,1],[0,1]]")
+    metrics = run_on(1, tmp_path / "alone", *options)
+    assert run_on(2, tmp_path / "both", *options) == metrics
+    assert_close(tmp_path / "both", tmp_path / "alone", 1e-10)
+    points = [json.loads((tmp_path / name / "model/config.json").read_text()) for name in ("alone", "both")]
+    assert points[0]["operating_points"].keys() == {"router", "cascade", "router+cascade"}
+    assert points[0]["operating_point"] == points[1]["operating_point"]
+    order = [(tmp_path / name / "importance.parquet").read_bytes() for name in ("alone", "both")]
+    assert order[0] == order[1]
+
+
 @pytest.mark.parametrize("option", ["method=skim", "method.skim_weight=0.2"])
 def test_skimming_trains_on_two_processes(option: str, tmp_path: Path) -> None:
     """Its noise is drawn for a process's share of the batch, so the weights are those of this number of processes."""

@@ -10,9 +10,10 @@ from typing import Any
 
 from sharcs_pl.config.checks import AUTO
 from sharcs_pl.config.run import AUTO_KEYS, RunConfig, key_of
+from sharcs_pl.core.hardness import SCORES
 from sharcs_pl.core.widths import CUTS, WidthLadder
 
-_ENOUGH = 1000  # texts of which a tenth can choose thresholds
+_ENOUGH, _SHARE = 1000, 0.1  # training texts from which on such a share of them can choose thresholds
 _SAMPLES = 48  # about so many per optimizer step, over all widths
 _RATES = ((512, 1e-4), (768, 3e-5), (math.inf, 1.5e-5))  # of hidden sizes up to so many
 _BOUNDS = {"confidence": (0.8, 0.5), "entropy": (0.5, 0.69)}  # of a narrow width and of those between
@@ -21,25 +22,31 @@ _BOUNDS = {"confidence": (0.8, 0.5), "entropy": (0.5, 0.69)}  # of a narrow widt
 @dataclass(frozen=True)
 class Basis:
     """What the values follow from: the encoder's ``layers``, ``hidden`` size, attention ``heads`` and feed-forward
-    neurons ``ffn``, and the number of training ``rows``."""
+    neurons ``ffn``, and the number of training ``rows``. ``ladder`` tells if the encoder comes from a model of several
+    widths, which have learned with the order that it has."""
 
     layers: int
     hidden: int
     heads: int
     ffn: int
     rows: int
+    ladder: bool = False
 
 
 def decided(config: RunConfig, basis: Basis) -> RunConfig:
     """Return the config with a value for every key that is ``auto``. Values that are given stay as they are, and those
-    that follow from them agree with them."""
+    that follow from them agree with them. A budget brings the texts that choose its thresholds."""
     for key in AUTO_KEYS:
         if key_of(config, key) == AUTO:
-            config = _with(config, key, _RULES[key](config, basis))
+            value = _RULES[key](config, basis)
+            if key == "router.budget" and value is not None and config.task.calibration is None:
+                config = with_value(config, "task.calibration", _SHARE)
+            config = with_value(config, key, value)
     return config
 
 
-def _with(config: RunConfig, key: str, value: Any) -> RunConfig:
+def with_value(config: RunConfig, key: str, value: Any) -> RunConfig:
+    """Return the config with another value of a dotted key."""
     group, _, name = key.rpartition(".")
     return replace(
         config, **({name: value} if not group else {group: replace(getattr(config, group), **{name: value})})
@@ -52,10 +59,10 @@ def _split_layer(config: RunConfig, basis: Basis) -> int:
 
 def _widths(config: RunConfig, basis: Basis) -> list[str]:
     """Return a quarter, a half and the full width, or the next wider ones by which what is cut can be divided; as many
-    as there are bounds, from a quarter on in equal ratios."""
-    whole, bounds = config.method.cut == CUTS[0], config.width.bounds
-    parts = math.gcd(basis.heads, basis.ffn, *([basis.hidden] if whole else []))
-    steps = len(bounds) - 1 if isinstance(bounds, list) else 2
+    as there are bounds or weights, from a quarter on in equal ratios."""
+    given = next((x for x in (_given_bounds(config), config.width.loss_weights) if x is not None), (0, 0, 0))
+    parts = math.gcd(basis.heads, basis.ffn, *([basis.hidden] if config.method.cut == CUTS[0] else []))
+    steps = max(1, len(given) - 1)
     chosen = sorted({math.ceil(parts * 4 ** (step / steps - 1) - 1e-9) for step in range(steps)} | {parts})
     if len(chosen) == 1 and config.method.widths == "all":
         raise ValueError(
@@ -65,8 +72,20 @@ def _widths(config: RunConfig, basis: Basis) -> list[str]:
     return WidthLadder([Fraction(each, parts) for each in chosen]).labels()
 
 
-def _bounds(config: RunConfig, basis: Basis) -> list[list[float]] | None:
+def _given_bounds(config: RunConfig) -> list[Any] | None:
+    """Return the bounds that are not those of the score."""
+    if config.width.bounds != AUTO:
+        return config.width.bounds
+    name = config.hardness.score
+    found = config.hardness.bounds.get(name)
+    return None if found == SCORES[name].pairs else found
+
+
+def _bounds(config: RunConfig, basis: Basis) -> list[Any] | None:
     """Return nested ranges: a sample is a member of every width from the narrowest that fits it on."""
+    given = _given_bounds(config)
+    if given is not None:
+        return given
     narrow, between = _BOUNDS[config.hardness.score]
     limits = [narrow, *[between] * (len(config.width.multipliers) - 2)][: len(config.width.multipliers) - 1]
     if config.hardness.score == "entropy":
@@ -79,21 +98,30 @@ def _cut(config: RunConfig, basis: Basis) -> str | None:
 
 
 def _epochs(config: RunConfig, basis: Basis) -> int:
-    """Return 3 epochs from 20,000 texts on, and 3 more for each tenth of that, 10 at most."""
-    return min(10, max(3, round(3 + 3 * math.log10(20_000 / basis.rows))))
+    """Return 3 epochs from 20,000 texts on, and 3 more for each tenth of that, 10 at most; one more than are asked for
+    at full width."""
+    return max(_first_routed(config) + 1, min(10, max(3, round(3 + 3 * math.log10(20_000 / basis.rows)))))
+
+
+def _first_routed(config: RunConfig) -> int:
+    """Return the least number of epochs at full width that the given keys ask for."""
+    asked = (config.hardness.window, config.hardness.warmup_epochs, config.width.reorder_after)
+    return max(x for x in asked if isinstance(x, int)) if config.method.routed else 0
 
 
 def _warmup_epochs(config: RunConfig, basis: Basis) -> int:
-    """Return a third of the epochs, rounded down; at least the window, and one less than all."""
-    return max(config.hardness.window, min(config.trainer.max_epochs - 1, config.trainer.max_epochs // 3))
+    """Return a third of the epochs, rounded down, or as many as other keys ask for."""
+    return max(_first_routed(config), min(config.trainer.max_epochs - 1, config.trainer.max_epochs // 3), 1)
 
 
 def _reorder_after(config: RunConfig, basis: Basis) -> int | None:
-    return config.hardness.warmup_epochs or config.hardness.window
+    ordered = config.method.routed and not basis.ladder
+    return (config.hardness.warmup_epochs or config.hardness.window) if ordered else None
 
 
 def _trains(config: RunConfig, basis: Basis) -> str:
-    return "bucket" if config.method.skim_weight is not None else "all"
+    bucket = config.method.skim_weight is not None or config.hardness.weight_by_bucket or not config.method.routed
+    return "bucket" if bucket else "all"
 
 
 def _batch_size(config: RunConfig, basis: Basis) -> int:
@@ -106,13 +134,9 @@ def _rate(config: RunConfig, basis: Basis) -> float:
     return next(rate for size, rate in _RATES if basis.hidden <= size)
 
 
-def _calibration(config: RunConfig, basis: Basis) -> float | None:
-    several = config.method.widths == "all" and len(config.width.multipliers) > 1
-    return 0.1 if several and basis.rows >= _ENOUGH else None
-
-
 def _budget(config: RunConfig, basis: Basis) -> float | None:
-    return 0.5 if config.task.calibration is not None else None
+    several = config.method.widths == "all" and len(config.width.multipliers) > 1
+    return 0.5 if several and (config.task.calibration is not None or basis.rows >= _ENOUGH) else None
 
 
 _RULES: dict[str, Callable[[RunConfig, Basis], Any]] = {
@@ -126,6 +150,5 @@ _RULES: dict[str, Callable[[RunConfig, Basis], Any]] = {
     "hardness.trains": _trains,
     "batch_size": _batch_size,
     "optim.lr": _rate,
-    "task.calibration": _calibration,
     "router.budget": _budget,
 }

@@ -131,6 +131,11 @@ class RunConfig:
                 f"{self.trainer.max_epochs}; give more epochs"
             )
         if not self.method.routed:
+            if self.width.reorder_after is not None:
+                raise ValueError(
+                    f"width.reorder_after={self.width.reorder_after} belongs to method=sharcs; for method="
+                    f"{self.method.name} reorder the encoder before with sharcs reorder"
+                )
             return
         if self.first_routed_epoch >= self.trainer.max_epochs:
             name = "window" if self.hardness.warmup_epochs is None else "warmup_epochs"
@@ -243,8 +248,7 @@ class RunConfig:
 
 AUTO_KEYS = (
     "width.split_layer", "width.multipliers", "width.bounds", "method.cut", "trainer.max_epochs",
-    "hardness.warmup_epochs", "width.reorder_after", "hardness.trains", "batch_size", "optim.lr", "task.calibration",
-    "router.budget",
+    "hardness.warmup_epochs", "width.reorder_after", "hardness.trains", "batch_size", "optim.lr", "router.budget",
 )  # fmt: skip
 """The keys that may be ``auto``, in the order in which they are decided and told."""
 

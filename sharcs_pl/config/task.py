@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from sharcs_pl.config.checks import AUTO, check_text_files, in_range
+from sharcs_pl.config.checks import check_text_files, in_range
 from sharcs_pl.config.texts import COLUMN, COLUMNS, PATH, PATH_OR_NUMBER, TEXT, TEXTS
 from sharcs_pl.core.renamed import CUSTOM, current_task
 
@@ -87,7 +87,7 @@ class TaskConfig:
         check_text_files("task.", self)
         self.label = _column_text(self.label)
         kept = self.calibration
-        if kept != AUTO and isinstance(kept, int | float) and (isinstance(kept, bool) or not 0 < kept < 1):
+        if isinstance(kept, int | float) and (isinstance(kept, bool) or not 0 < kept < 1):
             raise ValueError(f"task.calibration={kept} is no share between 0 and 1, such as 0.1")
         self._check_custom() if self.is_custom else self._check_built_in()
 
@@ -136,7 +136,7 @@ class TaskConfig:
         for key in (*CUSTOM_PATHS, *_CUSTOM_ONLY, "multi_label"):
             if getattr(self, key) not in (None, False):
                 raise ValueError(f"task.{key} describes custom data, task={self.name} has its own; add task=custom")
-        if self.calibration != AUTO and not isinstance(self.calibration, int | float | None):
+        if not isinstance(self.calibration, int | float | None):
             raise ValueError(
                 f"task.calibration={self.calibration} is no share of train, such as 0.1; task={self.name} takes no file"
             )

@@ -122,6 +122,7 @@ class EpochPlan:
     memberships: np.ndarray | None
     buckets: tuple[Bucket, ...]
     batches_per_step: int
+    one_bucket: bool = False
 
     def step(self, s: int) -> list[PlannedBatch]:
         """Return the whole batches of a step in order of slot, without empty slots."""
@@ -134,10 +135,13 @@ class EpochPlan:
         """Return a rank's share of a step. Together the ranks run exactly the step.
 
         With fewer ranks than slots, a rank has a contiguous run of slots. With more, `world / slots` ranks share a
-        slot, and shard j has the samples j, j + world / slots, ... Raise `ValueError` if `check_world` does.
+        slot, and shard j has the samples j, j + world / slots, ... Where all samples are in one bucket and the numbers
+        do not fit each other, all ranks share every slot. Raise `ValueError` if `check_world` does.
         """
-        check_world(world, self.batches_per_step)
         assert 0 <= rank < world, f"rank {rank} of {world}"
+        if self.one_bucket and not fits(world, self.batches_per_step):
+            return [_shard(batch, rank, world) for batch in self.step(s)]
+        check_world(world, self.batches_per_step)
         run, sharers = max(1, self.batches_per_step // world), max(1, world // self.batches_per_step)
         first, shard = rank // sharers * run, rank % sharers
         mine = [batch for batch in self.step(s) if first <= batch.slot < first + run]
@@ -195,16 +199,22 @@ def make_plan(
             buckets.append(Bucket(rung, slots[rung], order, begins, config.batch_size))
     steps = max((bucket.num_steps for bucket in buckets), default=0)
     held = np.array(_count(rungs, config.num_rungs))
-    return EpochPlan(epoch, steps, held, rungs, memberships, tuple(buckets), config.batches_per_step)
+    one = config.every_rung or config.num_rungs == 1
+    return EpochPlan(epoch, steps, held, rungs, memberships, tuple(buckets), config.batches_per_step, one)
 
 
 def _count(rungs: np.ndarray, num_rungs: int) -> list[int]:
     return [int(np.count_nonzero(rungs == rung)) for rung in range(num_rungs)]
 
 
+def fits(world: int, batches_per_step: int) -> bool:
+    """Return True if `world` processes divide the slots of a step, or are a multiple of them."""
+    return not (batches_per_step % world and world % batches_per_step)
+
+
 def check_world(world: int, batches_per_step: int) -> None:
     """Raise `ValueError` naming `trainer.devices` unless `world` divides the number of slots or is a multiple of it."""
-    if world < 1 or (batches_per_step % world and world % batches_per_step):
+    if world < 1 or not fits(world, batches_per_step):
         divisors = [str(size) for size in range(1, batches_per_step + 1) if batches_per_step % size == 0]
         raise ValueError(
             f"trainer.devices: {world} processes cannot share the {batches_per_step} batches of a step evenly; "

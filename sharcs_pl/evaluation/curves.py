@@ -12,6 +12,7 @@ Legend: S samples, W rungs or exits, C classes. MACs are multiply-adds per sampl
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
@@ -36,6 +37,7 @@ _DEALS = 5  # random routings, each read by its own halvings
 _SHARES = 26  # of two rungs between which samples are dealt, as many as the router has settings
 _TENTHS = tuple(x / 10 for x in range(1, 10))  # budgets that the end table may show
 _SHOWN = 3
+_MOST_OF_AREA = 5000  # samples, so that a thousand settings take seconds
 
 
 @dataclass(frozen=True)
@@ -181,8 +183,10 @@ def area_under(model: Any, found: Predictions, metric: str) -> float:
     """Return the mean of the best value within a budget, over budgets from the cheapest rung for all to the dearest.
 
     What can be had is every rung for all samples, and each rule of the model with thresholds chosen and read on the
-    same samples. So it flatters, and serves to compare models of one ladder on the same samples.
+    same samples. So it flatters, and serves to compare models of one ladder on the same samples, of which it takes at
+    most `_MOST_OF_AREA`, evenly.
     """
+    found = found.select(torch.arange(0, len(found.uids), math.ceil(len(found.uids) / _MOST_OF_AREA)))
     costs, whole = Costs(found, model.cost), np.ones((1, len(found.uids)), dtype=int)
     fixed = [torch.full_like(found.rungs, rung) for rung in range(len(model.ladder))]
     points = [SweptPoint(None, Decision.at(rungs, found.logits)) for rungs in fixed]

@@ -76,7 +76,8 @@ def build_run(
     """
     method = get_method(config.method.name)
     check_devices(config)
-    check_world(world_size(config), len(config.width.multipliers))
+    if config.method.routed and not config.every_rung:
+        check_world(world_size(config), len(config.width.multipliers))
     L.seed_everything(config.seed, verbose=False)
     tokenizer = build_tokenizer(inputs)
     datamodule = build_datamodule(config, inputs, tokenizer)

@@ -32,6 +32,7 @@ from sharcs_pl.pipeline.console import display_path, silence_libraries
 from sharcs_pl.pipeline.fit import Composed, train
 from sharcs_pl.pipeline.sections import SUBCOMMANDS, base_config, from_sections, groups, place, to_sections
 from sharcs_pl.pipeline.validate import evaluate_model, present
+from sharcs_pl.runs.auto import decide_auto
 from sharcs_pl.runs.directory import decide
 from sharcs_pl.runs.evaluation_inputs import EvaluationInputs, check_results, splits_of
 from sharcs_pl.runs.inputs import TrainingInputs, read_inputs, read_task
@@ -142,6 +143,7 @@ class SharcsCLI(LightningCLI):
         self.trainer_arguments = {key: value for key, value in values["trainer"].items() if key not in known}
         if self.subcommand is None:
             silence_libraries()
+            self.run_config, _ = decide_auto(self.run_config)
             decide(self.run_config, self.run_dir)
             self.build(self.run_config, read_inputs(self.run_config, self.run_dir), self.run_dir)
 

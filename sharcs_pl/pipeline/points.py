@@ -30,7 +30,8 @@ CONFIDENCE = CalibrateConfig.confidence  # of the bounds that are kept with a po
 
 def choose_points(config: RunConfig, run: Run) -> None:
     """Choose a setting of every rule of the model for ``router.budget``, keep them as operating points named by their
-    rules, and take the best by the task's metric into use. A rule whose cheapest setting costs more is left out."""
+    rules, and take the best by the task's metric into use, or that of ``router.rule`` where it cascades. A rule whose
+    cheapest setting costs more is left out."""
     budget, model = config.router.budget, run.module.model
     if budget is None or config.method.widths != "all":
         return
@@ -46,11 +47,14 @@ def choose_points(config: RunConfig, run: Run) -> None:
         try:
             rule = setting_within(name, views, budget, "router.budget")
         except ValueError as error:
-            Screen(stderr=True, soft_wrap=True).print(f"warning: no point for rule={name}: {error}")
+            if run.trainer.is_global_zero:
+                Screen(stderr=True, soft_wrap=True).print(f"warning: no point for rule={name}: {error}")
             continue
         holds = bound_holds(rule.to_point(), {})
         rows.append(replace(measure(name, rule, views, CONFIDENCE), holds=holds))
-    keep_points(model, rows, here)
+    said = keep_points(model, rows, here, config.router.rule)
+    if said and run.trainer.is_global_zero:
+        Screen(soft_wrap=True).print(said)
 
 
 def answers(config: RunConfig, run: Run) -> Predictions:
@@ -60,20 +64,22 @@ def answers(config: RunConfig, run: Run) -> Predictions:
     table = build_table(config, run.inputs.examples[SPLIT], run.tokenizer)
     loader = eval_loader(table, config.eval_batch_size, trainer.global_rank, trainer.world_size)
     with torch.inference_mode():
-        own = [module.predict_step(batch.to(module.device), number) for number, batch in enumerate(loader)]
+        batches = (batch for batch in loader if len(batch.uids))  # a process may have none
+        own = [module.predict_step(batch.to(module.device), number) for number, batch in enumerate(batches)]
     return Predictions.gather([found for rank in all_ranks(own) for found in rank])
 
 
-def keep_points(model: Any, rows: list[Row], here: dict[str, Any]) -> None:
-    """Store the points in the model's config, the best one in use, and say which that is."""
+def keep_points(model: Any, rows: list[Row], here: dict[str, Any], asked: str) -> str | None:
+    """Store the points in the model's config and take one into use: that of the rule ``asked`` for if it cascades, else
+    the best. Return a line about it, None without a point."""
     if not rows:
-        return
+        return None
     widths = model.ladder.labels()
-    points = {row.name: {**row.rule.to_point(), **here, **row.to_json(widths)} for row in rows}
-    best = max(rows, key=lambda row: (row.report.routed.value, -row.report.routed.macs_fraction))
-    model.config.operating_points = points
-    model.set_operating_point(best.name)
-    others = [row.name for row in rows if row is not best]
+    model.config.operating_points = {row.name: {**row.rule.to_point(), **here, **row.to_json(widths)} for row in rows}
+    named = [row for row in rows if row.name == asked and asked != "router"]
+    used = max(named or rows, key=lambda row: (row.report.routed.value, -row.report.routed.macs_fraction))
+    model.set_operating_point(used.name)
+    others = [row.name for row in rows if row is not used]
     also = f"; {', '.join(others)} {'are' if len(others) > 1 else 'is'} kept too" if others else ""
     where = f"chosen on {here['samples']:,} texts of {SPLIT} for {here['budget']:g} of dense"
-    Screen(soft_wrap=True).print(f"in use: point={best.name}, {where}{also}")
+    return f"in use: point={used.name}, {where}{also}"

@@ -18,7 +18,10 @@ _SAMPLES, _BATCH = ReorderConfig.samples, ReorderConfig.batch_size
 def build_reordering(after: int, model: Any, data: SharcsDataModule, seed: int, run_dir: Path) -> ReorderInPlace:
     """Build the callback that reorders after epoch ``after`` and keeps the importance in the run directory. Raise
     ``ValueError`` for an encoder that cannot be reordered."""
-    check_reorderable(model.encoder)
+    try:
+        check_reorderable(model.encoder)
+    except ValueError as error:
+        raise ValueError(f"width.reorder_after={after}: {error}; add width.reorder_after=null") from error
 
     def find(stock: Any) -> Order:
         importance = measure(stock, batches(drawn(data.train_table, _SAMPLES, seed), _BATCH, stock.device))

@@ -40,7 +40,7 @@ class Preflight:
 def preflight(config: RunConfig, run_dir: Path) -> Preflight:
     """Read and check all that a training run starts from. Raise ``ValueError`` naming the key, file or line at
     fault."""
-    config, derived = decide_auto(config)
+    config, derived = decide_auto(config, run_dir)
     job, alone = slurm_job(os.environ), is_single_process()
     resumes = alone and decide(config, run_dir, job) is RunState.RESUME
     inputs = read_inputs(config, run_dir, resumes)

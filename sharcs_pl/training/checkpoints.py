@@ -189,6 +189,7 @@ class BestCheckpoint(Checkpoint):
         # In another folder than the checkpoint's, or after its removal, the best so far is not there to be evaluated.
         if not trainer.strategy.broadcast(self.path.exists()):
             self.score = None
+        trainer.should_stop = trainer.should_stop or self._waited_enough
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         found = trainer.callback_metrics.get(self.monitor)
@@ -201,15 +202,19 @@ class BestCheckpoint(Checkpoint):
         if better:
             self.score = score
             save_together(trainer, self.path)
-        if self.patience is not None and self.waited >= self.patience:
-            trainer.should_stop = True
+        trainer.should_stop = trainer.should_stop or self._waited_enough
 
     def _affordable(self, trainer: L.Trainer) -> bool:
         limit = self.max_macs_fraction
         return limit is None or float(trainer.callback_metrics["val/macs_fraction"]) <= limit
 
+    @property
+    def _waited_enough(self) -> bool:
+        return self.patience is not None and self.waited >= self.patience
+
     def state_dict(self) -> dict[str, Any]:
-        return {"score": self.score, "waited": self.waited}
+        return {"score": self.score, "waited": self.waited, "monitor": self.monitor}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.score, self.waited = state_dict["score"], state_dict.get("waited", 0)
+        if state_dict.get("monitor", "val/routed") == self.monitor:  # scores of another kind tell nothing
+            self.score, self.waited = state_dict["score"], state_dict.get("waited", 0)

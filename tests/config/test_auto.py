@@ -79,8 +79,35 @@ def test_given_values_stay_and_the_others_agree_with_them() -> None:
     assert found.batch_size == 32
     four = decided(default("width.bounds=[[0.9,1],[0.7,1],[0.5,1],[0,1]]"), MINILM)
     assert four.width.multipliers == ["0.25", "5/12", "2/3", "1"]
-    without = decided(default("task.calibration=null", "width.reorder_after=null"), MINILM)
-    assert (without.router.budget, without.width.reorder_after) == (None, None)
+    without = decided(default("router.budget=null", "width.reorder_after=null"), MINILM)
+    assert (without.router.budget, without.task.calibration, without.width.reorder_after) == (None, None, None)
+    mine = decided(default("task.calibration=0.2"), Basis(6, 384, 12, 1536, 400))
+    assert (mine.router.budget, mine.task.calibration) == (0.5, 0.2)
+
+
+@pytest.mark.parametrize(
+    ("words", "epochs", "first"),
+    [
+        (["hardness.window=3"], 4, 3),
+        (["hardness.warmup_epochs=4"], 5, 4),
+        (["width.reorder_after=3"], 4, 3),
+        (["hardness.weight_by_bucket=true"], 3, 1),
+        (["width.loss_weights=[1,1]"], 3, 1),
+        (["hardness.bounds.confidence=[[0.7,1],[0,1]]"], 3, 1),
+    ],
+)
+def test_one_given_value_is_enough(words: list[str], epochs: int, first: int) -> None:
+    found = decided(default(*words), BASE)
+    assert (found.trainer.max_epochs, found.first_routed_epoch) == (epochs, first)
+    weights = found.width.loss_weights
+    assert weights is None or len(found.width.multipliers) == len(weights)
+    if "bounds" in words[0]:
+        assert found.width.bounds == [[0.7, 1.0], [0.0, 1.0]]
+        assert found.width.multipliers == ["0.25", "1"]
+
+
+def test_a_ladder_that_has_learned_keeps_its_order() -> None:
+    assert decided(default(), Basis(6, 384, 12, 1536, 4000, ladder=True)).width.reorder_after is None
 
 
 @pytest.mark.parametrize("method", ["dense", "slimmable", "fixed", "branchynet", "skim", "pabee"])
@@ -89,6 +116,7 @@ def test_other_methods_take_what_they_read(method: str) -> None:
     found = decided(default(f"method={method}", *more), MINILM)
     assert found.method.cut == ("heads_ffn" if method in ("slimmable", "fixed") else None)
     assert (found.task.calibration is None) == (method != "slimmable")
+    assert (found.width.reorder_after, found.hardness.trains) == (None, "bucket")
     assert found.trainer.max_epochs == 5
 
 

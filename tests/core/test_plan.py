@@ -380,3 +380,19 @@ def test_where_every_rung_is_trained_all_samples_fill_all_slots_and_keep_their_m
     assert plan.bucket_sizes.tolist() == [14, 7]  # as the router is told: the narrowest of a sample's rungs
     assert plan.memberships is members
     assert [b.indices.tolist() for b in batches] == [b.indices.tolist() for s in range(3) for b in before.step(s)]
+
+
+@pytest.mark.parametrize(("world", "slots"), [(2, 3), (4, 3), (3, 2), (8, 3)])
+def test_one_bucket_is_shared_by_any_number_of_processes(world: int, slots: int) -> None:
+    lengths = np.arange(25) % 5 + 3
+    config = PlanConfig(batch_size=4, num_rungs=slots, every_rung=True)
+    plan = make_plan(None, lengths, config, seed=1, epoch=0)
+    for s in range(plan.num_steps):
+        ranks = [plan.local(s, rank, world) for rank in range(world)]
+        for whole in plan.step(s):
+            shards = [batch for rank in ranks for batch in rank if batch.slot == whole.slot]
+            assert [(b.shard, b.count, b.num_batches) for b in shards] == [
+                (rank, whole.count, whole.num_batches) for rank in range(world)
+            ]
+            together = np.concatenate([b.indices for b in shards])
+            assert sorted(together.tolist()) == sorted(whole.indices.tolist())

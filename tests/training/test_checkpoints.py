@@ -359,3 +359,23 @@ def test_the_best_epoch_by_area_and_a_training_that_waits_no_longer(tmp_path: Pa
     with (tmp_path / "short/metrics.csv").open() as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["0", "1", "2"]
     assert json.loads((tmp_path / "short/metrics.json").read_text())["epochs"] == 3
+
+
+def test_a_run_that_waited_long_enough_stays_ended_when_it_is_resumed(tmp_path: Path) -> None:
+    words = (*TINY, "checkpoint.best_by=area", "checkpoint.patience=1", "optim.lr=0", "trainer.max_epochs=6")
+    first = train_run(tmp_path / "run", *words)
+    (tmp_path / "run/metrics.json").unlink()
+    before = (tmp_path / "run/metrics.csv").read_text()
+    assert train_run(tmp_path / "run", *words, "ckpt_path=last") == first
+    assert (tmp_path / "run/metrics.csv").read_text() == before
+
+
+def test_scores_of_another_kind_do_not_compete(tmp_path: Path) -> None:
+    state = BestCheckpoint(tmp_path, 0, monitor="val/routed").state_dict() | {"score": 0.9, "waited": 2}
+    same, other = (BestCheckpoint(tmp_path, 0, monitor=name) for name in ("val/routed", "val/area"))
+    same.load_state_dict(state)
+    other.load_state_dict(state)
+    assert (same.score, same.waited) == (0.9, 2)
+    assert (other.score, other.waited) == (None, 0)
+    other.load_state_dict({"score": 0.9})  # as earlier versions wrote it
+    assert other.score is None
