@@ -16,7 +16,6 @@ from sharcs_pl.core.widths import CUTS, WidthLadder
 _ENOUGH, _SHARE = 1000, 0.1  # training texts from which on such a share of them can choose thresholds
 _SAMPLES = 48  # about so many per optimizer step, over all widths
 _RATES = ((512, 1e-4), (768, 3e-5), (math.inf, 1.5e-5))  # of hidden sizes up to so many
-_BOUNDS = {"confidence": (0.8, 0.5), "entropy": (0.5, 0.69)}  # of a narrow width and of those between
 
 
 @dataclass(frozen=True)
@@ -86,11 +85,7 @@ def _bounds(config: RunConfig, basis: Basis) -> list[Any] | None:
     given = _given_bounds(config)
     if given is not None:
         return given
-    narrow, between = _BOUNDS[config.hardness.score]
-    limits = [narrow, *[between] * (len(config.width.multipliers) - 2)][: len(config.width.multipliers) - 1]
-    if config.hardness.score == "entropy":
-        return [*([0.0, high] for high in limits), [0.0, 100.0]]
-    return [*([low, 1.0] for low in limits), [0.0, 1.0]]
+    return SCORES[config.hardness.score].nested(len(config.width.multipliers))
 
 
 def _cut(config: RunConfig, basis: Basis) -> str | None:

@@ -30,8 +30,9 @@ class Score:
 
     Attributes: of, the scores [B] of class probabilities [B, C] and labels [B]; high, the largest score of any number
     of classes; most, the largest of a given number of classes; unit, a word for messages; easy_is_high, True where easy
-    samples have the high scores; bounds, the default [lo, hi] of each of two widths, narrow first; for_regression, True
-    if a regression, which scores closeness instead, accepts the name.
+    samples have the high scores; bounds, the default [lo, hi] of each of two widths, narrow first; middle, the limit of
+    a width between two others where ranges are nested; for_regression, True if a regression, which scores closeness
+    instead, accepts the name.
     """
 
     of: Callable[[Tensor, Tensor], Tensor]
@@ -39,8 +40,16 @@ class Score:
     most: Callable[[int], float]
     easy_is_high: bool
     bounds: tuple[tuple[float, float], ...]
+    middle: float
     unit: str = ""
     for_regression: bool = False
+
+    def nested(self, widths: int) -> list[list[float]]:
+        """Return ranges of which each holds the one before: those of `widths` widths, narrow first, the last of all
+        scores."""
+        low, high = min(self.bounds[-1][0], self.bounds[0][0]), max(self.bounds[0][1], self.bounds[-1][1])
+        limits = [self.bounds[0][0 if self.easy_is_high else 1], *[self.middle] * (widths - 2)][: widths - 1]
+        return [*([x, high] if self.easy_is_high else [low, x] for x in limits), [low, high]]
 
     @property
     def pairs(self) -> list[list[float]]:
@@ -64,9 +73,11 @@ def _entropy(probabilities: Tensor, labels: Tensor) -> Tensor:
 
 
 SCORES = {
-    "confidence": Score(_confidence, 1.0, lambda classes: 1.0, True, ((0.8, 1.0), (0.0, 0.8)), for_regression=True),
+    "confidence": Score(
+        _confidence, 1.0, lambda classes: 1.0, True, ((0.8, 1.0), (0.0, 0.8)), 0.5, for_regression=True
+    ),
     # With two classes an entropy of 0.5 nats is a largest probability of 0.8. No entropy reaches 100 nats.
-    "entropy": Score(_entropy, math.inf, math.log, False, ((0.0, 0.5), (0.5, 100.0)), unit=" nats"),
+    "entropy": Score(_entropy, math.inf, math.log, False, ((0.0, 0.5), (0.5, 100.0)), 0.69, unit=" nats"),
 }
 
 
