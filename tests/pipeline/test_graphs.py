@@ -19,7 +19,7 @@ from sharcs_pl.inference.export import Exported, export_onnx, onnx_answer
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.pipeline import gate, graphs
 from tests.commands import run_line
-from tests.models.conftest import Stock, stock  # noqa: F401  (fixture)
+from tests.models.conftest import Stock
 from tests.models.surgery import surgery
 from tests.pipeline.spoiled import spoiled
 
