@@ -87,6 +87,14 @@ def test_one_width_in_int8_is_measured_alone(tiny_run: Path, tmp_path: Path) -> 
     assert np.isnan(found.difference)
     assert [path.name for path in tmp_path.glob("out*")] == ["out"]
     assert onnx_answer(found.path)
+    export.run(config_of(tiny_run, format="hub", rung="0", output=str(tmp_path / "hub")))
+    facts = json.loads((tmp_path / "hub/export.json").read_text())["int8"]
+    narrow, *_ = json.loads((tiny_run / "metrics.json").read_text())["rungs"]
+    assert narrow["macs_fraction"] < 0.9
+    for precision in ("float32", "int8"):
+        assert facts[precision]["of dense MACs"] == pytest.approx(narrow["macs_fraction"])
+        assert facts[precision]["routed alike"] == 1.0
+    assert facts["float32"]["value"] == narrow["value"]
 
 
 def test_a_trunk_that_every_layer_shares_its_weights_with_is_not_left_out(stock: Stock) -> None:
