@@ -106,7 +106,9 @@ def prepare(config: PredictConfig) -> PredictionInputs:
     output = None if config.output == PIPE else check_output_file(config.output, path, config.overwrite)
     source = open_trained(config.run, record_needed=False)
     settings, max_length = check_options(source, config.point, config.max_length)
-    Serving(config.backend, config.precision).check(source)
+    serving = Serving(config.backend, config.precision)
+    serving.check(source)
+    serving.warn_of_point(source, config.point)
     layout = make_layout(config, source, path)
     routing = {
         "point": config.point or settings.get("operating_point"),

@@ -10,10 +10,12 @@ import torch
 from omegaconf import OmegaConf
 from safetensors.numpy import save_file
 
+from sharcs_pl.config.evaluate import DataPaths
 from sharcs_pl.config.export import ExportConfig
 from sharcs_pl.core.widths import WidthLadder
 from sharcs_pl.data.synthetic import word_tokenizer
 from sharcs_pl.inference import runtimes
+from sharcs_pl.inference.trained import open_trained
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.pipeline import export
 from tests.commands import run_line
@@ -87,6 +89,43 @@ def test_rungs_by_index_and_by_width() -> None:
             export.rung_of(text, ladder)
 
 
+TEXTS_OF_KINDS = {
+    "own order": ({"id2label": {"0": "yes", "1": "no"}}, ["no", "yes", "no"], [1, 0, 1]),
+    "ten": ({"id2label": {str(i): f"c{i}" for i in range(11)}}, ["c10", "c2", "c1"], [10, 2, 1]),
+    "no names": ({}, ["1", "0", "0.0"], [1, 0, 0]),
+    "several": (
+        {"id2label": {"0": "b", "1": "a", "2": "c"}, "problem_type": "multi_label_classification"},
+        ["a|c", "b", "a"],
+        [[0, 1, 1], [1, 0, 0], [0, 1, 0]],
+    ),
+    "score": ({"id2label": {"0": "LABEL_0"}, "problem_type": "regression"}, ["3", "1", "2"], [3, 1, 2]),
+}
+
+
+@pytest.mark.parametrize("kind", TEXTS_OF_KINDS)
+def test_the_gate_of_a_model_without_a_record_has_the_labels_in_the_order_of_the_model(place: Place, kind: str) -> None:
+    changes, cells, expected = TEXTS_OF_KINDS[kind]
+    model_files(place, **changes)
+    rows = "".join(f"text {number},{cell}\n" for number, cell in enumerate(cells))
+    place.write("dev.csv", f"text,label\n{rows}")
+    paths = DataPaths(dev=str(place.path / "dev.csv"), label_separator="|" if kind == "several" else None)
+    config = ExportConfig(run=str(place.path / "model"), output="x", precision="int8", task=paths)
+    _, texts = export.with_texts(config, open_trained(config.run, record_needed=False))
+    assert texts is not None
+    assert texts[2].labels.tolist() == expected
+    assert texts[0].multi_label == (kind == "several")
+
+
+def test_labels_that_the_model_does_not_have_are_refused(place: Place) -> None:
+    model_files(place, id2label={"0": "yes", "1": "no"})
+    place.write("dev.csv", "text,label\na,yes\nb,maybe\n")
+    config = ExportConfig(
+        run=str(place.path / "model"), output="x", precision="int8", task=DataPaths(dev=str(place.path / "dev.csv"))
+    )
+    with pytest.raises(ValueError, match=r"label 'maybe' is none of the classes yes, no"):
+        export.with_texts(config, open_trained(config.run, record_needed=False))
+
+
 def model_files(place: Place, **changes: object) -> None:
     """What looks like a saved model of ours."""
     sizes = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 32}
@@ -124,6 +163,11 @@ def test_an_architecture_that_cannot_be_exported_is_named_before_it_is_loaded(pl
         (f"{LINE} ouput=x", ["ouput", "did you mean output?"]),
         (f"{LINE} format=torch precision=int8", ["precision=int8 is for format=parts, onnx and hub"]),
         (f"{LINE} quantize.max_drop=0.5", ["quantize.max_drop=0.5 is for precision=int8"]),
+        (f"{LINE} seed=2", ["seed=2 draws the texts of format=parts precision=int8", "leave it out"]),
+        (f"{LINE} format=hub precision=int8 seed=2", ["seed=2 draws the texts of format=parts precision=int8"]),
+        (f"{LINE} format=parts seed=2", ["seed=2 draws the texts of format=parts precision=int8"]),
+        (f"{LINE} format=hub task.dev=a.csv", ["task.dev is for precision=int8", "leave it out"]),
+        (f"{LINE} task.delimiter=tab", ["task.delimiter is for precision=int8", "leave it out"]),
         (f"{LINE} precision=int8 quantize.texts=20", ["quantize.texts=20 is for format=parts"]),
         (f"{LINE} precision=int8 quantize.skip=[0.25]", ["quantize.skip names 0.25", "only trunk"]),
         (f"{LINE} backend=openvino", ["backend=openvino is for format=parts"]),

@@ -11,6 +11,7 @@ from sharcs_pl.config.evaluate import DataPaths, EvaluateConfig
 from sharcs_pl.config.texts import PATH
 
 OLDEST_OPSET = 18  # the oldest version that the exporter has operators for
+FIRST_SEED = 1
 
 
 @dataclass
@@ -56,7 +57,7 @@ class ExportConfig:
     ``float32`` parts in ``bfloat16``."""
     quantize: QuantizeOptions = field(default_factory=QuantizeOptions)
     task: DataPaths = field(default_factory=DataPaths)
-    seed: int = 1
+    seed: int = FIRST_SEED
     """Seed of the draw of ``quantize.texts``."""
     overwrite: bool = False
     """Replace an existing ``output``."""
@@ -65,6 +66,7 @@ class ExportConfig:
         one_of("format", self.format, ("onnx", "hub", "torch", "transformers", "parts"))
         self._check_parts()
         self._check_quantization()
+        self._check_texts()
         if self.opset is not None and self.format not in ("onnx", "hub"):
             raise ValueError(f"opset={self.opset} is for format=onnx and hub; leave it out")
         if self.opset is not None and self.opset < OLDEST_OPSET:
@@ -100,6 +102,15 @@ class ExportConfig:
                 f"quantize.skip names {widths[0]}; the widths of one graph share their weights, so that only trunk "
                 "may stay in float32"
             )
+
+    def _check_texts(self) -> None:
+        if self.seed != FIRST_SEED and not (self.quantized and self.format == "parts"):
+            raise ValueError(
+                f"seed={self.seed} draws the texts of format=parts precision=int8; leave it out, or add both"
+            )
+        given = [name for name, value in vars(self.task).items() if value is not None]
+        if given and not self.quantized:
+            raise ValueError(f"task.{given[0]} is for precision=int8, which reads texts; leave it out, or add that")
 
     def evaluation(self) -> EvaluateConfig:
         """Return the evaluation config that reads the texts."""

@@ -271,6 +271,15 @@ def tail_linears(model: SharcsForSequenceClassification, rung: int) -> list[Line
     return [*layers, tail.head_dense]
 
 
+def tail_weights(model: SharcsForSequenceClassification, rung: int | None = None) -> set[str]:
+    """Return the names of the parameters of a `RoutedGraph` that its tails use and its trunk does not. A parameter of
+    several users has the names of all of them, since exporters keep one."""
+    graph = RoutedGraph(model, rung)
+    before = {id(parameter) for parameter in graph.trunk.parameters()}
+    named = graph.tails.named_parameters("tails", remove_duplicate=False)
+    return {name for name, parameter in named if id(parameter) not in before}
+
+
 POINT = ("thresholds", "stops", "average")  # the inputs of a graph that make an operating point
 
 

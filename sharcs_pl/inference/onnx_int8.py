@@ -32,21 +32,20 @@ class Operand:
     steps: tuple[ir.Node, ...]
 
 
-def write_int8(source: Path, target: Path, in_float: Collection[str] = ()) -> None:
-    """Write a float32 graph in int8. `in_float` are the beginnings of names of weights that stay as they are. Raise
-    `ValueError` where they are all."""
+def write_int8(source: Path, target: Path, only: Collection[str] | None = None) -> None:
+    """Write a float32 graph in int8. `only` are names of weights beside which all stay as they are, None for all
+    weights. Raise `ValueError` where there is none to write in int8."""
     model = ir.load(source)
     graph = model.graph
-    kept = tuple(in_float)
-    chosen = {name: uses for name, uses in _weights(graph).items() if not name.startswith(kept)}
+    chosen = {name: uses for name, uses in _weights(graph).items() if only is None or name in only}
     if not chosen:
-        raise ValueError("quantize.skip=[trunk]: the widths of this model share the weights of its trunk; leave it out")
+        raise ValueError("precision=int8: no product of this graph has a weight to store in int8; use float32")
     products = _Products(graph)
     for uses in chosen.values():
         products.quantize(uses)
     for node in list(graph):
         table = _token_table(node)
-        if table is not None and not (table.name or "").startswith(kept):
+        if table is not None and (only is None or table.name in only):
             _quantize_table(graph, node, table)
     model.metadata_props["precision"] = json.dumps("int8")
     beside = source.with_name(f"{source.name}.data").exists()  # a graph that was too large for one file

@@ -119,8 +119,8 @@ def open_parts(
     length = max_length or facts.max_length
     tokenizer = TokenizerFile(folder, facts, length)
     labels = None if facts.labels is None else tuple(facts.labels)
-    engine = Engine(PartsBackend(folder, facts, precision, threads), rule)
     thresholds = label_thresholds(num_labels, settings.get("problem_type"), settings.get("label_thresholds"))
+    engine = Engine(PartsBackend(folder, facts, precision, threads), rule)
     return ServedModel(engine, tokenizer, tokenizer, length, labels, cost, thresholds)
 
 

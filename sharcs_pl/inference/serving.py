@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
-from sharcs_pl.inference.parts import PartsFacts, check_fit, is_parts
+from sharcs_pl.core.errors import DataWarning
+from sharcs_pl.core.finite import read_json
+from sharcs_pl.inference.parts import PARTS, PartsFacts, check_fit, is_parts
 from sharcs_pl.inference.runtimes import NO_TEXTS, TORCH, check_exporter, check_runtime
 from sharcs_pl.inference.trained import TrainedModel, saved_settings
 from sharcs_pl.models.encoder_sizes import OURS, check_written_out
@@ -35,6 +38,24 @@ class Serving:
             check_fit(source.weights, PartsFacts.read(source.weights), self.backend, self.precision)
         elif self.asked:
             self._check_model(source)
+
+    def warn_of_point(self, source: TrainedModel, point: str | None = None) -> None:
+        """Warn where the point in use, or `point`, was chosen in another runtime or precision than this one."""
+        settings = saved_settings(source.weights)
+        name = point or settings.get("operating_point")
+        chosen = (settings.get("operating_points") or {}).get(name) or {}
+        here = {"backend": TORCH, "precision": "float32"}
+        if is_parts(source.weights):
+            here = {key: read_json(source.weights / PARTS)[key] for key in here}
+        here |= {key: value for key, value in vars(self).items() if value is not None}
+        other = [f"{key}={chosen[key]}" for key, value in here.items() if chosen.get(key, value) != value]
+        if other:
+            warnings.warn(
+                f"point={name} was chosen with {' '.join(other)}, which is not what answers here: its cost and "
+                "accuracy may differ; sharcs calibrate sets a point for what does",
+                DataWarning,
+                stacklevel=3,
+            )
 
     def _check_model(self, source: TrainedModel) -> None:
         given = ", ".join(f"{name}={value}" for name, value in self.told().items())

@@ -149,14 +149,14 @@ def _with_places(record: Any, run: Path) -> Any:
 
 
 def _check_weights(weights: Path) -> None:
-    if is_parts(weights):
-        PartsFacts.read(weights)
-        return None
     if weights.is_file():
         return check_zip(weights, _REMEDY)
-    for path in weight_files(weights):
-        check_weights(path, _REMEDY)
-    check_vocabulary(f"run={weights}", weights, read_json(weights / "config.json"))
+    if is_parts(weights):
+        PartsFacts.read(weights)
+    else:
+        for path in weight_files(weights):
+            check_weights(path, _REMEDY)
+        check_vocabulary(f"run={weights}", weights, read_json(weights / "config.json"))
     settings = saved_settings(weights)
     names = settings.get("id2label") or {}
     label_thresholds(len(names) or 2, settings.get("problem_type"), settings.get("label_thresholds"))

@@ -22,6 +22,8 @@ def run(config: EvaluateConfig) -> dict[str, Any] | None:
     if config.cost.audit:
         check_audited(one.config, one.source)
     check_results(one, config)
+    for each in (one, *others):
+        each.serving.warn_of_point(each.source)
     silence_libraries()
     from sharcs_pl.pipeline.validate import audit_costs, compare_with, evaluate_model, present
 

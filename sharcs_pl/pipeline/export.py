@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sharcs_pl.config.export import ExportConfig
+from sharcs_pl.config.task import TaskConfig
 from sharcs_pl.core.decision import default_certainty
 from sharcs_pl.core.files import writable_path, write_text
 from sharcs_pl.core.finite import write_json
+from sharcs_pl.core.kinds import kind_of_model
 from sharcs_pl.core.version import __version__
 from sharcs_pl.core.widths import WidthLadder
 from sharcs_pl.inference.loading import load_model, load_tokenizer
@@ -30,6 +32,9 @@ from sharcs_pl.runs.outputs import atomic_output, check_output_folder
 if TYPE_CHECKING:
     from sharcs_pl.data.spec import Examples, TaskSpec
     from sharcs_pl.inference.export import Exported
+
+
+_ANY_SCORE = 1e30  # so large that every score of a file is taken
 
 
 @dataclass(frozen=True)
@@ -116,11 +121,27 @@ def with_texts(
     of the gate."""
     if not config.quantized:
         return source, None
+    if not source.recorded:
+        task = task_of(source.config.task, model_settings(source))
+        source = replace(source, config=replace(source.config, task=task))
     run_config = config.evaluation().applied_to(source.config)
     splits = ["train", None] if config.format == "parts" else [None]
     task, examples = read_task(run_config.task, splits, run_config.seed)
     texts = (task, examples.get("train"), examples[task.validation[0]])
     return replace(source, config=run_config), texts
+
+
+def task_of(task: TaskConfig, settings: dict[str, Any]) -> TaskConfig:
+    """Return the task with the target that a model's own config tells: classes in the order of its outputs, any number
+    of labels, or a score. Classes without names have those of their ids."""
+    names = settings.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
+    labels = [str(names[key]) for key in sorted(names, key=int)]
+    if all(name == f"LABEL_{index}" for index, name in enumerate(labels)):
+        labels = [str(index) for index in range(len(labels))]
+    kind = kind_of_model(len(labels), settings.get("problem_type"))
+    if not kind.has_classes:
+        return replace(task, label_range=[-_ANY_SCORE, _ANY_SCORE], label_range_strict=False)
+    return replace(task, labels=labels, multi_label=kind.multi_label)
 
 
 def check_stock(config: ExportConfig, settings: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from sharcs_pl.core.finite import write_json
 from sharcs_pl.core.version import __version__
 from sharcs_pl.inference.batches import Answers, Batch
 from sharcs_pl.inference.export import Exported, export_onnx, export_torch, file_bytes, whole_files
+from sharcs_pl.inference.graph import tail_weights
 from sharcs_pl.inference.graph_answers import graph_answers
 from sharcs_pl.inference.loading import load_model, load_tokenizer
 from sharcs_pl.inference.onnx_int8 import write_int8
@@ -36,7 +37,6 @@ from sharcs_pl.runs.outputs import atomic_output
 GRAPH = Path("onnx", "model.onnx")  # of ``format=hub``
 INT8_GRAPH = Path("onnx", "model_quantized.onnx")  # what transformers.js calls q8
 _REMEDY = "leave the layers before the router in float32 with quantize.skip=[trunk], or use precision=float32"
-_TRUNK = "trunk."  # how the names of weights begin that lie before the router
 
 
 def export_graph(
@@ -102,7 +102,7 @@ def quantize(
 ) -> dict[str, Any]:
     """Write the graph of the first path in int8 to the second; return what the gate has measured."""
     plain, path = paths
-    write_int8(plain, path, [_TRUNK] * ("trunk" in config.quantize.skip))
+    write_int8(plain, path, int8_weights(model, rung) if "trunk" in config.quantize.skip else None)
     own = torch_engine(model)
     rule = own.rule if rung is None else DecisionRule()
     table = build_table(source.config, texts.validation, load_tokenizer(source))
@@ -112,6 +112,15 @@ def quantize(
         return own.answer(batch, None if rung is None else np.full_like(batch.index, rung))
 
     return gate.check(answer, graph_answers(path, model, rule, rung), config.quantize.max_drop)
+
+
+def int8_weights(model: SharcsForSequenceClassification, rung: int | None) -> set[str]:
+    """Return the weights that are stored in int8 where what the layers before the router read stays in float32. Raise
+    ``ValueError`` where that is every layer's (ALBERT)."""
+    names = tail_weights(model, rung)
+    if not any(".layers." in name and name.endswith(".product.weight") for name in names):
+        raise ValueError("quantize.skip=[trunk]: the widths of this model share the weights of its trunk; leave it out")
+    return names
 
 
 def contents(source: TrainedModel, settings: dict[str, Any]) -> Contents:

@@ -47,7 +47,7 @@ def evaluate_model(prepared: EvaluationInputs, trainer: L.Trainer | None = None)
     ``trainer`` must run one process; None makes one from the config.
     """
     config, task = prepared.config, prepared.task
-    accelerator = "cpu" if is_parts(prepared.source.weights) else config.trainer.accelerator
+    accelerator = config.trainer.accelerator if in_torch(prepared) else "cpu"
     if trainer is None:
         check_accelerator(accelerator, "accelerator")
     tokenizer, model = load_tokenizer(prepared.source), load_answering(prepared)
@@ -77,8 +77,12 @@ def load_answering(prepared: EvaluationInputs) -> Any:
     source, serving = prepared.source, prepared.serving
     if not (serving.asked or is_parts(source.weights)):
         return load_model(source)
-    in_torch = serving.backend in (None, TORCH) and not is_parts(source.weights)
-    return load_served(source, serving, device_of(prepared.config.trainer.accelerator) if in_torch else "cpu")
+    return load_served(source, serving, device_of(prepared.config.trainer.accelerator) if in_torch(prepared) else "cpu")
+
+
+def in_torch(prepared: EvaluationInputs) -> bool:
+    """Return True if the answers come from torch; other runtimes run on the CPU."""
+    return prepared.serving.backend in (None, TORCH) and not is_parts(prepared.source.weights)
 
 
 def check_answers(prepared: EvaluationInputs, found: dict[str, Predictions]) -> None:

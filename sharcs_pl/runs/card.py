@@ -221,6 +221,8 @@ def _point_cells(found: Contents, point: dict[str, Any]) -> list[str]:
     measured = [_number(point.get(key), ".4f") for key in ("value", "macs_fraction")]
     chose = point.get("samples")
     texts = [_number(count, ",d") for count in (point.get("holdout_samples", chose), chose)]
+    chosen = ", ".join(f"{key}={point[key]}" for key in ("backend", "precision") if key in point)
+    thresholds += f" ({markdown(chosen)})" * bool(chosen)
     return [thresholds, markdown(point.get("metric", "")), *measured, *texts, _risk(point)]
 
 

@@ -102,12 +102,20 @@ def test_openvino_reads_the_graph_as_it_lies(hub: tuple[SharcsForSequenceClassif
     np.testing.assert_allclose(graph(dict(texts)), expected, atol=1e-5)
 
 
+def node_version() -> int:
+    """Return the major version of Node, 0 where there is none."""
+    if shutil.which("node") is None:
+        return 0
+    told = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout
+    return int(told.removeprefix("v").split(".")[0])
+
+
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_transformers_js_gives_the_scores_of_the_model(
     hub: tuple[SharcsForSequenceClassification, Path], runtime: str
 ) -> None:
-    if shutil.which("node") is None or not (ROOT / "node_modules" / "@huggingface" / "transformers").is_dir():
-        pytest.skip("needs node, and `npm install @huggingface/transformers` in the folder of the project")
+    if node_version() < 20 or not (ROOT / "node_modules" / "@huggingface" / "transformers").is_dir():
+        pytest.skip("needs Node 20, and `npm install @huggingface/transformers` in the folder of the project")
     model, folder = hub
     code = RUNTIMES[runtime] + SCRIPT
     words = ["node", "--input-type=module", "--eval", code, "--", f"{folder.parent}/", folder.name, json.dumps(TEXTS)]

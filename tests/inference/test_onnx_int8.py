@@ -9,10 +9,13 @@ import pytest
 import torch
 
 from sharcs_pl.inference import onnx_int8
-from sharcs_pl.inference.export import onnx_answer
+from sharcs_pl.inference.export import export_onnx, onnx_answer
+from sharcs_pl.inference.graph import tail_weights
 from sharcs_pl.inference.onnx_int8 import LEVELS, TABLE_LEVELS, write_int8
 from sharcs_pl.inference.parity import given_point, random_inputs, rules_to_try
 from sharcs_pl.models.routed import SharcsForSequenceClassification
+from tests.models.conftest import Stock
+from tests.models.surgery import surgery
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -75,12 +78,26 @@ def test_labels_and_widths_are_those_of_float32_at_every_width(whole: Whole, in_
 
 
 def test_the_trunk_stays_in_float32_where_asked(whole: Whole, tmp_path: Path) -> None:
-    write_int8(whole[1], tmp_path / "model.onnx", ["trunk."])
+    write_int8(whole[1], tmp_path / "model.onnx", tail_weights(whole[0]))
     plain, found = stored(whole[1]), stored(tmp_path / "model.onnx")
     for name in plain:
         assert (found[name].dtype == np.int8) == (name.startswith("tails.") and name.endswith(".product.weight"))
-    with pytest.raises(ValueError, match=r"quantize.skip=\[trunk\]: the widths of this model share the weights"):
-        write_int8(whole[1], tmp_path / "none.onnx", ["trunk.", "tails."])
+    with pytest.raises(ValueError, match=r"precision=int8: no product of this graph has a weight to store in int8"):
+        write_int8(whole[1], tmp_path / "none.onnx", ())
+
+
+def test_what_a_tail_shares_with_the_trunk_stays_in_float32_too(stock: Stock, tmp_path: Path) -> None:
+    """Of four layers of ALBERT the first two share their weights; the split lies between them."""
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 4, "num_hidden_groups": 2}
+    model = surgery(stock("albert", **sizes), widths=(0.25, 1))
+    export_onnx(model, tmp_path / "plain.onnx")
+    write_int8(tmp_path / "plain.onnx", tmp_path / "int8.onnx", tail_weights(model))
+    plain, found = stored(tmp_path / "plain.onnx"), stored(tmp_path / "int8.onnx")
+    products = {name for name in plain if name.endswith(".product.weight")}
+    shared = {name for name in products if ".layers.0." in name}  # the exporter names them after their last user
+    assert len(shared) == 6
+    assert all(name.startswith("tails.") for name in shared)
+    assert {name for name, array in found.items() if array.dtype == np.int8} == products - shared
 
 
 CUTS = {"zero": 0, "one": 1, "two": 2, "three": 3, "four": 4}

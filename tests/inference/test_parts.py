@@ -18,6 +18,7 @@ import torch
 from sharcs_pl.core.arrays import softmax
 from sharcs_pl.core.decision import NEVER
 from sharcs_pl.data.synthetic import word_tokenizer
+from sharcs_pl.inference import parts as inference_parts
 from sharcs_pl.inference import runtimes
 from sharcs_pl.inference.backend_model import BackendModel, engine_of, load_served
 from sharcs_pl.inference.batches import Answers
@@ -154,6 +155,18 @@ def test_a_damaged_folder_is_refused(copy: Path) -> None:
     graph.unlink()
     with pytest.raises(ValueError, match=f"{graph.name} is missing"):
         open_parts(copy)
+
+
+def test_thresholds_of_labels_that_do_not_fit_are_refused_before_a_part_is_loaded(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = json.loads((copy / "config.json").read_text())
+    spoilt = {"problem_type": "multi_label_classification", "label_thresholds": [0.5, 2.0, 0.5]}
+    (copy / "config.json").write_text(json.dumps(settings | spoilt))
+    monkeypatch.setattr(inference_parts, "PartsBackend", None)
+    for opening in (open_parts, lambda path: open_trained(str(path), False)):
+        with pytest.raises(ValueError, match=r"label_thresholds=\[0.5, 2.0, 0.5\] in config.json must be 3 numbers"):
+            opening(copy)
 
 
 def test_a_folder_of_another_version_is_refused(copy: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,10 @@ import pytest
 import torch
 
 from sharcs_pl.config import RunConfig
+from sharcs_pl.core.errors import DataWarning
 from sharcs_pl.inference import serving
 from sharcs_pl.inference.backend_model import BackendModel, engine_of
+from sharcs_pl.inference.parts import PARTS
 from sharcs_pl.inference.serving import Serving
 from sharcs_pl.inference.torch_backend import TorchBackend
 from sharcs_pl.inference.trained import TrainedModel
@@ -63,6 +67,39 @@ def test_only_what_is_asked_for_is_checked_and_told(monkeypatch: pytest.MonkeyPa
         assert (plain.asked, plain.told()) == (False, {})
     assert Serving("torch", "bfloat16").told() == {"backend": "torch", "precision": "bfloat16"}
     assert Serving("openvino").told() == {"backend": "openvino"}
+
+
+@pytest.mark.parametrize(
+    ("chosen", "options", "parts", "told"),
+    [
+        ({}, {"backend": "openvino"}, None, None),
+        ({"precision": "bfloat16"}, {"precision": "bfloat16"}, None, None),
+        ({"precision": "bfloat16"}, {}, None, "point=p was chosen with precision=bfloat16, which"),
+        ({"backend": "openvino"}, {"backend": "torch"}, None, "chosen with backend=openvino, which"),
+        ({"backend": "openvino", "precision": "int8"}, {}, "int8", None),
+        ({"backend": "openvino", "precision": "int8"}, {}, "float32", "chosen with precision=int8, which"),
+        ({"precision": "float32"}, {"precision": "bfloat16"}, "float32", "chosen with precision=float32, which"),
+    ],
+)
+def test_a_point_of_another_runtime_or_precision_is_warned_of(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    chosen: dict[str, str],
+    options: dict[str, str],
+    parts: str | None,
+    told: str | None,
+) -> None:
+    settings = {"operating_points": {"p": chosen, "bare": {}}}
+    if parts is not None:
+        (tmp_path / PARTS).write_text(json.dumps({"backend": "openvino", "precision": parts}))
+    monkeypatch.setattr(serving, "saved_settings", lambda weights: settings)
+    source = TrainedModel(tmp_path, Path(), RunConfig())
+    for kept, given in (({"operating_point": "p"}, None), ({}, "p")):
+        settings |= {"operating_point": None} | kept
+        with pytest.warns(DataWarning, match=told) if told else nullcontext():
+            Serving(**options).warn_of_point(source, given)
+    Serving(**options).warn_of_point(source, "bare")
+    Serving(**options).warn_of_point(source, None)
 
 
 def test_an_engine_in_torch_stands_for_its_model(two_widths: SharcsForSequenceClassification) -> None:

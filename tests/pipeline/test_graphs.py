@@ -19,6 +19,8 @@ from sharcs_pl.inference.export import Exported, export_onnx, onnx_answer
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from sharcs_pl.pipeline import gate, graphs
 from tests.commands import run_line
+from tests.models.conftest import Stock
+from tests.models.surgery import surgery
 from tests.pipeline.spoiled import spoiled
 
 for package in ("onnx", "onnxscript", "onnxruntime"):
@@ -85,6 +87,23 @@ def test_one_width_in_int8_is_measured_alone(tiny_run: Path, tmp_path: Path) -> 
     assert np.isnan(found.difference)
     assert [path.name for path in tmp_path.glob("out*")] == ["out"]
     assert onnx_answer(found.path)
+    export.run(config_of(tiny_run, format="hub", rung="0", output=str(tmp_path / "hub")))
+    facts = json.loads((tmp_path / "hub/export.json").read_text())["int8"]
+    narrow, *_ = json.loads((tiny_run / "metrics.json").read_text())["rungs"]
+    assert narrow["macs_fraction"] < 0.9
+    for precision in ("float32", "int8"):
+        assert facts[precision]["of dense MACs"] == pytest.approx(narrow["macs_fraction"])
+        assert facts[precision]["routed alike"] == 1.0
+    assert facts["float32"]["value"] == narrow["value"]
+
+
+def test_a_trunk_that_every_layer_shares_its_weights_with_is_not_left_out(stock: Stock) -> None:
+    for rung in (None, 0):
+        with pytest.raises(ValueError, match=r"quantize.skip=\[trunk\]: the widths of this model share the weights"):
+            graphs.int8_weights(surgery(stock("albert")), rung)
+    bert = graphs.int8_weights(surgery(stock("bert")), 0)
+    assert "tails.0.layers.0.ffn_in.product.weight" in bert
+    assert not any(name.startswith("trunk.") for name in bert)
 
 
 def test_a_graph_in_int8_that_costs_too_much_is_not_written(

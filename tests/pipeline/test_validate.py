@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from sharcs_pl import calibrate, evaluate
+from sharcs_pl import calibrate, evaluate, predict
 from sharcs_pl.config.calibrate import CalibrateConfig
 from sharcs_pl.config.evaluate import EvaluateConfig
+from sharcs_pl.config.predict import PredictConfig
+from sharcs_pl.core.errors import DataWarning
 from sharcs_pl.inference.backend_model import BackendModel
 from sharcs_pl.inference.parts import PartsBackend
+from sharcs_pl.inference.record import MARKER
 from sharcs_pl.inference.torch_backend import TorchBackend
 from sharcs_pl.pipeline import validate
 from tests.inference.conftest import needs
@@ -80,3 +83,35 @@ def test_a_point_of_another_runtime_is_measured_and_timed_there(
     assert kept["precision"] == "bfloat16"
     assert isinstance(loaded[0].backend, TorchBackend)
     assert "milliseconds per text" in capsys.readouterr().out
+
+
+def test_a_point_of_another_precision_is_warned_of_once(tiny_run: Path, tmp_path: Path) -> None:
+    path = tiny_run / "model" / "config.json"
+    settings = json.loads(path.read_text())
+    point = {"thresholds": [0.0] * (len(settings["widths"]) - 1), "precision": "bfloat16"}
+    path.write_text(json.dumps(settings | {"operating_points": {"fast": point}, "operating_point": "fast"}))
+    (tmp_path / "texts.txt").write_text("w1 w2\n")
+    for command in (
+        lambda: evaluate.run(EvaluateConfig(run=str(tiny_run), output=str(tmp_path / "out"))),
+        lambda: predict.run(
+            PredictConfig(run=str(tiny_run), input=str(tmp_path / "texts.txt"), output=str(tmp_path / "out.jsonl"))
+        ),
+    ):
+        with pytest.warns(DataWarning, match="point=fast was chosen with precision=bfloat16, which") as told:
+            command()
+        assert len(told) == 1
+
+
+def test_another_runtime_needs_no_device_of_training(
+    tiny_run: Path, tmp_path: Path, loaded: list[BackendModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs("onnxruntime")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    record = json.loads((tiny_run / MARKER).read_text())
+    record["config"]["trainer"]["accelerator"] = "gpu"
+    (tiny_run / MARKER).write_text(json.dumps(record))
+    found = evaluate.run(EvaluateConfig(run=str(tiny_run), output=str(tmp_path / "out"), backend="onnxruntime"))
+    assert found is not None
+    assert isinstance(loaded[0].backend, PartsBackend)
+    with pytest.raises(ValueError, match="accelerator=gpu: torch sees no such device here"):
+        evaluate.run(EvaluateConfig(run=str(tiny_run), output=str(tmp_path / "none"), precision="bfloat16"))

@@ -139,6 +139,13 @@ def test_operating_points_and_the_one_in_use(folder: Path) -> None:
     assert "set_operating_point('budget_0.6')" in text
 
 
+def test_a_point_names_the_runtime_and_the_precision_that_it_was_chosen_in(folder: Path) -> None:
+    change(folder, operating_points={"p": POINT | {"backend": "openvino", "precision": "int8"}, "q": POINT})
+    text, _ = card_of(folder)
+    assert row(text, "p")[1] == "0.5, 1 (backend=openvino, precision=int8)"
+    assert row(text, "q")[1] == "0.5, 1"
+
+
 POINT = {"thresholds": [0.5, 1], "metric": "accuracy", "value": 0.9, "macs_fraction": 0.6, "samples": 1234,
          "confidence": 0.95, "risk_bound": 0.0123}  # fmt: skip
 
