@@ -311,7 +311,7 @@ def test_a_quick_training_is_validated_in_full(trained: Path, tmp_path: Path) ->
 def test_an_interrupted_run_says_how_to_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupted(config: RunConfig, ready: Preflight, run_dir: Path, composed: Composed, *_: Any) -> None:
+    def interrupted(ready: Preflight, run_dir: Path, composed: Composed, *_: Any) -> None:
         (run_dir / "checkpoints").mkdir(parents=True)
         (run_dir / "checkpoints" / "last.ckpt").touch()
         with ends_told(run_dir / "checkpoints" / "last.ckpt", composed):
@@ -335,7 +335,7 @@ def test_an_interrupted_run_says_how_to_go_on(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ("fit --model.optim.lr=-1", "model.optim.lr=-1.0 is out of range"),
+        ("fit --model.optim.lr=-1", "model.optim.lr=-1 is out of range"),
         ("fit --model.optim.lrr=1", "--model.optim.lrr"),
         ("fit --config=bad.yaml", "model.optim.lrr"),
         ("fit --config=broken.yaml", "--config=broken.yaml is no yaml"),

@@ -212,7 +212,7 @@ def test_skimming_an_encoder_that_looks_at_positions_is_refused_before_it_is_loa
     sizes = encoder_sizes(json.loads((tmp_path / "config.json").read_text()))
     encoder = "encoder=custom", f"encoder.pretrained={tmp_path}", "width.split_layer=1"
     for method in ("method=skim", "method.skim_weight=0"):
-        config = run_config(compose_config(*TINY, method, *encoder))
+        config = run_config(compose_config(*TINY, "recipe=none", method, *encoder))
         with pytest.raises(ValueError, match=r"method\.skim_weight: .* a mpnet encoder; what fits: albert, bert"):
             check_sizes(config, EncoderFiles(str(tmp_path), sizes, 0))
 
@@ -287,18 +287,18 @@ def test_sharcs_goes_on_from_the_encoder_of_a_model_of_one_width(tmp_path: Path)
     run(tmp_path / "dense", "method=dense")
     model = tmp_path / "dense" / "model"
     options = ["encoder=custom", f"encoder.pretrained={model}", "task=graded"]
-    made = get_method("sharcs").model(run_config(compose_config(*SMALL, *options)), str(model), 2)
+    made = get_method("sharcs").model(run_config(compose_config(*SMALL, "recipe=none", *options)), str(model), 2)
     trained = SharcsForSequenceClassification.from_pretrained(model).eval()
     ids = torch.randint(4, 30, (3, 6))
     torch.testing.assert_close(made(ids, rungs=1).logits, trained(ids).logits)
-    assert [rung["width"] for rung in run(tmp_path / "on", *options)["rungs"]] == [0.25, 1]
+    assert [rung["width"] for rung in run(tmp_path / "on", *options)["rungs"]] == [0.25, 0.5, 1]
 
 
 def test_sharcs_goes_on_from_a_slimmable_model_of_the_same_ladder(tmp_path: Path) -> None:
     run(tmp_path / "slim", "method=slimmable", "method.cut=heads_ffn")
     model = tmp_path / "slim" / "model"
     options = ["encoder=custom", f"encoder.pretrained={model}", "method.cut=heads_ffn", "task=graded"]
-    config = run_config(compose_config(*SMALL, *options))
+    config = run_config(compose_config(*SMALL, "recipe=none", *options))
     made = get_method("sharcs").model(config, str(model), 2)
     trained = SharcsForSequenceClassification.from_pretrained(model)
     ids = torch.randint(4, 30, (3, 6))

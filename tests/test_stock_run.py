@@ -126,7 +126,8 @@ def test_every_command_reads_a_dense_run(runs: Path, tmp_path: Path, name: str) 
 def test_a_dense_run_teaches_and_is_trained_further(runs: Path, tmp_path: Path, name: str) -> None:
     model = runs / name / "model"
     trained(tmp_path / "taught", "method=distilled", f"method.teacher={runs / name}")
-    trained(tmp_path / "further", "encoder=custom", f"encoder.pretrained={model}", "optim.lr=0", "optim.weight_decay=0")
+    still = ("recipe=none", "optim.lr=0", "optim.weight_decay=0")
+    trained(tmp_path / "further", "encoder=custom", f"encoder.pretrained={model}", *still)
     further = SharcsForSequenceClassification.from_pretrained(tmp_path / "further" / "model")
     before = SharcsForSequenceClassification.from_pretrained(model).encoder.state_dict()
     assert all(torch.equal(value, before[key]) for key, value in further.encoder.state_dict().items())

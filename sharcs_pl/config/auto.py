@@ -21,15 +21,15 @@ _RATES = ((512, 1e-4), (768, 3e-5), (math.inf, 1.5e-5))  # of hidden sizes up to
 @dataclass(frozen=True)
 class Basis:
     """What the values follow from: the encoder's ``layers``, ``hidden`` size, attention ``heads`` and feed-forward
-    neurons ``ffn``, and the number of training ``rows``. ``ladder`` tells if the encoder comes from a model of several
-    widths, which have learned with the order that it has."""
+    neurons ``ffn``, and the number of training ``rows``. ``ladder`` is the config of a model of
+    several widths, where the encoder comes from one: they have learned with the order that it has."""
 
     layers: int
     hidden: int
     heads: int
     ffn: int
     rows: int
-    ladder: bool = False
+    ladder: dict[str, Any] | None = None
 
 
 def decided(config: RunConfig, basis: Basis) -> RunConfig:
@@ -53,12 +53,16 @@ def with_value(config: RunConfig, key: str, value: Any) -> RunConfig:
 
 
 def _split_layer(config: RunConfig, basis: Basis) -> int:
+    if basis.ladder is not None and config.method.widths == "all":
+        return basis.ladder["split_layer"]
     return max(1, basis.layers // 6)
 
 
 def _widths(config: RunConfig, basis: Basis) -> list[str]:
     """Return a quarter, a half and the full width, or the next wider ones by which what is cut can be divided; as many
     as there are bounds or weights, from a quarter on in equal ratios."""
+    if basis.ladder is not None and config.method.widths == "all":
+        return basis.ladder["widths"]
     given = next((x for x in (_given_bounds(config), config.width.loss_weights) if x is not None), (0, 0, 0))
     parts = math.gcd(basis.heads, basis.ffn, *([basis.hidden] if config.method.cut == CUTS[0] else []))
     steps = max(1, len(given) - 1)
@@ -89,6 +93,8 @@ def _bounds(config: RunConfig, basis: Basis) -> list[Any] | None:
 
 
 def _cut(config: RunConfig, basis: Basis) -> str | None:
+    if basis.ladder is not None and config.method.widths == "all":
+        return basis.ladder.get("cut", CUTS[0])
     return CUTS[1] if "cut" in config.method.facts.options else None
 
 
@@ -110,7 +116,7 @@ def _warmup_epochs(config: RunConfig, basis: Basis) -> int:
 
 
 def _reorder_after(config: RunConfig, basis: Basis) -> int | None:
-    ordered = config.method.routed and not basis.ladder
+    ordered = config.method.routed and basis.ladder is None
     return (config.hardness.warmup_epochs or config.hardness.window) if ordered else None
 
 

@@ -63,11 +63,11 @@ def _value(given: dict[str, Any], key: str) -> Any:
 
 def basis_of(config: RunConfig) -> Basis:
     """Return what the values follow from."""
-    encoder, ladder = config.encoder, False
+    encoder, ladder = config.encoder, None
     sizes = (encoder.num_layers, encoder.hidden_size, encoder.num_heads, encoder.intermediate_size)
     if encoder.pretrained is not None:
         located = locate(encoder.pretrained)
-        known, ladder = located.sizes, located.ladder is not None
+        known, ladder = located.sizes, located.ladder
         sizes = (known.layers, known.hidden, known.heads, known.ffn)
     if config.method.widths != "none":
         check_split(1 if config.width.split_layer == AUTO else config.width.split_layer, sizes[0])

@@ -106,8 +106,13 @@ def test_one_given_value_is_enough(words: list[str], epochs: int, first: int) ->
         assert found.width.multipliers == ["0.25", "1"]
 
 
-def test_a_ladder_that_has_learned_keeps_its_order() -> None:
-    assert decided(default(), Basis(6, 384, 12, 1536, 4000, ladder=True)).width.reorder_after is None
+def test_a_ladder_that_has_learned_stays_as_it_is() -> None:
+    ladder = {"widths": ["0.5", "1"], "split_layer": 3, "cut": "full"}
+    found = decided(default(), Basis(6, 384, 12, 1536, 4000, ladder))
+    assert (found.width.multipliers, found.width.split_layer, found.method.cut) == (["0.5", "1"], 3, "full")
+    assert found.width.reorder_after is None
+    dense = decided(default("method=dense"), Basis(6, 384, 12, 1536, 4000, ladder))
+    assert dense.width.split_layer == 1
 
 
 @pytest.mark.parametrize("method", ["dense", "slimmable", "fixed", "branchynet", "skim", "pabee"])

@@ -259,7 +259,7 @@ def test_a_key_that_an_older_run_did_not_know_has_its_default(tmp_path: Path) ->
         decide(run_config(compose_config("ckpt_path=last", "optim.eps=1e-3")), tmp_path)
 
 
-OWN = ("task=custom", "task.text=text", "task.label=label", "encoder=custom", "task.max_length=16")
+OWN = ("recipe=none", "task=custom", "task.text=text", "task.label=label", "encoder=custom", "task.max_length=16")
 
 
 @pytest.fixture
