@@ -178,8 +178,9 @@ def cascading(model: SharcsForSequenceClassification, name: str, average: bool =
     assert every.signals is not None
     plain = DecisionRule("cascade", stops=(1.0, 1.0), average=average)
     sure = certainties(plain, every.logits, torch.zeros(12, dtype=torch.long))
-    stops = sure[:, :2].median(0).values.tolist()
-    starts = None if name == "cascade" else [every.signals[:, 0].median().item(), -NEVER]
+    # Half-way between the middle ones: at a sample's own score, rounding on another processor would decide.
+    stops = sure[:, :2].sort(0).values[5:7].mean(0).tolist()
+    starts = None if name == "cascade" else [every.signals[:, 0].sort().values[5:7].mean().item(), -NEVER]
     point = {"rule": name, "stops": stops, "thresholds": starts, "certainty": "probability", "average": average}
     model.config.operating_points = {"cascade": point}
     model.set_operating_point("cascade")
