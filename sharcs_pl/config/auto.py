@@ -72,7 +72,7 @@ def _widths(config: RunConfig, basis: Basis) -> list[str]:
             f"width.multipliers=auto finds no narrower width: {basis.heads} heads and {basis.ffn} feed-forward neurons "
             "have no common divisor; train this encoder with method=dense"
         )
-    return WidthLadder([Fraction(each, parts) for each in chosen]).labels()
+    return WidthLadder(tuple(Fraction(each, parts) for each in chosen)).labels()
 
 
 def _given_bounds(config: RunConfig) -> list[Any] | None:

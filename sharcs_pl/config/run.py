@@ -180,7 +180,8 @@ class RunConfig:
         if not self.method.routed:
             return
         score, most = self._score, self._score.most(num_labels)
-        for (low, high), width in zip(self.width.bounds or (), self.width.multipliers, strict=True):
+        bounds: list[list[float]] = self.width.bounds or []
+        for (low, high), width in zip(bounds, self.width.multipliers, strict=True):
             if low > most:
                 raise ValueError(
                     f"width.bounds has [{low}, {high}] for width {width}: the {self.hardness.score} of {num_labels} "

@@ -77,7 +77,7 @@ def joint_losses(model: Any, batch: MicroBatch, config: ObjectiveConfig, progres
     if config.distill_weight and len(rungs) > 1:
         students = [logits[rung] for rung in rungs[:-1]]
         distill = _mean_distill_loss(students, logits[rungs[-1]], config, model.kind.multi_label)
-    return BatchLosses(task, router, distill, scores_of(logits[rungs[0]], batch, config))
+    return BatchLosses(task, router, distill, scores_of(logits[min(rungs)], batch, config))
 
 
 def joint_idle(model: Any, step: StepContents, config: ObjectiveConfig, progress: Progress) -> list[nn.Parameter]:

@@ -70,6 +70,7 @@ def test_a_joint_step_trains_every_width_and_the_router() -> None:
     config = ObjectiveConfig(distill_weight=1.0)
     losses = joint_losses(model, batch, config, Progress(epoch=1, stage_epochs=1))
     found = model.all_rungs(**batch.inputs)
+    assert found.signals is not None
     expected = slimmable_losses(None)(model, batch, config, Progress())
     torch.testing.assert_close(losses.task, expected.task)
     torch.testing.assert_close(losses.distill, expected.distill)
