@@ -20,7 +20,6 @@ from sharcs_pl.inference.export import Exported, export_onnx, export_torch, file
 from sharcs_pl.inference.graph import tail_weights
 from sharcs_pl.inference.graph_answers import graph_answers
 from sharcs_pl.inference.loading import load_model, load_tokenizer
-from sharcs_pl.inference.onnx_int8 import write_int8
 from sharcs_pl.inference.torch_backend import torch_engine
 from sharcs_pl.inference.trained import TrainedModel
 from sharcs_pl.models.encoder_sizes import encoder_sizes
@@ -102,6 +101,8 @@ def quantize(
 ) -> dict[str, Any]:
     """Write the graph of the first path in int8 to the second; return what the gate has measured."""
     plain, path = paths
+    from sharcs_pl.inference.onnx_int8 import write_int8  # which needs the extra [onnx]
+
     write_int8(plain, path, int8_weights(model, rung) if "trunk" in config.quantize.skip else None)
     own = torch_engine(model)
     rule = own.rule if rung is None else DecisionRule()

@@ -15,6 +15,9 @@ from sharcs_pl.inference.torch_backend import TorchBackend
 from sharcs_pl.models.routed import SharcsForSequenceClassification
 from tests.inference.made import batch
 
+pytest.importorskip("onnxscript")  # of the extra [onnx]
+pytest.importorskip("onnxruntime")
+
 RULES = {
     "router": DecisionRule(),
     "cascade": DecisionRule("cascade", None, (0.38, 0.39), average=True),

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+pytest.importorskip("onnxscript")  # of the extra [onnx]
+
 from sharcs_pl.inference import onnx_int8
 from sharcs_pl.inference.export import export_onnx, onnx_answer
 from sharcs_pl.inference.graph import tail_weights

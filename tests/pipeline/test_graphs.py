@@ -23,6 +23,9 @@ from tests.models.conftest import Stock
 from tests.models.surgery import surgery
 from tests.pipeline.spoiled import spoiled
 
+pytest.importorskip("onnxscript")  # of the extra [onnx]
+pytest.importorskip("onnxruntime")
+
 for package in ("onnx", "onnxscript", "onnxruntime"):
     pytest.importorskip(package)
 

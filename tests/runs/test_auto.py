@@ -9,7 +9,6 @@ import pytest
 
 from sharcs_pl.config.run import key_of
 from sharcs_pl.data.synthetic import graded_examples, word_tokenizer
-from sharcs_pl.pipeline import lightning_cli
 from sharcs_pl.runs.auto import decide_auto
 from sharcs_pl.runs.directory import run_config
 from tests.conftest import compose_config, tiny_bert, train_run
@@ -74,6 +73,9 @@ def test_of_another_method_only_what_it_reads_is_told(own: tuple[str, ...], meth
 
 
 def test_lightning_s_command_line_decides_too(own: tuple[str, ...]) -> None:
+    pytest.importorskip("jsonargparse")  # of the extra [cli]
+    from sharcs_pl.pipeline import lightning_cli
+
     words = [f"--data.{word}" for word in own if word.startswith("task.")]
     words += ["--model.encoder.pretrained=enc", "--trainer.accelerator=cpu", "--trainer.default_root_dir=run"]
     made = lightning_cli.SharcsCLI(["--preset.task=custom", "--preset.encoder=custom", *words], run=False)

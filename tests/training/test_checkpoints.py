@@ -233,7 +233,7 @@ def best_of(tmp_path: Path, rows: list[tuple[int, float, float]], **settings: An
     """The epochs that became the best, of (epoch, routed metric, fraction of MACs)."""
     callback = BestCheckpoint(tmp_path, **settings)
     found: list[int] = []
-    trainer: Any = SimpleNamespace(strategy=Strategy(other=True), is_last_batch=True)
+    trainer: Any = SimpleNamespace(strategy=Strategy(other=True), is_last_batch=True, should_stop=False)
     trainer.save_checkpoint = lambda path, weights_only: found.append(trainer.current_epoch)
     trainer.strategy.reduce_boolean_decision = lambda decision, all=True: decision
     for trainer.current_epoch, routed, macs in rows:
@@ -258,7 +258,8 @@ def test_a_best_one_that_is_not_there_does_not_count(tmp_path: Path, there: bool
     callback.load_state_dict({"score": 0.5})
     if there:
         (tmp_path / "best.ckpt").touch()
-    callback.on_train_start(SimpleNamespace(strategy=Strategy(other=False)), MODULE)  # pyright: ignore[reportArgumentType]
+    trainer: Any = SimpleNamespace(strategy=Strategy(other=False), should_stop=False)
+    callback.on_train_start(trainer, MODULE)
     assert callback.score == score
 
 
