@@ -268,7 +268,7 @@ def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     told = "".join(
         output.get("text", "") for cell in cells for output in cell.outputs if output.get("name") == "stdout"
     )
-    assert "Epoch 5" in told, "the bar of the last epoch"
+    assert "Epoch 2" in told, "the bar of a later epoch; their number follows from the rows"
 
 
 @pytest.mark.slow
