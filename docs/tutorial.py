@@ -54,9 +54,9 @@ def sharcs(command: str, *overrides: str) -> None:
 
 sharcs(
     "train",
-    *("recipe=none", "task=custom", f"task.train={reviews}", "task.dev=0.2", "task.text=review", "task.label=verdict"),
+    *("task=custom", f"task.train={reviews}", "task.dev=0.2", "task.text=review", "task.label=verdict"),
     *("encoder=custom", f"encoder.pretrained={folder / 'encoder'}", "task.max_length=32"),
-    *("recipe=graded_tiny", "trainer.max_epochs=8", "batch_size=16", "checkpoint.max_macs_fraction=0.8"),
+    *("recipe=default/graded_tiny", "trainer.max_epochs=8", "batch_size=16", "checkpoint.max_macs_fraction=0.8"),
     *("trainer.enable_progress_bar=false", f"hydra.run.dir={run}"),
 )
 
