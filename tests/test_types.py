@@ -27,7 +27,7 @@ assert_type(model(input_ids=None).logits, Tensor)
 assert_type(ExitsForSequenceClassification.from_pretrained("there")(input_ids=None), ExitsOutput)
 found = RoutedPredictor(model, None).predict(["a text"])  # type: ignore
 assert_type(found, list[Prediction])
-assert_type(found[0].label, str | float)
+assert_type(found[0].label, str | float | tuple[str, ...])
 """
 COMMANDS = {"pyright": ["pyright"], "mypy": ["mypy", "--follow-imports=silent", "--ignore-missing-imports"]}
 

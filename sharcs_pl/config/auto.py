@@ -21,8 +21,8 @@ _RATES = ((512, 1e-4), (768, 3e-5), (math.inf, 1.5e-5))  # of hidden sizes up to
 @dataclass(frozen=True)
 class Basis:
     """What the values follow from: the encoder's ``layers``, ``hidden`` size, attention ``heads`` and feed-forward
-    neurons ``ffn``, and the number of training ``rows``. ``ladder`` is the config of a model of
-    several widths, where the encoder comes from one: they have learned with the order that it has."""
+    neurons ``ffn``, and the number of training ``rows``. ``ladder`` is the config of a model of several widths, where
+    the encoder comes from one: they have learned with the order that it has."""
 
     layers: int
     hidden: int
@@ -63,9 +63,9 @@ def _widths(config: RunConfig, basis: Basis) -> list[str]:
     as there are bounds or weights, from a quarter on in equal ratios."""
     if basis.ladder is not None and config.method.widths == "all":
         return basis.ladder["widths"]
-    given = next((x for x in (_given_bounds(config), config.width.loss_weights) if x is not None), (0, 0, 0))
+    given = _given_bounds(config) or config.width.loss_weights
     parts = math.gcd(basis.heads, basis.ffn, *([basis.hidden] if config.method.cut == CUTS[0] else []))
-    steps = max(1, len(given) - 1)
+    steps = max(1, len(given) - 1) if given else 2
     chosen = sorted({math.ceil(parts * 4 ** (step / steps - 1) - 1e-9) for step in range(steps)} | {parts})
     if len(chosen) == 1 and config.method.widths == "all":
         raise ValueError(

@@ -186,7 +186,7 @@ def make_plan(
     rungs = _draw_rungs(memberships, len(lengths), config.num_rungs, np.random.default_rng([seed, epoch, 0]))
     trained = rungs
     if config.every_rung:
-        trained = _draw_rungs(None, len(lengths), config.num_rungs, np.random.default_rng(0))
+        trained = np.full_like(rungs, config.num_rungs - 1)
         rungs = rungs if memberships is None else memberships.argmax(1).astype(np.int8)
     sizes = _count(trained, config.num_rungs)
     slots = _assign_slots(sizes, config)

@@ -2,8 +2,9 @@
 
 Slimmable Neural Networks (Yu et al., ICLR 2019, arXiv 1812.08928) add up the losses of all widths on each batch;
 DynaBERT (Hou et al., NeurIPS 2020, arXiv 2004.04037, section 2.2) teaches the widths of a transformer by a fine-tuned
-model. With one width it is plain knowledge distillation (Hinton et al. 2015). Of more than three widths a step trains
-the widest, the narrowest and one drawn between them (the sandwich rule, Yu and Huang, ICCV 2019, arXiv 1903.05134).
+model. With one width it is plain knowledge distillation (Hinton et al. 2015). With a
+router and more than three widths a step trains the widest, the narrowest and one drawn between them (the sandwich rule,
+Yu and Huang, ICCV 2019, arXiv 1903.05134).
 """
 
 from __future__ import annotations
