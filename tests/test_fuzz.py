@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import signal
 import sys
 from collections.abc import Sequence
@@ -58,7 +59,10 @@ def type_here(place: Place, line: Sequence[str]) -> tuple[int, str]:
     err = io.StringIO()
     GlobalHydra.instance().clear()
     stop = mock.patch.object(entry, "silence_libraries", side_effect=Stopped)
-    with mock.patch.object(sys, "argv", ["train", *line]), stop, redirect_stderr(err), redirect_stdout(io.StringIO()):
+    # Hydra closes every handler of the process. absl's, which TensorBoard brings, would close pytest's stderr with it.
+    handlers = mock.patch.object(logging, "_handlerList", [])
+    argv = mock.patch.object(sys, "argv", ["train", *line])
+    with argv, stop, handlers, redirect_stderr(err), redirect_stdout(io.StringIO()):
         signal.signal(signal.SIGALRM, _hangs)
         signal.alarm(20)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,19 @@ pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::Deprec
 TEXTS = ["good film", "the film is very bad"]
 
 
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An empty store, which no later test finds in the environment."""
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # a data base needs more than mlflow-skinny
+    mlflow.set_tracking_uri(f"file://{tmp_path}/mlruns")
+    yield
+    mlflow.set_tracking_uri(None)
+
+
+@pytest.mark.usefixtures("store")
 def test_it_logs_loads_and_predicts(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("mlflow.transformers")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # a data base needs more than mlflow-skinny
-    mlflow.set_tracking_uri(f"file://{tmp_path}/mlruns")
     classify: Any = pipeline("text-classification", model=str(folder))
     with mlflow.start_run():
         logged = mlflow.transformers.log_model(classify, name="model", pip_requirements=[])
