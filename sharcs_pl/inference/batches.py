@@ -72,6 +72,20 @@ class Backend(Protocol):
         raise NotImplementedError
 
 
+def cuts(lengths: np.ndarray, size: int, tokens: int | None) -> list[tuple[int, int]]:
+    """Return start and end of each batch of samples of these lengths, int64 [S], in their order: at most `size` samples
+    and, where given, at most `tokens` tokens with padding. A longer sample is a batch of its own."""
+    if tokens is None:
+        return [(start, min(start + size, len(lengths))) for start in range(0, len(lengths), size)]
+    found, start, longest = [], 0, 0
+    for at, length in enumerate(lengths.tolist()):
+        longest = max(longest, length)
+        if at > start and (at - start == size or (at - start + 1) * longest > tokens):
+            found.append((start, at))
+            start, longest = at, length
+    return [*found, (start, len(lengths))] if len(lengths) else found
+
+
 def row_places(lengths: np.ndarray, longest: int) -> np.ndarray:
     """Return the places of real tokens in rows of `longest` tokens, int64 [T], from lengths [B]."""
     return np.flatnonzero(np.arange(longest) < lengths[:, None])

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -39,14 +40,26 @@ class Engine:
         if rungs is not None or not self.rule.cascades:  # all tails start before the first one is waited for
             started = [(group, self._start(group)) for group in waiting]
             return Answers.join([_answers(group, self.backend.read(logits)) for group, logits in started])
+        return self._finish(waiting)
+
+    def begin(self, batch: Batch) -> tuple[list[Answers], list[Group]]:
+        """Run a cascade's first rung alone; return the answers of the samples that stop, and the others at the next
+        rung, for `go_on`."""
         found: list[Answers] = []
-        for rung in range(self.backend.num_rungs):
-            here = [group for group in waiting if group.rung == rung]
-            if here:
-                answers, onward = self.tail(join(here))
-                found += answers
-                waiting += onward
-        return Answers.join(found)
+        waiting: list[Group] = []
+        for group in self.groups(batch, None):
+            answers, onward = self.tail(group)
+            found += answers
+            waiting += onward
+        return found, waiting
+
+    def go_on(self, batch: Batch, first: np.ndarray, logits: np.ndarray) -> Answers:
+        """Answer samples that `begin` has left, from their tokens: the trunk again, then the rungs above `first`, int64
+        [B], with the `logits` that were seen there, float32 [B, C]."""
+        hidden, scores = self.backend.trunk(batch, self.rule.routed)
+        seen = np.zeros((len(first), self.backend.num_rungs, self.backend.num_labels), np.float32)
+        seen[np.arange(len(first)), first] = logits
+        return self._finish(_by_rung(batch, hidden, scores, first, seen, first + 1))
 
     def pooled(self, pool_size: int) -> PooledRun:
         """Return a run over many batches whose rungs wait for full groups of `pool_size` samples."""
@@ -59,10 +72,7 @@ class Engine:
         first = first_rungs(self.rule, scores, size, backend.num_rungs - 1, np) if rungs is None else rungs
         goes_on = rungs is None and self.rule.cascades
         seen = np.zeros((size, backend.num_rungs if goes_on else 0, backend.num_labels), np.float32)
-        scores = np.zeros((size, 0), np.float32) if scores is None else scores
-        whole = Group(0, batch.index, hidden, batch.lengths, scores, first, seen)
-        groups = [(rung, whole.select(np.flatnonzero(first == rung))) for rung in np.unique(first).tolist()]
-        return [replace(group, rung=rung) for rung, group in groups]
+        return _by_rung(batch, hidden, scores, first, seen, first)
 
     def tail(self, group: Group) -> tuple[list[Answers], list[Group]]:
         """Run the tail on one group; return the answers of the samples that stop, and the others at the next rung."""
@@ -80,6 +90,18 @@ class Engine:
         found = [_answers(group.select(rows), answer[rows], sure[rows])] if len(rows) else []
         onward = replace(group.select(others), rung=group.rung + 1)
         return found, [onward] if len(others) else []
+
+    def _finish(self, waiting: list[Group]) -> Answers:
+        """Answer all samples of some groups, every rung's in one pass."""
+        found: list[Answers] = []
+        waiting = list(waiting)
+        for rung in range(self.backend.num_rungs):
+            here = [group for group in waiting if group.rung == rung]
+            if here:
+                answers, onward = self.tail(join(here))
+                found += answers
+                waiting += onward
+        return Answers.join(found)
 
     def _start(self, group: Group) -> object:
         return self.backend.tail(group.rung, group.hidden, group.lengths)
@@ -111,6 +133,16 @@ class PooledRun:
     def _run(self, group: Group) -> list[Answers]:
         found, onward = self.engine.tail(group)
         return [*found, *(answers for later in onward for answers in self._add(later))]
+
+
+def _by_rung(
+    batch: Batch, hidden: Any, scores: np.ndarray | None, first: np.ndarray, seen: np.ndarray, rungs: np.ndarray
+) -> list[Group]:
+    """Return a batch behind the trunk by the next rung of each sample, `rungs` int64 [B], narrow first."""
+    scores = np.zeros((len(rungs), 0), np.float32) if scores is None else scores
+    whole = Group(0, batch.index, hidden, batch.lengths, scores, first, seen)
+    groups = [(rung, whole.select(np.flatnonzero(rungs == rung))) for rung in np.unique(rungs).tolist()]
+    return [replace(group, rung=rung) for rung, group in groups]
 
 
 def _answers(group: Group, logits: np.ndarray, sure: np.ndarray | None = None) -> Answers:

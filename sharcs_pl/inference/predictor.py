@@ -13,7 +13,7 @@ from sharcs_pl.core.arrays import sigmoid, softmax
 from sharcs_pl.core.decision import DecisionRule
 from sharcs_pl.core.kinds import to_scores
 from sharcs_pl.data.tokens import Tokens
-from sharcs_pl.inference.batches import Answers, Batch
+from sharcs_pl.inference.batches import Answers, Batch, cuts
 from sharcs_pl.inference.parts import is_parts, open_parts
 from sharcs_pl.inference.read_ahead import windows
 from sharcs_pl.inference.served import ServedModel
@@ -49,10 +49,11 @@ class Prediction:
 
 
 class RoutedPredictor:
-    """A routed classifier for texts.
+    """A routed classifier for texts. Threads may share one: each gets the answers that it would get alone.
 
     Args:
         batch_size: texts per pass of the trunk, and samples that fill a rung's pool in `stream`.
+        batch_tokens: tokens of a batch at most, padding included, so that long texts make smaller ones; None for any.
         max_length: tokens at which texts are cut; None for the tokenizer's, at most what the encoder reads.
         point: name of an operating point (see ``sharcs calibrate``); None for the one in use.
         precision: "float32" or "bfloat16"; of parts also "int8". None for "float32", or for the one of the parts.
@@ -76,6 +77,7 @@ class RoutedPredictor:
         window: int = 16,
         backend: str = "torch",
         threads: int | None = None,
+        batch_tokens: int | None = None,
     ) -> None:
         if threads is not None and backend == "torch":
             raise ValueError(f"threads={threads} is for another backend; torch.set_num_threads sets those of torch")
@@ -90,12 +92,11 @@ class RoutedPredictor:
 
             options = {"point": point, "precision": precision, "threads": threads}
             served = serve_parts(model, tokenizer, max_length, backend, **options)
-        self._serve(served, batch_size, window)
+        self._serve(served, batch_size, window, batch_tokens)
 
-    def _serve(self, served: ServedModel, batch_size: int = 32, window: int = 16) -> None:
+    def _serve(self, served: ServedModel, batch_size: int, window: int, batch_tokens: int | None) -> None:
         self.served = served
-        self.batch_size = batch_size
-        self.window = window
+        self.batch_size, self.batch_tokens, self.window = batch_size, batch_tokens, window
         self.engine = served.engine
         self.tokenizer = served.tokenizer
         self.max_length = served.max_length
@@ -153,6 +154,7 @@ class RoutedPredictor:
         backend: str | None = None,
         compile: bool = False,
         device: str | torch.device = "cpu",
+        batch_tokens: int | None = None,
         **options: Any,
     ) -> RoutedPredictor:
         """Load a folder of parts; `options` are those of `open_parts`. Raise `ValueError` for another `backend` than
@@ -162,7 +164,7 @@ class RoutedPredictor:
         if compile:
             raise ValueError(f"compile=true is for torch; {folder} holds parts of another runtime")
         found = cls.__new__(cls)
-        found._serve(open_parts(folder, backend=backend, **options), batch_size, window)
+        found._serve(open_parts(folder, backend=backend, **options), batch_size, window, batch_tokens)
         return found
 
     @property
@@ -189,8 +191,8 @@ class RoutedPredictor:
         """Answer texts as `predict` does, with None for a text whose answer is NaN or infinite."""
         texts = _several(texts)
         found: dict[int, Prediction | None] = {}
-        for batch in self._batches(texts, 0):
-            found |= self._predictions(self.engine.answer(batch))
+        for batch in self.batches(texts, 0):
+            found |= self.predictions(self.engine.answer(batch))
         return [found[index] for index in range(len(texts))]
 
     def try_stream(self, texts: Iterable[Text], max_wait: float | None = None) -> Iterator[Prediction | None]:
@@ -200,27 +202,27 @@ class RoutedPredictor:
         found: dict[int, Prediction | None] = {}
         read = given = 0
         for number, (items, hurry) in enumerate(windows(texts, self.window * self.batch_size, max_wait)):
-            for batch in self._batches(items, read, longest_first=number % 2 == 1):
+            for batch in self.batches(items, read, longest_first=number % 2 == 1):
                 for answers in run.add(batch):
-                    found |= self._predictions(answers)
+                    found |= self.predictions(answers)
             for answers in run.flush(None if hurry else read):
-                found |= self._predictions(answers)
+                found |= self.predictions(answers)
             read += len(items)
             while given in found:
                 yield found.pop(given)
                 given += 1
         for answers in run.flush():
-            found |= self._predictions(answers)
+            found |= self.predictions(answers)
         yield from (found[index] for index in range(given, read))
 
-    def _batches(self, texts: Sequence[Text], start: int, longest_first: bool = False) -> Iterator[Batch]:
-        """Yield batches of texts of similar length. Every other window runs backwards, so that a pool that spans two of
-        them holds similar lengths too."""
+    def batches(self, texts: Sequence[Text], start: int, longest_first: bool = False) -> Iterator[Batch]:
+        """Yield batches of texts of similar length, numbered from `start`. Every other window of a stream is
+        `longest_first`, so that a pool that spans two of them holds similar lengths too."""
         table = self.tokenize(texts, start)
         order = np.argsort(table.lengths, kind="stable")
         order = order[::-1] if longest_first else order
-        for first in range(0, len(order), self.batch_size):
-            rows = order[first : first + self.batch_size]
+        for first, end in cuts(table.lengths[order], self.batch_size, self.batch_tokens):
+            rows = order[first:end]
             found = table.padded(rows)
             yield Batch(rows + start, found["input_ids"], table.lengths[rows], found.get("token_type_ids"))
 
@@ -232,7 +234,7 @@ class RoutedPredictor:
             raise ValueError(f"text {odd}: some texts are pairs and others are not")
         return self.served.tokenize(rows)
 
-    def _predictions(self, answers: Answers) -> dict[int, Prediction | None]:
+    def predictions(self, answers: Answers) -> dict[int, Prediction | None]:
         """Return predictions by the position of their texts; None for an answer that is not finite."""
         rungs, scores = answers.rungs, answers.router_logits
         macs = self.cost.decided_macs(self.engine.rule, answers.lengths, answers.first, rungs)

@@ -21,6 +21,7 @@ from sharcs_pl.core.ladder import TRAINED
 from sharcs_pl.core.renamed import CUSTOM
 from sharcs_pl.data.files import listed, shown
 from sharcs_pl.data.seen import FILE as SEEN
+from sharcs_pl.data.tasks import get_task
 from sharcs_pl.inference.parts import PARTS, PartsFacts, is_parts
 from sharcs_pl.inference.record import CHECKPOINT_KEY, MARKER, TRAINING, read_record, record_file, travelling
 from sharcs_pl.models.encoder_sizes import OURS, encoder_sizes
@@ -249,6 +250,15 @@ def check_options(source: TrainedModel, point: str | None, max_length: int | Non
         raise ValueError(f"max_length={max_length}: this encoder reads at most {longest} tokens")
     rule_settings(settings, point)
     return settings, max_length or min(source.config.task.max_length, longest)
+
+
+def text_columns_of(source: TrainedModel) -> tuple[tuple[str, ...], bool]:
+    """Return the text columns of the data that the model was trained on, and whether a text there may be empty."""
+    task = source.config.task
+    if task.is_custom:
+        return tuple(task.text_columns), False
+    known = get_task(task.name)
+    return known.text_columns, known.allow_empty
 
 
 def model_digest(source: TrainedModel, settings: dict[str, Any]) -> str:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sharcs_pl.inference.batches import Answers, real_tokens, row_places
+from sharcs_pl.inference.batches import Answers, cuts, real_tokens, row_places
 
 LENGTHS = np.array([2, 3, 1, 2])
 
@@ -25,3 +25,11 @@ def test_joined_answers_are_in_the_order_of_the_parts() -> None:
     found = Answers.join([part(3, 1), part(2)])
     assert found.index.tolist() == found.first.tolist() == [3, 1, 2]
     assert found.logits.tolist() == [[1.5], [0.5], [1.0]]
+
+
+def test_batches_end_at_their_size_or_before_their_tokens() -> None:
+    lengths = np.array([2, 3, 3, 5, 20, 4, 4, 4])
+    assert cuts(lengths, 3, None) == [(0, 3), (3, 6), (6, 8)]
+    assert cuts(lengths, 3, 10) == [(0, 3), (3, 4), (4, 5), (5, 7), (7, 8)]  # 2 x 5 tokens fit, and 20 stand alone
+    assert cuts(lengths[:4], 9, 15) == [(0, 3), (3, 4)]
+    assert cuts(lengths[:0], 3, 10) == cuts(lengths[:0], 3, None) == []

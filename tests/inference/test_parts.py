@@ -40,7 +40,7 @@ GIVEN = [*texts(40), "good " * 100]
 def points_of(model: SharcsForSequenceClassification) -> dict[str, dict[str, Any]]:
     """Operating points, of which the cascades stop half of `GIVEN` at the narrow width."""
     predictor = RoutedPredictor(model, word_tokenizer(), max_length=LENGTH)
-    answers = [predictor.engine.answer(batch, np.zeros_like(batch.index)) for batch in predictor._batches(GIVEN, 0)]
+    answers = [predictor.engine.answer(batch, np.zeros_like(batch.index)) for batch in predictor.batches(GIVEN, 0)]
     found = np.sort(softmax(Answers.join(answers).logits), -1)
     half = {"probability": found[:, -1], "margin": found[:, -1] - found[:, -2]}
     stops = {name: [float(np.sort(sure)[20:22].mean())] for name, sure in half.items()}

@@ -94,6 +94,35 @@ def test_predictors_of_one_tokenizer_cut_their_own_texts_under_threads(folder: P
     assert found == {n: {n} for n in others}
 
 
+def test_threads_that_share_a_predictor_get_the_answers_that_each_would_get_alone(folder: Path) -> None:
+    given, size = texts(160), 8
+    expected = RoutedPredictor.from_pretrained(folder, batch_size=8).predict(given)
+    shared = RoutedPredictor.from_pretrained(folder, batch_size=8, batch_tokens=40)
+    gate, found = threading.Barrier(size), dict[int, list[Prediction]]()
+
+    def work(number: int) -> None:
+        gate.wait()  # the first calls meet, before anything is set up
+        mine = given[number::size]
+        found[number] = shared.predict(mine) if number % 2 else list(shared.stream(mine))
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(size)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for number in range(size):
+        check(found[number], expected[number::size])
+
+
+def test_long_texts_make_smaller_batches(folder: Path) -> None:
+    given = texts(60)
+    predictor = RoutedPredictor.from_pretrained(folder, batch_size=8, batch_tokens=120)
+    sizes = [batch.input_ids.shape for batch in predictor.batches(given, 0)]
+    assert max(rows for rows, _ in sizes) == 8
+    assert all(rows * longest <= 120 for rows, longest in sizes)
+    check(predictor.predict(given), RoutedPredictor.from_pretrained(folder).predict(given))
+
+
 def test_an_unknown_precision_is_named(folder: Path) -> None:
     with pytest.raises(ValueError, match="precision=float16 is unknown; choose one of: float32, bfloat16"):
         RoutedPredictor.from_pretrained(folder, precision="float16")
