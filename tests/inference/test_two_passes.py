@@ -57,11 +57,11 @@ def test_two_passes_answer_as_one(folder: Path, name: str, average: bool) -> Non
         )
 
 
-def test_the_first_pass_runs_no_later_tail(folder: Path) -> None:
+def test_the_first_pass_runs_no_later_tail(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     predictor = cascading(folder, "cascade", False)
     ran: list[int] = []
     tail = predictor.engine.backend.tail
-    predictor.engine.backend.tail = lambda rung, *given: ran.append(rung) or tail(rung, *given)
+    monkeypatch.setattr(predictor.engine.backend, "tail", lambda rung, *given: ran.append(rung) or tail(rung, *given))
     left = [found for found in first_pass(predictor, GIVEN) if isinstance(found, Deferred)]
     assert set(ran) == {0}
     ran.clear()

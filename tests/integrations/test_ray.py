@@ -16,6 +16,7 @@ import datasets
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from sharcs_pl.inference.predictor import RoutedPredictor
@@ -193,6 +194,6 @@ def test_a_killed_actor_loses_no_row_and_doubles_none(cluster: Any, run: str, ex
     found.write_parquet(str(answers))
     killer.join(30)
     assert len(killed) == 1
-    table = pa.parquet.read_table(answers)
+    table = pq.read_table(answers)
     assert sorted(table["id"].to_pylist()) == list(range(number))
     check(table.slice(0, 400).to_pylist(), expected["None"])
