@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from sharcs_pl.core.text import one_line
 from sharcs_pl.inference.journal import Journal, Record, journal_path
 from sharcs_pl.inference.parts import is_parts
 from sharcs_pl.inference.rows import InputRow, Rejected, answer_rows
+from sharcs_pl.inference.trained import TrainedModel
 from sharcs_pl.inference.writers import Columns, finish, json_line
 from sharcs_pl.pipeline.prediction_inputs import PredictionInputs, prepare
 
@@ -34,14 +35,14 @@ class Stopped(BaseException):
         self.code = 128 + number
 
 
-def run(config: PredictConfig) -> Summary:
+def predict_file(config: PredictConfig) -> Summary:
     """Read, answer and write; return what the table on stderr shows. Raise ``ValueError`` before a model is loaded for
     all that can be known by then, and ``SystemExit`` when the process is told to stop."""
     with stop_signals(), ExitStack() as held:
         journal = None
         try:
             prepared = prepare(config)
-            predictor = load(prepared, config)
+            predictor = load(prepared.source, prepared.max_length, config)
             if prepared.output is not None:
                 journal = held.enter_context(open_journal(prepared, config))
             summary = answer(prepared, predictor, journal, config)
@@ -56,7 +57,7 @@ def run(config: PredictConfig) -> Summary:
     return summary
 
 
-def load(prepared: PredictionInputs, config: PredictConfig) -> RoutedPredictor:
+def load(source: TrainedModel, max_length: int, config: PredictConfig) -> RoutedPredictor:
     """Load the model and its tokenizer."""
     import torch
     from transformers.utils.logging import disable_progress_bar
@@ -67,15 +68,15 @@ def load(prepared: PredictionInputs, config: PredictConfig) -> RoutedPredictor:
         raise ValueError("device=cuda: torch sees no CUDA device here; use device=cpu or auto")
     disable_progress_bar()  # the bar of the weights' loading
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    in_torch = config.backend in (None, "torch") and not is_parts(prepared.source.weights)
+    in_torch = config.backend in (None, "torch") and not is_parts(source.weights)
     wanted = config.device == "cuda" or (config.device == "auto" and in_torch)
     device = "cuda" if wanted and torch.cuda.is_available() else "cpu"
     return RoutedPredictor.of(
-        prepared.source,
+        source,
         device=device,
         backend=config.backend,
         batch_size=config.batch_size,
-        max_length=prepared.max_length,
+        max_length=max_length,
         point=config.point,
         precision=config.precision,
         compile=config.compile,
@@ -95,26 +96,44 @@ def answer(
     prepared: PredictionInputs, predictor: RoutedPredictor, journal: Journal | None, config: PredictConfig
 ) -> Summary:
     """Answer every row into the journal and from there into the output, or straight to stdout."""
-    from sharcs_pl.inference.summary import RunningSummary, progress
+    from sharcs_pl.inference.summary import progress
 
-    running = RunningSummary(predictor.cost, predictor.max_length, predictor.rule)
-    widths, rule = tuple(predictor.widths), predictor.rule
-    names, several = predictor.labels or (), predictor.thresholds is not None
-    columns = Columns(prepared.layout.keep, names, widths, config.explain, rule, several)
-    for record in journal.records() if journal and journal.rows else ():
-        running.add(record)
-    running.start()
-    done = journal.rows if journal else 0
-    add = _to_stdout if journal is None else journal.add
-    with progress(prepared.total, done) as advance:
-        for record in records(prepared, predictor, columns, config, done):
-            add(record)
-            running.add(record)
-            advance()
-    summary = running.summary()
+    columns = columns_of(prepared, predictor, config)
+    with progress(prepared.total, journal.rows if journal else 0) as advance:
+        summary = answer_rest(prepared, predictor, columns, journal, config, lambda record: advance())
     if journal is not None and prepared.output is not None:
         finish(journal, prepared.output, columns)
     return summary
+
+
+def columns_of(prepared: PredictionInputs, predictor: RoutedPredictor, config: PredictConfig) -> Columns:
+    """Return the columns of the output."""
+    names, several = predictor.labels or (), predictor.thresholds is not None
+    widths = tuple(predictor.widths)
+    return Columns(prepared.layout.keep, names, widths, config.explain, predictor.rule, several)
+
+
+def answer_rest(
+    prepared: PredictionInputs,
+    predictor: RoutedPredictor,
+    columns: Columns,
+    journal: Journal | None,
+    config: PredictConfig,
+    told: Callable[[Record], None],
+) -> Summary:
+    """Answer the rows after those of the journal into it, or all rows to stdout; `told` is called with each."""
+    from sharcs_pl.inference.summary import RunningSummary
+
+    running = RunningSummary(predictor.cost, predictor.max_length, predictor.rule)
+    for record in journal.records() if journal and journal.rows else ():
+        running.add(record)
+    running.start()
+    add = _to_stdout if journal is None else journal.add
+    for record in records(prepared, predictor, columns, config, journal.rows if journal else 0):
+        add(record)
+        running.add(record)
+        told(record)
+    return running.summary()
 
 
 def records(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,22 @@ _OPTIONS = ("mode", "batch_size", "max_wait_ms", "backend", "precision", "compil
 
 
 @dataclass(frozen=True)
+class CheckedModel:
+    """A model that can answer as it is asked to and is not loaded yet. `settings`: its own config; `routing`: the
+    options that choose the widths."""
+
+    source: TrainedModel
+    settings: dict[str, Any]
+    max_length: int
+    routing: dict[str, Any]
+
+    @cached_property
+    def digest(self) -> str:
+        """A hash of weights, tokenizer and config."""
+        return model_digest(self.source, self.settings)
+
+
+@dataclass(frozen=True)
 class PredictionInputs:
     """A prediction whose inputs are checked and whose model is not loaded yet. `output` is None for stdout; `total` is
     the number of input rows, None for a pipe; `fingerprint` holds all that the answers depend on."""
@@ -45,27 +62,43 @@ class PredictionInputs:
 
 def prepare(config: PredictConfig) -> PredictionInputs:
     """Check paths, model and input, the cheapest first."""
+    for key in ("shard", "output_format"):
+        if (value := getattr(config, key)) is not None:
+            raise ValueError(f"{key}={value} is for many files; give a folder, a glob or a list as input")
     path = None if config.input == PIPE else check_input(config.input)
     output = None if config.output == PIPE else check_output_file(config.output, path, config.overwrite)
+    model = check_model(config)
+    layout = make_layout(config, model.source, path)
+    fingerprint = fingerprint_of(config, model, layout)
+    if config.resume and output is not None and journal_path(output).exists():
+        check_fingerprint(journal_path(output), fingerprint)
+    return read_rows(config, model, layout, output, fingerprint)
+
+
+def check_model(config: PredictConfig) -> CheckedModel:
+    """Check the model and what it is asked for."""
     source = open_trained(config.run, record_needed=False)
     settings, max_length = check_options(source, config.point, config.max_length)
     serving = Serving(config.backend, config.precision)
     serving.check(source)
     serving.warn_of_point(source, config.point)
-    layout = make_layout(config, source, path)
     routing = {
         "point": config.point or settings.get("operating_point"),
         "thresholds": rule_settings(settings, config.point),
     }
     if settings.get("label_thresholds"):
         routing["label_thresholds"] = settings["label_thresholds"]
-    fingerprint = routing | _fingerprint(config, layout, max_length) | {"model": model_digest(source, settings)}
-    if config.resume and output is not None and journal_path(output).exists():
-        check_fingerprint(journal_path(output), fingerprint)
+    return CheckedModel(source, settings, max_length, routing)
+
+
+def read_rows(
+    config: PredictConfig, model: CheckedModel, layout: InputLayout, output: Path | None, fingerprint: dict[str, Any]
+) -> PredictionInputs:
+    """Check the rows of an input, all of a file's and the first of a pipe, and begin to read them."""
     skip = config.on_error == "skip"
-    total = None if path is None else count_rows(layout, skip)
-    rows = check_first_row(read_inputs(layout), skip) if path is None else read_inputs(layout)
-    return PredictionInputs(source, layout, rows, output, total, max_length, fingerprint)
+    total = None if layout.path is None else count_rows(layout, skip)
+    rows = check_first_row(read_inputs(layout), skip) if layout.path is None else read_inputs(layout)
+    return PredictionInputs(model.source, layout, rows, output, total, model.max_length, fingerprint)
 
 
 def make_layout(config: PredictConfig, source: TrainedModel, path: Path | None) -> InputLayout:
@@ -96,7 +129,8 @@ def make_layout(config: PredictConfig, source: TrainedModel, path: Path | None) 
     return layout
 
 
-def _fingerprint(config: PredictConfig, layout: InputLayout, max_length: int) -> dict[str, Any]:
+def fingerprint_of(config: PredictConfig, model: CheckedModel, layout: InputLayout) -> dict[str, Any]:
+    """Return all that the answers to an input depend on."""
     place = None
     if layout.path is not None:
         stat = layout.path.stat()
@@ -104,4 +138,5 @@ def _fingerprint(config: PredictConfig, layout: InputLayout, max_length: int) ->
     written = {"quoting": layout.quoting, "delimiter": layout.delimiter, "encoding": layout.encoding}
     columns = {"text": layout.text, "keep": layout.keep, **written, "usual_delimiter": layout.usual_delimiter}
     options = {key: getattr(config, key) for key in _OPTIONS}
-    return {"input": place, **columns, "max_length": max_length, **options, "version": __version__}
+    described = {"input": place, **columns, "max_length": model.max_length, **options, "version": __version__}
+    return model.routing | described | {"model": model.digest}

@@ -20,18 +20,7 @@ from sharcs_pl.inference.predictor import Prediction, RoutedPredictor
 from sharcs_pl.inference.trained import model_digest, model_settings, open_trained, rule_settings
 from tests.commands import start_line
 from tests.predict.conftest import lines, names, predict, saved, texts_of, write_texts
-
-
-def stop_after(monkeypatch: pytest.MonkeyPatch, rows: int, error: BaseException) -> None:
-    """Have the command stopped once it has written that many rows."""
-    add = entry.Journal.add
-
-    def stopping(self: entry.Journal, record: Any) -> None:
-        if self.rows == rows:
-            raise error
-        add(self, record)
-
-    monkeypatch.setattr(entry.Journal, "add", stopping)
+from tests.predict.stops import stop_after
 
 
 @pytest.fixture
