@@ -139,4 +139,5 @@ def show(name: str, status: int, folder: Path, whole: dict[str, bytes]) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3], Path(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5]))
+    given = sys.argv[1:]
+    main(given[0], given[1], Path(given[2]), int(given[3]), int(given[4]))
