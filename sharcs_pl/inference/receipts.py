@@ -37,7 +37,8 @@ class Receipt:
         path = self._beside(".json")
         path.parent.mkdir(parents=True, exist_ok=True)
         counts = asdict(replace(summary, texts_per_second=None))
-        write_text(path, json.dumps({"fingerprint": self.fingerprint, "summary": counts}, default=str) + "\n")
+        found = {"fingerprint": self.fingerprint, "size": self.output.stat().st_size, "summary": counts}
+        write_text(path, json.dumps(found, default=str) + "\n")
 
     def finished(self, overwrite: bool) -> Summary | None:
         """Return the counts of the output if it is finished, else None. Raise `ValueError` for an output or a journal
@@ -45,9 +46,9 @@ class Receipt:
         there = self.output.exists()
         if there and (found := self._read()) is not None:
             changed = difference(found["fingerprint"], self.fingerprint)
-            if changed is None:
+            if changed is None and found["size"] == self.output.stat().st_size:
                 return Summary(**found["summary"])
-            unless = f"{self.output} is there with {changed}"
+            unless = f"{self.output} is there with {changed or 'another size than was written'}"
         else:
             unless = f"{self.output} is there and was not written by this command" if there else None
         if overwrite:
@@ -78,4 +79,4 @@ class Receipt:
             found = json.loads(self._beside(".json").read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):
             return None
-        return found if isinstance(found, dict) and {"fingerprint", "summary"} <= set(found) else None
+        return found if isinstance(found, dict) and {"fingerprint", "size", "summary"} <= set(found) else None

@@ -31,14 +31,19 @@ def begin(receipt: Receipt) -> None:
 
 def test_an_output_with_its_receipt_is_finished(receipt: Receipt) -> None:
     assert receipt.finished(overwrite=False) is None
-    receipt.write(SUMMARY)
-    assert receipt.finished(overwrite=False) is None
     receipt.output.write_text("x")
+    receipt.write(SUMMARY)
     for overwrite in (False, True):
         assert receipt.finished(overwrite) == replace(SUMMARY, texts_per_second=None)
     with pytest.raises(ValueError, match=r"a\.csv is there with another point: it was None, now it is 'fast'; replace"):
         other(receipt).finished(overwrite=False)
     assert other(receipt).finished(overwrite=True) is None
+    receipt.output.write_text("")
+    with pytest.raises(ValueError, match=r"a\.csv is there with another size than was written; replace it with"):
+        receipt.finished(overwrite=False)
+    assert receipt.finished(overwrite=True) is None
+    receipt.output.unlink()
+    assert receipt.finished(overwrite=False) is None
 
 
 @pytest.mark.parametrize("content", [None, "", "[]", "{}"])
