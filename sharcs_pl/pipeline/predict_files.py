@@ -49,7 +49,7 @@ class FileJob:
     @property
     def size(self) -> int:
         """The size of the input in bytes."""
-        return self.receipt.fingerprint["input"]["size"]
+        return self.receipt.fingerprint["input size"]
 
 
 def predict_files(config: PredictConfig) -> Summary:
@@ -81,7 +81,9 @@ def plan(config: PredictConfig) -> tuple[CheckedModel, list[FileJob]]:
     jobs = []
     for file in files:
         layout = make_layout(config, model.source, file.path)
-        receipt = Receipt(folder, file.output, fingerprint_of(config, model, layout))
+        fingerprint = fingerprint_of(config, model, layout)
+        fingerprint |= {f"input {key}": value for key, value in fingerprint.pop("input").items()}  # told one by one
+        receipt = Receipt(folder, file.output, fingerprint)
         jobs.append(FileJob(file, layout, receipt, receipt.finished(config.overwrite)))
     return model, jobs
 

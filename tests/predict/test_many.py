@@ -179,7 +179,7 @@ def test_answers_of_another_model_or_of_other_options_are_refused_and_kept(
     with pytest.raises(ValueError, match=r"out/b\.jsonl\.part was begun with another batch_size"):
         predict(model, f"{data}/*.jsonl", out, batch_size=8)
     write_texts(data / "a.csv", texts_of(61))
-    with pytest.raises(ValueError, match=r"out/a\.csv is there with another input"):
+    with pytest.raises(ValueError, match=r"out/a\.csv is there with another input size: it was \d+, now it is \d+;"):
         predict(model, data, out, **OPTIONS)
     assert {name: (out / name).read_bytes() for name in files(out, hidden=True)} == before
     assert loads == []
