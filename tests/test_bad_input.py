@@ -31,6 +31,7 @@ STARTED = [
     ("train", "-m recipe=nope width.split_layer=9 hydra.sweep.dir=sweep", "recipe=nope is unknown"),
     ("evaluate", "run=enc", "enc has no training.json"),
     ("predict", "run=enc input=b.csv output=out.csv", "run=enc is no model of this project"),
+    ("predict", "run=enc input=*.csv output=out shard=5/4", "shard=5/4 is no part; give i/n with i from 1 to n"),
     ("calibrate", "run=gone budget=0.5", "run=gone does not exist"),
     ("export", "run=enc output=out.pt2 format=torch", "run=enc is no model of this project"),
     ("bench", "batch_size=4", "batch_size"),

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
 from omegaconf import MISSING
 
 from sharcs_pl.config.checks import check_text_files, in_range, one_of
-from sharcs_pl.config.texts import PATH, TEXT, TEXTS
+from sharcs_pl.config.texts import PATH, PATH_OR_PATHS, TEXT, TEXTS
 
 PIPE = "-"
 
 
 @dataclass
 class PredictConfig:
-    """Predict the texts of a file or a pipe with a trained model."""
+    """Predict the texts of a file, of many files or of a pipe with a trained model."""
 
     run: str = field(default=MISSING, metadata=PATH)
     """Run directory, checkpoint, saved model folder, or the id of a model on the Hugging Face hub."""
-    input: str = field(default=MISSING, metadata=PATH)
+    input: Any = field(default=MISSING, metadata=PATH_OR_PATHS)
     """File of the texts (.csv, .tsv, .jsonl, .ndjson, .json, .parquet, .xlsx, or .txt with a text per line; text files
-    also with .gz, .bz2, .xz or .zst); ``-``: stdin."""
+    also with .gz, .bz2, .xz or .zst); ``-``: stdin. Many files: a folder, a glob such as ``'data/*.csv'``, or a list of
+    them."""
     output: str = field(default=MISSING, metadata=PATH)
-    """File for the predictions (.jsonl, .csv, .tsv, .parquet), written atomically; ``-``: stdout, as JSONL."""
+    """File for the predictions (.jsonl, .csv, .tsv, also with .gz, .bz2, .xz or .zst, or .parquet), written atomically;
+    ``-``: stdout, as JSONL. Of many files: the folder for one output per file, by the same name."""
+    output_format: str | None = field(default=None, metadata=TEXT)
+    """Many files: format of the outputs, such as ``parquet`` or ``jsonl.gz``; null: that of each input, and JSONL where
+    it is no format of outputs."""
+    shard: str | None = field(default=None, metadata=TEXT)
+    """Many files: the part of them to predict, ``3/8`` for the third of eight; the files are dealt out in the order of
+    their names. null: all."""
     format: str = "jsonl"
     """Format of stdin: ``jsonl``, ``csv``, ``tsv`` or ``txt``."""
     text: Any = field(default=None, metadata=TEXTS)
@@ -60,9 +69,9 @@ class PredictConfig:
     """``fatal``: a row that cannot be read, or whose prediction is NaN or infinite, ends the command; a file is checked
     first. ``skip``: such rows are collected in ``<output>.rejected.jsonl``."""
     resume: bool = False
-    """Continue an interrupted run of the same command."""
+    """Continue an interrupted run of the same command; many files are always continued."""
     overwrite: bool = False
-    """Replace an existing output."""
+    """Replace an existing output; of many files those of another model or of other options."""
     device: str = "cpu"
     """``cpu``, ``cuda`` or ``auto``."""
 
@@ -78,6 +87,8 @@ class PredictConfig:
         in_range("max_length", self.max_length, 4, 65536)
         self._check_wait()
         self._check_resume()
+        self._check_input()
+        _ = self.part
         for key in ("text", "keep"):
             _check_names(key, getattr(self, key))
 
@@ -90,6 +101,24 @@ class PredictConfig:
     def kept_columns(self) -> tuple[str, ...]:
         """The input columns that are copied to the output."""
         return () if self.keep is None else _names(self.keep)
+
+    @property
+    def part(self) -> tuple[int, int]:
+        """The number of the part of many files, from 1, and the number of parts."""
+        if self.shard is None:
+            return 1, 1
+        found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", self.shard)
+        number, parts = (int(found[1]), int(found[2])) if found else (0, 0)
+        if not 1 <= number <= parts:
+            raise ValueError(f"shard={self.shard} is no part; give i/n with i from 1 to n, such as shard=3/8")
+        return number, parts
+
+    def _check_input(self) -> None:
+        listed = self.input if isinstance(self.input, list) else [self.input]
+        if not listed or not all(isinstance(value, str) and value for value in listed):
+            raise ValueError(f"input={self.input} must name a file, a folder or a glob, or be a list of them")
+        if PIPE in listed and isinstance(self.input, list):
+            raise ValueError(f"input={self.input}: {PIPE} is a pipe, which stands alone")
 
     def _check_wait(self) -> None:
         if self.max_wait_ms is None:

@@ -26,6 +26,7 @@ TEXT = {_METADATA: Text()}  # metadata of a dataclass field
 TEXTS = {_METADATA: Text(many=True)}
 PATH = {_METADATA: Text(path=True)}
 PATHS = {_METADATA: Text(path=True, many=True)}
+PATH_OR_PATHS = {_METADATA: Text(path=True, null=False, listed=True)}  # a required path or a list of some
 PATH_OR_NUMBER = {_METADATA: Text(path=True, number=True)}
 COLUMN = {_METADATA: Text(null=False, listed=True)}  # a required column or a list of some, which may be called null
 COLUMNS = {_METADATA: Text(null=False, many=True)}

@@ -1,4 +1,4 @@
-"""Streams of the bytes of a file, decompressed and converted to UTF-8.
+"""Streams of the bytes of a file, decompressed and converted to UTF-8, and compressed ones to write to.
 
 No more than a few buffers of a file are in memory.
 """
@@ -17,6 +17,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -69,6 +70,17 @@ def opened(path: Path, encoding: str | None, key: str) -> Iterator[Opened]:
         packed = format_of(path)[1]
         unpacked = file if packed is None else _buffered(_Unpacked(file, packed))
         yield decoded(unpacked, path.name, encoding, key)
+
+
+@contextmanager
+def opened_to_write(path: Path, packed: str | None) -> Iterator[BinaryIO]:
+    """Open a new file, compressed as its suffix `packed` will say. The same content gives the same bytes."""
+    with path.open("wb") as file:
+        if packed is None:
+            yield file
+        else:
+            with PACKERS[packed](file) as stream:
+                yield stream
 
 
 @contextmanager
@@ -217,3 +229,18 @@ UNPACKERS: dict[str, Callable[[BinaryIO], Any]] = {
     ".zst": _unpack_zstd,
 }
 """The decompressing stream for each suffix."""
+
+
+def _pack_zstd(file: BinaryIO) -> Any:
+    import pyarrow as pa
+
+    return pa.CompressedOutputStream(file, "zstd")
+
+
+PACKERS: dict[str, Callable[[BinaryIO], Any]] = {
+    ".gz": lambda file: gzip.GzipFile("", "wb", 6, file, mtime=0),  # neither name nor time, and gzip's own level
+    ".bz2": partial(bz2.BZ2File, mode="wb"),
+    ".xz": partial(lzma.LZMAFile, mode="wb"),
+    ".zst": _pack_zstd,
+}
+"""The compressing stream for each suffix."""

@@ -89,20 +89,41 @@ class Journal:
 
 def check_fingerprint(path: Path, fingerprint: Mapping[str, Any]) -> None:
     """Raise `ValueError` naming what has changed since a journal was begun."""
-    try:
-        with path.open("rb") as file:
-            begun = json.loads(file.readline())
-    except ValueError:
-        begun = None
+    begun = _first_line(path)
     if not isinstance(begun, dict):
         raise ValueError(f"resume=true: {path} is no record of an interrupted prediction; remove it to begin again")
+    if changed := difference(begun, fingerprint):
+        raise ValueError(f"resume=true: {path} was begun with {changed}; begin again without resume=true")
+
+
+def difference(begun: Mapping[str, Any], fingerprint: Mapping[str, Any]) -> str | None:
+    """Return what has changed since answers were begun, ``another mode: it was …``, or None."""
     for key, now in json.loads(_line(fingerprint)).items():
         then = begun.get(key)
         if then != now:
-            was = f"it was {shown(then)}, now it is {shown(now)}"
-            raise ValueError(
-                f"resume=true: {path} was begun with another {key}: {was}; begin again without resume=true"
-            )
+            return f"another {key}: it was {shown(then)}, now it is {shown(now)}"
+    return None
+
+
+def begun_with(path: Path) -> dict[str, Any] | None:
+    """Return the fingerprint of a journal; None without a journal, or if its process was killed before that was
+    written. Raise `ValueError` for another file at its place."""
+    if not path.exists():
+        return None
+    with path.open("rb") as file:
+        torn = not file.readline().endswith(b"\n")
+    begun = None if torn else _first_line(path)
+    if not torn and not isinstance(begun, dict):
+        raise ValueError(f"{path} is no record of an interrupted prediction; move it away")
+    return begun
+
+
+def _first_line(path: Path) -> Any:
+    try:
+        with path.open("rb") as file:
+            return json.loads(file.readline())
+    except ValueError:
+        return None
 
 
 def _whole_rows(path: Path, segment: int) -> tuple[int, int]:

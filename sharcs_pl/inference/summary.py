@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -105,6 +105,48 @@ def summary_table(name: str, summary: Summary) -> Table:
     if summary.texts_per_second is not None:
         table.add_row("texts/s", f"{summary.texts_per_second:,.1f}")
     return table
+
+
+def combined(summaries: Sequence[Summary]) -> Summary:
+    """Return the counts of several predictions by one model together."""
+    answered = [each.rows - each.rejected for each in summaries]
+    total = max(sum(answered), 1)
+
+    def mean(values: Iterable[float]) -> float:
+        return sum(value * count for value, count in zip(values, answered, strict=True)) / total
+
+    widths = dict.fromkeys(width for each in summaries for width in each.shares)
+    macs = mean(each.macs for each in summaries)
+    dense = mean(each.macs / each.macs_fraction if each.macs_fraction else 0.0 for each in summaries)
+    return Summary(
+        rows=sum(each.rows for each in summaries),
+        rejected=sum(each.rejected for each in summaries),
+        shares={width: mean(each.shares.get(width, 0.0) for each in summaries) for width in widths},
+        macs=macs,
+        macs_fraction=dense and macs / dense,
+        texts_per_second=None,
+    )
+
+
+def files_table(title: str, summaries: Mapping[str, Summary | None], total: Summary) -> Table:
+    """Return a rich table with a row per file and their `total`. A file that was not answered has no summary, one that
+    was answered by an earlier start no time."""
+    from sharcs_pl.core.screen import new_table
+
+    heads = ("", "texts", "rejected", *(f"at {width}" for width in total.shares), "of dense", "texts/s")
+    table = new_table(title, heads, no_wrap=True, overflow="fold")
+    for name, each in summaries.items():
+        table.add_row(name, *(["failed"] if each is None else _cells(each, total, "earlier")))
+    table.add_section()
+    table.add_row("all", *_cells(total, total, ""))
+    return table
+
+
+def _cells(summary: Summary, total: Summary, timeless: str) -> list[str]:
+    rate = summary.texts_per_second
+    counts = [f"{summary.rows - summary.rejected:,}", f"{summary.rejected:,}"]
+    shares = [f"{summary.shares.get(width, 0.0):.0%}" for width in total.shares]
+    return [*counts, *shares, f"{summary.macs_fraction:.1%}", timeless if rate is None else f"{rate:,.1f}"]
 
 
 def progress(total: int | None, done: int) -> AbstractContextManager[Callable[[], None]]:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from io import TextIOWrapper
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 from sharcs_pl.core.decision import DecisionRule
 from sharcs_pl.core.files import atomic_file, writable_path
 from sharcs_pl.core.finite import without_nan
 from sharcs_pl.core.text_files import CellWriter
+from sharcs_pl.data.containers import format_of, opened_to_write
 from sharcs_pl.inference.journal import Journal, Record, journal_path
 from sharcs_pl.inference.rows import InputRow
 
@@ -108,15 +111,16 @@ class Columns:
 
 def rejected_path(output: Path) -> Path:
     """Return the path of the list of an output's rejected rows."""
-    return output.with_name(f"{output.stem}.rejected.jsonl")
+    packed = format_of(output)[1]
+    name = output.stem if packed is None else Path(output.stem).stem
+    return output.with_name(f"{name}.rejected.jsonl")
 
 
 def check_output_file(value: str, source: Path | None, overwrite: bool) -> Path:
     """Return the path that ``output=`` names. Raise `ValueError` unless it can be written, is not there already (or
     shall be replaced: `overwrite`) and is not the input `source`."""
-    given, suffix = f"output={value}", Path(value).suffix
-    if suffix.lower() not in WRITERS:
-        raise ValueError(f"{given}: the suffix {suffix!r} is not supported; choose among {', '.join(WRITERS)}, or -")
+    given = f"output={value}"
+    check_output_suffix(given, Path(value), ", or -")
     path = writable_path("output", value)
     for written in (path, journal_path(path), rejected_path(path)):
         if source is not None and written.exists() and written.samefile(source):
@@ -126,17 +130,36 @@ def check_output_file(value: str, source: Path | None, overwrite: bool) -> Path:
     return path
 
 
+def check_output_suffix(given: str, path: Path, others: str = "") -> None:
+    """Raise `ValueError`, which begins with what was `given`, unless an output can have the suffixes of a path.
+    `others`: further choices."""
+    suffix, packed = format_of(path)
+    if packed and suffix == ".parquet":
+        raise ValueError(f"{given}: a {suffix} file is compressed inside; leave {packed} out")
+    if packed and not suffix:
+        raise ValueError(f"{given}: the name must tell the format before {packed}, such as answers.jsonl{packed}")
+    if suffix not in WRITERS:
+        raise ValueError(f"{given}: the suffix {suffix!r} is not supported; choose among {', '.join(WRITERS)}{others}")
+
+
 def finish(journal: Journal, output: Path, columns: Columns) -> None:
     """Write the output and the list of rejected rows, each whole, from a complete journal, which is then removed."""
+    write_answers(journal, output, columns)
+    journal.remove()
+
+
+def write_answers(journal: Journal, output: Path, columns: Columns) -> None:
+    """Write the output and the list of rejected rows, each whole, from a complete journal."""
+    suffix, packed = format_of(output)
     with atomic_file(output, ".new") as part:  # .part is the journal's
-        WRITERS[output.suffix.lower()](part, journal, columns)
+        with opened_to_write(part, packed) as file:
+            WRITERS[suffix](file, journal, columns)
         rejected = rejected_path(output)
         if any(isinstance(record, list) for record in journal.records()):
-            with atomic_file(rejected, ".new") as listed:
-                _write_lines(listed, map(_rejection, _rejections(journal)))
+            with atomic_file(rejected, ".new") as listed, opened_to_write(listed, None) as file:
+                _write_lines(file, map(_rejection, _rejections(journal)))
         else:
             rejected.unlink(missing_ok=True)
-    journal.remove()
 
 
 def json_line(record: Record) -> str:
@@ -166,24 +189,33 @@ def _rejection(record: Sequence[Any]) -> dict[str, Any]:
     return dict(zip(("row", "place", "error"), record, strict=True))
 
 
-def _write_lines(path: Path, records: Iterable[dict[str, Any]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        file.writelines(map(json_line, records))
+@contextmanager
+def _as_text(file: BinaryIO) -> Iterator[TextIO]:
+    text = TextIOWrapper(file, encoding="utf-8", newline="")
+    try:
+        yield text
+    finally:
+        text.detach()  # which writes what is left, and leaves the file open
 
 
-def _write_jsonl(path: Path, journal: Journal, columns: Columns) -> None:
-    _write_lines(path, _answers(journal))
+def _write_lines(file: BinaryIO, records: Iterable[dict[str, Any]]) -> None:
+    with _as_text(file) as text:
+        text.writelines(map(json_line, records))
 
 
-def _write_delimited(path: Path, journal: Journal, columns: Columns, delimiter: str) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = CellWriter(file, delimiter)
+def _write_jsonl(file: BinaryIO, journal: Journal, columns: Columns) -> None:
+    _write_lines(file, _answers(journal))
+
+
+def _write_delimited(file: BinaryIO, journal: Journal, columns: Columns, delimiter: str) -> None:
+    with _as_text(file) as text:
+        writer = CellWriter(text, delimiter)
         writer.write(columns.header)
         for record in _answers(journal):
             writer.write([cell(value) for value in columns.values(record)])
 
 
-def _write_parquet(path: Path, journal: Journal, columns: Columns) -> None:
+def _write_parquet(file: BinaryIO, journal: Journal, columns: Columns) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -191,7 +223,7 @@ def _write_parquet(path: Path, journal: Journal, columns: Columns) -> None:
     # JSON's kinds of numbers may be mixed in a column, and any value stands in a column of texts.
     turn = {pa.string(): cell, pa.float64(): float}
     rows = (columns.values(record) for record in _answers(journal))
-    with pq.ParquetWriter(path, schema) as writer:
+    with pq.ParquetWriter(file, schema) as writer:
         while batch := list(islice(rows, _BATCH)):
             arrays = [
                 pa.array(
@@ -237,10 +269,10 @@ def _arrow_type(kinds: set[type]) -> pa.DataType:
     return pa.float64() if known and known <= {int, float} else pa.string()
 
 
-WRITERS: dict[str, Callable[[Path, Journal, Columns], None]] = {
+WRITERS: dict[str, Callable[[BinaryIO, Journal, Columns], None]] = {
     ".jsonl": _write_jsonl,
-    ".csv": lambda path, journal, columns: _write_delimited(path, journal, columns, ","),
-    ".tsv": lambda path, journal, columns: _write_delimited(path, journal, columns, "\t"),
+    ".csv": lambda file, journal, columns: _write_delimited(file, journal, columns, ","),
+    ".tsv": lambda file, journal, columns: _write_delimited(file, journal, columns, "\t"),
     ".parquet": _write_parquet,
 }
-"""The writer of a whole file of answers, by suffix."""
+"""The writer of a whole file of answers, by the suffix of its format."""

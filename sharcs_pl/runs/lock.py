@@ -72,6 +72,25 @@ class Holder:
         return f"process {self.pid} on {self.host}{job} since {self.since}"
 
 
+class InUse(ValueError):
+    """The lock at `path` is `held` by another process, which may have ended if one is `unsure`."""
+
+    def __init__(self, path: Path, held: Holder, unsure: bool) -> None:
+        super().__init__(path, held, unsure)
+        self.path = path
+        self.held = held
+        self.unsure = unsure
+
+    def told(self, what: object, does: str, otherwise: str) -> str:
+        """Return the message that `what` is in use by a process that `does` something."""
+        hint = f"if it has ended, remove {self.path}" if self.unsure else otherwise
+        return f"{what} is in use: {self.held} {does}; {hint}"
+
+    def __str__(self) -> str:
+        otherwise = "wait for its end, or give another hydra.run.dir"
+        return self.told(self.path.parent.parent, "trains there", otherwise)
+
+
 class RunLock:
     """The lock at ``path``, taken with ``take`` and given back when the ``with`` block ends, however it does."""
 
@@ -130,11 +149,8 @@ def check_free(path: Path, job: SlurmJob | None = None) -> None:
 
 def _check_gone(path: Path, held: Holder, asking: Holder) -> None:
     gone = held.is_gone(asking)
-    if gone:
-        return
-    folder = path.parent.parent
-    hint = f"if it has ended, remove {path}" if gone is None else "wait for its end, or give another hydra.run.dir"
-    raise ValueError(f"{folder} is in use: {held} trains there; {hint}")
+    if not gone:
+        raise InUse(path, held, gone is None)
 
 
 def _acquire(path: Path, mine: Holder) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sharcs_pl.core.errors import DataWarning
-from sharcs_pl.data.containers import Opened, format_of, opened
+from sharcs_pl.data.containers import UNPACKERS, Opened, format_of, opened, opened_to_write
 from sharcs_pl.data.files import Request, read_found, read_rows
 from sharcs_pl.data.lines import Fault
 from tests.data.faults import fault, rows_of, write
@@ -42,6 +42,21 @@ def columns(texts: list[str]) -> dict[str, list[str]]:
 )
 def test_the_format_is_told_by_one_ending_or_two(name: str, found: tuple[str, str | None]) -> None:
     assert format_of(Path(name)) == found
+
+
+@pytest.mark.parametrize("packed", [None, *UNPACKERS])
+def test_what_is_written_is_read_again_and_its_bytes_tell_no_time(
+    packed: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, now in {"a": 1e9, "b": 2e9}.items():
+        monkeypatch.setattr("time.time", lambda now=now: now)
+        with opened_to_write(tmp_path / f"{name}.csv{packed or ''}", packed) as file:
+            file.write(ROWS.encode())
+            file.write(b"\xff")
+    one, other = ((tmp_path / f"{name}.csv{packed or ''}") for name in "ab")
+    assert one.read_bytes() == other.read_bytes()
+    with opened(one, "latin-1", "encoding") as source:
+        assert source.file.read().decode() == ROWS + "ÿ"
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".json"])

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sharcs_pl.inference import journal as module
-from sharcs_pl.inference.journal import Journal, Record, check_fingerprint, journal_path
+from sharcs_pl.inference.journal import Journal, Record, begun_with, check_fingerprint, difference, journal_path
 
 FINGERPRINT = {"model": "abc", "point": None, "input": {"path": "a", "size": 3}, "text": ("a", "b")}
 RECORDS: list[Record] = [
@@ -48,6 +48,24 @@ def test_cut_at_any_byte_it_goes_on_from_the_last_whole_segment(tmp_path: Path) 
             for record in RECORDS[journal.rows :]:
                 journal.add(record)
         assert path.read_bytes() == content
+
+
+def test_what_a_journal_was_begun_with_unless_it_is_torn(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    assert begun_with(path) is None
+    content = write(path)
+    begun = begun_with(path)
+    assert begun is not None
+    assert difference(begun, FINGERPRINT) is None
+    assert difference(begun, FINGERPRINT | {"point": "fast"}) == "another point: it was None, now it is 'fast'"
+    assert difference({}, FINGERPRINT) == "another model: it was None, now it is 'abc'"
+    for cut in range(content.index(b"\n") + 1):
+        path.write_bytes(content[:cut])
+        assert begun_with(path) is None
+    for mine in (b"mine\n", b"[1]\n{}\n"):
+        path.write_bytes(mine)
+        with pytest.raises(ValueError, match=r"j is no record of an interrupted prediction; move it away"):
+            begun_with(path)
 
 
 def test_a_line_that_is_no_json_ends_it_as_a_torn_one_does(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from sharcs_pl.data.containers import PACKERS, opened
 from sharcs_pl.inference import writers as module
 from sharcs_pl.inference.journal import Journal, Record, journal_path
 from sharcs_pl.inference.predictor import Prediction
@@ -144,6 +145,22 @@ def test_a_write_that_fails_leaves_the_old_output_and_the_journal(
     assert sorted(each.name for each in tmp_path.iterdir()) == ["a.jsonl", "a.jsonl.part"]
 
 
+@pytest.mark.parametrize("packed", PACKERS)
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".tsv"])
+def test_a_compressed_output_holds_the_plain_one(suffix: str, packed: str, tmp_path: Path) -> None:
+    rows = [InputRow(number, ("t",), (f"ü{number}\n", 3)) for number in range(1, 2_000)]
+    records = [[7, "f", "bad"], *(CLASSES.record(row, answer("no", 0.25, 0.75)) for row in rows)]
+    plain = write(tmp_path / f"plain{suffix}", CLASSES, records).read_bytes()
+    path = write(tmp_path / f"a{suffix}{packed}", CLASSES, records)
+    assert len(path.read_bytes()) < len(plain) / 5
+    with opened(path, None, "encoding") as source:
+        assert source.file.read() == plain
+    assert rejected_path(path) == tmp_path / "a.rejected.jsonl"
+    assert sorted(each.name for each in tmp_path.iterdir()) == sorted(
+        [path.name, "a.rejected.jsonl", f"plain{suffix}", "plain.rejected.jsonl"]
+    )
+
+
 def test_an_output_that_cannot_be_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder.csv").mkdir()
@@ -151,6 +168,9 @@ def test_an_output_that_cannot_be_is_refused(tmp_path: Path, monkeypatch: pytest
         (tmp_path / name).write_text("x")
     for value, message in {
         "a.txt": r"output=a\.txt: the suffix '\.txt' is not supported; choose among \.jsonl, .*\.parquet, or -",
+        "a.txt.gz": r"output=a\.txt\.gz: the suffix '\.txt' is not supported",
+        "a.gz": r"output=a\.gz: the name must tell the format before \.gz, such as answers\.jsonl\.gz",
+        "a.parquet.zst": r"output=a\.parquet\.zst: a \.parquet file is compressed inside; leave \.zst out",
         "folder.csv": "is a folder",
         "gone/a.csv": r"output=gone/a\.csv: there is no folder .*gone",
         "in.csv": r"is there already; replace it with overwrite=true",

@@ -57,7 +57,8 @@ def write_texts(path: Path, texts: Sequence[Any], **columns: Sequence[Any]) -> P
 
 
 def config_of(model: Path, source: Any, output: Any, **options: Any) -> PredictConfig:
-    keys = {"run": str(model), "input": str(source), "output": str(output), **options}
+    given = source if isinstance(source, list) else str(source)
+    keys = {"run": str(model), "input": given, "output": str(output), **options}
     config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(PredictConfig), keys))
     assert isinstance(config, PredictConfig)
     return config

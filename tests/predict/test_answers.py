@@ -16,12 +16,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-import sharcs_pl.predict as entry
+import sharcs_pl.pipeline.predict_file as entry
 from sharcs_pl.core.decision import DecisionRule
 from sharcs_pl.data import parquet
 from sharcs_pl.inference import writers
 from sharcs_pl.inference.predictor import Prediction, RoutedPredictor
 from sharcs_pl.models.routed import SharcsForSequenceClassification
+from sharcs_pl.predict import BROKEN_PIPE
 from tests.commands import run_line, start_line
 from tests.data.formats import write_rows
 from tests.predict.conftest import lines, names, predict, saved, texts_of, write_texts
@@ -199,7 +200,7 @@ def test_a_reader_that_goes_away_is_no_traceback(model: Path, tmp_path: Path) ->
     assert json.loads(started.stdout.readline())["row"] == 1
     started.stdout.close()
     assert started.stderr.read() == b""
-    assert started.wait() == entry.BROKEN_PIPE
+    assert started.wait() == BROKEN_PIPE
 
 
 class Instant:

@@ -46,6 +46,7 @@ def _nothing(at: Place) -> None:
 
 
 GOOD = "run=model input=in.jsonl output=out.jsonl"
+MANY = "run=model input=in.* output=out"
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,28 @@ GOOD = "run=model input=in.jsonl output=out.jsonl"
          ["run=model: its tokenizer has 100 ids, its encoder 50 embeddings"]),
         (_file("model/config.json", "{"), GOOD, ["model/config.json is not valid JSON"]),
         (_nothing, GOOD.replace("in.j", "gone.j"), ["input=gone.jsonl: there is no such file"]),
-        (_nothing, GOOD.replace("in.jsonl", "enc"), ["input=enc", "'' is not supported", ".parquet, .xlsx, .txt"]),
+        (_file("in", "{}"), GOOD.replace("in.jsonl", "in"), ["input=in: the suffix '' is not", ".xlsx, .txt"]),
+        (_file("out.gz", ""), GOOD.replace("out.jsonl", "out.gz"), ["the format before .gz, such as answers.jsonl.gz"]),
+        (_nothing, f"{GOOD} shard=1/2", ["shard=1/2 is for many files; give a folder, a glob or a list as input"]),
+        (_nothing, f"{GOOD} output_format=csv", ["output_format=csv is for many files"]),
+        (_nothing, f"{MANY} shard=5/4", ["shard=5/4 is no part; give i/n with i from 1 to n, such as shard=3/8"]),
+        (_nothing, f"{MANY} shard=0/4", ["shard=0/4 is no part"]),
+        (_nothing, f"{MANY} shard=2", ["shard=2 is no part"]),
+        (_nothing, f"{MANY} output_format=xlsx", ["output_format=xlsx: the suffix '.xlsx' is not supported"]),
+        (_nothing, MANY.replace("=in.*", "=[]"), ["input=[] must name a file, a folder or a glob"]),
+        (_nothing, MANY.replace("=in.*", "=[in.csv,-]"), ["- is a pipe, which stands alone"]),
+        (_nothing, MANY.replace("=in.*", "=gone/*.csv"), ["input=gone/*.csv: no file matches"]),
+        (_file("gone/notes.md", ""), MANY.replace("=in.*", "=gone"), ["input=gone: the folder holds no file", ".txt"]),
+        (_nothing, MANY.replace("=in.*", "=[in.csv,gone.csv]"), ["input=gone.csv: there is no such file"]),
+        (_nothing, MANY.replace("=out", "=-"), ["output=- is for one input", "output=answers/"]),
+        (_nothing, MANY.replace("=out", "=out.csv"), ["output=out.csv is a file; give a folder"]),
+        (_nothing, MANY.replace("=out", "=in.csv"), ["output=in.csv is a file; give a folder"]),
+        (_nothing, MANY.replace("=out", "=."), ["output=. is the folder of the inputs; give another folder"]),
+        (_nothing, MANY, ["in.csv and in.jsonl would both write out/in.rejected.jsonl"]),
+        (_nothing, MANY.replace("=in.*", "=*.csv") + " point=fast", ["point=fast", "no such operating point"]),
+        (_file("out/in.csv", "mine"), MANY.replace("=in.*", "=in.c*"), ["out/in.csv is there and was not written by"]),
+        (_file("out/in.csv.part", "{}\n"), MANY.replace("=in.*", "=in.c*"), ["out/in.csv.part was begun with another"]),
+        (_file("out/in.csv.part", "x\n"), MANY.replace("=in.*", "=in.c*"), ["is no record", "move it away"]),
         (_file("in.doc", "{}"), GOOD.replace("in.jsonl", "in.doc"), ["'.doc' is not supported"]),
         (_file("in.ods", "PK"), GOOD.replace("in.jsonl", "in.ods"), ["'.ods' is not supported; save it as .xlsx"]),
         (_file("in.json", '{"review": ["a"]}'), GOOD.replace("in.jsonl", "in.json"),
@@ -133,6 +155,16 @@ def test_an_empty_pipe_and_a_bad_first_row_of_one(shop: Place) -> None:
         assert (done.returncode, done.stdout, done.stderr) == (2, "", f"error: {piece}\n")
     assert not shop.mark.exists()
     assert not list(shop.path.glob("out*"))
+
+
+def test_files_that_cannot_be_used_are_named_without_torch(shop: Place) -> None:
+    shop.write_all({"many/a.csv": "review\n,\n", "many/x/a.csv": "text\na\n"})
+    answer = shop.type("run=model input=many output=out", "predict")
+    assert answer.code == 1
+    assert "error: a.csv, line 2: 2 cells, expected 1" in answer.err
+    assert "error: x/a.csv, line 1: no column 'review' among text" in answer.err
+    assert "0 of 2 files: 0 texts" in answer.err
+    assert not shop.mark.exists()
 
 
 def test_an_output_that_may_not_be_written(shop: Place) -> None:

@@ -13,25 +13,14 @@ from typing import Any
 
 import pytest
 
-import sharcs_pl.predict as entry
+import sharcs_pl.pipeline.predict_file as entry
 from sharcs_pl.core.decision import NEVER
 from sharcs_pl.core.ladder import TRAINED
 from sharcs_pl.inference.predictor import Prediction, RoutedPredictor
-from sharcs_pl.inference.trained import model_settings, open_trained
+from sharcs_pl.inference.trained import model_digest, model_settings, open_trained, rule_settings
 from tests.commands import start_line
 from tests.predict.conftest import lines, names, predict, saved, texts_of, write_texts
-
-
-def stop_after(monkeypatch: pytest.MonkeyPatch, rows: int, error: BaseException) -> None:
-    """Have the command stopped once it has written that many rows."""
-    add = entry.Journal.add
-
-    def stopping(self: entry.Journal, record: Any) -> None:
-        if self.rows == rows:
-            raise error
-        add(self, record)
-
-    monkeypatch.setattr(entry.Journal, "add", stopping)
+from tests.predict.stops import stop_after
 
 
 @pytest.fixture
@@ -138,24 +127,20 @@ def test_what_has_changed_since_is_named(model: Path, tmp_path: Path, small_segm
 def test_a_new_operating_point_is_no_other_model(model: Path, tmp_path: Path) -> None:
     source = open_trained(str(model), record_needed=False)
     settings = model_settings(source)
-    digest = entry.model_digest(source, settings)
-    assert digest == entry.model_digest(source, settings | {"operating_points": {}, "operating_point": "top"})
-    assert digest != entry.model_digest(source, settings | {"split_layer": 2})
+    digest = model_digest(source, settings)
+    assert digest == model_digest(source, settings | {"operating_points": {}, "operating_point": "top"})
+    assert digest != model_digest(source, settings | {"split_layer": 2})
     copy = saved(tmp_path / "copy")
     with (copy / "model.safetensors").open("r+b") as file:
         file.seek(-1, os.SEEK_END)
         file.write(b"\x01")
-    assert digest != entry.model_digest(open_trained(str(copy), record_needed=False), settings)
+    assert digest != model_digest(open_trained(str(copy), record_needed=False), settings)
     with pytest.raises(
         ValueError, match="point=fast: this model has no such operating point; it has trained, narrow, top"
     ):
-        entry.rule_settings(settings, "fast")
-    assert (
-        entry.rule_settings(settings, None)
-        is entry.rule_settings(settings | {"operating_point": "top"}, TRAINED)
-        is None
-    )
-    assert entry.rule_settings(settings | {"operating_point": "top"}, None) == [NEVER, NEVER]
+        rule_settings(settings, "fast")
+    assert rule_settings(settings, None) is rule_settings(settings | {"operating_point": "top"}, TRAINED) is None
+    assert rule_settings(settings | {"operating_point": "top"}, None) == [NEVER, NEVER]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])

@@ -17,7 +17,7 @@ from sharcs_pl.inference.rows import read_inputs as read_rows
 from sharcs_pl.inference.trained import TrainedModel
 from sharcs_pl.models.encoder_sizes import EncoderSizes
 from sharcs_pl.models.locate import EncoderFiles
-from sharcs_pl.predict import make_layout
+from sharcs_pl.pipeline.prediction_inputs import make_layout
 from sharcs_pl.runs.directory import run_config
 from sharcs_pl.runs.inputs import check_disk, check_limits, existing_parent, read_inputs, read_task
 from tests.conftest import TINY, compose_config

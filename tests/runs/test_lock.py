@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from sharcs_pl.launch.slurm import SlurmJob
-from sharcs_pl.runs.lock import Holder, RunLock, check_free
+from sharcs_pl.runs.lock import Holder, InUse, RunLock, check_free
 
 FORK = multiprocessing.get_context("fork")
 
@@ -79,6 +79,9 @@ def test_a_living_process_is_named(tmp_path: Path, other: subprocess.Popen[bytes
         with pytest.raises(ValueError, match=rf"{tmp_path}/run is in use: process {other.pid} on {held.host} since 20"):
             ask()
     assert json.loads(path.read_text()) == asdict(held)
+    with pytest.raises(InUse) as caught:
+        RunLock(path).take()
+    assert caught.value.told("a.csv", "answers it", "wait") == f"a.csv is in use: {held} answers it; wait"
 
 
 @pytest.mark.parametrize("how", ["ended", "pid of another", "zombie", "restarted machine"])
