@@ -93,11 +93,6 @@ class PredictConfig:
             _check_names(key, getattr(self, key))
 
     @property
-    def text_columns(self) -> tuple[str, ...] | None:
-        """The text columns, or None if none are named."""
-        return None if self.text is None else _names(self.text)
-
-    @property
     def kept_columns(self) -> tuple[str, ...]:
         """The input columns that are copied to the output."""
         return () if self.keep is None else _names(self.keep)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -252,13 +253,18 @@ def check_options(source: TrainedModel, point: str | None, max_length: int | Non
     return settings, max_length or min(source.config.task.max_length, longest)
 
 
-def text_columns_of(source: TrainedModel) -> tuple[tuple[str, ...], bool]:
-    """Return the text columns of the data that the model was trained on, and whether a text there may be empty."""
+def text_columns_of(source: TrainedModel, given: str | Sequence[str] | None) -> tuple[tuple[str, ...], bool]:
+    """Return the text columns, `given` or those of the run's own data, and whether a text there may be empty. Raise
+    ``ValueError`` where the model reads another number of texts."""
     task = source.config.task
-    if task.is_custom:
-        return tuple(task.text_columns), False
-    known = get_task(task.name)
-    return known.text_columns, known.allow_empty
+    known = None if task.is_custom else get_task(task.name)
+    theirs = tuple(task.text_columns) if known is None else known.text_columns
+    columns = theirs if given is None else (given,) if isinstance(given, str) else tuple(given)
+    if len(columns) != len(theirs) and source.recorded:
+        raise ValueError(
+            f"text={given} names {len(columns)} columns, this model reads {len(theirs)}: {', '.join(theirs)}"
+        )
+    return columns, known is not None and known.allow_empty
 
 
 def model_digest(source: TrainedModel, settings: dict[str, Any]) -> str:

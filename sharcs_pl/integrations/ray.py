@@ -198,12 +198,7 @@ def _check(
         rule = stored_rule(settings, len(settings["widths"]), num_labels, options.get("point"))
         if not rule.cascades:
             raise ValueError("passes=2 needs an operating point of a cascade, and at this one the router decides")
-    theirs, allow_empty = text_columns_of(source)
-    columns = theirs if text is None else (text,) if isinstance(text, str) else tuple(text)
-    if len(columns) != len(theirs) and source.recorded:
-        raise ValueError(
-            f"text={list(columns)} names {len(columns)} columns, this model reads {len(theirs)}: {', '.join(theirs)}"
-        )
+    columns, allow_empty = text_columns_of(source, text)
     if half is not None and (taken := {*RESERVED, ERROR}.intersection(columns)):
         raise ValueError(f"text={taken.pop()}: passes=2 needs text columns that no answer has the name of; rename it")
     return columns, allow_empty

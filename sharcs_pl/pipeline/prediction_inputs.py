@@ -24,7 +24,14 @@ from sharcs_pl.inference.rows import (
     read_inputs,
 )
 from sharcs_pl.inference.serving import Serving
-from sharcs_pl.inference.trained import TrainedModel, check_options, model_digest, open_trained, rule_settings
+from sharcs_pl.inference.trained import (
+    TrainedModel,
+    check_options,
+    model_digest,
+    open_trained,
+    rule_settings,
+    text_columns_of,
+)
 from sharcs_pl.inference.writers import check_output_file
 
 _OPTIONS = ("mode", "batch_size", "max_wait_ms", "backend", "precision", "compile", "device", "explain")
@@ -105,15 +112,9 @@ def make_layout(config: PredictConfig, source: TrainedModel, path: Path | None) 
     """Return the layout of the input, by default with the run's own columns and the quotes of its own files."""
     task = source.config.task
     known = None if task.is_custom else get_task(task.name)
-    theirs = tuple(task.text_columns) if known is None else known.text_columns
-    text = config.text_columns or theirs
-    if len(text) != len(theirs) and source.recorded:
-        raise ValueError(
-            f"text={config.text} names {len(text)} columns, this model reads {len(theirs)}: {', '.join(theirs)}"
-        )
+    text, allow_empty = text_columns_of(source, config.text)
     suffix = f".{config.format}" if path is None else format_of(path)[0]
     quoting = task.quoting if known is None else "none" if suffix == ".tsv" else "standard"
-    allow_empty = known is not None and known.allow_empty
     layout = InputLayout(
         path,
         suffix,
