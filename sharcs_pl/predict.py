@@ -20,7 +20,6 @@ from sharcs_pl.core.version import __version__
 from sharcs_pl.data.files import format_of
 from sharcs_pl.data.tasks import get_task
 from sharcs_pl.inference.journal import Journal, Record, check_fingerprint, journal_path
-from sharcs_pl.inference.parts import is_parts
 from sharcs_pl.inference.rows import (
     InputLayout,
     InputRow,
@@ -166,22 +165,12 @@ def _fingerprint(config: PredictConfig, layout: InputLayout, max_length: int) ->
 
 def load(prepared: PredictionInputs, config: PredictConfig) -> RoutedPredictor:
     """Load the model and its tokenizer."""
-    import torch
-    from transformers.utils.logging import disable_progress_bar
+    from sharcs_pl.inference.opening import open_predictor
 
-    from sharcs_pl.inference.predictor import RoutedPredictor
-
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device=cuda: torch sees no CUDA device here; use device=cpu or auto")
-    disable_progress_bar()  # the bar of the weights' loading
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    in_torch = config.backend in (None, "torch") and not is_parts(prepared.source.weights)
-    wanted = config.device == "cuda" or (config.device == "auto" and in_torch)
-    device = "cuda" if wanted and torch.cuda.is_available() else "cpu"
-    return RoutedPredictor.of(
+    return open_predictor(
         prepared.source,
-        device=device,
-        backend=config.backend,
+        config.device,
+        config.backend,
         batch_size=config.batch_size,
         max_length=prepared.max_length,
         point=config.point,

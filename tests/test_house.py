@@ -23,7 +23,7 @@ FLOORS = (
     {"launch", "evaluation", "inference"},
     {"training", "runs"},
     {"analysis"},
-    {"pipeline"},
+    {"pipeline", "server"},
     {*COMMANDS, "__init__", "__main__"},
 )
 MOST_ARROWS = 110

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -169,6 +170,13 @@ class RoutedPredictor:
     def rule(self) -> DecisionRule:
         """The rule of the operating point in use."""
         return self.engine.rule
+
+    def with_rule(self, rule: DecisionRule) -> RoutedPredictor:
+        """Return a predictor of another rule on the same weights."""
+        other = copy.copy(self)
+        other.engine = self.engine.with_rule(rule)
+        other.served = replace(self.served, engine=other.engine)
+        return other
 
     def predict(self, texts: Sequence[Text]) -> list[Prediction]:
         """Answer texts (pairs for a task of two) in their order, batched by length inside. Raise `ValueError` for
