@@ -19,10 +19,10 @@ def main() -> None:
 
 def run(config: ServeConfig) -> None:
     """Check everything that can be known before the model is loaded, then serve."""
-    check_extra()
     check_port(config)
     source = open_trained(config.run, record_needed=False)
     offer = make_offer(source, config)
+    check_extra()
     from sharcs_pl.server.app import serve
 
     serve(source, config, offer)
