@@ -20,6 +20,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
+from sharcs_pl.config.command_line import BAD_INPUT, FAILED
 from sharcs_pl.config.serve import ServeConfig
 from sharcs_pl.inference.trained import TrainedModel
 from sharcs_pl.server.api import END, RoutedAPI
@@ -45,7 +46,7 @@ class Server(LitServer):
             model_metadata=offer.told(config),
         )
         self._monitor_workers = False  # `watch` does it
-        self.ending = self.failed = False
+        self.ending, self.failed = False, 0
         self.app.add_api_route("/ready", self.ready)
         self.app.add_api_route("/metrics", self.metrics)
         self.app.add_exception_handler(HTTPException, _told)
@@ -91,13 +92,15 @@ class Server(LitServer):
         worker.join()
         if self.ending or worker.exitcode == 0:
             return
-        self.failed = True
-        print(f"error: the model's process has ended with {worker.exitcode}", file=sys.stderr)
+        self.failed = BAD_INPUT if worker.exitcode == BAD_INPUT else FAILED
+        if self.failed == FAILED:  # else it has said why
+            print(f"error: the model's process has ended with {worker.exitcode}", file=sys.stderr)
         os.kill(os.getpid(), signal.SIGTERM)
 
 
 def serve(source: TrainedModel, config: ServeConfig, offer: Offer) -> None:
-    """Serve until SIGTERM or Ctrl-C. Raise ``SystemExit`` with 1 where the model's process has ended by itself."""
+    """Serve until SIGTERM or Ctrl-C. Raise ``SystemExit`` with 2 where the model cannot be loaded as asked, and
+    with 1 where its process has ended by itself."""
     server, own = Server(source, config, offer), os.getpid()
 
     def stop(number: int, frame: Any) -> None:
@@ -106,7 +109,7 @@ def serve(source: TrainedModel, config: ServeConfig, offer: Offer) -> None:
         server.ending = True
         front = [child.pid for child in mp.active_children() if child.name == _FRONT and child.pid]
         if not front:
-            raise SystemExit(1 if server.failed else 128 + number)
+            raise SystemExit(server.failed or 128 + number)
         for pid in front:
             os.kill(pid, signal.SIGTERM)
 
@@ -120,7 +123,7 @@ def serve(source: TrainedModel, config: ServeConfig, offer: Offer) -> None:
         for child in mp.active_children():
             child.kill()
     if server.failed:
-        raise SystemExit(1)
+        raise SystemExit(server.failed)
 
 
 async def _told(request: Request, error: Exception) -> Response:
