@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from queue import Empty, Queue
 from typing import TYPE_CHECKING, Any
@@ -39,7 +40,7 @@ _log = logging.getLogger(__name__)
 class Job:
     """A checked request on its way to the model."""
 
-    texts: list[Text]
+    texts: Sequence[Text]
     point: str
     explain: bool
     deadline: float
@@ -80,7 +81,7 @@ class RoutedAPI(LitAPI):
         for routed in (*map(predictor.with_rule, rungs), *self.predictors.values()):
             routed.try_predict(texts)
 
-    def predict(self, x: list[Text], point: str) -> list[Prediction | None]:
+    def predict(self, x: Sequence[Text], point: str) -> list[Prediction | None]:
         """Answer texts with the rule of an operating point, None for an answer that is not finite."""
         return self.predictors[point].try_predict(x)
 

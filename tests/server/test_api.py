@@ -44,7 +44,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def api(model: Path) -> RoutedAPI:
     config, source = ServeConfig(run=str(model), batch_size=8, max_wait_ms=20), open_trained(str(model), False)
-    spec = LitSpec()
+    spec: Any = LitSpec()
     spec.api_path = "/predict"
     found = RoutedAPI(source, config, make_offer(source, config), spec)
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -79,7 +79,7 @@ def test_a_full_queue_refuses(desk: Callable[..., Desk]) -> None:
     Model(one).answers = False
 
     async def crowd() -> list[Any]:
-        return await asyncio.gather(ask(one, texts=["a", "b"]), ask(one, texts=["c", "d"]), ask(one, text="e"))
+        return list(await asyncio.gather(ask(one, texts=["a", "b"]), ask(one, texts=["c", "d"]), ask(one, text="e")))
 
     (first, _, _), (second, found, headers), (third, _, _) = asyncio.run(crowd())
     assert (first, second, third) == (504, 429, 504)
