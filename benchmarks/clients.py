@@ -57,14 +57,17 @@ class Clients:
 
     def _ask(self, body: Any, due: float) -> Asked:
         raw = body.encode() if isinstance(body, str) else json.dumps(body).encode()
+        old = hasattr(self._own, "connection")
         try:
-            if not hasattr(self._own, "connection"):
+            if not old:
                 self._own.connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
             self._own.connection.request("POST", "/predict", raw, {"Content-Type": "application/json"})
             response = self._own.connection.getresponse()
             status, answer = response.status, json.loads(response.read())
         except (OSError, http.client.HTTPException) as error:
-            self._own.__dict__.pop("connection", None)
+            del self._own.connection
+            if old:  # a server closes a connection that nobody uses for seconds
+                return self._ask(body, due)
             status, answer = REFUSED, {"error": str(error)}
         return Asked(body, status, answer, due, time.perf_counter())
 

@@ -4,8 +4,6 @@ Run: ``python benchmarks/plain_server.py --model $RUN/model --port 8001``. The m
 and random weights, since only its speed is measured.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 from pathlib import Path
@@ -13,7 +11,8 @@ from typing import Any
 
 import litserve as ls
 import torch
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from fastapi import Request
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
 
 class Plain(ls.LitAPI):
@@ -28,10 +27,10 @@ class Plain(ls.LitAPI):
         kind = encoder.pop("model_type")
         config = AutoConfig.for_model(kind, **encoder)
         self.model = AutoModelForSequenceClassification.from_config(config).eval()
-        self.tokenizer = AutoTokenizer.from_pretrained(self.folder)
+        self.tokenizer = PreTrainedTokenizerFast.from_pretrained(self.folder)
 
-    def decode_request(self, request: dict[str, Any], **kwargs: Any) -> str:
-        return request["text"]
+    def decode_request(self, request: Request, **kwargs: Any) -> str:
+        return request["text"]  # pyright: ignore[reportIndexIssue]  (LitServe hands over what its JSON holds)
 
     @torch.inference_mode()
     def predict(self, x: list[str], **kwargs: Any) -> list[list[float]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sharcs_pl.inference.predictor import Text
 
 SHORT = 64  # characters up to which texts count as equally short
+PATIENCE = 0.1  # share of its time that a text lets shorter ones go first
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,12 @@ class Waiting:
 
 
 class Batcher:
-    """Texts by operating point and length, which double from one group to the next. A group's texts run together.
+    """Texts by operating point and length, which grows fourfold from one group to the next. A group's texts run together.
 
     A group is due once it fills a batch or its oldest text has waited `max_wait` seconds for others. Of those that are
     due the shortest runs first, so that a short text waits for no more than the batch of long ones that runs already.
-    A text that has waited half of its time runs before any that has not, so that long ones come to their turn.
+    A text that has waited a tenth of its time runs before any that has not, so that long ones come to their turn, and
+    that all come in the order of their arrival where more arrive than can be answered.
 
     Args:
         batch_size: texts of a batch, at most.
@@ -45,7 +47,7 @@ class Batcher:
         """Put a text behind those of its group."""
         parts = text.text if isinstance(text.text, tuple) else (text.text,)
         size = min(sum(map(len, parts)), self.longest)
-        key = ((max(size, 1) - 1) // SHORT).bit_length(), text.point, len(parts) > 1
+        key = (((max(size, 1) - 1) // SHORT).bit_length() + 1) // 2, text.point, len(parts) > 1
         self._groups.setdefault(key, deque()).append(text)
 
     def wait(self, now: float) -> float | None:
@@ -76,5 +78,5 @@ class Batcher:
 
     def _turn(self, key: tuple[int, str, bool], now: float) -> tuple[bool, float, float]:
         oldest = self._groups[key][0]
-        late = now > (oldest.arrived + oldest.deadline) / 2
+        late = now - oldest.arrived > PATIENCE * (oldest.deadline - oldest.arrived)
         return not late, oldest.arrived if late else key[0], oldest.arrived

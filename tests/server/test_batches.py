@@ -42,11 +42,12 @@ def test_no_more_than_a_batch_is_taken_the_oldest_first() -> None:
 
 
 def test_texts_of_other_lengths_points_or_kinds_run_apart() -> None:
-    short, long, other, pair = text(SHORT), text(SHORT + 1), text(SHORT, point="cheap"), text(SHORT, pair=True)
-    waiting = batcher(short, long, other, pair)
-    taken = [waiting.take(2) for _ in range(4)]
-    assert sorted(map(len, taken)) == [1, 1, 1, 1]
-    assert taken[-1] == [long]
+    short, other, pair = text(SHORT), text(SHORT, point="cheap"), text(SHORT, pair=True)
+    middle, long = [text(SHORT + 1), text(4 * SHORT)], [text(4 * SHORT + 1), text(16 * SHORT)]
+    waiting = batcher(*long, *middle, short, other, pair)
+    taken = [waiting.take(2) for _ in range(5)]
+    assert taken[3:] == [middle, long]
+    assert sorted(map(len, taken[:3])) == [1, 1, 1]
 
 
 def test_lengths_beyond_what_is_read_are_one_group() -> None:
@@ -63,12 +64,12 @@ def test_a_short_text_waits_for_no_long_ones_that_came_before_it() -> None:
 
 
 def test_a_long_text_is_not_passed_over_for_ever() -> None:
-    long, short = text(9 * SHORT, 0, 10), [text(5, 4, 14) for _ in range(3)]
+    long, short = text(9 * SHORT, 0, 100), [text(5, 4, 104) for _ in range(3)]
     waiting = batcher(long, *short)
     assert waiting.take(5) == short
     for each in short:
         waiting.add(each)
-    assert waiting.take(5.1) == [long]
+    assert waiting.take(10.1) == [long]
 
 
 def test_texts_whose_time_is_over_are_dropped() -> None:
