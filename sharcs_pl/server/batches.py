@@ -25,7 +25,7 @@ class Waiting:
 
 
 class Batcher:
-    """Texts by operating point and length, which grows fourfold from one group to the next. A group's texts run together.
+    """Texts by operating point and length, fourfold from one group to the next. A group's texts run together.
 
     A group is due once it fills a batch or its oldest text has waited `max_wait` seconds for others. Of those that are
     due the shortest runs first, so that a short text waits for no more than the batch of long ones that runs already.
