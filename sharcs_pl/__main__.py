@@ -9,6 +9,7 @@ COMMANDS = {
     "train": "train a model and print what routing gained and what it cost",
     "evaluate": "evaluate a trained model again, predict a test set, compare two runs",
     "predict": "answer the texts of a file or a pipe with a trained model",
+    "serve": "answer texts over HTTP with a trained model",
     "calibrate": "set the budget of a trained model: a cost, a latency or a largest drop in accuracy",
     "export": "write a trained model as one file for onnxruntime or torch",
     "cli": "Lightning's own command line: fit, validate, test, predict, with --config and --help",

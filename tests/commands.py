@@ -34,7 +34,7 @@ from types import ModuleType
 from typing import IO, Any, Literal
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ("train", "evaluate", "predict", "calibrate", "export", "cli", "bench", "reorder", "report")
+COMMANDS = ("train", "evaluate", "predict", "calibrate", "export", "cli", "bench", "reorder", "report", "serve")
 Kind = Literal["light", "loaded", "stock"]
 _servers: dict[str, _Server] = {}
 

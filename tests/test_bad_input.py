@@ -37,6 +37,7 @@ STARTED = [
     ("bench", "batch_size=4", "batch_size"),
     ("reorder", "encoder=nope output=out", "encoder=nope"),
     ("report", "runs=[gone]", "gone"),
+    ("serve", "run=enc port=28000", "run=enc is no model of this project"),
 ]
 
 
@@ -498,3 +499,26 @@ def test_a_refused_run_leaves_no_folder_and_removes_none_of_the_users(place: Pla
     for folder in ("mine", "new/deep", outside, outside / "new/deep"):
         place.refuse(f"hydra.run.dir={folder} ckpt_path=gone.ckpt", "ckpt_path=gone.ckpt does not exist")
     assert not list(outside.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("line", "piece"),
+    [
+        ("port=80", "port=80 is out of range; it must be between 1024 and 65535"),
+        ("host=example.org", "host=example.org is unknown; choose one of: 127.0.0.1, 0.0.0.0, ::"),
+        ("batch_size=0", "batch_size=0 is out of range"),
+        ("max_wait_ms=-1", "max_wait_ms=-1.0 is out of range"),
+        ("max_wait_ms=50 deadline_ms=50", "max_wait_ms=50 must be less than deadline_ms=50"),
+        ("max_queue=9", "max_queue=9 must be at least max_texts=128"),
+        ("overload_above=9", "overload_above=9 needs overload="),
+        ("overload=cheap overload_above=1024", "overload_above=1024 is out of range; it must be between 0 and 1023"),
+        ("max_texts=0", "max_texts=0 is out of range"),
+        ("max_characters=0", "max_characters=0 is out of range"),
+        ("max_body_bytes=0", "max_body_bytes=0 is out of range"),
+        ("deadline_ms=0", "deadline_ms=0.0 is out of range"),
+        ("backend=tensorrt", "backend=tensorrt is unknown"),
+        ("max_text=3", "did you mean max_texts?"),
+    ],
+)
+def test_a_server_that_cannot_be_as_its_keys_say(place: Place, line: str, piece: str) -> None:
+    place.refuse(f"run=enc {line}", piece, command="serve")

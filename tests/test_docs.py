@@ -70,7 +70,7 @@ def commands(page: Path, command: str) -> Iterator[list[str]]:
     """The arguments of every ``sharcs <command>`` in the page's bash blocks."""
     for block in blocks(page):
         for line in block.code.replace("\\\n", " ").splitlines() if block.language == "bash" else ():
-            for part in line.split(" && "):
+            for part in re.split(r" && | &$", line):
                 words = shlex.split(part, comments=True)
                 for start in (["sharcs", command], ["python", "-m", f"sharcs_pl.{command}"]):
                     if words[: len(start)] == start:

@@ -23,7 +23,7 @@ FLOORS = (
     {"launch", "evaluation", "inference"},
     {"training", "runs"},
     {"analysis"},
-    {"pipeline", "integrations"},
+    {"pipeline", "integrations", "server"},
     {*COMMANDS, "__init__", "__main__"},
 )
 MOST_ARROWS = 110

@@ -20,6 +20,7 @@ SET = {
     "train": ["eval_batch_size=7"],
     "evaluate": ["run=r", "eval_batch_size=7"],
     "predict": ["run=r", "input=a.csv", "output=b.csv", "batch_size=7"],
+    "serve": ["run=r", "batch_size=7"],
     "calibrate": ["run=r", "budget=0.5", "eval_batch_size=7"],
     "export": ["run=r", "output=m.onnx", "opset=7"],
     "bench": ["samples=7"],

@@ -13,6 +13,7 @@ from sharcs_pl.config.renamed import store_earlier_choices
 from sharcs_pl.config.reorder import ReorderConfig
 from sharcs_pl.config.report import ReportConfig
 from sharcs_pl.config.run import RunConfig
+from sharcs_pl.config.serve import ServeConfig
 from sharcs_pl.config.task import TaskConfig
 from sharcs_pl.config.training import check_logger
 
@@ -25,6 +26,7 @@ COMMAND_SCHEMAS: dict[str, type] = {
     "bench": BenchConfig,
     "reorder": ReorderConfig,
     "report": ReportConfig,
+    "serve": ServeConfig,
 }
 
 store_earlier_choices()

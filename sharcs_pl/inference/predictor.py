@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,10 +99,8 @@ class RoutedPredictor:
         self.served = served
         self.batch_size, self.batch_tokens, self.window = batch_size, batch_tokens, window
         self.engine = served.engine
-        self.tokenizer = served.tokenizer
-        self.max_length = served.max_length
-        self.labels = served.labels
-        self.thresholds = served.thresholds
+        self.tokenizer, self.max_length = served.tokenizer, served.max_length
+        self.labels, self.thresholds = served.labels, served.thresholds
         self.widths = served.cost.ladder.labels()
         self.cost = served.cost
 
@@ -171,6 +170,13 @@ class RoutedPredictor:
     def rule(self) -> DecisionRule:
         """The rule of the operating point in use."""
         return self.engine.rule
+
+    def with_rule(self, rule: DecisionRule) -> RoutedPredictor:
+        """Return a predictor of another rule on the same weights."""
+        other = copy.copy(self)
+        other.engine = self.engine.with_rule(rule)
+        other.served = replace(self.served, engine=other.engine)
+        return other
 
     def predict(self, texts: Sequence[Text]) -> list[Prediction]:
         """Answer texts (pairs for a task of two) in their order, batched by length inside. Raise `ValueError` for

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import threading
@@ -14,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from sharcs_pl.config.predict import PIPE, PredictConfig
 from sharcs_pl.core.text import one_line
 from sharcs_pl.inference.journal import Journal, Record, journal_path
-from sharcs_pl.inference.parts import is_parts
 from sharcs_pl.inference.rows import InputRow, Rejected, answer_rows
 from sharcs_pl.inference.trained import TrainedModel
 from sharcs_pl.inference.writers import Columns, finish, json_line
@@ -59,22 +57,12 @@ def predict_file(config: PredictConfig) -> Summary:
 
 def load(source: TrainedModel, max_length: int, config: PredictConfig) -> RoutedPredictor:
     """Load the model and its tokenizer."""
-    import torch
-    from transformers.utils.logging import disable_progress_bar
+    from sharcs_pl.inference.opening import open_predictor
 
-    from sharcs_pl.inference.predictor import RoutedPredictor
-
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device=cuda: torch sees no CUDA device here; use device=cpu or auto")
-    disable_progress_bar()  # the bar of the weights' loading
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    in_torch = config.backend in (None, "torch") and not is_parts(source.weights)
-    wanted = config.device == "cuda" or (config.device == "auto" and in_torch)
-    device = "cuda" if wanted and torch.cuda.is_available() else "cpu"
-    return RoutedPredictor.of(
+    return open_predictor(
         source,
-        device=device,
-        backend=config.backend,
+        config.device,
+        config.backend,
         batch_size=config.batch_size,
         max_length=max_length,
         point=config.point,

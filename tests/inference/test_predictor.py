@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 import torch
 
+from sharcs_pl.core.decision import NEVER, DecisionRule
 from sharcs_pl.data.synthetic import word_tokenizer
 from sharcs_pl.inference.predictor import Prediction, RoutedPredictor
 from sharcs_pl.inference.torch_backend import TorchBackend
@@ -232,3 +233,13 @@ def test_a_model_without_a_router_runs_all_at_the_top_whatever_its_recipe_says()
     )
     slimmable.config.router_threshold = 0.7
     assert {answer.rung for answer in RoutedPredictor(slimmable, tokenizer).predict(["good film", "bad"])} == {1}
+
+
+def test_another_rule_answers_with_the_same_weights(predictor: RoutedPredictor) -> None:
+    given = texts(20)
+    before = predictor.predict(given)
+    narrow = predictor.with_rule(DecisionRule(starts=(-NEVER, -NEVER)))
+    assert {p.rung for p in narrow.predict(given)} == {0}
+    assert narrow.engine.backend is predictor.engine.backend
+    assert (narrow.rule, narrow.served.engine) == (narrow.engine.rule, narrow.engine)
+    check(predictor.predict(given), before)

@@ -1,0 +1,1 @@
+"""Answers over HTTP: what is offered, bodies, batches, the process that holds the model, and the one that listens."""

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from sharcs_pl.server.batches import SHORT, Batcher, Waiting
+
+count = itertools.count()
+
+
+def text(size: int, arrived: float = 0, deadline: float = 100, point: str = "trained", pair: bool = False) -> Waiting:
+    found: Any = ("a" * (size - 1), "a") if pair else "a" * size
+    return Waiting(str(next(count)), 0, found, point, arrived, deadline)
+
+
+def batcher(*texts: Waiting, size: int = 3, max_wait: float = 1) -> Batcher:
+    found = Batcher(size, max_wait, 64 * SHORT)
+    for each in texts:
+        found.add(each)
+    return found
+
+
+def test_a_batch_is_due_when_it_is_full_or_its_oldest_text_has_waited() -> None:
+    one, two, three = text(5), text(6, 0.4), text(7, 0.5)
+    waiting = batcher(one, two)
+    assert waiting.take(0.9) == []
+    assert waiting.wait(0.75) == 0.25
+    waiting.add(three)
+    assert waiting.wait(0.75) == 0
+    assert waiting.take(0.75) == [one, two, three]
+    assert waiting.wait(0.75) is None
+    waiting.add(text(5, 2))
+    assert waiting.take(2.5) == []
+    assert len(waiting.take(3)) == 1
+
+
+def test_no_more_than_a_batch_is_taken_the_oldest_first() -> None:
+    texts = [text(5, number) for number in range(5)]
+    waiting = batcher(*texts)
+    assert waiting.take(4.5) == texts[:3]
+    assert waiting.take(4.5) == texts[3:]
+
+
+def test_texts_of_other_lengths_points_or_kinds_run_apart() -> None:
+    short, other, pair = text(SHORT), text(SHORT, point="cheap"), text(SHORT, pair=True)
+    middle, long = [text(SHORT + 1), text(4 * SHORT)], [text(4 * SHORT + 1), text(16 * SHORT)]
+    waiting = batcher(*long, *middle, short, other, pair)
+    taken = [waiting.take(2) for _ in range(5)]
+    assert taken[3:] == [middle, long]
+    assert sorted(map(len, taken[:3])) == [1, 1, 1]
+
+
+def test_lengths_beyond_what_is_read_are_one_group() -> None:
+    one, other = text(64 * SHORT), text(900 * SHORT)
+    assert batcher(one, other).take(1) == [one, other]
+
+
+def test_a_short_text_waits_for_no_long_ones_that_came_before_it() -> None:
+    long, short = [text(9 * SHORT) for _ in range(6)], text(5, 2)
+    waiting = batcher(*long, short)
+    assert waiting.take(2) == long[:3], "the short one is not due yet"
+    assert waiting.take(3) == [short]
+    assert waiting.take(3) == long[3:]
+
+
+def test_a_long_text_is_not_passed_over_for_ever() -> None:
+    long, short = text(9 * SHORT, 0, 100), [text(5, 4, 104) for _ in range(3)]
+    waiting = batcher(long, *short)
+    assert waiting.take(5) == short
+    for each in short:
+        waiting.add(each)
+    assert waiting.take(10.1) == [long]
+
+
+def test_texts_whose_time_is_over_are_dropped() -> None:
+    kept = text(5, 0, 10)
+    waiting = batcher(text(5, 0, 2), kept, text(SHORT * 2, 0, 2))
+    assert waiting.take(3) == [kept]
+    assert waiting.wait(3) is None
