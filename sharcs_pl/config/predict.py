@@ -93,6 +93,11 @@ class PredictConfig:
             _check_names(key, getattr(self, key))
 
     @property
+    def skips(self) -> bool:
+        """Whether rows that cannot be answered are left out."""
+        return self.on_error == "skip"
+
+    @property
     def kept_columns(self) -> tuple[str, ...]:
         """The input columns that are copied to the output."""
         return () if self.keep is None else _names(self.keep)

@@ -17,7 +17,7 @@ import numpy as np
 
 from sharcs_pl.core.cascade import answers, certainties, first_rungs, stops_at
 from sharcs_pl.core.decision import DecisionRule
-from sharcs_pl.inference.batches import Answers, Backend, Batch
+from sharcs_pl.inference.batches import Answers, Backend, Batch, cuts
 from sharcs_pl.inference.pools import Group, RungPool, join
 
 
@@ -61,9 +61,10 @@ class Engine:
         seen[np.arange(len(first)), first] = logits
         return self._finish(_by_rung(batch, hidden, scores, first, seen, first + 1))
 
-    def pooled(self, pool_size: int) -> PooledRun:
-        """Return a run over many batches whose rungs wait for full groups of `pool_size` samples."""
-        return PooledRun(self, pool_size)
+    def pooled(self, pool_size: int, tokens: int | None = None) -> PooledRun:
+        """Return a run over many batches whose rungs wait for full groups of `pool_size` samples. A tail runs on
+        `tokens` tokens at once at most, padding included; None for any."""
+        return PooledRun(self, pool_size, tokens)
 
     def groups(self, batch: Batch, rungs: np.ndarray | None) -> list[Group]:
         """Run the trunk on a batch; return its samples by the rung that they begin at, narrow first."""
@@ -110,8 +111,8 @@ class Engine:
 class PooledRun:
     """A run over many batches; at most `pool_size` - 1 samples of a rung wait between two calls."""
 
-    def __init__(self, engine: Engine, pool_size: int) -> None:
-        self.engine = engine
+    def __init__(self, engine: Engine, pool_size: int, tokens: int | None = None) -> None:
+        self.engine, self.tokens = engine, tokens
         self.pools = [RungPool(rung, pool_size) for rung in range(engine.backend.num_rungs)]
 
     def add(self, batch: Batch, rungs: np.ndarray | None = None) -> list[Answers]:
@@ -131,8 +132,11 @@ class PooledRun:
         return [answers for full in self.pools[group.rung].add(group) for answers in self._run(full)]
 
     def _run(self, group: Group) -> list[Answers]:
-        found, onward = self.engine.tail(group)
-        return [*found, *(answers for later in onward for answers in self._add(later))]
+        found: list[Answers] = []
+        for start, end in cuts(group.lengths, len(group), self.tokens):
+            answers, onward = self.engine.tail(group.rows(start, end))
+            found += [*answers, *(answers for later in onward for answers in self._add(later))]
+        return found
 
 
 def _by_rung(

@@ -22,7 +22,7 @@ class FilesProgress:
     def __init__(self, files: int, done: int, left: int) -> None:
         self._files, self._done = files, done
         self._left, self._read = float(left), 0.0  # bytes
-        self._texts, self._counts = 0, [0]
+        self._texts, self._counts = 0, []
         self._widths: Sequence[str] = ()
         self._name, self._per_row = "", 0.0
         self._start: float | None = None
@@ -61,8 +61,9 @@ class FilesProgress:
         self._done += 1
         self._tell(0.0)
 
-    def drop(self, size: int) -> None:
-        """Leave a file out that cannot be answered."""
+    def drop(self, name: str, size: int) -> None:
+        """Leave a file out, which cannot be answered or which another process has answered."""
+        self._name = name
         self._left -= size
 
     def line(self) -> str:

@@ -37,8 +37,9 @@ class Journal:
     @classmethod
     def begin(cls, path: Path, fingerprint: Mapping[str, Any]) -> Journal:
         """Begin an empty journal, in the place of any that is there."""
+        line = _line(fingerprint)
         file = path.open("wb")
-        file.write(_line(fingerprint))
+        file.write(line)
         file.flush()
         return cls(path, file, 0)
 
@@ -151,4 +152,5 @@ def _is_record(line: bytes) -> bool:
 
 
 def _line(value: Mapping[str, Any] | list[Any]) -> bytes:
-    return json.dumps(value, ensure_ascii=False, default=str).encode() + b"\n"
+    # A path may hold bytes that are no UTF-8; json reads them back in this form.
+    return json.dumps(value, ensure_ascii=False, default=str).encode(errors="surrogatepass") + b"\n"

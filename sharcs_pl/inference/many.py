@@ -41,16 +41,20 @@ def find_files(value: str | Sequence[str], output: str, output_format: str | Non
     Raise `ValueError` where there are none, and for outputs that cannot be or would replace a file of another."""
     folder = check_output_folder(output)
     if output_format is not None:
+        if "/" in output_format or os.sep in output_format:
+            raise ValueError(f"output_format={output_format} is no ending of a file; give one such as jsonl.gz")
         output_format = output_format.removeprefix(".")
         check_output_suffix(f"output_format={output_format}", Path(f"answers.{output_format}"))
     found = [_entry(each, folder) for each in ([value] if isinstance(value, str) else value)]
     root = Path(os.path.commonpath([os.path.abspath(start) for start, _ in found]))
     if os.path.realpath(root) == os.path.realpath(folder):
         raise ValueError(f"output={output} is the folder of the inputs; give another folder")
-    paths = {os.path.abspath(path): path for _, entry in found for path in entry}
+    paths: dict[str, Path] = {}  # each file once, whatever links lead to it; the shortest name is its own
+    for path in sorted((path for _, entry in found for path in entry), key=lambda path: (len(path.parts), str(path))):
+        paths.setdefault(os.path.realpath(path), path)
     files = []
-    for full, path in paths.items():
-        name = Path(full).relative_to(root)
+    for path in paths.values():
+        name = Path(os.path.abspath(path)).relative_to(root)
         files.append(InputFile(path, name.as_posix(), folder / name.with_name(_output_name(name, output_format))))
     files.sort(key=lambda file: file.name)
     _check_apart(output, files)
@@ -73,6 +77,8 @@ def check_output_folder(output: str) -> Path:
         if named or os.path.exists(folder):
             raise ValueError(f"output={output} is a file; give a folder for the outputs of many: output=answers/")
     there = next(above for above in (folder, *folder.absolute().parents) if os.path.exists(above))
+    if not os.path.isdir(there):
+        raise ValueError(f"output={output}: {there.absolute()} is a file; give a folder")
     if not os.access(there, os.W_OK):
         raise ValueError(f"output={output}: {there.absolute()} may not be written to")
     return folder

@@ -204,7 +204,7 @@ class RoutedPredictor:
     def try_stream(self, texts: Iterable[Text], max_wait: float | None = None) -> Iterator[Prediction | None]:
         """Yield answers as `stream` does, with None for a text whose answer is NaN or infinite."""
         texts = _several(texts)
-        run = self.engine.pooled(self.batch_size)
+        run = self.engine.pooled(self.batch_size, self.batch_tokens)
         found: dict[int, Prediction | None] = {}
         read = given = 0
         for number, (items, hurry) in enumerate(windows(texts, self.window * self.batch_size, max_wait)):

@@ -40,15 +40,19 @@ class Receipt:
         found = {"fingerprint": self.fingerprint, "size": self.output.stat().st_size, "summary": counts}
         write_text(path, json.dumps(found, default=str) + "\n")
 
-    def finished(self, overwrite: bool) -> Summary | None:
+    def finished(self, overwrite: bool, skip: bool) -> Summary | None:
         """Return the counts of the output if it is finished, else None. Raise `ValueError` for an output or a journal
-        of other answers than are asked for, which only `overwrite` replaces."""
+        of other answers than are asked for, or for one that has left rows out, unless `skip`: only `overwrite` replaces
+        these."""
         there = self.output.exists()
         if there and (found := self._read()) is not None:
             changed = difference(found["fingerprint"], self.fingerprint)
-            if changed is None and found["size"] == self.output.stat().st_size:
-                return Summary(**found["summary"])
-            unless = f"{self.output} is there with {changed or 'another size than was written'}"
+            summary = Summary(**found["summary"])
+            left_out = summary.rejected and not skip
+            if changed is None and found["size"] == self.output.stat().st_size and not left_out:
+                return summary
+            left_out = f"{summary.rejected:,} rows left out by on_error=skip" if left_out else None
+            unless = f"{self.output} is there with {changed or left_out or 'another size than was written'}"
         else:
             unless = f"{self.output} is there and was not written by this command" if there else None
         if overwrite:
@@ -67,9 +71,13 @@ class Receipt:
         return begun is not None and difference(begun, self.fingerprint) is None
 
     def clean(self) -> None:
-        """Remove what a process left that was killed right after the receipt."""
-        for path in (journal_path(self.output), self.lock):
-            path.unlink(missing_ok=True)
+        """Remove the journal of the same answers, which a process left that was killed right after the receipt."""
+        try:
+            ours = self.goes_on()
+        except ValueError:  # a file of the user's
+            ours = False
+        if ours:
+            journal_path(self.output).unlink()
 
     def _beside(self, suffix: str) -> Path:
         return self.folder / FOLDER / f"{self.output.relative_to(self.folder)}{suffix}"

@@ -68,11 +68,12 @@ class InputRow:
 
 @dataclass(frozen=True)
 class Rejected:
-    """A row that cannot be predicted: its number, its place in the file and why."""
+    """A row that cannot be predicted: its number, its place in the file and why. `ends`: nothing after it is read."""
 
     number: int
     place: str
     error: str
+    ends: bool = False
 
     def __str__(self) -> str:
         return f"{self.place}: {self.error}"
@@ -101,22 +102,22 @@ def read_inputs(layout: InputLayout) -> Iterator[InputRow | Rejected]:
     for number, found in enumerate(_found(layout), 1):
         if isinstance(found, Fault):
             reason = f"{found.reason}; nothing after it was read" if found.ends else found.reason
-            yield Rejected(number, found.place, reason)
+            yield Rejected(number, found.place, reason, found.ends)
         else:
             yield _input_row(number, found, layout)
     if number == 0:
         raise ValueError(f"{layout.name}: no rows")
 
 
-def count_rows(layout: InputLayout, skip: bool) -> int:
+def count_rows(layout: InputLayout, skip: bool, whole: bool = False) -> int:
     """Read a file once and return its number of rows. Raise `ValueError` for the first row that cannot be used, with
-    `skip` only where no row can."""
+    `skip` only where no row can, or where a `whole` file is asked for and its end cannot be read."""
     first, usable, number = None, 0, 0
     for row in read_inputs(layout):
         number = row.number
         if isinstance(row, InputRow):
             usable += 1
-        elif not skip:
+        elif not skip or (whole and row.ends):
             raise ValueError(str(row))
         else:
             first = first or row

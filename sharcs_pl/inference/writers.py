@@ -23,7 +23,7 @@ from sharcs_pl.inference.rows import InputRow
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from sharcs_pl.inference.predictor import Prediction
+    from sharcs_pl.inference.predictor import Prediction, RoutedPredictor
 
 _ROUTER = DecisionRule()
 _BATCH = 4096  # rows of a parquet batch
@@ -107,6 +107,12 @@ class Columns:
             *(record[name] for name in ("rung", "width", "macs")),
             *(record.get(name, {}).get(width) for name in read for width in self.widths),
         ]
+
+
+def columns_of(predictor: RoutedPredictor, kept: tuple[str, ...], explain: bool) -> Columns:
+    """Return the columns of the answers of a predictor."""
+    several = predictor.thresholds is not None
+    return Columns(kept, predictor.labels or (), tuple(predictor.widths), explain, predictor.rule, several)
 
 
 def rejected_path(output: Path) -> Path:

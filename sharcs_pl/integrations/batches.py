@@ -20,12 +20,17 @@ def read_column(batch: Any, name: str) -> list[Any]:
     names = column_names(batch)
     if name not in names:
         raise ValueError(f"the batch has no column {name!r}; it has {', '.join(names)}")
-    column = batch[name]
+    column = batch[_label(batch, name)]
     if hasattr(column, "to_pylist"):
         return column.to_pylist()
     if hasattr(column, "notna"):  # pandas has several kinds of null
         return column.astype(object).where(column.notna(), None).tolist()
     return column.tolist() if hasattr(column, "tolist") else list(column)
+
+
+def _label(batch: Any, name: str) -> Any:
+    """Return what a batch itself calls a column: pandas takes more than texts."""
+    return next(label for label in batch.columns if str(label) == name) if hasattr(batch, "assign") else name
 
 
 def with_columns(batch: Any, added: Mapping[str, pa.Array], dropped: Iterable[str] = ()) -> Any:
@@ -41,7 +46,7 @@ def with_columns(batch: Any, added: Mapping[str, pa.Array], dropped: Iterable[st
         return table
     values = {name: _plain(column) for name, column in added.items()}
     if hasattr(batch, "assign"):
-        return batch[kept].rename(columns=names).assign(**values)
+        return batch[[_label(batch, name) for name in kept]].set_axis(list(names.values()), axis=1).assign(**values)
     return {names[name]: batch[name] for name in kept} | values
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from sharcs_pl.config.checks import one_of
-from sharcs_pl.core.decision import stored_rule
+from sharcs_pl.core.decision import DecisionRule, stored_rule
+from sharcs_pl.core.widths import WidthLadder
 from sharcs_pl.data.files import text_fault
 from sharcs_pl.inference.rows import InputRow
-from sharcs_pl.inference.trained import TrainedModel, check_options, open_trained, text_columns_of
-from sharcs_pl.inference.writers import RESERVED, Columns
+from sharcs_pl.inference.trained import TrainedModel, check_options, model_settings, open_trained, text_columns_of
+from sharcs_pl.inference.writers import Columns, columns_of
 from sharcs_pl.integrations.batches import read_column, with_columns
 
 if TYPE_CHECKING:
@@ -25,8 +27,6 @@ FATAL, SKIP = "fatal", "skip"
 ERROR, RUNG, LOGITS = "error", "deferred_rung", "deferred_logits"
 _NOT_FINITE = "the model's answer to it is not finite"
 _TYPES = {"label": pa.string(), "rung": pa.int64(), "width": pa.string(), "macs": pa.int64()}
-
-Answer = Callable[[list[int], list["Text"]], dict[int, Any]]
 
 
 class RoutedTexts:
@@ -61,13 +61,12 @@ class RoutedTexts:
         **options: Any,
     ) -> None:
         source = open_trained(run, record_needed=False)
-        self.text, self.allow_empty = _check(source, text, on_error, half, options)
-        from sharcs_pl.inference.predictor import RoutedPredictor
+        self.text, self.allow_empty = _check(source, text, explain, on_error, half, options)
+        from sharcs_pl.inference.opening import open_predictor
 
-        self.predictor = RoutedPredictor.of(source, **options)
+        self.predictor = open_predictor(source, options.pop("device", "cpu"), options.pop("backend", None), **options)
         self.skip, self.half = on_error == SKIP, half
-        names, several = self.predictor.labels or (), self.predictor.thresholds is not None
-        self.columns = Columns((), names, tuple(self.predictor.widths), explain, self.predictor.rule, several)
+        self.columns = columns_of(self.predictor, (), explain)
 
     def __call__(self, batch: Any) -> Any:
         """Return a batch with its answers."""
@@ -99,7 +98,7 @@ class RoutedTexts:
         """Return the new columns, with nulls for rows without an answer."""
         from sharcs_pl.inference.predictor import Prediction
 
-        names = [name for name in self.columns.header if name != "row"]
+        names = self.columns.header[1:]  # without the number of the row
         empty: list[Any] = [None] * len(names)
         rows = [empty] * size
         for at, answer in answers.items():
@@ -152,12 +151,7 @@ def answer_dataset(
 
     if passes not in (1, 2):
         raise ValueError(f"passes={passes}: give 1, or 2 for a cascade in two passes")
-    source = open_trained(run, record_needed=False)
-    columns, _ = _check(source, text, options.get("on_error", FATAL), passes - 1 or None, options)
-    given = dataset.schema()
-    for name in (*columns, *([] if key is None else [key])):
-        if given is not None and name not in given.names:
-            raise ValueError(f"the data set has no column {name!r}; it has {', '.join(given.names)}")
+    _check_dataset(dataset, open_trained(run, record_needed=False), text, passes, key, **options)
     size = actors if isinstance(actors, tuple) else (actors, actors)
     pool = ray.data.ActorPoolStrategy(min_size=size[0], max_size=size[1])
 
@@ -188,17 +182,65 @@ def _done_rows(table: pa.Table) -> pa.Table:
 
 
 def _check(
-    source: TrainedModel, text: str | Sequence[str] | None, on_error: str, half: int | None, options: dict[str, Any]
+    source: TrainedModel,
+    text: str | Sequence[str] | None,
+    explain: bool,
+    on_error: str,
+    half: int | None,
+    options: Mapping[str, Any],
 ) -> tuple[tuple[str, ...], bool]:
     """Return the text columns, and whether a text may be empty. Raise `ValueError` for what does not fit the model."""
+    from sharcs_pl.inference.predictor import RoutedPredictor
+
     one_of("on_error", on_error, (FATAL, SKIP))
-    settings, _ = check_options(source, options.get("point"), options.get("max_length"))
-    if half is not None:
-        num_labels = len(settings.get("id2label") or {}) or 2  # as transformers has it where it is not stored
-        rule = stored_rule(settings, len(settings["widths"]), num_labels, options.get("point"))
-        if not rule.cascades:
-            raise ValueError("passes=2 needs an operating point of a cascade, and at this one the router decides")
+    known = [*inspect.signature(RoutedPredictor).parameters][2:]  # after the model and its tokenizer
+    for name in options:
+        if name not in (*known, "device"):
+            raise ValueError(f"there is no argument {name}; the options are {', '.join([*known, 'device'])}")
+    point = options.get("point")
+    settings, _ = check_options(source, point, options.get("max_length"))
     columns, allow_empty = text_columns_of(source, text)
-    if half is not None and (taken := {*RESERVED, ERROR}.intersection(columns)):
-        raise ValueError(f"text={taken.pop()}: passes=2 needs text columns that no answer has the name of; rename it")
+    if half is not None:
+        if not _rule(settings, point).cascades:
+            raise ValueError("passes=2 needs an operating point of a cascade, and at this one the router decides")
+        if taken := set(_answer_names(source, point, explain, on_error)).intersection(columns):
+            raise ValueError(f"text={taken.pop()}: an answer has a column of this name; passes=2 needs another one")
     return columns, allow_empty
+
+
+def _check_dataset(
+    dataset: Dataset,
+    source: TrainedModel,
+    text: str | Sequence[str] | None,
+    passes: int,
+    key: str | None,
+    explain: bool = False,
+    on_error: str = FATAL,
+    **options: Any,
+) -> None:
+    """Raise `ValueError` for what fits neither the model nor the columns of the data set."""
+    columns, _ = _check(source, text, explain, on_error, passes - 1 or None, options)
+    given = dataset.schema()
+    for name in (*columns, *([] if key is None else [key])):
+        if given is not None and name not in given.names:
+            raise ValueError(f"the data set has no column {name!r}; it has {', '.join(given.names)}")
+    if key is not None and key in _answer_names(source, options.get("point"), explain, on_error):
+        raise ValueError(f"key={key}: an answer has a column of this name; rename it first")
+
+
+def _rule(settings: Mapping[str, Any], point: str | None) -> DecisionRule:
+    return stored_rule(settings, len(settings["widths"]), len(_classes(settings)), point)
+
+
+def _classes(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of the classes, as transformers has them where none are stored; one for a regression."""
+    names = settings.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
+    return tuple(names[number] for number in sorted(names, key=int))
+
+
+def _answer_names(source: TrainedModel, point: str | None, explain: bool, on_error: str) -> tuple[str, ...]:
+    """Return the names of the columns that answers have."""
+    settings = model_settings(source)
+    classes, widths = _classes(settings), WidthLadder.parse(settings["widths"]).labels()
+    columns = Columns((), classes if len(classes) > 1 else (), tuple(widths), explain, _rule(settings, point))
+    return (*columns.header[1:], *([ERROR] if on_error == SKIP else []))

@@ -15,7 +15,7 @@ from sharcs_pl.core.text import one_line
 from sharcs_pl.inference.journal import Journal, Record, journal_path
 from sharcs_pl.inference.rows import InputRow, Rejected, answer_rows
 from sharcs_pl.inference.trained import TrainedModel
-from sharcs_pl.inference.writers import Columns, finish, json_line
+from sharcs_pl.inference.writers import Columns, columns_of, finish, json_line
 from sharcs_pl.pipeline.prediction_inputs import PredictionInputs, prepare
 
 if TYPE_CHECKING:
@@ -86,19 +86,12 @@ def answer(
     """Answer every row into the journal and from there into the output, or straight to stdout."""
     from sharcs_pl.inference.summary import progress
 
-    columns = columns_of(prepared, predictor, config)
+    columns = columns_of(predictor, prepared.layout.keep, config.explain)
     with progress(prepared.total, journal.rows if journal else 0) as advance:
         summary = answer_rest(prepared, predictor, columns, journal, config, lambda record: advance())
     if journal is not None and prepared.output is not None:
         finish(journal, prepared.output, columns)
     return summary
-
-
-def columns_of(prepared: PredictionInputs, predictor: RoutedPredictor, config: PredictConfig) -> Columns:
-    """Return the columns of the output."""
-    names, several = predictor.labels or (), predictor.thresholds is not None
-    widths = tuple(predictor.widths)
-    return Columns(prepared.layout.keep, names, widths, config.explain, predictor.rule, several)
 
 
 def answer_rest(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -19,10 +20,10 @@ from sharcs_pl.inference.many import InputFile, check_output_folder, dealt, find
 from sharcs_pl.inference.receipts import Receipt
 from sharcs_pl.inference.rows import InputLayout
 from sharcs_pl.inference.summary import Summary, combined, files_table
-from sharcs_pl.inference.writers import write_answers
+from sharcs_pl.inference.writers import columns_of, write_answers
 from sharcs_pl.launch.slurm import slurm_job
 from sharcs_pl.pipeline import predict_file
-from sharcs_pl.pipeline.predict_file import Stopped, answer_rest, columns_of, stop_signals
+from sharcs_pl.pipeline.predict_file import Stopped, answer_rest, stop_signals
 from sharcs_pl.pipeline.prediction_inputs import (
     CheckedModel,
     PredictionInputs,
@@ -84,7 +85,7 @@ def plan(config: PredictConfig) -> tuple[CheckedModel, list[FileJob]]:
         fingerprint = fingerprint_of(config, model, layout)
         fingerprint |= {f"input {key}": value for key, value in fingerprint.pop("input").items()}  # told one by one
         receipt = Receipt(folder, file.output, fingerprint)
-        jobs.append(FileJob(file, layout, receipt, receipt.finished(config.overwrite)))
+        jobs.append(FileJob(file, layout, receipt, receipt.finished(config.overwrite, config.skips)))
     return model, jobs
 
 
@@ -106,7 +107,7 @@ class _Answering:
         failed = 0
         for job in self.jobs:
             if job.finished is not None:
-                job.receipt.clean()
+                self._clean(job)
         left = [job for job in self.jobs if job.finished is None]
         with FilesProgress(len(self.jobs), len(self.done), sum(job.size for job in left)) as progress:
             for job in left:
@@ -116,22 +117,30 @@ class _Answering:
                     progress.end()
                 else:
                     failed += 1
-                    progress.drop(job.size)
+                    progress.drop(job.file.name, job.size)
                     print(f"error: {printable(found)}", file=sys.stderr)
         return failed
 
+    def _clean(self, job: FileJob) -> None:
+        """Remove what a process left that was killed right after the receipt, unless another one is at work there."""
+        if job.receipt.lock.exists() or journal_path(job.file.output).exists():
+            with RunLock(job.receipt.lock, self.slurm_job) as lock, suppress(InUse):
+                lock.take()
+                job.receipt.clean()
+
     def _locked(self, job: FileJob, progress: FilesProgress) -> Summary | str:
         """Return the counts of a file, or why it cannot be answered."""
-        job.file.output.parent.mkdir(parents=True, exist_ok=True)
         with RunLock(job.receipt.lock, self.slurm_job) as lock:
             try:
                 lock.take()
-                found = job.receipt.finished(self.config.overwrite)  # by another process, since it was planned
+                # by another process, since it was planned
+                found = job.receipt.finished(self.config.overwrite, self.config.skips)
                 if found is not None:
+                    progress.drop(job.file.name, job.size)
                     return found
-                prepared = read_rows(
-                    self.config, self.model, job.layout, job.file.output, dict(job.receipt.fingerprint)
-                )
+                job.file.output.parent.mkdir(parents=True, exist_ok=True)
+                asked = dict(job.receipt.fingerprint)
+                prepared = read_rows(self.config, self.model, job.layout, job.file.output, asked, whole=True)
             except InUse as busy:
                 return busy.told(job.file.output, "answers it", "wait for its end, or give each start its own shard")
             except (ValueError, OSError) as error:
@@ -145,7 +154,7 @@ class _Answering:
     def _answer(
         self, job: FileJob, prepared: PredictionInputs, predictor: RoutedPredictor, progress: FilesProgress
     ) -> Summary:
-        columns = columns_of(prepared, predictor, self.config)
+        columns = columns_of(predictor, job.layout.keep, self.config.explain)
         with self._journal(job) as journal:
             progress.begin(job.file.name, job.size, prepared.total or 1, journal.rows, columns.widths)
             summary = answer_rest(prepared, predictor, columns, journal, self.config, progress.add)

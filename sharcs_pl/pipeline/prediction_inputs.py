@@ -99,12 +99,17 @@ def check_model(config: PredictConfig) -> CheckedModel:
 
 
 def read_rows(
-    config: PredictConfig, model: CheckedModel, layout: InputLayout, output: Path | None, fingerprint: dict[str, Any]
+    config: PredictConfig,
+    model: CheckedModel,
+    layout: InputLayout,
+    output: Path | None,
+    fingerprint: dict[str, Any],
+    whole: bool = False,
 ) -> PredictionInputs:
-    """Check the rows of an input, all of a file's and the first of a pipe, and begin to read them."""
-    skip = config.on_error == "skip"
-    total = None if layout.path is None else count_rows(layout, skip)
-    rows = check_first_row(read_inputs(layout), skip) if layout.path is None else read_inputs(layout)
+    """Check the rows of an input, all of a file's and the first of a pipe, and begin to read them. `whole` is that of
+    `count_rows`."""
+    total = None if layout.path is None else count_rows(layout, config.skips, whole)
+    rows = check_first_row(read_inputs(layout), config.skips) if layout.path is None else read_inputs(layout)
     return PredictionInputs(model.source, layout, rows, output, total, model.max_length, fingerprint)
 
 

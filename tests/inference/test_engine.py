@@ -250,3 +250,21 @@ def test_a_point_that_the_model_cannot_have_is_refused(model: SharcsForSequenceC
     model.config.operating_points = {"few": {"rule": "cascade", "stops": [0.5]}}
     with pytest.raises(ValueError, match="stops has 1 values"):
         torch_engine(model, point="few")
+
+
+def test_a_pool_of_long_samples_runs_in_parts_of_so_many_tokens(
+    model: SharcsForSequenceClassification, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, given, sizes = torch_engine(model), batch(), list[int]()
+    expected = engine.answer(given)
+    tail = engine.backend.tail
+
+    def noting(rung: int, hidden: Any, lengths: np.ndarray) -> Any:
+        sizes.append(len(lengths) * int(lengths.max()))
+        return tail(rung, hidden, lengths)
+
+    monkeypatch.setattr(engine.backend, "tail", noting)
+    run = engine.pooled(12, tokens=20)
+    check([*run.add(given), *run.flush()], [expected])
+    assert max(sizes) <= 20
+    assert sum(sizes) >= LENGTHS.sum()

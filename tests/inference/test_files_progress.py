@@ -27,7 +27,7 @@ def test_a_log_has_a_line_per_file_and_one_a_minute(clock: list[float], capsys: 
             clock[0] += 1
             progress.add(record)
         progress.end()
-        progress.drop(200)
+        progress.drop("c.csv", 200)
         progress.begin("b.csv", 400, rows=4, done=0, widths=("0.5", "1"))
         for _ in range(2):
             clock[0] += 40
@@ -37,6 +37,15 @@ def test_a_log_has_a_line_per_file_and_one_a_minute(clock: list[float], capsys: 
     assert first == "a.csv: 2 of 5 files, 0.8 texts/s, widths 0.5: 67% 1: 33%, left 0:00:12"
     # After 84 s 400 bytes are answered, and 200 of b.csv are left.
     assert second == "b.csv: 2 of 5 files, 0.1 texts/s, widths 0.5: 40% 1: 60%, left 0:00:42"
+
+
+def test_files_that_another_process_has_answered_are_told(
+    clock: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with FilesProgress(files=2, done=0, left=100) as progress:
+        progress.drop("a.csv", 60)
+        progress.end()
+    assert capsys.readouterr().err == "a.csv: 1 of 2 files, 0.0 texts/s, widths , left unknown\n"
 
 
 def test_a_terminal_has_a_bar(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:

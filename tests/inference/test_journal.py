@@ -123,3 +123,10 @@ def test_rows_are_on_the_disk_within_about_a_second(tmp_path: Path, monkeypatch:
         assert (tmp_path / "j").read_bytes().count(b"\n") == 3
         journal.add(RECORDS[2])
         assert (tmp_path / "j").read_bytes().count(b"\n") == 3
+
+
+def test_a_path_that_is_no_utf8_is_remembered(tmp_path: Path) -> None:
+    path, asked = tmp_path / "a.part", {"input": "a\udcff.csv"}
+    with Journal.begin(path, asked):
+        pass
+    assert begun_with(path) == asked

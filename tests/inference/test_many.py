@@ -76,6 +76,8 @@ def test_the_ending_is_the_input_s_where_an_output_can_have_it(name: str, kept: 
         ("data/x/*", ".", None, r"output=\.: c\.csv, of c\.csv, would replace an input"),
         ("twins", "out", None, r"output=out: a\.csv and a\.tsv would both write out/a\.rejected\.jsonl"),
         ("twins", "out", "csv", r"output=out: a\.csv and a\.tsv would both write out/a\.csv; predict them into"),
+        ("data", "out", "x/y.jsonl", r"output_format=x/y\.jsonl is no ending of a file"),
+        ("data", "data/notes.md/out", None, r"output=data/notes\.md/out: .*/notes\.md is a file; give a folder"),
         ("data", "out", "xlsx", r"output_format=xlsx: the suffix '\.xlsx' is not supported; choose among"),
         ("data", "out", "parquet.gz", r"output_format=parquet\.gz: a \.parquet file is compressed inside"),
     ],
@@ -90,6 +92,13 @@ def test_what_cannot_be_is_refused(
         Path("c.csv").symlink_to("data/x/c.csv")
     with pytest.raises(ValueError, match=message):
         find_files(value, output, output_format)
+
+
+def test_links_lead_to_no_file_twice() -> None:
+    make("data/2026-11/a.csv", "data/b.csv")
+    Path("data/latest").symlink_to("2026-11")
+    Path("data/loop").symlink_to(".")
+    assert outputs("data") == {"data/2026-11/a.csv": "out/2026-11/a.csv", "data/b.csv": "out/b.csv"}
 
 
 def test_outputs_below_the_inputs_are_no_inputs() -> None:

@@ -43,3 +43,10 @@ def test_columns_that_were_asked_to_go_make_room_for_their_names(kind: str) -> N
 def test_a_column_that_is_not_there_is_named() -> None:
     with pytest.raises(ValueError, match="no column 'body'; it has text, label"):
         read_column(COLUMNS, "body")
+
+
+def test_columns_of_pandas_need_no_text_as_name() -> None:
+    batch = pd.DataFrame({"text": ["a"], 0: [3], "label": [1]})
+    found = with_columns(batch, {"label": pa.array(["x"])})
+    assert column_names(found) == ["text", "0", "input_label", "label"]
+    assert read_column(batch, "0") == [3]

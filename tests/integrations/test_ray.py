@@ -113,7 +113,9 @@ def test_a_model_without_finite_answers_is_told(run: str) -> None:
         ({"point": "none"}, "point=none: this model has no such operating point"),
         ({"on_error": "stop"}, "on_error=stop is unknown; choose one of: fatal, skip"),
         ({"half": 1}, "passes=2 needs an operating point of a cascade"),
-        ({"half": 1, "point": "half", "text": "label"}, "text=label: passes=2 needs text columns"),
+        ({"half": 1, "point": "half", "text": "label"}, "text=label: an answer has a column of this name; passes=2"),
+        ({"half": 1, "point": "half", "text": "p_positive"}, "text=p_positive: an answer has a column of this name"),
+        ({"batchsize": 3}, "there is no argument batchsize; the options are batch_size, "),
     ],
 )
 def test_what_does_not_fit_is_told_before_the_model_loads(
@@ -153,6 +155,12 @@ def test_actors_answer_every_row_once(cluster: Any, run: str, expected: Any) -> 
         answer_dataset(given, run, "body")
     with pytest.raises(ValueError, match="passes=3: give 1, or 2"):
         answer_dataset(given, run, passes=3)
+    for key in ("label", "p_maybe"):
+        renamed = given.rename_columns({"label": key}) if key != "label" else given
+        with pytest.raises(ValueError, match=f"key={key}: an answer has a column of this name"):
+            answer_dataset(renamed, run, key=key)
+    with pytest.raises(ValueError, match="there is no argument half"):
+        answer_dataset(given, run, half=1)
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import signal
@@ -119,6 +120,18 @@ def test_a_damaged_file_is_named_and_the_others_are_answered(
     assert files(tmp_path / "out") == ["a.csv", "b.jsonl", "c.csv", "c.rejected.jsonl", "x/a.csv", "x/b.parquet"]
 
 
+def test_a_file_that_breaks_off_is_no_finished_one_even_where_bad_rows_are_skipped(
+    model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = gzip.compress(b"text\n" + b"".join(b"film %d\n" % number for number in range(20_000)))
+    (data / "c.csv.gz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(SystemExit) as left:
+        predict(model, data, tmp_path / "out", on_error="skip", **OPTIONS)
+    assert left.value.code == 1
+    assert "nothing after it was read" in capsys.readouterr().err
+    assert files(tmp_path / "out") == ["a.csv", "b.jsonl", "x/a.csv"]
+
+
 def test_a_model_that_cannot_be_loaded_ends_it(model: Path, data: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="device=cuda"):
         predict(model, data, tmp_path / "out", device="cuda")
@@ -213,12 +226,25 @@ def test_a_process_that_answers_keeps_its_file(
     assert [name for name in files(out, hidden=True) if not name.endswith(".json")] == ["a.csv", "b.jsonl", "x/a.csv"]
 
 
+def test_a_start_with_the_old_options_leaves_the_journal_of_another_one(
+    model: Path, data: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    predict(model, data, out, **OPTIONS)
+    journal = out / "a.csv.part"
+    with RunLock(out / ".sharcs" / "a.csv.lock") as lock:  # of a process with overwrite=true and other options
+        lock.take()
+        journal.write_text('{"input": null}\n')
+        assert predict(model, data, out, **OPTIONS).rows == 150
+        assert journal.exists()
+        assert lock.path.exists()
+
+
 def test_what_a_killed_process_left_after_its_last_file_goes(model: Path, data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(entry.Journal, "remove", lambda self: None)
         predict(model, data, out, **OPTIONS)
-    (out / ".sharcs" / "a.csv.lock").write_text("{}")
     assert len(files(out)) == 6
     predict(model, data, out, **OPTIONS)
     assert files(out, hidden=True) == [
