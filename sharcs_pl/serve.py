@@ -12,8 +12,8 @@ from sharcs_pl.server.offer import make_offer
 
 
 def main() -> None:
-    """Run the command. The exit code is 0 after SIGTERM or Ctrl-C, 2 for a mistake, which is one line on stderr, and 1
-    when the model's process has ended by itself."""
+    """Run the command. The exit code is 0 after SIGTERM or Ctrl-C, or 143 and 130 while the model still loads, 2 for a
+    mistake, which is one line on stderr, and 1 when a process of the server has ended by itself."""
     run_command("serve", ServeConfig, run)
 
 

@@ -60,12 +60,20 @@ class Server:
         return float(rows[0].split()[-1]) if rows else 0.0
 
     @property
+    def children(self) -> list[str]:
+        own = self.process.pid
+        return Path(f"/proc/{own}/task/{own}/children").read_text().split()
+
+    @property
     def model_process(self) -> int:
         """The process that holds the model."""
-        own = self.process.pid
-        children = Path(f"/proc/{own}/task/{own}/children").read_text().split()
-        (found,) = [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        (found,) = [pid for pid in self.children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
         return int(found)
+
+    @property
+    def listening_process(self) -> int:
+        """The process that listens, which starts last."""
+        return int(self.children[-1])
 
     @contextmanager
     def stopped_model(self) -> Iterator[None]:
@@ -208,7 +216,8 @@ def test_a_model_that_answers_too_late_a_full_queue_and_an_overload(server: Serv
 
 
 def test_sigterm_answers_what_is_under_way_and_refuses_what_is_new(server: Server) -> None:
-    with ThreadPoolExecutor(8) as clients:
+    with ThreadPoolExecutor(8) as clients, socket.create_connection(("127.0.0.1", server.port)) as stalled:
+        stalled.sendall(b"POST /predict HTTP/1.1\r\nHost: here\r\nContent-Length: 9\r\n\r\n{")
         with server.stopped_model():
             held = [clients.submit(server.ask, {"text": text}) for text in texts_of(6)]
             until(lambda: server.metric("sharcs_queue_texts") == 6)
@@ -216,16 +225,37 @@ def test_sigterm_answers_what_is_under_way_and_refuses_what_is_new(server: Serve
             until(lambda: server.get("/ready") == (503, {"ready": False}))
             assert server.ask({"text": "good"}) == (503, {"error": "the server is stopping"})
         assert [each.result()[0] for each in held] == [200] * 6
+        assert stalled.recv(99).startswith(b"HTTP/1.1 408 ")
     assert server.process.wait(60) == 0
 
 
-def test_the_end_of_the_model_s_process_ends_the_server(model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["model", "listening"])
+def test_the_end_of_a_process_ends_the_server(model: Path, tmp_path: Path, name: str) -> None:
     with serving(model, tmp_path / "log", "deadline_ms=500") as server:
-        os.kill(server.model_process, signal.SIGKILL)
+        os.kill(getattr(server, f"{name}_process"), signal.SIGKILL)
         assert server.process.wait(60) == 1
     told = (tmp_path / "log").read_text()
-    assert "error: the model's process has ended with -9" in told
+    what = {"model": "the model's process", "listening": "the process that listens"}[name]
+    assert told.count("error:") == told.count(f"error: {what} has ended with -9\n") == 1
     assert "Traceback" not in told
+
+
+def test_a_signal_before_the_server_listens_is_not_lost(model: Path) -> None:
+    slow = (
+        "import time, uvicorn; run = uvicorn.Server.run;"
+        "uvicorn.Server.run = lambda *given: (print('forked', flush=True), time.sleep(2), run(*given));"
+        "from sharcs_pl.serve import main; main()"
+    )
+    words = [sys.executable, "-c", slow, f"run={model}", f"port={free_port()}"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == "forked\n"
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(60) == 0
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")

@@ -162,6 +162,7 @@ class BatchLoop(LitLoop):
             answers = lit_api.predict([text.text for text in batch], batch[0].point)
         except Exception:  # noqa: BLE001  (told in the log, and to those who asked)
             _log.exception("a batch of %d texts has failed", len(batch))
+            self.batcher.drop(requests)
             for uid in requests:
                 if uid in self.open:
                     self._send(transport, uid, (500, {"error": "the model has failed on this request"}))

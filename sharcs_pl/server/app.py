@@ -8,9 +8,11 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -73,34 +75,63 @@ class Server(LitServer):
             assert callable(leave)
             for number in SIGNALS:
                 loop.add_signal_handler(number, lambda: self.desk.drain(lambda: leave(signal.SIGTERM, None), loop))
-            where = f"http://{self.config.host}:{self.config.port}"
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # those since the fork come now
+            where = address(self.config)
             print(f"serving {self.config.run} on {where} (stop with Ctrl-C or SIGTERM)", file=sys.stderr, flush=True)
             yield
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # it ends anyway, and with 0
+        self._finish()
+
+    def _finish(self) -> None:
+        """Let the model's process end, and the one that waits for both."""
         assert self._shutdown_event is not None
         self._get_request_queue(PREDICT).put(END)
         self._shutdown_event.set()
 
     def verify_worker_status(self) -> None:
         """Wait until the model is ready, as LitServe does, or until its process has ended."""
-        threading.Thread(target=self.watch, daemon=True).start()
+        threading.Thread(target=self.watch_model, daemon=True).start()
         super().verify_worker_status()
 
-    def watch(self) -> None:
+    def _start_server(self, *args: Any, **kwargs: Any) -> dict[int, Any]:
+        """Start to listen. A signal waits until this process knows its fork, and the fork how to drain."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        try:
+            found = super()._start_server(*args, **kwargs)
+            threading.Thread(target=self.watch_front, args=(found[0],), daemon=True).start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        return found
+
+    def watch_model(self) -> None:
         """End the server when the model's process ends before it was told to."""
-        (worker,) = self.inference_workers
-        wait([worker.sentinel])
-        worker.join()
-        if self.ending or worker.exitcode == 0:
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # else this thread takes those that `_start_server` blocks
+        code = _code_of(self.inference_workers[0])
+        if self.ending or code == 0:
             return
-        self.failed = BAD_INPUT if worker.exitcode == BAD_INPUT else FAILED
+        self.failed = BAD_INPUT if code == BAD_INPUT else FAILED
         if self.failed == FAILED:  # else it has said why
-            print(f"error: the model's process has ended with {worker.exitcode}", file=sys.stderr)
+            print(f"error: the model's process has ended with {code}", file=sys.stderr)
         os.kill(os.getpid(), signal.SIGTERM)
+
+    def watch_front(self, front: BaseProcess) -> None:
+        """End the server when the process that listens ends in another way than by a drain."""
+        code = _code_of(front)
+        if code != 0:
+            self.failed = self.failed or FAILED
+            print(f"error: the process that listens has ended with {code}", file=sys.stderr)
+            self._finish()
+
+
+def address(config: ServeConfig) -> str:
+    """Return where a server is reached."""
+    host = f"[{config.host}]" if ":" in config.host else config.host
+    return f"http://{host}:{config.port}"
 
 
 def serve(source: TrainedModel, config: ServeConfig, offer: Offer) -> None:
     """Serve until SIGTERM or Ctrl-C. Raise ``SystemExit`` with 2 where the model cannot be loaded as asked, and
-    with 1 where its process has ended by itself."""
+    with 1 where a process of the server has ended by itself."""
     server, own = Server(source, config, offer), os.getpid()
 
     def stop(number: int, frame: Any) -> None:
@@ -124,6 +155,13 @@ def serve(source: TrainedModel, config: ServeConfig, offer: Offer) -> None:
             child.kill()
     if server.failed:
         raise SystemExit(server.failed)
+
+
+def _code_of(process: BaseProcess) -> int:
+    wait([process.sentinel])
+    while (code := process.exitcode) is None:  # it is not quite over, or another thread takes its code just now
+        time.sleep(0.01)
+    return code
 
 
 async def _told(request: Request, error: Exception) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from sharcs_pl.inference.predictor import Text
@@ -58,11 +59,7 @@ class Batcher:
     def take(self, now: float) -> list[Waiting]:
         """Remove and return the batch that is next, of one operating point; empty where none is due. Texts whose
         deadline is over are dropped."""
-        for key, group in list(self._groups.items()):
-            kept = deque(text for text in group if text.deadline > now)
-            self._groups[key] = kept
-            if not kept:
-                del self._groups[key]
+        self._keep(lambda text: text.deadline > now)
         due = [key for key, group in self._groups.items() if self._due(group) <= now]
         if not due:
             return []
@@ -72,6 +69,14 @@ class Batcher:
         if not group:
             del self._groups[key]
         return batch
+
+    def drop(self, requests: Collection[str]) -> None:
+        """Remove the texts of requests that need no more answers."""
+        self._keep(lambda text: text.request not in requests)
+
+    def _keep(self, wanted: Callable[[Waiting], bool]) -> None:
+        kept = {key: deque(filter(wanted, group)) for key, group in self._groups.items()}
+        self._groups = {key: group for key, group in kept.items() if group}
 
     def _due(self, group: deque[Waiting]) -> float:
         return group[0].arrived + (0 if len(group) >= self.batch_size else self.max_wait)

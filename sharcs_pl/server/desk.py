@@ -51,23 +51,27 @@ class Desk(LitSpec):
         started = time.monotonic()
         self.busy += 1
         try:
-            status, found = await self._answer(await self._body(request), started)
+            status, found = await self._answer(await self._body(request, started), started)
         except Refused as refused:
             status, found = refused.status, {"error": str(refused)}
         finally:
             self.busy -= 1
         self.metrics.ended(status, time.monotonic() - started)
         headers = {"Retry-After": "1"} if status in (429, 503) else {}
+        if status == 408:  # the rest of the body would be taken for a request
+            headers["Connection"] = "close"
         text = json.dumps(without_nan(found), ensure_ascii=False, allow_nan=False)
         return Response(text.encode(), status, headers, "application/json")
 
-    async def _body(self, request: Request) -> bytes:
+    async def _body(self, request: Request, started: float) -> bytes:
         if self.draining:
             raise Refused(503, "the server is stopping")
         if request.query_params:
             raise Refused(422, f"?{one_line(request.query_params)}: keys stand in the body, not in the address")
         try:
-            return await request.body()
+            return await asyncio.wait_for(request.body(), self._until(started) - time.monotonic())
+        except TimeoutError:
+            raise Refused(408, f"no whole body within {self.config.deadline_ms:g} ms") from None
         except HTTPException as error:  # LitServe's, while it counts
             most = f"the body is longer than max_body_bytes={self.config.max_body_bytes:,}"
             raise Refused(error.status_code, most) from error
@@ -84,13 +88,15 @@ class Desk(LitSpec):
         self._wait(number)
         try:
             point = asked.point or usual
-            deadline = started + self.config.deadline_ms / 1000
-            status, found = await self._ask(Job(asked.texts, point, asked.explain, deadline))
+            status, found = await self._ask(Job(asked.texts, point, asked.explain, self._until(started)))
         finally:
             self._wait(-number)
         if status == 200:
             self.metrics.answered(found["answers"], point)
         return status, found
+
+    def _until(self, started: float) -> float:
+        return started + self.config.deadline_ms / 1000
 
     def usual_point(self) -> str:
         """Return the operating point of a request that names none."""
@@ -117,13 +123,14 @@ class Desk(LitSpec):
         return answer
 
     def drain(self, leave: Callable[[], None], loop: asyncio.AbstractEventLoop) -> None:
-        """Refuse new requests from now on, and leave once those under way are answered."""
+        """Refuse new requests from now on, and leave once those under way are answered or their time is over."""
         if not self.draining:
             self.draining = True
             self._draining = loop.create_task(self._drain(leave))
 
     async def _drain(self, leave: Callable[[], None]) -> None:
-        while self.busy:
+        end = self._until(time.monotonic())
+        while self.busy and time.monotonic() < end:
             await asyncio.sleep(0.02)
         await asyncio.sleep(LINGER)
         leave()

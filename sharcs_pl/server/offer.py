@@ -58,10 +58,11 @@ def make_offer(source: TrainedModel, config: ServeConfig) -> Offer:
             raise ValueError(str(error).replace("point=", "overload=", 1)) from error
     serving = Serving(config.backend, config.precision)
     serving.check(source)
-    serving.warn_of_point(source, config.point)
+    for point in dict.fromkeys((config.point, config.overload or config.point)):
+        serving.warn_of_point(source, point)
     task = source.config.task
     columns, allow_empty = text_columns_of(source, None)
-    names = settings.get("id2label") or {}
+    names = settings.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}  # two classes without names store none
     labels = tuple(names[key] for key in sorted(names, key=int))
     return Offer(
         task=task.name,

@@ -107,17 +107,20 @@ def test_a_failing_batch_is_told_and_the_next_ones_are_answered(
     api: RoutedAPI, run: Callable[..., Sent], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     predict = api.predict
+    sizes: list[int] = []
 
     def fails(texts: list[Any], point: str) -> Any:
+        sizes.append(len(texts))
         if "bad" in texts:
             raise RuntimeError("out of memory")
         return predict(texts, point)
 
     monkeypatch.setattr(api, "predict", fails)
-    sent = run(one=job_of(["bad"], "top"), other=job_of(["good"], "narrow"))
+    sent = run(one=job_of(["bad"] * 8 + ["good"] * 12, "top"), other=job_of(["good"], "narrow"))
     assert sent.answers["one"] == (500, {"error": "the model has failed on this request"})
     assert sent.answers["other"][0] == 200
     assert "out of memory" in caplog.text
+    assert sizes == [8, 1], "the rest of the request that has failed is not computed"
 
 
 def test_an_answer_that_is_not_finite_is_told(

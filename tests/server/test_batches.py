@@ -72,6 +72,14 @@ def test_a_long_text_is_not_passed_over_for_ever() -> None:
     assert waiting.take(10.1) == [long]
 
 
+def test_texts_of_a_request_can_be_dropped() -> None:
+    one, other, alone = text(5), text(5), text(SHORT * 2)
+    waiting = batcher(one, other, alone)
+    waiting.drop([one.request, alone.request])
+    assert waiting.take(1) == [other]
+    assert waiting.wait(1) is None
+
+
 def test_texts_whose_time_is_over_are_dropped() -> None:
     kept = text(5, 0, 10)
     waiting = batcher(text(5, 0, 2), kept, text(SHORT * 2, 0, 2))

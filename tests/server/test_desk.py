@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("litserve")
 
 from starlette.requests import Request
+from starlette.responses import Response
 
 from sharcs_pl.config.serve import ServeConfig
 from sharcs_pl.server.api import Job
@@ -51,9 +52,13 @@ def desk(offer: Callable[..., Offer]) -> Callable[..., Desk]:
     return lambda **keys: Desk(ServeConfig(run="r", **keys), offer())
 
 
-def request(body: bytes, query: str = "") -> Request:
+def request(body: bytes, query: str = "", whole: bool = True) -> Request:
+    parts = [{"type": "http.request", "body": body, "more_body": not whole}]
+
     async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": body, "more_body": False}
+        if not parts:
+            await asyncio.sleep(60)
+        return parts.pop()
 
     return Request({"type": "http", "method": "POST", "headers": [], "query_string": query.encode()}, receive)
 
@@ -96,6 +101,33 @@ def test_a_deadline_ends_a_request(desk: Callable[..., Desk]) -> None:
     status, found, _ = asyncio.run(ask(one, text="a"))
     assert (status, found) == (504, {"error": "no answer within 60 ms"})
     assert (one.waiting, model.response_buffer) == (0, {})
+
+
+def test_a_body_that_stalls_is_refused_and_a_drain_ends(desk: Callable[..., Desk]) -> None:
+    one, left = desk(deadline_ms=60), asyncio.Event()
+
+    async def end() -> Response:
+        stalled = asyncio.create_task(one.predict(request(b'{"text"', whole=False)))
+        await asyncio.sleep(0.02)
+        one.drain(left.set, asyncio.get_running_loop())
+        await asyncio.wait_for(left.wait(), 10)
+        return await asyncio.wait_for(stalled, 10)
+
+    response = asyncio.run(end())
+    assert (response.status_code, response.headers["connection"]) == (408, "close")
+    assert json.loads(bytes(response.body)) == {"error": "no whole body within 60 ms"}
+    assert one.busy == 0
+
+
+def test_a_drain_waits_no_longer_than_the_deadline(desk: Callable[..., Desk]) -> None:
+    one, left = desk(deadline_ms=60), asyncio.Event()
+    one.busy = 1
+
+    async def end() -> None:
+        one.drain(left.set, asyncio.get_running_loop())
+        await asyncio.wait_for(left.wait(), 10)
+
+    asyncio.run(end())
 
 
 def test_a_bad_request_never_reaches_the_model(desk: Callable[..., Desk]) -> None:

@@ -50,6 +50,11 @@ def test_the_default_point_is_the_model_s_and_one_that_does_not_fit_is_not_offer
     assert (offer.point, offer.points) == ("top", ("trained", "narrow", "top"))
 
 
+@pytest.mark.parametrize(("number", "labels"), [(1, None), (2, ("LABEL_0", "LABEL_1"))])
+def test_labels_of_a_model_without_names(tmp_path: Path, number: int, labels: tuple[str, ...] | None) -> None:
+    assert offer_of(saved(tmp_path / "model", num_labels=number)).labels == labels
+
+
 @pytest.mark.parametrize(
     ("keys", "piece"),
     [
@@ -69,5 +74,6 @@ def test_a_point_of_another_runtime_is_warned_of(model: Path, tmp_path: Path) ->
     settings = json.loads((copy / "config.json").read_text())
     settings["operating_points"]["top"]["backend"] = "openvino"
     (copy / "config.json").write_text(json.dumps(settings))
-    with pytest.warns(DataWarning, match="point=top was chosen with backend=openvino"):
-        offer_of(copy, point="top")
+    for key in ("point", "overload"):
+        with pytest.warns(DataWarning, match="point=top was chosen with backend=openvino"):
+            offer_of(copy, **{key: "top"})
