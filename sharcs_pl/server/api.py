@@ -22,7 +22,7 @@ from sharcs_pl.core.decision import NEVER, DecisionRule, stored_rule
 from sharcs_pl.inference.opening import open_predictor
 from sharcs_pl.inference.rows import InputRow, Rejected
 from sharcs_pl.inference.trained import TrainedModel
-from sharcs_pl.inference.writers import Columns
+from sharcs_pl.inference.writers import columns_of
 from sharcs_pl.server.batches import Batcher, Waiting
 from sharcs_pl.server.offer import Offer
 
@@ -87,9 +87,7 @@ class RoutedAPI(LitAPI):
 
     def records(self, job: Job, found: list[Prediction | None]) -> tuple[int, dict[str, Any]]:
         """Return the status and the body of an answer."""
-        predictor = self.predictors[job.point]
-        several = predictor.thresholds is not None
-        columns = Columns((), predictor.labels or (), tuple(predictor.widths), job.explain, predictor.rule, several)
+        columns = columns_of(self.predictors[job.point], (), job.explain)
         answers = []
         for number, (text, prediction) in enumerate(zip(job.texts, found, strict=True), 1):
             row = InputRow(number, text if isinstance(text, tuple) else (text,), (), f"texts[{number - 1}]")
