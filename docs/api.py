@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
 import pkgutil
-import sys
 import typing
 import warnings
 from pathlib import Path
@@ -44,4 +44,6 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "build" / "api")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", nargs="?", type=Path, default=ROOT / "build" / "api")
+    main(parser.parse_args().folder)
