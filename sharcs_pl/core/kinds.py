@@ -10,7 +10,7 @@ Dimensions: `B` batch, `S` samples, `W` rungs, `C` outputs; `..` any dimensions 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -221,6 +221,13 @@ def task_kind(num_labels: int, multi_label: bool = False) -> Kind:
 def kind_of_model(num_labels: int, problem_type: str | None) -> Kind:
     """Return the kind of a model, by its number of outputs and its config's `problem_type`."""
     return task_kind(num_labels, problem_type == MULTI_LABEL.problem_type)
+
+
+def stored_names(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of the outputs of a model, from its config. Transformers stores none for two classes that have
+    those of its own."""
+    names = settings.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
+    return tuple(str(names[number]) for number in sorted(names, key=int))
 
 
 def kind_of_labels(labels: Any, num_labels: int) -> Kind:

@@ -225,20 +225,20 @@ def check_served(settings: dict[str, Any], place: Path) -> None:
         )
 
 
-def rule_settings(settings: dict[str, Any], point: str | None) -> Any:
+def rule_settings(settings: dict[str, Any], point: str | None, key: str = "point") -> Any:
     """Return the stored rule of ``point=``: its thresholds alone for the router's, None for the rule of training. Raise
-    ``ValueError`` for an unknown one, and for a rule that the model cannot have."""
+    ``ValueError`` naming the ``key`` for an unknown one, and for a rule that the model cannot have."""
     points = settings.get("operating_points") or {}
     name = point or settings.get("operating_point") or TRAINED
     if name == TRAINED:
         return None
     if name not in points:
-        raise ValueError(f"point={name}: this model has no such operating point; it has {listed([TRAINED, *points])}")
+        raise ValueError(f"{key}={name}: this model has no such operating point; it has {listed([TRAINED, *points])}")
     rule, labels = DecisionRule.from_point(points[name]), settings.get("id2label") or {}
     try:
         rule.check(settings.get("widths", ()), bool(settings.get("router_hidden_size", 1)), len(labels) or 2)
     except ValueError as error:
-        raise ValueError(f"point={name}: {error}") from error
+        raise ValueError(f"{key}={name}: {error}") from error
     return rule.to_point() if rule.cascades else points[name]["thresholds"]
 
 

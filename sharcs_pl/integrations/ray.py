@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from sharcs_pl.config.checks import one_of
 from sharcs_pl.core.decision import DecisionRule, stored_rule
+from sharcs_pl.core.kinds import stored_names
 from sharcs_pl.core.widths import WidthLadder
 from sharcs_pl.data.files import text_fault
 from sharcs_pl.inference.rows import InputRow
@@ -229,18 +230,12 @@ def _check_dataset(
 
 
 def _rule(settings: Mapping[str, Any], point: str | None) -> DecisionRule:
-    return stored_rule(settings, len(settings["widths"]), len(_classes(settings)), point)
-
-
-def _classes(settings: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the names of the classes, as transformers has them where none are stored; one for a regression."""
-    names = settings.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
-    return tuple(names[number] for number in sorted(names, key=int))
+    return stored_rule(settings, len(settings["widths"]), len(stored_names(settings)), point)
 
 
 def _answer_names(source: TrainedModel, point: str | None, explain: bool, on_error: str) -> tuple[str, ...]:
     """Return the names of the columns that answers have."""
     settings = model_settings(source)
-    classes, widths = _classes(settings), WidthLadder.parse(settings["widths"]).labels()
+    classes, widths = stored_names(settings), WidthLadder.parse(settings["widths"]).labels()
     columns = Columns((), classes if len(classes) > 1 else (), tuple(widths), explain, _rule(settings, point))
     return (*columns.header[1:], *([ERROR] if on_error == SKIP else []))

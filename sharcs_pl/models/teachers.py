@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sharcs_pl.core.kinds import kind_of_model
+from sharcs_pl.core.kinds import kind_of_model, stored_names
 from sharcs_pl.models.encoder_sizes import ARCHITECTURES, OURS
 from sharcs_pl.models.folder import read_json
 
@@ -24,10 +24,9 @@ def check_teacher(path: str, labels: tuple[str, ...] | None, multi_label: bool =
     config = read_json(folder / "config.json")
     if config.get("model_type") not in (*OURS, *ARCHITECTURES):
         raise ValueError(f"method.teacher={path}: its model_type {config.get('model_type')} is not supported")
-    names = config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
-    found = [str(names[key]) for key in sorted(names, key=int)]
+    found = stored_names(config)
     nameless = labels is None or all(name == f"LABEL_{i}" for i, name in enumerate(found))
-    if len(found) != len(labels or [""]) or not (nameless or found == list(labels or ())):
+    if len(found) != len(labels or [""]) or not (nameless or found == labels):
         raise ValueError(f"method.teacher={path} answers with {_shown(found)}; the task needs {_shown(labels or [''])}")
 
     if kind_of_model(len(found), config.get("problem_type")).multi_label != multi_label:

@@ -13,7 +13,7 @@ from sharcs_pl.config.task import TaskConfig
 from sharcs_pl.core.decision import default_certainty
 from sharcs_pl.core.files import writable_path, write_text
 from sharcs_pl.core.finite import write_json
-from sharcs_pl.core.kinds import kind_of_model
+from sharcs_pl.core.kinds import kind_of_model, stored_names
 from sharcs_pl.core.version import __version__
 from sharcs_pl.core.widths import WidthLadder
 from sharcs_pl.inference.loading import load_model, load_tokenizer
@@ -134,8 +134,7 @@ def with_texts(
 def task_of(task: TaskConfig, settings: dict[str, Any]) -> TaskConfig:
     """Return the task with the target that a model's own config tells: classes in the order of its outputs, any number
     of labels, or a score. Classes without names have those of their ids."""
-    names = settings.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
-    labels = [str(names[key]) for key in sorted(names, key=int)]
+    labels = list(stored_names(settings))
     if all(name == f"LABEL_{index}" for index, name in enumerate(labels)):
         labels = [str(index) for index in range(len(labels))]
     kind = kind_of_model(len(labels), settings.get("problem_type"))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sharcs_pl.config.serve import ServeConfig
+from sharcs_pl.core.kinds import stored_names
 from sharcs_pl.core.ladder import TRAINED
 from sharcs_pl.core.version import __version__
 from sharcs_pl.core.widths import WidthLadder
@@ -52,18 +53,14 @@ def make_offer(source: TrainedModel, config: ServeConfig) -> Offer:
     """Check the options against the model. Raise ``ValueError`` naming the key at fault."""
     settings, max_length = check_options(source, config.point, config.max_length)
     if config.overload is not None:
-        try:
-            rule_settings(settings, config.overload)
-        except ValueError as error:
-            raise ValueError(str(error).replace("point=", "overload=", 1)) from error
+        rule_settings(settings, config.overload, "overload")
     serving = Serving(config.backend, config.precision)
     serving.check(source)
     for point in dict.fromkeys((config.point, config.overload or config.point)):
         serving.warn_of_point(source, point)
     task = source.config.task
     columns, allow_empty = text_columns_of(source, None)
-    names = settings.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}  # two classes without names store none
-    labels = tuple(names[key] for key in sorted(names, key=int))
+    labels = stored_names(settings)
     return Offer(
         task=task.name,
         columns=columns if source.recorded else None,

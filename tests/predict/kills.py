@@ -13,7 +13,6 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,48 +22,36 @@ from sharcs_pl.config.predict import PredictConfig
 from sharcs_pl.inference import journal
 from sharcs_pl.pipeline import predict_file
 from sharcs_pl.predict import run
+from tests.killing import Fuse, wait_or_kill
 
 CALLS = ("open", "replace", "unlink")  # of os
 
 
-def die_at(call: int) -> list[int]:
-    """Have this process killed at the given one of its calls; return a list of the number that are left."""
-    left = [call]
-
-    def tick() -> None:
-        left[0] -= 1
-        if left[0] == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def ticking(function: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapped(*args: Any, **kwargs: Any) -> Any:
-            tick()
-            return function(*args, **kwargs)
-
-        return wrapped
-
+def die_at(call: int) -> Fuse:
+    """Have this process killed at the given one of its calls; return what counts them."""
+    fuse = Fuse(call)
     for name in CALLS:
-        setattr(os, name, ticking(getattr(os, name)))
+        setattr(os, name, fuse.ticking(getattr(os, name)))
     line = journal._line
 
     def torn(value: Any) -> bytes:
         if "version" in value:  # the fingerprint
-            tick()
+            fuse.tick()
         else:
-            left[0] -= 1
-        return line(value) if left[0] else line(value)[:-9]  # and it dies once that is on the disk
+            fuse.left -= 1
+        return line(value) if fuse.left else line(value)[:-9]  # and it dies once that is on the disk
 
     add = journal.Journal.add
 
     def added(self: journal.Journal, record: Any) -> None:
         add(self, record)
-        if left[0] <= 0:
+        if fuse.left <= 0:
             self.flush()
             os.kill(os.getpid(), signal.SIGKILL)
 
     journal._line = torn
     journal.Journal.add = added
-    return left
+    return fuse
 
 
 def child(config: PredictConfig, call: int | None, told: int) -> None:
@@ -74,9 +61,9 @@ def child(config: PredictConfig, call: int | None, told: int) -> None:
         os.dup2(os.open(f"{config.output}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
         torch.set_num_threads(1)
         predict_file.SEGMENT = 2
-        left = die_at(10**9 if call is None else call)
+        fuse = die_at(10**9 if call is None else call)
         run(config)
-        os.write(told, f"{10**9 - left[0]}".encode())
+        os.write(told, f"{10**9 - fuse.left}".encode())
         code = 0
     finally:
         os._exit(code)
@@ -89,16 +76,10 @@ def start(config: PredictConfig, seconds: float | None, call: int | None) -> tup
     if pid == 0:
         child(config, call, writer)
     os.close(writer)
-    deadline = time.monotonic() + (600 if seconds is None else seconds)
-    while (found := os.waitpid(pid, os.WNOHANG))[0] == 0:
-        if time.monotonic() >= deadline:
-            os.kill(pid, signal.SIGKILL)
-            found = os.waitpid(pid, 0)
-            break
-        time.sleep(0.002)
+    status = wait_or_kill(pid, 600 if seconds is None else seconds)
     with os.fdopen(reader, "rb") as pipe:
         calls = pipe.read()
-    return os.waitstatus_to_exitcode(found[1]), int(calls or 0)
+    return status, int(calls or 0)
 
 
 def outputs(folder: Path) -> dict[str, bytes]:

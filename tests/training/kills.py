@@ -13,14 +13,13 @@ import os
 import random
 import signal
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from sharcs_pl.models.folder import check_zip
+from tests.killing import Fuse, wait_or_kill
 from tests.training.survival import run
 
 MOST_SECONDS = 3.0
@@ -29,21 +28,8 @@ MOST_CALLS = 60
 
 def die_at(call: int) -> None:
     """Have this process killed at the given one of its calls that write, force to the disk or rename."""
-    left = [call]
-
-    def tick() -> None:
-        left[0] -= 1
-        if left[0] == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def ticking(function: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapped(*args: Any, **kwargs: Any) -> Any:
-            tick()
-            return function(*args, **kwargs)
-
-        return wrapped
-
-    os.fsync, os.replace = ticking(os.fsync), ticking(os.replace)
+    fuse = Fuse(call)
+    os.fsync, os.replace = fuse.ticking(os.fsync), fuse.ticking(os.replace)
     save = torch.save
 
     def torn(content: Any, file: Any) -> None:
@@ -51,7 +37,7 @@ def die_at(call: int) -> None:
         save(content, buffer)
         file.write(buffer.getvalue()[: len(buffer.getvalue()) // 2])
         file.flush()
-        tick()
+        fuse.tick()
         file.seek(0)
         file.write(buffer.getvalue())
 
@@ -77,14 +63,7 @@ def start(folder: Path, seconds: float | None, call: int | None) -> int:
     pid = os.fork()
     if pid == 0:
         child(folder, call)
-    deadline = time.monotonic() + (120 if seconds is None else seconds)
-    while (found := os.waitpid(pid, os.WNOHANG))[0] == 0:
-        if time.monotonic() >= deadline:
-            os.kill(pid, signal.SIGKILL)
-            found = os.waitpid(pid, 0)
-            break
-        time.sleep(0.002)
-    return os.waitstatus_to_exitcode(found[1])
+    return wait_or_kill(pid, 120 if seconds is None else seconds)
 
 
 def damaged(folder: Path) -> list[str]:
