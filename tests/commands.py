@@ -251,7 +251,8 @@ def _become(line: Mapping[str, Any], files: Sequence[int]) -> None:
     os.environ.update(line["env"])
     installed = [path for path in sys.path if path not in ("", str(ROOT))]
     given = [path for path in line["env"].get("PYTHONPATH", "").split(os.pathsep) if path]
-    sys.path[:] = [line["cwd"], *given, *installed]
+    # The package's folder comes last, where an editable install puts it: processes that a line spawns look there.
+    sys.path[:] = [line["cwd"], *given, *installed, str(ROOT)]
     module, *words = line["words"]
     sys.argv = [module, *words]
     if module == "-c":
