@@ -3,7 +3,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from sharcs_pl.server.batches import SHORT, Batcher, Waiting
+from sharcs_pl.server.batches import MEDIUM, SHORT, Batcher, Waiting
 
 count = itertools.count()
 
@@ -41,26 +41,47 @@ def test_no_more_than_a_batch_is_taken_the_oldest_first() -> None:
     assert waiting.take(4.5) == texts[3:]
 
 
-def test_texts_of_other_lengths_points_or_kinds_run_apart() -> None:
-    short, other, pair = text(SHORT), text(SHORT, point="cheap"), text(SHORT, pair=True)
-    middle, long = [text(SHORT + 1), text(4 * SHORT)], [text(4 * SHORT + 1), text(16 * SHORT)]
-    waiting = batcher(*long, *middle, short, other, pair)
-    taken = [waiting.take(2) for _ in range(5)]
-    assert taken[3:] == [middle, long]
-    assert sorted(map(len, taken[:3])) == [1, 1, 1]
+def test_texts_of_other_points_or_kinds_run_apart() -> None:
+    texts = [text(5), text(5, 0.1, point="cheap"), text(5, 0.2, pair=True)]
+    waiting = batcher(*texts)
+    assert [waiting.take(2) for _ in range(4)] == [*([each] for each in texts), []]
 
 
-def test_lengths_beyond_what_is_read_are_one_group() -> None:
-    one, other = text(64 * SHORT), text(900 * SHORT)
-    assert batcher(one, other).take(1) == [one, other]
+def test_longer_texts_fill_what_the_shortest_leave() -> None:
+    short, middle, long = text(SHORT, 0.3), text(SHORT + 1, 0.2), text(4 * SHORT + 1)
+    waiting = batcher(long, middle, short)
+    assert waiting.take(1) == [short, middle], "with the long one it would be more than three texts of medium length"
+    assert waiting.take(1) == [long]
+    assert batcher(long, middle, short, size=4).take(1) == [short, middle, long]
+
+
+def test_a_batch_is_due_when_it_holds_as_much_as_it_may() -> None:
+    texts = [text(MEDIUM), text(2 * MEDIUM)]
+    assert batcher(*texts).take(0) == texts
+    assert batcher(text(MEDIUM), text(2 * MEDIUM - 1)).take(0) == []
+
+
+def test_what_does_not_fit_waits_for_a_batch_of_its_own() -> None:
+    long = [text(2 * MEDIUM, number / 10) for number in range(2)]
+    waiting = batcher(*long)
+    assert [waiting.take(0.2), waiting.take(0.2), waiting.take(1.1)] == [[long[0]], [], [long[1]]]
+
+
+def test_texts_count_for_no_longer_than_they_are_read() -> None:
+    texts = [text(900 * SHORT) for _ in range(3)]
+    found = Batcher(3, 1, MEDIUM)
+    for each in texts:
+        found.add(each)
+    assert found.take(0) == texts
 
 
 def test_a_short_text_waits_for_no_long_ones_that_came_before_it() -> None:
-    long, short = [text(9 * SHORT) for _ in range(6)], text(5, 2)
-    waiting = batcher(*long, short)
-    assert waiting.take(2) == long[:3], "the short one is not due yet"
-    assert waiting.take(3) == [short]
-    assert waiting.take(3) == long[3:]
+    long, short = [text(9 * SHORT) for _ in range(3)], text(5, 0.1)
+    waiting = batcher(*long)
+    assert waiting.take(0) == [long[0]], "it fills a batch"
+    waiting.add(short)
+    assert waiting.take(0.1) == [short]
+    assert waiting.take(0.1) == [long[1]]
 
 
 def test_a_long_text_is_not_passed_over_for_ever() -> None:
