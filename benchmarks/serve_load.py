@@ -22,6 +22,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from statistics import median
 from typing import Any
 from urllib.request import urlopen
 
@@ -33,6 +34,7 @@ from sharcs_pl import RoutedPredictor
 PORT, PLAIN = 8431, 8432
 WORDS = ("the", "film", "was", "not", "good", "very", "plot", "one", "long", "scene", "bad", "fine", "a", "and", "it")
 BAD: list[Any] = ["{", {"text": ""}, {"texts": []}, {"text": "a", "point": "nope"}, {"txt": "a"}, {"text": 3}]
+ROUNDS = 5
 LOADS = (0.3, 0.6, 0.9)  # of what the routed server answers at most
 TRAIN = ("encoder=minilm", "task.train_size=1000", "task.dev_size=400", "trainer.max_epochs=4")
 
@@ -79,8 +81,7 @@ def measure(run: Path, args: argparse.Namespace) -> dict[str, Any]:
         served = summary(answers)
         found["closed"] = served | {"wrong": wrong(answers, alone)}
         found["of_predict"] = round(served["per_second"] / found["predict_per_second"], 3)
-        several = summary(Clients(PORT, args.clients).closed(several_each(texts)))
-        found["several"] = several | {"of_predict": round(several["per_second"] / found["predict_per_second"], 3)}
+        found["rounds"] = [side_by_side(predictor, texts[: 20 * args.clients], args.clients) for _ in range(ROUNDS)]
         most = served["per_second"]
         found["offered"] = {str(load): offered(PORT, texts, load * most, args) for load in LOADS}
     with serving("plain_server", PLAIN, "--model", str(run / "model"), "--port", str(PLAIN)):
@@ -123,6 +124,13 @@ def in_batches(predictor: RoutedPredictor, texts: list[str], size: int) -> float
     for start in range(0, len(texts), size):
         predictor.try_predict(texts[start : start + size])
     return round(len(texts) / (time.perf_counter() - begun), 2)
+
+
+def side_by_side(predictor: RoutedPredictor, texts: list[str], clients: int) -> dict[str, float]:
+    """A round of the same texts in turn by ``predict``, and served with one and with several in a request."""
+    ways = {"one": [{"text": text} for text in texts], "several": several_each(texts)}
+    rates = {"predict": predicted(predictor, texts)[1]}
+    return rates | {name: summary(Clients(PORT, clients).closed(bodies))["per_second"] for name, bodies in ways.items()}
 
 
 def several_each(texts: list[str]) -> list[Any]:
@@ -172,7 +180,8 @@ def stopped(run: Path, texts: list[str], args: argparse.Namespace) -> dict[str, 
 def crowded(
     run: Path, texts: list[str], per_second: float, args: argparse.Namespace, keys: list[str]
 ) -> dict[str, Any]:
-    """A part at more than it can bear, with the longest queue that ``/metrics`` told."""
+    """A part at more texts a second than it can bear, so many in requests of several that the model and not HTTP is
+    what they wait for, with the longest queue that ``/metrics`` told."""
     longest, done = 0.0, threading.Event()
     with serving("sharcs_pl.serve", PORT, f"run={run}", f"port={PORT}", "max_queue=256", *keys):
 
@@ -186,8 +195,8 @@ def crowded(
 
         watcher = threading.Thread(target=watch)
         watcher.start()
-        chosen = random.Random(3).choices(texts, k=int(per_second * args.seconds))
-        answers = Clients(PORT, 512).offered([{"text": text} for text in chosen], per_second)
+        bodies = several_each(random.Random(3).choices(texts, k=int(per_second * args.seconds)))
+        answers = Clients(PORT, 512).offered(bodies, len(bodies) / args.seconds)
         done.set()
         watcher.join()
     points = {name: sum(each.answer.get("point") == name for each in answers) for name in ("trained", "cheap")}
@@ -219,13 +228,19 @@ def serving(module: str, port: int, *words: str) -> Iterator[subprocess.Popen[by
             os.killpg(process.pid, signal.SIGKILL)
 
 
+def shares(rounds: list[dict[str, float]], way: str) -> str:
+    """The median and the range of what is served of ``predict``'s rate."""
+    found = sorted(each[way] / each["predict"] for each in rounds)
+    return f"{median(found):.2f} ({found[0]:.2f} to {found[-1]:.2f})"
+
+
 def table(found: dict[str, Any]) -> str:
     """The figures as text."""
     lines = [
         f"predict {found['predict_per_second']} texts/s; served {found['closed']['per_second']} "
         f"({found['of_predict']:.0%}), {len(found['closed']['wrong'])} wrong; plain {found['plain']['per_second']}",
-        f"served with one to eight texts in a request: {found['several']['per_second']} "
-        f"({found['several']['of_predict']:.0%} of predict)",
+        f"in turn, {len(found['rounds'])} rounds: served of predict {shares(found['rounds'], 'one')} with one text "
+        f"in a request, {shares(found['rounds'], 'several')} with one to eight",
         "the model alone, in batches as they come: "
         + ", ".join(f"{rate} texts/s by {size}" for size, rate in found["batches_per_second"].items()),
         f"SIGTERM under load: exit {found['sigterm']['exit']}, statuses {found['sigterm']['statuses']}",
