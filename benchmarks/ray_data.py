@@ -136,7 +136,11 @@ def main() -> None:
     RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / ("memory.json" if asked.rows else "results.json")
     path.write_text(json.dumps(record, indent=1) + "\n")
-    print(report(record) if not asked.rows else json.dumps(record["memory"]))
+    if asked.rows:
+        print(json.dumps(record["memory"]))
+        return
+    (RESULTS / "table.md").write_text(report(record) + "\n")
+    print(report(record))
 
 
 def twice(seconds: float) -> tuple[float, float]:
