@@ -56,7 +56,7 @@ def work(encoder: str, place: str | None, task: str, row: str, seed: int, glue: 
     words = ("encoder=minilm",) if place is None else ("encoder=custom", "encoder.pretrained=$ENCODER")
     words = (f"task={task}", f"task.data_dir=$GLUE/{source}", *words, *ROWS[row], *extra, *CPU, f"seed={seed}")
     step = Step("train", (*words, f"hydra.run.dir=$RUNS/{name}", "ckpt_path=last"))
-    places = {"GLUE": glue, "RUNS": runs, "ENCODER": Path(place or "")}
+    places = {"GLUE": glue, "RUNS": runs} | ({} if place is None else {"ENCODER": Path(place)})
     if not (runs / name / "metrics.json").exists():
         step.run(places)
     step.keep(runs / name, RESULTS / name, FILES, places)
