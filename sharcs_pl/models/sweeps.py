@@ -120,15 +120,15 @@ def _cascade_settings(
     starts: list[tuple[float, ...] | None] = [None]
     if form.routed:
         assert router_logits is not None, f"{form.name} needs a router"
-        scores = router_logits.float()[:, :-1].amax(-1)
-        starts = [(level,) * (logits.shape[1] - 1) for level in levels_of(scores, _HARD)]
+        scores, wider = router_logits.float()[:, 0], (NEVER,) * (logits.shape[1] - 2)
+        starts = [(level, *wider) for level in levels_of(scores, _HARD)]
         grid = Levels(grid.each // 2, grid.all // 2)  # times the router's levels
     sure = certainties(form, logits, torch.zeros(len(logits), dtype=torch.long))[:, :-1]
     for stops, start in product(product(*grid.of(sure)), starts):
         yield replace(form, starts=start, stops=stops)
 
 
-_HARD = 5  # levels of the router's score below which a sample begins at the top
+_HARD = 5  # levels of the narrowest rung's router logit below which a sample begins at the top
 
 
 def _threshold(rule: DecisionRule) -> float | None:
