@@ -63,15 +63,18 @@ class DecisionRule:
 
     @classmethod
     def from_point(cls, point: Mapping[str, Any], multi_label: bool = False) -> DecisionRule:
-        """Read the rule of a stored operating point; one without ``rule`` is the router's."""
-        name = point.get("rule", "router")
+        """Read the rule of a stored operating point; one without ``rule`` is the router's. Raise ``ValueError`` naming
+        the key whose value is of another kind."""
+        name, average = point.get("rule", "router"), point.get("average", False)
+        if not isinstance(average, bool):
+            raise ValueError(f"average={average} is neither true nor false")
         return cls(
             name=name,
-            starts=_floats(point.get("thresholds")) if name != "cascade" else None,
-            stops=_floats(point.get("stops")),
+            starts=_floats(point, "thresholds") if name != "cascade" else None,
+            stops=_floats(point, "stops"),
             certainty=point.get("certainty", "probability"),
-            average=point.get("average", False),
-            temperatures=_floats(point.get("temperatures")),
+            average=average,
+            temperatures=_floats(point, "temperatures"),
             multi_label=multi_label,
         )
 
@@ -90,6 +93,11 @@ class DecisionRule:
     def check(self, widths: Sequence[str], has_router: bool, num_labels: int) -> None:
         """Raise ``ValueError`` naming the key at fault where a model with these widths cannot have this rule."""
         check_rule(self.name, len(widths), has_router)
+        if self.cascades != (self.stops is not None):
+            what = (
+                "is missing; a cascade has one per width except the full one" if self.cascades else "is for a cascade"
+            )
+            raise ValueError(f"stops {what}, and rule={self.name} was given")
         for key, values, size in (
             ("thresholds", self.starts, len(widths) - 1),
             ("stops", self.stops, len(widths) - 1),
@@ -182,5 +190,10 @@ def _logit(probability: float) -> float:
     return min(max(math.log(odds) if odds > 0 else -math.inf, -NEVER), NEVER)
 
 
-def _floats(values: Sequence[float] | None) -> tuple[float, ...] | None:
-    return None if values is None else tuple(float(x) for x in values)
+def _floats(point: Mapping[str, Any], key: str) -> tuple[float, ...] | None:
+    values = point.get(key)
+    if values is None:
+        return None
+    if not isinstance(values, list | tuple) or not all(type(x) in (int, float) for x in values):
+        raise ValueError(f"{key}={values} is not a list of numbers")
+    return tuple(float(x) for x in values)

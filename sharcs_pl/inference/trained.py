@@ -234,8 +234,11 @@ def rule_settings(settings: dict[str, Any], point: str | None, key: str = "point
         return None
     if name not in points:
         raise ValueError(f"{key}={name}: this model has no such operating point; it has {listed([TRAINED, *points])}")
-    rule, labels = DecisionRule.from_point(points[name]), settings.get("id2label") or {}
+    labels = settings.get("id2label") or {}
     try:
+        rule = DecisionRule.from_point(points[name])
+        if not rule.cascades and rule.starts is None:
+            raise ValueError("thresholds is missing; the router's rule has one per width except the full one")
         rule.check(settings.get("widths", ()), bool(settings.get("router_hidden_size", 1)), len(labels) or 2)
     except ValueError as error:
         raise ValueError(f"{key}={name}: {error}") from error

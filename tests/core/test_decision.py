@@ -19,6 +19,21 @@ def test_a_point_from_before_there_were_rules_is_the_routers():
     assert DecisionRule("router", (0.5,)).to_point() == {"thresholds": [0.5]}
 
 
+@pytest.mark.parametrize(
+    ("point", "said"),
+    [
+        ({"thresholds": [0.5, "a"]}, r"thresholds=\[0.5, 'a'\] is not a list of numbers"),
+        ({"rule": "cascade", "stops": 0.9}, "stops=0.9 is not a list of numbers"),
+        ({"rule": "cascade", "stops": [0.9, None]}, "stops="),
+        ({"rule": "cascade", "stops": [0.9], "temperatures": "12"}, "temperatures=12 is not"),
+        ({"rule": "cascade", "stops": [0.9], "average": "yes"}, "average=yes is neither true nor false"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused_by_its_key(point, said):
+    with pytest.raises(ValueError, match=said):
+        DecisionRule.from_point(point)
+
+
 def test_a_threshold_of_a_recipe_means_nothing_to_a_model_without_a_router():
     settings = {"router_threshold": 0.7, "router_hidden_size": 8}
     assert stored_rule(settings, 3, 2).starts == pytest.approx((0.8473,) * 2, abs=1e-4)
@@ -33,6 +48,8 @@ def test_a_threshold_of_a_recipe_means_nothing_to_a_model_without_a_router():
         (BOTH, False, 2, r"rule=router\+cascade needs a router"),
         (DecisionRule("cascade", stops=(0.9,)), True, 2, "stops has 1 values; the widths 0.25 0.5 1 ask for 2"),
         (DecisionRule("router", (0.1,)), True, 2, "thresholds has 1 values"),
+        (DecisionRule("cascade"), True, 2, "stops is missing; a cascade has one per width except the full one"),
+        (DecisionRule("router", (0.1, 0.2), (0.9, 0.8)), True, 2, "stops is for a cascade, and rule=router was given"),
         (DecisionRule("cascade", stops=(0.9, 1.5)), True, 2, r"stops has 1.5; probability lies in \[0, 1\]"),
         (DecisionRule("cascade", stops=(0.9, float("nan"))), True, 2, "stops has nan"),
         (CASCADE, True, 1, "certainty=probability needs class probabilities, which a regression lacks"),

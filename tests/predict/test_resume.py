@@ -141,6 +141,9 @@ def test_a_new_operating_point_is_no_other_model(model: Path, tmp_path: Path) ->
         rule_settings(settings, "fast")
     assert rule_settings(settings, None) is rule_settings(settings | {"operating_point": "top"}, TRAINED) is None
     assert rule_settings(settings | {"operating_point": "top"}, None) == [NEVER, NEVER]
+    for point, said in (({}, "thresholds is missing"), ({"thresholds": "x"}, "thresholds=x is not a list of numbers")):
+        with pytest.raises(ValueError, match=f"^point=bad: {said}"):
+            rule_settings(settings | {"operating_points": {"bad": point}}, "bad")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
