@@ -459,8 +459,20 @@ def test_temperatures_are_fitted_kept_and_used(directory: Path) -> None:
     assert found["routed"]["value"] == pytest.approx(record["value"])
     promise = calibrate(directory, rule="cascade", max_drop=0.25, confidence=0.8, name="warm2", temperatures=True)
     assert (promise["tested"], promise["risk_bound"] <= 0.25) == (120, True)
-    with pytest.raises(ValueError, match="temperatures=true fits the answers of a cascade; give rule=cascade"):
+    with pytest.raises(ValueError, match="temperatures=true is about the answers of a cascade; give rule=cascade"):
         calibrate(directory, budget=0.8, name="cold", temperatures=True)
+
+
+def test_a_cascade_has_the_certainty_and_the_answers_asked_for_or_those_of_training(directory: Path) -> None:
+    asked = calibrate(directory, rule="cascade", budget=0.8, name="asked", certainty="margin", average=True)
+    assert (asked["certainty"], asked["average"]) == ("margin", True)
+    (directory / "model/README.md").unlink()  # else it warns that the card is another model's
+    config = directory / "model/config.json"
+    config.write_text(json.dumps(saved(directory) | {"rule": "cascade", "certainty": "entropy"}))
+    assert calibrate(directory, rule="cascade", budget=0.8, name="trained_so")["certainty"] == "entropy"
+    for given in ({"certainty": "margin"}, {"average": False}):
+        with pytest.raises(ValueError, match=r"^(certainty=margin|average=false) is about the answers of a cascade"):
+            calibrate(directory, rule="router", budget=0.8, name="cold", **given)
 
 
 def test_a_cascade_is_timed_from_its_first_width_to_its_last(directory: Path) -> None:

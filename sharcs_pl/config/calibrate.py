@@ -10,7 +10,7 @@ from omegaconf import MISSING
 from sharcs_pl.config.checks import check_serving, in_range, one_of
 from sharcs_pl.config.evaluate import DataPaths, EvaluateConfig
 from sharcs_pl.config.texts import PATH, TEXT
-from sharcs_pl.core.decision import BEST, RULES
+from sharcs_pl.core.decision import BEST, CERTAINTIES, RULES
 from sharcs_pl.core.ladder import TRAINED
 
 DIALS = ("budget", "latency_ms", "max_drop")
@@ -51,6 +51,12 @@ class CalibrateConfig:
     the drop in accuracy of classifiers only; other metrics are shown without a guarantee."""
     confidence: float = 0.95
     """Confidence level of ``max_drop``, over the draw of the texts, and of the upper bounds in the table."""
+    certainty: str | None = None
+    """Of a cascade: ``probability`` (largest), ``margin``, ``entropy`` or ``agreement`` with the width before; null:
+    that of training, or ``probability``, ``agreement`` for a regression."""
+    average: bool | None = None
+    """Of a cascade: answer with the mean log-probabilities of all widths that ran, or not; null: whichever is better on
+    these texts."""
     temperatures: bool = False
     """Divide the logits of every width of a cascade by a temperature fitted on these texts; where answers are averaged,
     the temperatures weigh the widths too. ``max_drop`` fits them on one half of the texts and tests on the other."""
@@ -102,8 +108,12 @@ class CalibrateConfig:
             raise ValueError(f"name={self.point} {reserved}; give letters, digits and ._- such as name=fast")
 
     def _check_label_thresholds(self) -> None:
-        for key in ("rule", "temperatures", "name", "default", "output", "suspects") if self.label_thresholds else ():
-            if getattr(self, key):
+        for key in (
+            ("rule", "certainty", "average", "temperatures", "name", "default", "output", "suspects")
+            if self.label_thresholds
+            else ()
+        ):
+            if getattr(self, key) not in (None, False):
                 raise ValueError(f"{key} is about an operating point; label_thresholds=true sets none, leave it out")
 
     def _check_values(self) -> None:
@@ -112,6 +122,7 @@ class CalibrateConfig:
         if self.latency_ms is not None and not 0 < self.latency_ms < float("inf"):
             raise ValueError(f"latency_ms={self.latency_ms} is no time in milliseconds, such as 20")
         one_of("rule", self.rule, (*RULES, BEST))
+        one_of("certainty", self.certainty, tuple(CERTAINTIES))
         for key in ("max_drop", "confidence", "holdout"):
             value = getattr(self, key)
             if value is not None and not 0 < value < 1:

@@ -228,7 +228,7 @@ class SharcsForSequenceClassification(LadderModel):
     def sweep(self, logits: Tensor, signals: Tensor | None) -> dict[str, list[SweptPoint]]:
         """Return the settings of every rule that the model can have, with the decisions that they give."""
         rules = rules_of(len(self.ladder), self.router is not None, logits.shape[2], bool(self.config.skim))
-        return {rule: sweep_rule(rule, logits, signals, self.kind.multi_label) for rule in rules}
+        return {rule: sweep_rule(rule, logits, signals, self.kind.multi_label, self.config.certainty) for rule in rules}
 
     def new_parameters(self) -> list[nn.Parameter]:
         """Return the parameters that surgery adds: private norms, learned reductions, router and predictors."""

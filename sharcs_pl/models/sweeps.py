@@ -6,7 +6,7 @@ Dimensions: `S` samples, `W` rungs or exits, `C` labels.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise, product
 
@@ -54,22 +54,33 @@ def sweep_exits(rule: StopRule, logits: Tensor, certainty: Tensor | None, tolera
     return [SweptPoint(x, Decision.at(rungs, logits)) for x, rungs in zip(levels, stops, strict=True)]
 
 
-def sweep_rule(name: str, logits: Tensor, router_logits: Tensor | None, multi_label: bool = False) -> list[SweptPoint]:
+def sweep_rule(
+    name: str,
+    logits: Tensor,
+    router_logits: Tensor | None,
+    multi_label: bool = False,
+    certainty: str | None = None,
+) -> list[SweptPoint]:
     """Return the points of a rule at combinations of its thresholds, from `logits` [S, W, C] and `router_logits`
-    [S, W]."""
-    forms = forms_of(name, logits.shape[2], multi_label)
+    [S, W]. `certainty`: of a cascade, None for the task's own."""
+    forms = forms_of(name, logits.shape[2], multi_label, certainty)
     settings = [setting for form in forms for setting in settings_of(form, logits, router_logits)]
     return [SweptPoint(_threshold(x), decide(x, logits, router_logits), x) for x in settings]
 
 
-def forms_of(name: str, num_labels: int, multi_label: bool = False) -> list[DecisionRule]:
-    """Return a rule without its thresholds; of a cascade, both with the last answer and with the average of all."""
+def forms_of(
+    name: str,
+    num_labels: int,
+    multi_label: bool = False,
+    certainty: str | None = None,
+    averages: Sequence[bool] = (False, True),
+) -> list[DecisionRule]:
+    """Return a rule without its thresholds; of a cascade, both with the last answer and with the average of all, or
+    those of `averages`, by a `certainty`, None for the task's own."""
     if name == "router":
         return [DecisionRule(multi_label=multi_label)]
-    certainty = default_certainty(num_labels)
-    return [
-        DecisionRule(name, certainty=certainty, average=average, multi_label=multi_label) for average in (False, True)
-    ]
+    certainty = certainty or default_certainty(num_labels)
+    return [DecisionRule(name, certainty=certainty, average=each, multi_label=multi_label) for each in averages]
 
 
 def settings_of(

@@ -12,7 +12,7 @@ from typing import Any
 
 from sharcs_pl.analysis.calibration.texts import chose_epoch, confidence_of, held_out, split_of
 from sharcs_pl.config.calibrate import CalibrateConfig
-from sharcs_pl.core.decision import BEST, check_rule, rules_of
+from sharcs_pl.core.decision import BEST, check_certainty, check_rule, rules_of
 from sharcs_pl.core.written import Written
 from sharcs_pl.inference.trained import TrainedModel, check_served, open_trained
 from sharcs_pl.models.folder import read_json
@@ -37,6 +37,8 @@ def run(config: CalibrateConfig) -> dict[str, Any]:
     prepared = prepare_texts(config, source)
     saved = read_json(folder / "config.json")
     config = replace(config, rule=check_choice(config, prepared, saved))
+    if config.cascades:
+        config = replace(config, certainty=config.certainty or saved.get("certainty"))
     check_promise(config, prepared, len(saved["widths"]))
     warn_of_choice(config, prepared)
     silence_libraries()
@@ -102,8 +104,12 @@ def check_choice(config: CalibrateConfig, prepared: EvaluationInputs, saved: dic
         raise ValueError("temperatures=true fits class probabilities, which a regression lacks")
     if prepared.task.multi_label and config.temperatures:
         raise ValueError("temperatures=true fits probabilities of which one is right; this task has several labels")
-    if name == "router" and config.temperatures:
-        raise ValueError("temperatures=true fits the answers of a cascade; give rule=cascade, router+cascade or best")
+    given = {"temperatures": config.temperatures or None, "certainty": config.certainty, "average": config.average}
+    unread = [f"{key}={value}".lower() for key, value in given.items() if value is not None and name == "router"]
+    if unread:
+        raise ValueError(f"{unread[0]} is about the answers of a cascade; give rule=cascade, router+cascade or best")
+    if config.certainty is not None:
+        check_certainty(config.certainty, 1 if regression else 2)
     known = rules_of(widths, has_router, 1 if regression else 2)
     if name != BEST:
         check_rule(name, widths, has_router)

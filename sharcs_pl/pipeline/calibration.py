@@ -15,7 +15,7 @@ import numpy as np
 
 from sharcs_pl.analysis.calibration.points import Row, draw_points, measure_all, points_table
 from sharcs_pl.analysis.calibration.risk_control import control
-from sharcs_pl.analysis.calibration.rules import control_rule, setting_within
+from sharcs_pl.analysis.calibration.rules import Cascades, control_rule, setting_within
 from sharcs_pl.analysis.calibration.rung_latency import Latency, latency_table, measure_latency, timed_lengths
 from sharcs_pl.analysis.calibration.texts import bound_holds, chose_epoch, confidence_of, digest_of, held_out
 from sharcs_pl.analysis.calibration.views import Views, decided
@@ -133,14 +133,16 @@ def split_off(config: CalibrateConfig, views: Views) -> tuple[Views, Views]:
 def choose(config: CalibrateConfig, views: Views, confidence: float) -> tuple[DecisionRule, dict[str, Any]]:
     """Choose the setting; return it and a promise's basis, the number of texts that tested it and its bound."""
     assert config.rule is not None
+    averages = (False, True) if config.average is None else (config.average,)
+    cascades = Cascades(config.certainty, averages, config.temperatures)
     if config.max_drop is not None:
         if config.rule == "router":
             promise = control(views.outcomes, config.max_drop, confidence, config.seed)
         else:
-            promise = control_rule(config.rule, views, config.max_drop, confidence, config.seed, config.temperatures)
+            promise = control_rule(config.rule, views, config.max_drop, confidence, config.seed, cascades)
         return promise.rule, {"tested": promise.samples, "risk_bound": promise.bound}
     key, target = next(iter(config.dial.items()))
-    return setting_within(config.rule, views, target, key, config.temperatures), {}
+    return setting_within(config.rule, views, target, key, cascades), {}
 
 
 def measure_points(

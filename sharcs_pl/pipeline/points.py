@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from sharcs_pl.analysis.calibration.points import Row, measure
-from sharcs_pl.analysis.calibration.rules import setting_within
+from sharcs_pl.analysis.calibration.rules import Cascades, setting_within
 from sharcs_pl.analysis.calibration.texts import bound_holds, digest_of
 from sharcs_pl.analysis.calibration.views import Views
 from sharcs_pl.config import RunConfig
@@ -45,7 +45,7 @@ def choose_points(config: RunConfig, run: Run) -> None:
     rows: list[Row] = []
     for name in rules_of(len(model.ladder), router, labels, bool(model.config.skim)):
         try:
-            rule = setting_within(name, views, budget, "router.budget")
+            rule = setting_within(name, views, budget, "router.budget", Cascades(config.router.certainty))
         except ValueError as error:
             if run.trainer.is_global_zero:
                 Screen(stderr=True, soft_wrap=True).print(f"warning: no point for rule={name}: {error}")

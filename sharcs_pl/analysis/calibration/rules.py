@@ -26,12 +26,25 @@ from sharcs_pl.analysis.calibration.risk import (
 from sharcs_pl.analysis.calibration.risk_control import USEFUL, Promise
 from sharcs_pl.analysis.calibration.temperatures import fit_temperatures
 from sharcs_pl.analysis.calibration.views import Views, decided
-from sharcs_pl.core.decision import BEST, DecisionRule, rules_of
+from sharcs_pl.core.decision import BEST, CERTAINTIES, DecisionRule, rules_of
 from sharcs_pl.evaluation.metrics import compute_metric
 from sharcs_pl.models.sweeps import forms_of, settings_of
 
 LEVELS, COMBINATIONS = 200, 400  # of thresholds, searched on the calibration texts
-_DOUBT = np.geomspace(1e-6, 1, 120)  # 1 - certainty of a path that no text has chosen
+_DOUBT = np.geomspace(1e-6, 1, 120)  # how far below the surest a path is that no text has chosen
+
+
+@dataclass(frozen=True)
+class Cascades:
+    """The cascades that are searched: by a `certainty`, None for the task's own, with the last answer, the average of
+    all or both (`averages`), and with `temperatures` that fit the samples."""
+
+    certainty: str | None = None
+    averages: tuple[bool, ...] = (False, True)
+    temperatures: bool = False
+
+
+ANY = Cascades()
 
 
 @dataclass(frozen=True)
@@ -64,28 +77,28 @@ class Settings:
         return self.rules[int(best[int(np.argmax(values))])]
 
 
-def forms(name: str, views: Views, temperatures: bool = False) -> list[DecisionRule]:
-    """Return the rules that ``rule=`` asks for, those that the model can have for ``best``, without thresholds; those
-    that cascade with `temperatures` that fit the samples, if asked for."""
+def forms(name: str, views: Views, cascades: Cascades) -> list[DecisionRule]:
+    """Return the rules that ``rule=`` asks for, those that the model can have for ``best``, without thresholds."""
     found, cost = views.predictions, views.cost
     num_labels = found.logits.shape[2]
     names = rules_of(len(cost.ladder), cost.has_router, num_labels, bool(cost.skim)) if name == BEST else (name,)
-    plain = [form for each in names for form in forms_of(each, num_labels, views.task.multi_label)]
-    if not temperatures:
+    given = num_labels, views.task.multi_label, cascades.certainty, cascades.averages
+    plain = [form for each in names for form in forms_of(each, *given)]
+    if not cascades.temperatures:
         return plain
     return [fit_temperatures(form, found.logits, found.labels) if form.cascades else form for form in plain]
 
 
-def searched(name: str, views: Views, temperatures: bool = False) -> list[DecisionRule]:
+def searched(name: str, views: Views, cascades: Cascades = ANY) -> list[DecisionRule]:
     """Return the settings that are searched on the texts."""
     found = views.predictions
     scores = found.router_logits if views.cost.has_router else None
-    tried = forms(name, views, temperatures)
+    tried = forms(name, views, cascades)
     return [setting for form in tried for setting in settings_of(form, found.logits, scores, LEVELS, COMBINATIONS)]
 
 
 def setting_within(
-    name: str, views: Views, target: float, key: str = "budget", temperatures: bool = False
+    name: str, views: Views, target: float, key: str = "budget", cascades: Cascades = ANY
 ) -> DecisionRule:
     """Return the setting of a rule that makes the most of a mean cost of `target`: a fraction of dense, or milliseconds
     where `key` is ``latency_ms``. Raise `ValueError` with `key` and the reach where none is within it."""
@@ -98,31 +111,29 @@ def setting_within(
         found = decided(views, rule)
         return compute_metric(views.task.metric, found.routed_logits(), found.labels)
 
-    return Settings.of(searched(name, views, temperatures), views, by_latency).spend(target, metric, key)
+    return Settings.of(searched(name, views, cascades), views, by_latency).spend(target, metric, key)
 
 
 def control_rule(
-    name: str, views: Views, max_drop: float, confidence: float, seed: int, temperatures: bool = False
+    name: str, views: Views, max_drop: float, confidence: float, seed: int, cascades: Cascades = ANY
 ) -> Promise:
     """Return the cheapest setting whose risk is at most `max_drop` with `confidence`, over the draw of the samples.
 
     A cascade is tested along two paths that no sample has chosen: the same certainty asked of every width, from 1
-    downwards, with the last answer and with the average of all; each path at half of the level (Learn-then-Test,
+    downwards, with the last answer and with the average of all; each path at its share of the level (Learn-then-Test,
     arXiv 2110.01052, section 3). Other rules have more thresholds: one half of the samples, drawn by `seed`, finds
     the settings that no other beats in risk and cost, the other half tests them in that order (Pareto testing, arXiv
-    2210.07913). The half that tests fits no `temperatures` either. Raise `ValueError` where the samples support no
+    2210.07913). The half that tests fits no temperatures either. Raise `ValueError` where the samples support no
     setting that saves anything.
     """
     finding = tested = views
-    if temperatures or name != "cascade":
+    if cascades.temperatures or name != "cascade":
         finding, tested = views.split(len(views.outcomes) // 2, seed)
     if name == "cascade":
-        paths, level = (
-            [_fixed_path(form, views) for form in forms(name, finding, temperatures)],
-            1 - (1 - confidence) / 2,
-        )
+        paths = [_fixed_path(form, views) for form in forms(name, finding, cascades)]
     else:
-        paths, level = [_found_path(searched(name, finding, temperatures), finding)], confidence
+        paths = [_found_path(searched(name, finding, cascades), finding)]
+    level = 1 - (1 - confidence) / len(paths)
     passed = [_passed(path, tested, max_drop, level) for path in paths]
     found = [(settings, place) for settings, place in passed if place >= 0]
     if not found:
@@ -133,7 +144,8 @@ def control_rule(
 
 
 def _fixed_path(form: DecisionRule, views: Views) -> list[DecisionRule]:
-    return [replace(form, stops=(1 - x,) * (len(views.cost.ladder) - 1)) for x in _DOUBT.tolist()]
+    surest = CERTAINTIES[form.certainty].high
+    return [replace(form, stops=(surest - x,) * (len(views.cost.ladder) - 1)) for x in _DOUBT.tolist()]
 
 
 def _found_path(rules: Sequence[DecisionRule], views: Views) -> list[DecisionRule]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sharcs_pl.analysis.calibration.rules import Settings, control_rule, searched
+from sharcs_pl.analysis.calibration.rules import Cascades, Settings, _fixed_path, control_rule, searched
 from sharcs_pl.analysis.calibration.views import Views, decided
 from sharcs_pl.core.decision import DecisionRule
 from sharcs_pl.evaluation.metrics import compute_metric
@@ -28,7 +28,9 @@ def test_a_promise_is_broken_no_more_often_than_it_says(rule: str, draws: int, t
     for draw in range(draws):
         rows = np.random.default_rng(draw).integers(SIZE, size=300)
         try:
-            promise = control_rule(rule, whole.select(rows), MAX_DROP, CONFIDENCE, draw, temperatures)
+            promise = control_rule(
+                rule, whole.select(rows), MAX_DROP, CONFIDENCE, draw, Cascades(temperatures=temperatures)
+            )
         except ValueError:
             continue  # a refusal breaks nothing
         assert promise.bound <= MAX_DROP
@@ -54,6 +56,20 @@ def test_a_budget_is_spent_on_the_setting_of_best_metric() -> None:
     assert metric(best) >= metric(alone)
     with pytest.raises(ValueError, match=r"budget=0\.1 is out of reach"):
         settings.spend(0.1, metric, "budget")
+
+
+@pytest.mark.parametrize("certainty", ["margin", "entropy"])
+def test_a_cascade_is_searched_by_the_certainty_and_the_answers_asked_for(certainty: str) -> None:
+    asked = Cascades(certainty, (True,))
+    views = population().select(np.arange(300))
+    for rule in [*searched("cascade", views, asked), control_rule("cascade", views, 0.2, 0.5, 1, asked).rule]:
+        assert (rule.certainty, rule.average) == (certainty, True)
+
+
+def test_agreement_is_a_path_from_no_change_downwards() -> None:
+    stops = [rule.stops for rule in _fixed_path(DecisionRule("cascade", certainty="agreement"), population())]
+    assert stops == sorted(stops, reverse=True)
+    assert -1 <= stops[-1][0] < stops[0][0] < 0
 
 
 def test_too_few_texts_are_refused_with_how_many_would_do() -> None:
