@@ -64,7 +64,7 @@ class RulePoint:
 class Report:
     """The end table of a run, as ``metrics.json`` stores it. ``rule`` is the rule in use; ``rules`` compares those that
     the model can have. ``positive`` is the class that f1 is about, where f1 is one of the metrics; ``kind`` is the kind
-    of the ladder's rungs."""
+    of the ladder's rungs; ``agreement`` is the oracle that asks for the widest rung's answer, right or wrong."""
 
     task: str
     metric: str
@@ -79,6 +79,7 @@ class Report:
     positive: str | None = None
     has_router: bool = False
     kind: str = "width"
+    agreement: Point | None = None
     rule: str = "router"
     rules: list[RulePoint] = field(default_factory=list)
     extra: dict[str, Any] = field(default_factory=dict)
@@ -97,8 +98,9 @@ class Report:
     def to_json(self) -> dict[str, Any]:
         """Return plain types, rungs narrow first, with the versions of the packages that matter."""
         plain = asdict(self)
-        if self.positive is None:
-            del plain["positive"]
+        for key in ("positive", "agreement"):
+            if plain[key] is None:
+                del plain[key]
         del plain["has_router"], plain["kind"]
         if not self.rules:
             del plain["rule"], plain["rules"]  # exits and skipped tokens have other rules
@@ -136,6 +138,7 @@ def evaluate(predictions: dict[str, Predictions], task: TaskSpec, cost: Cost, se
     routed = point_of(first, metric, cost)
     fixed = [point_of(first.on(torch.full_like(first.rungs, rung)), metric, cost) for rung in range(len(widths))]
     oracle = point_of(first.on(first.oracle_rungs()), metric, cost) if task.kind.has_classes else None
+    agreement = point_of(first.on(first.agreeing_rungs()), metric, cost) if task.kind.has_classes else None
     known = bool((first.difficulty >= 0).all()) and cost.has_router
     return Report(
         task=task.name,
@@ -151,6 +154,7 @@ def evaluate(predictions: dict[str, Predictions], task: TaskSpec, cost: Cost, se
         regret=oracle.value - routed.value if oracle else None,
         router_auc=router_auc(first.router_logits, first.difficulty) if known else None,
         all_metrics={split: _all_metrics(p, task, widths) for split, p in predictions.items()},
+        agreement=agreement,
         positive=task.positive,
         has_router=cost.has_router,
         kind=cost.ladder.kind,

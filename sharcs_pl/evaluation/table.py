@@ -28,6 +28,8 @@ def report_table(report: Report, split: str = "validation") -> RenderableType:
         _add(table, "random, same shares", report.random_point, "")
         if report.oracle:
             _add(table, "oracle", report.oracle, "")
+        if report.agreement:
+            _add(table, "oracle by agreement", report.agreement, "")
     rules = [rules_table(report)] if report.rules else []
     parts = [*_footnotes(report), *rules]
     return Group(table, *parts) if parts else table

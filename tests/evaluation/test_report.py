@@ -28,6 +28,10 @@ def test_every_figure_by_hand() -> None:
     oracle_macs = macs[0, 0] + macs[1, 0] + macs[2, 1] + macs[3, 0] + macs[4, 0]  # 3 is wrong anyway: the cheapest
     assert report.oracle.macs == pytest.approx(oracle_macs / 5)
     assert report.regret == pytest.approx(1 / 5)
+    assert report.agreement is not None
+    assert report.agreement.value == pytest.approx(3 / 5), "what the full width answers"
+    agreed = macs[0, 0] + macs[1, 1] + macs[2, 1] + macs[3, 0] + macs[4, 0]  # 3 is wrong at both alike
+    assert report.agreement.macs == pytest.approx(agreed / 5)
     assert report.router_auc == pytest.approx(5 / 6)
 
 
@@ -66,6 +70,7 @@ def test_regression_has_no_oracle() -> None:
     report = evaluate({"validation": values}, GLUE["stsb"], COST, seed=1)
     assert report.oracle is None
     assert report.regret is None
+    assert "agreement" not in report.to_json()
     plain = report.to_json()
     assert plain["oracle"] == {"value": None, "macs": None, "macs_fraction": None}
     assert set(plain["all_metrics"]["validation"]["routed"]) == {"pearson", "spearman"}

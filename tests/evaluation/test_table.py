@@ -25,6 +25,7 @@ def test_the_table_fits_a_terminal_and_says_each_figure() -> None:
         "width 1 (full)",
         "random, same shares",
         "oracle",
+        "oracle by agreement",
         "0.6000",
         "0.8000",
         "60.0%",
