@@ -67,9 +67,11 @@ def test_a_cascade_is_searched_by_the_certainty_and_the_answers_asked_for(certai
 
 
 def test_agreement_is_a_path_from_no_change_downwards() -> None:
-    stops = [rule.stops for rule in _fixed_path(DecisionRule("cascade", certainty="agreement"), population())]
+    path = _fixed_path(DecisionRule("cascade", certainty="agreement"), population())
+    stops = [stop for rule in path for stop in rule.stops or ()]
+    assert len(stops) == len(path)
     assert stops == sorted(stops, reverse=True)
-    assert -1 <= stops[-1][0] < stops[0][0] < 0
+    assert -1 <= stops[-1] < stops[0] < 0
 
 
 def test_too_few_texts_are_refused_with_how_many_would_do() -> None:
