@@ -4,7 +4,7 @@ Run: ``python benchmarks/comparison.py --glue $GLUE``. For each task a SHARCS ru
 as many steps per epoch as it did, by its kept ``plan.csv``. Each step is one ordinary command; a cut training goes on
 from its last checkpoint. What a report needs, with the command and the machine, goes to
 ``benchmarks/results/comparison/<task>/<step>/``: a step that is there is done. ``--report`` trains nothing: from those
-files alone it makes ``docs/results.md`` and its figures.
+files alone it makes ``report.md`` there, and its figures.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from sharcs_pl.config.report import ReportConfig
 from sharcs_pl.report import run as make_report
 
 RESULTS = Path("benchmarks/results/comparison")
-PAGE, IMAGES = Path("docs/results.md"), Path("docs/images/results")
+PAGE, IMAGES = RESULTS / "report.md", RESULTS / "figures"
 KEPT = {
     "train": ("metrics.json", "metrics.csv", "curve.csv", "predictions.tsv", "plan.csv"),
     "reorder": ("reorder.json", "importance.parquet", "importance.png"),
@@ -56,7 +56,7 @@ HEAD = f"""# {TITLE}
 
 All methods use all-MiniLM-L6-v2 (6 layers, 22.7 M parameters), the development sets of GLUE, one seed and the CPU.
 Training on SST-2 uses 20,000 rows. Every method but SHARCS makes as many steps as the first SHARCS run of its task. For
-every method the thresholds are swept on the evaluated samples. [Methods](methods.md) describes each method.
+every method the thresholds are swept on the evaluated samples. [Methods](../../../docs/methods.md) describes each one.
 
 **How they were run.** The three widths are 0.25, 0.5 and 1 after layer 2 of 6, or after layer 1 if all hidden dims are
 kept (`heads and neurons cut`). SHARCS (except the plain recipe) and slimmable also learn the full width's logits.
@@ -76,7 +76,7 @@ and it continues where it was interrupted.
 
 """
 BEFORE = """The first table shows the metric of the dense run's narrow widths before any training, in the given order →
-with important heads and neurons first ([reordering](reordering.md)). The layers after the split are cut in two ways:"""
+with important heads and neurons first ([reordering](../../../docs/reordering.md)). The layers after the split are cut in two ways:"""
 AFTER = "The second table shows the metric after SHARCS training from both orders:"
 # A threshold chosen afterwards says what these cost, so that no epoch is the best before it is: the last one counts.
 LAST = ("checkpoint.save_best=false",)
