@@ -76,7 +76,8 @@ and it continues where it was interrupted.
 
 """
 BEFORE = """The first table shows the metric of the dense run's narrow widths before any training, in the given order →
-with important heads and neurons first ([reordering](../../../docs/reordering.md)). The layers after the split are cut in two ways:"""
+with important heads and neurons first ([reordering](../../../docs/reordering.md)). The layers after the split are cut
+in two ways:"""
 AFTER = "The second table shows the metric after SHARCS training from both orders:"
 # A threshold chosen afterwards says what these cost, so that no epoch is the best before it is: the last one counts.
 LAST = ("checkpoint.save_best=false",)
