@@ -125,7 +125,7 @@ def _title(encoder: str) -> str:
     return {"minilm": "all-MiniLM-L6-v2 (6 layers, hidden size 384)"}.get(encoder, f"Encoder `{encoder}`")
 
 
-def _number(dense: Readings) -> str:
+def _number(dense: dict[int, float]) -> str:
     return f"{len(dense)} seed{'s' if len(dense) != 1 else ''}"
 
 
@@ -240,11 +240,10 @@ def _draw(encoder: str, task: str) -> Path:
         axes.axhline(dense, color=GREY, lw=0.8, ls="--")
         axes.plot(1.0, dense, "*", color="black", ms=13, label="dense")
         for number, (row, name) in enumerate(NAMES.items()):
-            style = look(number)
             points = _points(encoder, task, row)
             if points:
-                axes.plot(*zip(*points, strict=True), **(style | {"ms": 4 if len(points) > 1 else 8}),
-                          label=name.replace("`", ""))  # fmt: skip
+                style: Any = look(number) | {"ms": 4 if len(points) > 1 else 8}
+                axes.plot(*zip(*points, strict=True), **style, label=name.replace("`", ""))
         axes.set(xlabel="multiply-adds per sample, of dense", ylabel=TITLES[task])
         axes.grid(alpha=0.3)
         figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", fontsize=8)
