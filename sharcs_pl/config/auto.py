@@ -99,9 +99,10 @@ def _cut(config: RunConfig, basis: Basis) -> str | None:
 
 
 def _epochs(config: RunConfig, basis: Basis) -> int:
-    """Return 3 epochs from 20,000 texts on, and 3 more for each tenth of that, 10 at most; one more than are asked for
-    at full width."""
-    return max(_first_routed(config) + 1, min(10, max(3, round(3 + 3 * math.log10(20_000 / basis.rows)))))
+    """Return 3 epochs from 20,000 texts on, and 3 more for each tenth of that, 10 at most. Where the full width trains
+    alone first, half as many come before them; one more than are asked for at full width is the least."""
+    epochs = min(10, max(3, round(3 + 3 * math.log10(20_000 / basis.rows))))
+    return max(_first_routed(config) + 1, epochs + (math.ceil(epochs / 2) if config.method.routed else 0))
 
 
 def _first_routed(config: RunConfig) -> int:
@@ -111,8 +112,8 @@ def _first_routed(config: RunConfig) -> int:
 
 
 def _warmup_epochs(config: RunConfig, basis: Basis) -> int:
-    """Return a third of the epochs, rounded down, or as many as other keys ask for."""
-    return max(_first_routed(config), min(config.trainer.max_epochs - 1, config.trainer.max_epochs // 3), 1)
+    """Return a third of the epochs, rounded up, or as many as other keys ask for."""
+    return max(_first_routed(config), min(config.trainer.max_epochs - 1, math.ceil(config.trainer.max_epochs / 3)), 1)
 
 
 def _reorder_after(config: RunConfig, basis: Basis) -> int | None:
