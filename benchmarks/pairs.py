@@ -31,6 +31,7 @@ def keep_answers(run: Path, target: Path) -> None:
     with (run / "predictions.tsv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
     if "confidence" in rows[0]:
+        target.mkdir(parents=True, exist_ok=True)
         lines = [",".join(COLUMNS), *(",".join(row[name] for name in COLUMNS) for row in rows)]
         write_text(target / ANSWERS, "\n".join(lines) + "\n")
 
