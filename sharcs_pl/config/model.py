@@ -140,7 +140,8 @@ class RouterConfig:
     """Of a cascade: answer with the mean log-probabilities of all widths that ran, not with the last width's."""
     budget: Any = None
     """Mean cost, as a fraction of dense, for which each rule's thresholds are chosen after training, on the texts of
-    ``task.calibration``; the best rule there is in use, or ``rule`` if it cascades. Null keeps the trained ones."""
+    ``task.calibration``; the best rule there is in use, the cascade if in doubt, or ``rule`` if it cascades. Null keeps
+    the trained ones."""
 
     hidden_size: int = 64
     """Hidden units of the router's two-layer perceptron."""

@@ -63,6 +63,7 @@ class Curves:
     predictions: Predictions
     seed: int
     _known: dict[str, list[HalvedRule]] = field(default_factory=dict, repr=False)
+    _drawn: dict[str, HalvedRule] = field(default_factory=dict, repr=False)
 
     def rows(self) -> list[CurveRow]:
         """Return all rows."""
@@ -80,17 +81,16 @@ class Curves:
         rung."""
         if self.model.ladder.kind != "width" or not self._swept:
             return []
-        draws = Halves.of(len(self.predictions.uids), DRAWS, self.seed, resampled=True)
+        draws = self._draws
         top = torch.full_like(self.predictions.rungs, self.model.ladder.top)
         widest = resampled_metric(self.metric, self.predictions.at(top), self.predictions.labels)
         full = widest(draws.whole)
         seen = float(widest(np.ones((1, draws.first.shape[1]), int))[0])
         found: list[RulePoint] = []
         for name in (*self._swept, RANDOM):
-            drawn = HalvedRule(self._settings(name)[0], draws)
             for budget in self._shown_budgets():
                 value, cost, _ = self.read(name, budget)
-                low, high = np.quantile(drawn.read(budget).values - full, (0.025, 0.975)).tolist()
+                low, high = np.quantile(self.drawn(name, budget) - full, (0.025, 0.975)).tolist()
                 found.append(RulePoint(name, budget, value, cost, value - seen, low, high))
         return found
 
@@ -111,6 +111,10 @@ class Curves:
     @cached_property
     def _halves(self) -> Halves:
         return Halves.of(len(self.predictions.uids), HALVINGS, self.seed)
+
+    @cached_property
+    def _draws(self) -> Halves:
+        return Halves.of(len(self.predictions.uids), DRAWS, self.seed, resampled=True)
 
     def _halved_rules(self, name: str) -> list[HalvedRule]:
         """Return a rule's readings, one for every deal of random routing."""
@@ -154,6 +158,13 @@ class Curves:
         readings = [rule.read(budget) for rule in self._halved_rules(name)]
         value, cost = (float(np.mean([getattr(x, key) for x in readings])) for key in ("values", "costs"))
         return value, cost, readings[0].threshold
+
+    def drawn(self, name: str, budget: float) -> np.ndarray:
+        """Return the values of a rule, or of ``random``, at a budget on bootstrap draws of the samples [T], the same
+        draws for every rule."""
+        if name not in self._drawn:
+            self._drawn[name] = HalvedRule(self._settings(name)[0], self._draws)
+        return self._drawn[name].read(budget).values
 
     def _halved(self, name: str, control: str) -> Iterator[CurveRow]:
         dense = float(self._costs.dense.mean())

@@ -6,6 +6,7 @@ as ``sharcs predict`` answers.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +22,7 @@ from sharcs_pl.core.decision import rules_of
 from sharcs_pl.core.ranks import all_ranks
 from sharcs_pl.core.screen import Screen
 from sharcs_pl.data.sampler import eval_loader
+from sharcs_pl.evaluation.curves import Curves
 from sharcs_pl.evaluation.predictions import Predictions
 from sharcs_pl.pipeline.build import Run, build_table
 
@@ -30,8 +32,11 @@ CONFIDENCE = CalibrateConfig.confidence  # of the bounds that are kept with a po
 
 def choose_points(config: RunConfig, run: Run) -> None:
     """Choose a setting of every rule of the model for ``router.budget``, keep them as operating points named by their
-    rules, and take the best by the task's metric into use, or that of ``router.rule`` where it cascades. A rule whose
-    cheapest setting costs more is left out."""
+    rules, and take that of the best rule into use, or that of ``router.rule`` where it cascades. A rule whose cheapest
+    setting costs more is left out.
+
+    The best rule is the cascade unless another one is better by more than chance, see `best_rule`.
+    """
     budget, model = config.router.budget, run.module.model
     if budget is None or config.method.widths != "all":
         return
@@ -52,8 +57,13 @@ def choose_points(config: RunConfig, run: Run) -> None:
             continue
         holds = bound_holds(rule.to_point(), {})
         rows.append(replace(measure(name, rule, views, CONFIDENCE), holds=holds))
-    said = keep_points(model, rows, here, config.router.rule)
-    if said and run.trainer.is_global_zero:
+    if not rows:
+        return
+    names, asked = [row.name for row in rows], config.router.rule
+    if asked == "router" or asked not in names:
+        asked = best_rule(Curves(config.method.name, task.metric, model, views.predictions, config.seed), names, budget)
+    said = keep_points(model, rows, here, asked)
+    if run.trainer.is_global_zero:
         Screen(soft_wrap=True).print(said)
 
 
@@ -69,17 +79,29 @@ def answers(config: RunConfig, run: Run) -> Predictions:
     return Predictions.gather([found for rank in all_ranks(own) for found in rank])
 
 
-def keep_points(model: Any, rows: list[Row], here: dict[str, Any], asked: str) -> str | None:
-    """Store the points in the model's config and take one into use: that of the rule ``asked`` for if it cascades, else
-    the best. Return a line about it, None without a point."""
-    if not rows:
-        return None
+def best_rule(curves: Curves, names: Sequence[str], budget: float) -> str:
+    """Return the rule to use at a budget: the cascade, or the one that is best by more than the standard error of its
+    difference to the cascade.
+
+    Thresholds are chosen on one half of the samples and read on the other, on bootstrap draws. A few hundred samples
+    order rules by luck: the one with the most thresholds fits them best, and is no better on others.
+    """
+    first = "cascade" if "cascade" in names else names[0]
+    gains = {first: 0.0}
+    others = [name for name in names if name != first] if len(curves.predictions.uids) > 1 else []
+    for name in others:
+        gain = curves.drawn(name, budget) - curves.drawn(first, budget)
+        if gain.mean() > gain.std():
+            gains[name] = gain.mean()
+    return max(gains, key=lambda name: gains[name])
+
+
+def keep_points(model: Any, rows: list[Row], here: dict[str, Any], used: str) -> str:
+    """Store the points in the model's config, take that of the rule ``used`` into use, and return a line about it."""
     widths = model.ladder.labels()
     model.config.operating_points = {row.name: {**row.rule.to_point(), **here, **row.to_json(widths)} for row in rows}
-    named = [row for row in rows if row.name == asked and asked != "router"]
-    used = max(named or rows, key=lambda row: (row.report.routed.value, -row.report.routed.macs_fraction))
-    model.set_operating_point(used.name)
-    others = [row.name for row in rows if row is not used]
+    model.set_operating_point(used)
+    others = [row.name for row in rows if row.name != used]
     also = f"; {', '.join(others)} {'are' if len(others) > 1 else 'is'} kept too" if others else ""
     where = f"chosen on {here['samples']:,} texts of {SPLIT} for {here['budget']:g} of dense"
-    return f"in use: point={used.name}, {where}{also}"
+    return f"in use: point={used}, {where}{also}"

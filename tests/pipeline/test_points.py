@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from sharcs_pl import calibrate
 from sharcs_pl.config.calibrate import CalibrateConfig
 from sharcs_pl.config.command_line import read_command
+from sharcs_pl.evaluation.curves import Curves
+from sharcs_pl.pipeline.points import best_rule
 from tests.conftest import TINY, train_run
 
 POINTS = (*TINY, "task.train_size=120", "task.calibration=0.25", "router.budget=0.85", "optim.lr=3e-3", "distill=top")
@@ -28,19 +32,43 @@ def config_of(run: Path) -> dict[str, Any]:
     return json.loads((run / "model/config.json").read_text())
 
 
-def test_every_rule_has_a_point_within_the_budget_and_the_best_is_in_use(
+def test_every_rule_has_a_point_within_the_budget_and_one_is_in_use(
     made: tuple[Path, dict[str, Any], str],
 ) -> None:
     run, metrics, _ = made
     config = config_of(run)
-    points = config["operating_points"]
-    assert set(points) == {"router", "cascade", "router+cascade"}
-    assert {point["split"] for point in points.values()} == {"calibration"}
-    assert {point["samples"] for point in points.values()} == {30}
-    assert all(point["macs_fraction"] <= 0.85 for point in points.values())
-    assert points[config["operating_point"]]["value"] == max(point["value"] for point in points.values())
+    found = config["operating_points"]
+    assert set(found) == {"router", "cascade", "router+cascade"}
+    assert {point["split"] for point in found.values()} == {"calibration"}
+    assert {point["samples"] for point in found.values()} == {30}
+    assert all(point["macs_fraction"] <= 0.85 for point in found.values())
     assert metrics["routed"]["macs_fraction"] < 1
     assert metrics["rule"] == config["operating_point"]
+
+
+@pytest.mark.parametrize(
+    ("gain", "used"),
+    [(0.009, "cascade"), (0.011, "router+cascade"), (-0.011, "cascade")],
+)
+def test_the_cascade_is_in_use_unless_another_rule_is_better_by_more_than_chance(gain: float, used: str) -> None:
+    noise = np.array([-0.01, 0.01])  # a standard error of one point
+    values = {"router": 0.8 + noise * 0, "cascade": 0.8 + noise * 0, "router+cascade": 0.8 + gain + noise}
+    drawn: Any = SimpleNamespace(drawn=lambda name, budget: values[name], predictions=SimpleNamespace(uids=range(9)))
+    assert best_rule(drawn, list(values), 0.5) == used
+    assert best_rule(drawn, ["router"], 0.5) == "router"
+
+
+def test_what_compares_the_rules_is_read_on_draws_of_the_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, float]] = []
+
+    def drawn(curves: Curves, name: str, budget: float) -> np.ndarray:
+        asked.append((name, budget))
+        return np.full(200, float(name == "router"))
+
+    monkeypatch.setattr(Curves, "drawn", drawn)
+    train_run(tmp_path / "run", *POINTS, "trainer.max_epochs=2")
+    assert {name for name, budget in asked if budget == 0.85} == {"router", "cascade", "router+cascade"}
+    assert config_of(tmp_path / "run")["operating_point"] == "router"
 
 
 @pytest.mark.parametrize("rule", ["router", "cascade"])
