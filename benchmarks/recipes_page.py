@@ -65,10 +65,10 @@ runs a small model and hands on what it is not sure of to a dense one, without a
 
 HELD_OUT = """## Data sets that no one tuned for
 
-`python benchmarks/held_out.py --glue $GLUE` makes three data sets of 4,000 training and 1,000 development texts: which
-of five GLUE tasks a sentence comes from, which of five libraries a docstring comes from, and reviews of which a fifth
-have the wrong label. Each is trained by one command, with MiniLM and no other key; in parentheses stands the difference
-to dense in points.
+`python benchmarks/held_out.py --glue $GLUE` makes three data sets of 4,000 training and 1,000 development texts:
+`corpora` (which of five GLUE tasks a sentence comes from), `docstrings` (which of five libraries one comes from) and
+`noisy` (reviews of which a fifth have the wrong label). Each is trained by one command, with MiniLM and no other key. In
+parentheses stands the difference to dense in points.
 """
 
 
