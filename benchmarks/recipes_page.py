@@ -67,8 +67,8 @@ HELD_OUT = """## Data sets that no one tuned for
 
 `python benchmarks/held_out.py --glue $GLUE` makes three data sets of 4,000 training and 1,000 development texts:
 `corpora` (which of five GLUE tasks a sentence comes from), `docstrings` (which of five libraries one comes from) and
-`noisy` (reviews of which a fifth have the wrong label). Each is trained by one command, with MiniLM and no other key. In
-parentheses stands the difference to dense in points.
+`noisy` (reviews of which a fifth have the wrong label). Each is trained by one command, with MiniLM and no other key.
+In parentheses stands the difference to dense in points.
 """
 
 
