@@ -9,18 +9,15 @@ files alone it makes ``report.md`` there, and its figures.
 
 from __future__ import annotations
 
-import argparse
 import json
-import shlex
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from steps import CPU, FOLDERS, Step, machine
+from steps import CPU, FOLDERS, Step, arguments
 
 from sharcs_pl.config.report import ReportConfig
 from sharcs_pl.report import run as make_report
@@ -220,21 +217,11 @@ def read(task: str, name: str, file: str) -> Any:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--glue", type=Path, help="folder with MRPC/ and SST-2/; needed to train")
-    parser.add_argument("--runs", type=Path, default=Path("runs/comparison"), help="where the run directories go")
-    parser.add_argument("--tasks", nargs="*", default=list(TASKS), choices=list(TASKS))
-    parser.add_argument("--steps", nargs="*", default=list(STEPS), choices=list(STEPS))
-    parser.add_argument("--report", action="store_true", help="make the page from the kept files and train nothing")
-    args = parser.parse_args()
+    args = arguments(__doc__, "comparison", {"tasks": TASKS, "steps": STEPS})
     if not args.report:
-        if args.glue is None:
-            parser.error("give --glue, the folder with MRPC/ and SST-2/, or --report")
-        print("command:", shlex.join(sys.argv), "machine:", machine(), flush=True)
-        glue, runs = args.glue.resolve(), args.runs.resolve()
         for task in args.tasks:
             for name in (name for name in STEPS if name in args.steps and not kept(task, name)):
-                work(task, name, glue, runs)
+                work(task, name, args.glue, args.runs)
     report()
 
 

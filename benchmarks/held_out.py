@@ -13,21 +13,17 @@ makes ``benchmarks/results/held_out/table.md``.
 
 from __future__ import annotations
 
-import argparse
 import ast
 import csv
 import importlib.util
 import json
 import random
 import re
-import shlex
-import sys
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-from steps import CPU, Step, machine
+from steps import CPU, Step, arguments, table
 
 from sharcs_pl.core.files import atomic_file, write_text
 from sharcs_pl.data.synthetic import graded_examples
@@ -127,7 +123,7 @@ def work(name: str, row: str, seed: int, glue: Path, runs: Path) -> None:
 def report() -> None:
     """Write and print the table of the runs that are done."""
     head = ["data set", "seed", "dense", "full width", "at the chosen point", "its cost, of dense", "budget", "rule"]
-    table = [head, ["---"] * len(head)]
+    lines = [head]
     for name in MAKERS:
         for path in sorted((RESULTS / name).glob("default_*/metrics.json")):
             seed = path.parent.name.rpartition("_")[2]
@@ -137,30 +133,20 @@ def report() -> None:
                 point = found["routed"]
                 lost = [f"{value:.4f} ({100 * (value - dense):+.2f})" for value in (full, point["value"])]
                 cost = f"{point['macs_fraction']:.3f}"
-                table.append([name, seed, f"{dense:.4f}", *lost, cost, "0.5", found.get("rule", "router")])
-    text = "\n".join(f"| {' | '.join(line)} |" for line in table) + "\n"
+                lines.append([name, seed, f"{dense:.4f}", *lost, cost, "0.5", found.get("rule", "router")])
+    text = table(lines)
     RESULTS.mkdir(parents=True, exist_ok=True)
     write_text(RESULTS / "table.md", text)
     print(text)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--glue", type=Path, help="folder with MRPC/, SST-2/, …; needed to train")
-    parser.add_argument("--runs", type=Path, default=Path("runs/held_out"), help="where data and run directories go")
-    parser.add_argument("--sets", nargs="*", default=list(MAKERS), choices=list(MAKERS))
-    parser.add_argument("--rows", nargs="*", default=list(ROWS), choices=list(ROWS))
-    parser.add_argument("--seeds", nargs="*", type=int, default=[1])
-    parser.add_argument("--report", action="store_true", help="make the table from the kept files and train nothing")
-    args: Any = parser.parse_args()
+    args = arguments(__doc__, "held_out", {"sets": MAKERS, "rows": ROWS}, seeds=(1,))
     if not args.report:
-        if args.glue is None:
-            parser.error("give --glue, the folder with MRPC/, SST-2/, …, or --report")
-        libraries = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
-        print("command:", shlex.join(sys.argv), "machine:", machine(), "libraries:", libraries, flush=True)
+        print("libraries:", ", ".join(f"{name} {version(name)}" for name in LIBRARIES), flush=True)
         for name, row, seed in ((n, r, s) for n in args.sets for s in args.seeds for r in args.rows):
             if not (RESULTS / name / f"{row}_{seed}" / "run.json").exists():
-                work(name, row, seed, args.glue.resolve(), args.runs.resolve())
+                work(name, row, seed, args.glue, args.runs)
     report()
 
 

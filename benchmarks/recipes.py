@@ -12,15 +12,11 @@ use"), which training has chosen on texts of its own.
 
 from __future__ import annotations
 
-import argparse
-import shlex
-import sys
 from pathlib import Path
-from typing import Any
 
 from pairs import keep_answers
 from recipes_page import RESULTS, report
-from steps import CPU, Step, machine
+from steps import CPU, Step, arguments
 
 FILES = ("metrics.json", "metrics.csv", "curve.csv")
 TASKS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -62,24 +58,14 @@ def kept(encoder: str, task: str, row: str, seed: int) -> bool:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--glue", type=Path, help="folder with MRPC/, SST-2/, …; needed to train")
-    parser.add_argument("--runs", type=Path, default=Path("runs/recipes"), help="where the run directories go")
-    parser.add_argument("--encoder", default="minilm", help="minilm, or <short name>=<folder> of another encoder")
-    parser.add_argument("--tasks", nargs="*", default=list(TASKS), choices=list(TASKS))
-    parser.add_argument("--rows", nargs="*", default=list(ROWS), choices=list(ROWS))
-    parser.add_argument("--seeds", nargs="*", type=int, default=[1])
-    parser.add_argument("--report", action="store_true", help="make the table from the kept files and train nothing")
-    args: Any = parser.parse_args()
+    encoders = "minilm, or <short name>=<folder> of another encoder"
+    args = arguments(__doc__, "recipes", {"tasks": TASKS, "rows": ROWS}, (1,), {"encoder": ("minilm", encoders)})
     if not args.report:
-        if args.glue is None:
-            parser.error("give --glue, the folder with MRPC/, SST-2/, …, or --report")
-        print("command:", shlex.join(sys.argv), "machine:", machine(), flush=True)
         encoder, _, place = args.encoder.partition("=")
         jobs = [(task, row, seed) for task in args.tasks for seed in args.seeds for row in args.rows]
         for task, row, seed in jobs:
             if (task != "stsb" or row in FOR_REGRESSION) and not kept(encoder, task, row, seed):
-                work(encoder, place or None, task, row, seed, args.glue.resolve(), args.runs.resolve())
+                work(encoder, place or None, task, row, seed, args.glue, args.runs)
     report()
 
 

@@ -14,6 +14,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from pairs import pair_points
+from steps import table
 
 from sharcs_pl.analysis.comparison.figures import look
 from sharcs_pl.analysis.comparison.methods import frontier, value_at
@@ -75,8 +76,8 @@ In parentheses stands the difference to dense in points.
 def report() -> None:
     """Write the long table, the page and its figures, and print the table."""
     encoders = sorted(path.name for path in RESULTS.glob("*") if path.is_dir())
-    long = _table(["encoder", "task", "row (seeds)", "in use", *(f"at {each:g} of dense" for each in BUDGETS)],
-                  [line for encoder in encoders for task in TITLES for line in _lines(encoder, task)])  # fmt: skip
+    head = ["encoder", "task", "row (seeds)", "in use", *(f"at {each:g} of dense" for each in BUDGETS)]
+    long = table([head, *(line for encoder in encoders for task in TITLES for line in _lines(encoder, task))])
     write_text(RESULTS / "table.md", long)
     IMAGES.mkdir(parents=True, exist_ok=True)
     parts = [
@@ -134,7 +135,7 @@ def _section(encoder: str) -> str:
             rows.append([name, *cells, _mean_lost(found, dense)])
     head = [f"at {budget:g} of dense", *(f"{TITLES[task]} ({_number(dense[task])})" for task in tasks), "mean of four"]
     images = [f"![{encoder} on {TITLES[task]}]({_draw(encoder, task).relative_to(PAGE.parent)})" for task in tasks]
-    return "\n".join([f"## {_title(encoder)}", "", _table(head, rows), *images, ""])
+    return "\n".join([f"## {_title(encoder)}", "", table([head, *rows]), *images, ""])
 
 
 def _title(encoder: str) -> str:
@@ -149,11 +150,6 @@ def _text(name: str) -> str:
     """Return the words of a file beside the results."""
     path = RESULTS / name
     return path.read_text(encoding="utf-8") if path.exists() else ""
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
 def _dense(encoder: str, task: str) -> dict[int, float]:

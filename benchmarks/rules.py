@@ -10,10 +10,7 @@ without bf16 trains in single precision; each run's command says which it was. T
 
 from __future__ import annotations
 
-import argparse
 import json
-import shlex
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -24,7 +21,7 @@ import comparison
 import numpy as np
 import pyarrow.parquet as pq
 import torch
-from steps import Step, machine
+from steps import Step, arguments, machine, table
 from transformers import AutoTokenizer
 
 from sharcs_pl.config.evaluate import EvaluateConfig
@@ -168,33 +165,24 @@ def spent(curves: Curves, rungs: torch.Tensor) -> float:
 def report() -> None:
     """Write and print the table of the runs that are done."""
     head = ["task", "model", "rule", *(f"at {budget:g} of dense" for budget in BUDGETS)]
-    lines = [head, ["---"] * len(head)]
+    lines = [head]
     for task in comparison.TASKS:
         for recipe in RECIPES:
             if any(kept(task, recipe, seed) for seed in SEEDS):
                 lines += list(rows(task, recipe))
-    text = "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+    text = table(lines)
     RESULTS.mkdir(parents=True, exist_ok=True)
     write_text(RESULTS / "table.md", text)
     print(text)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--glue", type=Path, help="folder with MRPC/ and SST-2/; needed to train")
-    parser.add_argument("--runs", type=Path, default=Path("runs/rules"), help="where the run directories go")
-    parser.add_argument("--tasks", nargs="*", default=list(comparison.TASKS), choices=list(comparison.TASKS))
-    parser.add_argument("--seeds", nargs="*", type=int, default=list(SEEDS), choices=SEEDS)
-    parser.add_argument("--report", action="store_true", help="make the table from the kept files and train nothing")
-    args: Any = parser.parse_args()
+    args = arguments(__doc__, "rules", {"tasks": comparison.TASKS}, SEEDS)
     if not args.report:
-        if args.glue is None:
-            parser.error("give --glue, the folder with MRPC/ and SST-2/, or --report")
-        print("command:", shlex.join(sys.argv), "machine:", machine(), flush=True)
         jobs = [(task, recipe, seed) for task in args.tasks for recipe in RECIPES for seed in args.seeds]
         for job in jobs:
             if not kept(*job):
-                work(*job, args.glue.resolve(), args.runs.resolve())
+                work(*job, args.glue, args.runs)
     report()
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,3 +69,39 @@ def machine() -> dict[str, Any]:
         "threads": os.environ.get("OMP_NUM_THREADS", "all"),
         "python": sys.version.split()[0],
     }
+
+
+def arguments(
+    description: str | None,
+    name: str,
+    lists: Mapping[str, Iterable[str]],
+    seeds: Sequence[int] = (),
+    texts: Mapping[str, tuple[str, str]] | None = None,
+) -> Any:
+    """Read a benchmark's command line: ``--glue``, ``--runs`` (``runs/<name>``), ``--report``, an option for each of
+    ``lists``, of which all are taken by default, ``--seeds`` where some are given, and ``texts`` with their default and
+    help. Before a training it prints the
+    command and the machine."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--glue", type=Path, help="folder with MRPC/, SST-2/, …; needed to train")
+    parser.add_argument("--runs", type=Path, default=Path("runs", name), help="where the run directories go")
+    for option, choices in lists.items():
+        parser.add_argument(f"--{option}", nargs="*", default=list(choices), choices=list(choices))
+    if seeds:
+        parser.add_argument("--seeds", nargs="*", type=int, default=list(seeds))
+    for option, (default, words) in (texts or {}).items():
+        parser.add_argument(f"--{option}", default=default, help=words)
+    parser.add_argument("--report", action="store_true", help="make the tables from the kept files and train nothing")
+    args = parser.parse_args()
+    if not args.report:
+        if args.glue is None:
+            parser.error("give --glue, the folder with MRPC/, SST-2/, …, or --report")
+        print("command:", shlex.join(sys.argv), "machine:", machine(), flush=True)
+        args.glue, args.runs = args.glue.resolve(), args.runs.resolve()
+    return args
+
+
+def table(lines: Sequence[Sequence[str]]) -> str:
+    """A table of Markdown, whose first line is its head."""
+    head, *rows = lines
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *rows)) + "\n"
