@@ -146,7 +146,7 @@ def test_texts_that_chose_the_epoch_are_told_wherever_the_point_is(
     record = calibrate(directory, max_drop=0.1, confidence=0.9)
     printed = capsys.readouterr()
     assert printed.err.startswith(
-        "warning: these texts chose the best of 2 epochs, so max_drop=0.1 is tested with confi"
+        "warning: these texts chose the best of 2 candidates, so max_drop=0.1 is tested with confi"
     )
     assert "task.calibration=0.1" in printed.err
     assert printed.err.count("\n") == 1
@@ -304,7 +304,7 @@ def test_texts_of_ones_own(tmp_path: Path, encoder: Path, capsys: pytest.Capture
     with pytest.warns(DataWarning, match=r"\d of 10 validation texts were trained on"):
         record = calibrate(tmp_path / "run", budget=0.9, task={"dev": str(tmp_path / "t.csv")})
     assert (record["samples"], record["chose_epoch"]) == (10, shared)
-    assert f"warning: {shared} of these 10 texts chose the best of 2 epochs" in capsys.readouterr().err
+    assert f"warning: {shared} of these 10 texts chose the best of 2 candidates" in capsys.readouterr().err
     write_csv(tmp_path / "new.csv", [f"never seen {i}" for i in range(6)], [f"class {i % 2}" for i in range(6)])
     record = calibrate(tmp_path / "run", budget=0.9, name="new", task={"dev": str(tmp_path / "new.csv")})
     assert "chose_epoch" not in record

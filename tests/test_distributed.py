@@ -110,9 +110,20 @@ def test_other_methods_train_the_same_weights_on_two_processes(method: str, tmp_
     assert_close(tmp_path / "both", tmp_path / "alone", 1e-10)
 
 
-def test_every_width_on_every_batch_after_a_reordering_trains_the_same_weights_on_two_processes(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "stages",
+    [
+        ("distill=top", "width.reorder_after=1"),
+        ("distill=frozen", "hardness.warmup_epochs=2", "width.reorder_after=2", "hardness.rewind=true",
+         "optim.restart=true", "trainer.max_epochs=4"),
+    ],
+    ids=["one", "two"],
+)  # fmt: skip
+def test_every_width_on_every_batch_after_a_reordering_trains_the_same_weights_on_two_processes(
+    stages: tuple[str, ...], tmp_path: Path
+) -> None:
     """Three widths and two processes, which share each batch, and calibration texts of which one process has none."""
-    joint = ("hardness.trains=all", "width.reorder_after=1", "method.cut=heads_ffn", "distill=top")
+    joint = ("hardness.trains=all", "method.cut=heads_ffn", *stages)
     joint += ("task.calibration=0.1", "router.budget=0.9", "checkpoint.best_by=area", "checkpoint.patience=5")
     options = (*EXACT, *LADDERS[3], *joint, "width.bounds=[[0.5,1],[0.4,1],[0,1]]")
     metrics = run_on(1, tmp_path / "alone", *options)

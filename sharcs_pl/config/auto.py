@@ -99,10 +99,11 @@ def _cut(config: RunConfig, basis: Basis) -> str | None:
 
 
 def _epochs(config: RunConfig, basis: Basis) -> int:
-    """Return 3 epochs from 20,000 texts on, and 3 more for each tenth of that, 10 at most. Where the full width trains
-    alone first, half as many come before them; one more than are asked for at full width is the least."""
+    """Return 3 epochs from 20,000 texts on, and 3 more for each tenth of that, 10 at most. With a router so many are at
+    full width, and one less follows, which keeps the training within 2.5 times that of a dense model; one more than are
+    asked for at full width is the least."""
     epochs = min(10, max(3, round(3 + 3 * math.log10(20_000 / basis.rows))))
-    return max(_first_routed(config) + 1, epochs + (math.ceil(epochs / 2) if config.method.routed else 0))
+    return max(_first_routed(config) + 1, 2 * epochs - 1 if config.method.routed else epochs)
 
 
 def _first_routed(config: RunConfig) -> int:
@@ -112,8 +113,8 @@ def _first_routed(config: RunConfig) -> int:
 
 
 def _warmup_epochs(config: RunConfig, basis: Basis) -> int:
-    """Return a third of the epochs, rounded up, or as many as other keys ask for."""
-    return max(_first_routed(config), min(config.trainer.max_epochs - 1, math.ceil(config.trainer.max_epochs / 3)), 1)
+    """Return half of the epochs, rounded up, or as many as other keys ask for."""
+    return max(_first_routed(config), min(config.trainer.max_epochs - 1, math.ceil(config.trainer.max_epochs / 2)), 1)
 
 
 def _reorder_after(config: RunConfig, basis: Basis) -> int | None:
@@ -124,6 +125,10 @@ def _reorder_after(config: RunConfig, basis: Basis) -> int | None:
 def _trains(config: RunConfig, basis: Basis) -> str:
     bucket = config.method.skim_weight is not None or config.hardness.weight_by_bucket or not config.method.routed
     return "bucket" if bucket else "all"
+
+
+def _distill(config: RunConfig, basis: Basis) -> str:
+    return "frozen" if config.every_rung else "top"
 
 
 def _batch_size(config: RunConfig, basis: Basis) -> int:
@@ -150,6 +155,7 @@ _RULES: dict[str, Callable[[RunConfig, Basis], Any]] = {
     "hardness.warmup_epochs": _warmup_epochs,
     "width.reorder_after": _reorder_after,
     "hardness.trains": _trains,
+    "distill.name": _distill,
     "batch_size": _batch_size,
     "optim.lr": _rate,
     "router.budget": _budget,

@@ -204,6 +204,8 @@ class HardnessConfig:
     trains: str = "bucket"
     """Widths that a sample trains: ``bucket``, the one of its bucket (paper), or ``all``, where hardness only gives the
     router its labels. Until routing begins only the full width is trained."""
+    rewind: bool = False
+    """Go on from the best of the epochs at full width, by its metric, when routing begins."""
     fill: str = "repeat"
     """``repeat`` repeats small buckets up to the size of the largest; ``none`` repeats nothing."""
     repeat_cap: int = 4
@@ -229,16 +231,17 @@ class HardnessConfig:
 
 @dataclass
 class DistillConfig:
-    """Distillation of the top rung into the narrow ones, in addition to the labels."""
+    """Distillation of the top rung into the narrow ones (not in the paper)."""
 
     name: str = "none"
-    """``top``: each narrow rung also learns the top rung's logits on every batch (not in the paper); or ``none``."""
+    """``top``: each narrow rung also learns the top rung's logits on every batch; ``frozen``: every rung learns those
+    that the top one had when routing began, and no labels; or ``none``."""
     weight: float = 1.0
     """Weight of the distillation loss, added to the task loss."""
     temperature: float = 1.0
     """Softmax temperature of teacher and student (Hinton et al. 2015); regression uses squared error instead."""
 
     def __post_init__(self) -> None:
-        one_of("distill", self.name, ("none", "top"))
+        one_of("distill", self.name, ("none", "top", "frozen", AUTO))
         in_range("distill.weight", self.weight, 0)
         in_range("distill.temperature", self.temperature, 1e-3)

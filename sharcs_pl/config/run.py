@@ -100,6 +100,11 @@ class RunConfig:
                 f"distill=top teaches narrower widths, and width.multipliers={self.width.multipliers} has one; add "
                 "distill=none, or a width"
             )
+        if self.distill.name == "frozen" and not (self.every_rung and self.distill.weight):
+            raise ValueError(
+                "distill=frozen teaches every width on every batch, by a weight above 0; add method=sharcs "
+                "hardness.trains=all and leave distill.weight out, or take distill=top"
+            )
 
     @property
     def chooses_points(self) -> bool:
@@ -207,9 +212,11 @@ class RunConfig:
 
     @property
     def candidate_epochs(self) -> int:
-        """The number of epochs among which the validation split chooses ``best.ckpt``, 0 if it is not kept."""
+        """The number of models among which the validation split chooses ``best.ckpt``, 0 if it is not kept. Where it
+        chose the epoch of the first stage too, each of those may have led to each of the second."""
         first = max(self.first_routed_epoch, self.stage_epochs)
-        return self.trainer.max_epochs - first if self.checkpoint.save_best else 0
+        chosen = first if self.method.routed and self.hardness.rewind else 1
+        return chosen * (self.trainer.max_epochs - first) if self.checkpoint.save_best else 0
 
     @property
     def stage_epochs(self) -> int:
@@ -249,7 +256,8 @@ class RunConfig:
 
 AUTO_KEYS = (
     "width.split_layer", "width.multipliers", "width.bounds", "method.cut", "trainer.max_epochs",
-    "hardness.warmup_epochs", "width.reorder_after", "hardness.trains", "batch_size", "optim.lr", "router.budget",
+    "hardness.warmup_epochs", "width.reorder_after", "hardness.trains", "distill.name", "batch_size", "optim.lr",
+    "router.budget",
 )  # fmt: skip
 """The keys that may be ``auto``, in the order in which they are decided and told."""
 
@@ -266,7 +274,8 @@ LATER_KEYS = dict.fromkeys(("calibration", "positive", "delimiter", "encoding", 
 }
 LATER = {  # of other groups
     "router": {"rule": "router", "certainty": None, "stop_threshold": None, "average": False, "budget": None},
-    "hardness": {"trains": "bucket"},
+    "hardness": {"trains": "bucket", "rewind": False},
+    "optim": {"restart": False},
     "width": {"reorder_after": None},
 }
 # A run may continue on more processes.

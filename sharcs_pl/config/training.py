@@ -29,6 +29,8 @@ class OptimConfig:
     """Adam's epsilon."""
     new_lr_scale: float = 1.0
     """Factor on the learning rate of added parts: router, private norms, learned reductions."""
+    restart: bool = False
+    """Start the learning rate anew, warm-up included, when routing begins."""
 
     def __post_init__(self) -> None:
         number("optim.lr", self.lr, 0)

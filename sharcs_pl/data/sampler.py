@@ -63,8 +63,9 @@ class MicroBatch(_Movable):
 
     `inputs`: the inputs of the encoder, [B, L] each. `labels`: [B]. `memberships`: [B, W] float32, None while no sample
     has any. `uids`: [B] long. `count`: samples of the batch over all ranks. `num_batches`: batches of the step over all
-    ranks. `bucket_weight`: samples of the bucket per slot divided by the mean over slots. `B` may be 0 (with `L == 1`)
-    if more ranks share a batch than it has samples.
+    ranks. `bucket_weight`: samples of the bucket per slot divided by the mean over slots. `teacher`: logits [B, C] to
+    learn in the place of the labels, None for the labels. `B` may be 0 (with `L == 1`) if more ranks share a batch than
+    it has samples.
     """
 
     inputs: dict[str, Tensor]
@@ -77,6 +78,7 @@ class MicroBatch(_Movable):
     count: int
     num_batches: int
     bucket_weight: float = 1.0
+    teacher: Tensor | None = None
 
 
 @dataclass(eq=False)

@@ -50,6 +50,7 @@ from sharcs_pl.training.logging import LoggerSettings, RunLogger
 from sharcs_pl.training.module import OptimizerSettings, SharcsModule
 from sharcs_pl.training.objective import ObjectiveConfig
 from sharcs_pl.training.rules import TrainingRule
+from sharcs_pl.training.stages import FrozenTeacher, RewindToBest
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,7 @@ def _tiny_bert(config: RunConfig, tokenizer: PreTrainedTokenizerFast) -> BertFor
 def build_module(config: RunConfig, task: TaskSpec, model: Any, rule: TrainingRule | None = None) -> SharcsModule:
     """Build the LightningModule around the model; ``rule`` says how it is trained, None where it is evaluated only."""
     weights = config.width.loss_weights if config.method.widths == "all" else None
-    learns = config.method.teacher or (config.distill.name == "top" and config.method.widths == "all")
+    learns = config.method.teacher or (config.distill.name != "none" and config.method.widths == "all")
     objective = ObjectiveConfig(
         score=config.hardness.score,
         label_range=task.label_range[1] - task.label_range[0] if task.label_range else None,
@@ -238,22 +239,38 @@ def build_callbacks(
     callbacks: list[Callback] = [
         StopAtDivergence(),
         RankAgreement(config.digest()),
-        EpochFractionSchedule(config.optim.warmup_fraction),
+        EpochFractionSchedule(config.optim.warmup_fraction, config.first_routed_epoch if config.optim.restart else 0),
         CurveFiles(run_dir, config.width.multipliers if config.method.routed else ["1"]),
         HardnessHistory(run_dir if config.method.routed else None),
         *build_logger(config, run_dir, module.record),
     ]
     if config.trainer.enable_progress_bar:
         callbacks.append(progress_bar())
-    if config.method.routed and config.width.reorder_after is not None:
-        callbacks.append(build_reordering(config.width.reorder_after, module.model, datamodule, config.seed, run_dir))
     keep, folder = config.checkpoint, run_dir / "checkpoints"
+    callbacks += build_stages(config, module, run_dir, datamodule)
     if keep.save_best:
         budget = keep.max_macs_fraction if config.method.routed else None
         first = max(config.first_routed_epoch, config.stage_epochs)
         callbacks.append(BestCheckpoint(folder, first, budget, f"val/{keep.best_by}", keep.patience))
     if keep.save_last:
         callbacks.append(LastCheckpoint(folder, keep.every_n_epochs, keep.every_n_steps, keep.every_n_minutes))
+    return callbacks
+
+
+def build_stages(
+    config: RunConfig, module: SharcsModule, run_dir: Path, datamodule: SharcsDataModule
+) -> list[Callback]:
+    """Return the callbacks that act between the epochs at full width and those of all widths, in their order."""
+    first, callbacks = config.first_routed_epoch, list[Callback]()
+    if not config.method.routed:
+        return callbacks
+    if config.hardness.rewind:
+        full = module.model.ladder.labels()[-1]
+        callbacks.append(RewindToBest(run_dir / "checkpoints", first, f"val/rung_{full}"))
+    if config.width.reorder_after is not None:
+        callbacks.append(build_reordering(config.width.reorder_after, module.model, datamodule, config.seed, run_dir))
+    if config.distill.name == "frozen":
+        callbacks.append(FrozenTeacher(first, datamodule.train_table, config.eval_batch_size))
     return callbacks
 
 

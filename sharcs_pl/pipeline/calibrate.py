@@ -170,7 +170,7 @@ def check_promise(config: CalibrateConfig, prepared: EvaluationInputs, num_rungs
             check_enough(size - held_out(config, size), num_rungs, config.max_drop, level)
         except ValueError as error:
             epochs = prepared.source.config.candidate_epochs
-            note = f"; the texts chose among {epochs} epochs, which divide the level of {config.confidence:g}"
+            note = f"; the texts chose among {epochs} candidates, which divide the level of {config.confidence:g}"
             raise ValueError(f"{error}{note * (level != config.confidence)}") from error
 
 
@@ -188,6 +188,6 @@ def warn_of_choice(config: CalibrateConfig, prepared: EvaluationInputs) -> None:
         level = confidence_of(config, prepared)
         promise = f"max_drop={config.max_drop:g} is tested with confidence {level:.4g}, {epochs} times as strictly"
     Screen(stderr=True, soft_wrap=True).print(
-        f"warning: {which} chose the best of {epochs} epochs, so {promise}. Give other labelled texts as "
+        f"warning: {which} chose the best of {epochs} candidates, so {promise}. Give other labelled texts as "
         "task.dev=<file>, or train with task.calibration=0.1, which keeps some that choose nothing"
     )

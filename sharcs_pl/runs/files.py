@@ -28,6 +28,7 @@ _FIXED = (
     "metrics.json", "metrics.csv", "curve.csv", "history.parquet", "plan.csv", "predictions.tsv",
     "importance.parquet", "figures/importance.png",
     "checkpoints/last.ckpt", "checkpoints/last.prev.ckpt", "checkpoints/best.ckpt",
+    "checkpoints/first_stage.ckpt",
     *(f"figures/{name}" for name in FIGURES),
 )  # fmt: skip
 """The files that every run may write, under names known beforehand."""

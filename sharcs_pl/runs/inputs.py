@@ -28,9 +28,9 @@ from sharcs_pl.models.folder import check_zip
 from sharcs_pl.models.locate import EncoderFiles, locate
 from sharcs_pl.models.teachers import check_teacher
 
-# Files of a run, in copies of the weights: last.ckpt, the one before it and best.ckpt hold them with two moments of
-# Adam, model/ once; a checkpoint is written beside its predecessor before it replaces it.
-_COPIES = {"save_last": 6, "save_best": 3}
+# Files of a run, in copies of the weights: last.ckpt, the one before it, best.ckpt and first_stage.ckpt hold them with
+# two moments of Adam, model/ once; a checkpoint is written beside its predecessor before it replaces it.
+_COPIES = {"save_last": 6, "save_best": 3, "rewind": 3}
 _COPIES_ALWAYS = 1 + 3
 _OTHER = "another checkpoint with ckpt_path=<file> hydra.run.dir=<another folder>"
 
@@ -186,7 +186,9 @@ def check_ladder(config: RunConfig, ladder: dict[str, Any]) -> None:
 
 def check_disk(config: RunConfig, encoder: EncoderFiles, run_dir: Path) -> None:
     """Raise ``ValueError`` for a run whose checkpoints will not fit on the disk."""
-    copies = _COPIES_ALWAYS + sum(n for name, n in _COPIES.items() if getattr(config.checkpoint, name))
+    kept = [name for name in ("save_last", "save_best") if getattr(config.checkpoint, name)]
+    kept += ["rewind"] if config.method.routed and config.hardness.rewind else []
+    copies = _COPIES_ALWAYS + sum(_COPIES[name] for name in kept)
     need, free = copies * encoder.weight_bytes, shutil.disk_usage(existing_parent(run_dir)).free
     if free < need:
         raise ValueError(

@@ -24,7 +24,7 @@ from sharcs_pl.core.plan import EpochPlan
 from sharcs_pl.core.ranks import all_ranks, this_rank
 from sharcs_pl.data.datamodule import SharcsDataModule
 from sharcs_pl.training.checkpoints import epoch_is_whole
-from sharcs_pl.training.schedule import epoch_fraction, linear_warmup_decay
+from sharcs_pl.training.schedule import linear_warmup_decay, stage_fraction
 
 _MOST_UNREAD = 1000  # losses that may wait on their device
 _SHOWN_FOR = 0.2  # seconds
@@ -41,11 +41,13 @@ class EpochFractionSchedule(Callback):
     """Callback that sets the learning rate before every step, from the fraction of epochs done.
 
     Nothing is stored: a resumed run computes the same rates, and one that goes on from another run's checkpoint takes
-    its own optimizer's settings, not those that the checkpoint was written with.
+    its own optimizer's settings, not those that the checkpoint was written with. After `restart_after` epochs, unless
+    that is 0, the rate starts anew (Loshchilov and Hutter, ICLR 2017, arXiv 1608.03983).
     """
 
-    def __init__(self, warmup_fraction: float) -> None:
+    def __init__(self, warmup_fraction: float, restart_after: int = 0) -> None:
         self.warmup_fraction = warmup_fraction
+        self.restart_after = restart_after
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         fresh: Any = pl_module.configure_optimizers()
@@ -56,7 +58,7 @@ class EpochFractionSchedule(Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         steps, epochs = int(trainer.num_training_batches), trainer.max_epochs or 1
-        fraction = epoch_fraction(trainer.current_epoch, batch_idx, steps, epochs)
+        fraction = stage_fraction(trainer.current_epoch, batch_idx, steps, epochs, self.restart_after)
         factor = linear_warmup_decay(fraction, self.warmup_fraction)
         for group in trainer.optimizers[0].param_groups:
             group["lr"] = group["peak_lr"] * factor

@@ -66,19 +66,25 @@ def slimmable_losses(teacher: Teacher | None) -> Losses:
 def joint_losses(model: Any, batch: MicroBatch, config: ObjectiveConfig, progress: Progress) -> BatchLosses:
     """Return the losses of a routed model that trains every width on every batch.
 
-    The epochs before routing train the full width alone. Then the narrow widths learn the labels and, where
-    ``distill_weight`` is not 0, the full width's logits, and the router learns the memberships. Hardness scores are
-    those of the narrowest width that ran, since the router is to know which samples it can do.
+    The epochs before routing train the full width alone. Then the router learns the memberships, and the narrow widths
+    learn the labels and, where ``distill_weight`` is not 0, the full width's logits. Where the batch brings logits of a
+    teacher, all widths learn them, and no labels. Hardness scores are those of the narrowest width that ran, since the
+    router is to know which samples it can do.
     """
     rungs, state = joint_rungs(progress, len(model.ladder)), model.trunk(**batch.inputs)
     logits = _answers(model, state, rungs)
-    task = _mean_task_loss(logits, batch, config)
     router = router_losses(state, batch, config, len(model.ladder))
+    several, scores = model.kind.multi_label, scores_of(logits[min(rungs)], batch, config)
+    if batch.teacher is not None:
+        given = batch.teacher, config.temperature, several
+        learned = _weighted_mean({rung: distill_losses(x, *given).sum() for rung, x in logits.items()}, config)
+        return BatchLosses(learned.new_zeros(()), router, learned, scores)
+    task = _mean_task_loss(logits, batch, config)
     distill = task.new_zeros(())
     if config.distill_weight and len(rungs) > 1:
         students = [logits[rung] for rung in rungs[:-1]]
-        distill = _mean_distill_loss(students, logits[rungs[-1]], config, model.kind.multi_label)
-    return BatchLosses(task, router, distill, scores_of(logits[min(rungs)], batch, config))
+        distill = _mean_distill_loss(students, logits[rungs[-1]], config, several)
+    return BatchLosses(task, router, distill, scores)
 
 
 def joint_idle(model: Any, step: StepContents, config: ObjectiveConfig, progress: Progress) -> list[nn.Parameter]:
@@ -104,8 +110,12 @@ def _answers(model: Any, state: Any, rungs: Sequence[int]) -> dict[int, Tensor]:
 
 
 def _mean_task_loss(logits: dict[int, Tensor], batch: MicroBatch, config: ObjectiveConfig) -> Tensor:
-    weights = config.rung_weights or (1.0,) * (max(logits) + 1)
-    return torch.stack([weights[rung] * summed_loss(x, batch) for rung, x in logits.items()]).mean()
+    return _weighted_mean({rung: summed_loss(x, batch) for rung, x in logits.items()}, config)
+
+
+def _weighted_mean(losses: dict[int, Tensor], config: ObjectiveConfig) -> Tensor:
+    weights = config.rung_weights or (1.0,) * (max(losses) + 1)
+    return torch.stack([weights[rung] * loss for rung, loss in losses.items()]).mean()
 
 
 def _mean_distill_loss(

@@ -21,7 +21,7 @@ from sharcs_pl.runs.directory import run_config
 from tests.conftest import TINY, compose_config
 
 GROUPS = {
-    "task": 11, "encoder": 10, "width": 1, "router": 1, "hardness": 2, "method": 12, "distill": 3, "optim": 1,
+    "task": 11, "encoder": 10, "width": 1, "router": 1, "hardness": 2, "method": 12, "distill": 4, "optim": 1,
     "trainer": 2, "checkpoint": 1, "logger": 3, "recipe": 5, "experiment": 3,
 }  # fmt: skip
 PAIRS = [path.stem.split("_", 1) for path in sorted((conf_dir() / "recipe").glob("*_*.yaml"))]
@@ -41,6 +41,7 @@ def test_every_yaml_composes_and_binds(group: str, name: str) -> None:
     extra += ["encoder=minilm"] if group == "recipe" and "minilm" in name else []
     extra += ["task.text=a", "task.label=b"] if name == "custom" else []
     extra += ["method.teacher=some/folder"] if name == "distilled" else []
+    extra += ["hardness.trains=all"] if name == "frozen" else []
     cfg = compose_config(f"{group}={name}", *extra)
     if (group, name) == ("trainer", "fsdp"):
         with pytest.raises(ValueError, match="slices of whole weights; use trainer=ddp"):
@@ -213,10 +214,12 @@ def test_a_run_without_later_keys_has_the_digest_it_had_before_them() -> None:
         (("checkpoint.save_best=false",), 0),
         (("method=dense",), 3),
         (("method=deebert", "method.stage_epochs=1"), 2),
+        (("hardness.warmup_epochs=3", "trainer.max_epochs=5", "hardness.rewind=true"), 6),
+        (("method=dense", "hardness.rewind=true"), 3),
     ],
     ids=str,
 )
-def test_the_epochs_among_which_the_best_is_chosen(overrides: tuple[str, ...], epochs: int) -> None:
+def test_the_models_among_which_the_best_is_chosen(overrides: tuple[str, ...], epochs: int) -> None:
     assert run_config(compose_config(*TINY, *overrides)).candidate_epochs == epochs
 
 

@@ -43,6 +43,14 @@ def test_every_group_follows_its_own_peak(epoch: int, step: int, factor: float) 
     assert [g["lr"] for g in trainer.optimizers[0].param_groups] == pytest.approx([factor, 10 * factor])
 
 
+def test_a_restart_begins_anew_with_the_warm_up() -> None:
+    trainer, schedule, rates = fake_trainer(), EpochFractionSchedule(0.25, restart_after=2), []
+    for trainer.current_epoch in range(4):
+        schedule.on_train_batch_start(trainer, MODULE, None, 5)
+        rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+    assert rates == pytest.approx([1.0, 1 / 3, 1.0, 1 / 3])
+
+
 @pytest.mark.parametrize(
     ("notebook", "widgets", "kind"),
     [(False, False, SharcsProgressBar), (True, True, SharcsProgressBar), (True, False, PlainProgressBar)],

@@ -89,6 +89,19 @@ def test_a_joint_step_before_routing_trains_the_full_width_alone() -> None:
     torch.testing.assert_close(losses.scores, logits[:, 1].softmax(-1)[torch.arange(6), batch.labels])
 
 
+def test_where_a_batch_brings_answers_all_widths_learn_them_and_no_labels() -> None:
+    members, lesson = torch.ones(6, 2), torch.randn(6, 2)
+    model, batch = tiny_model(), replace(micro_batch(1, members), teacher=lesson)
+    config = ObjectiveConfig(distill_weight=1.0, temperature=2.0, rung_weights=(3.0, 1.0))
+    losses = joint_losses(model, batch, config, Progress(epoch=1, stage_epochs=1))
+    logits = model.all_rungs(**batch.inputs).logits
+    narrow, full = (distill_losses(logits[:, rung], lesson, 2.0).sum() for rung in (0, 1))
+    torch.testing.assert_close(losses.distill, (3 * narrow + full) / 2)
+    assert losses.task == 0
+    assert losses.router > 0
+    torch.testing.assert_close(losses.scores, logits[:, 0].softmax(-1)[torch.arange(6), batch.labels])
+
+
 @pytest.mark.parametrize(("epoch", "routed"), [(0, False), (1, True)])
 def test_what_a_joint_step_leaves_alone_is_what_it_does_not_train(epoch: int, routed: bool) -> None:
     members = torch.ones(6, 4) if routed else None
