@@ -6,19 +6,22 @@ as ``sharcs predict`` answers.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
+from statistics import NormalDist
 from typing import Any
 
+import numpy as np
 import torch
 
 from sharcs_pl.analysis.calibration.points import Row, measure
 from sharcs_pl.analysis.calibration.rules import Cascades, setting_within
 from sharcs_pl.analysis.calibration.texts import bound_holds, digest_of
-from sharcs_pl.analysis.calibration.views import Views
+from sharcs_pl.analysis.calibration.views import Views, decided
 from sharcs_pl.config import RunConfig
 from sharcs_pl.config.calibrate import CalibrateConfig
-from sharcs_pl.core.decision import rules_of
+from sharcs_pl.core.decision import DecisionRule, rules_of
 from sharcs_pl.core.ranks import all_ranks
 from sharcs_pl.core.screen import Screen
 from sharcs_pl.data.sampler import eval_loader
@@ -27,6 +30,7 @@ from sharcs_pl.evaluation.predictions import Predictions
 from sharcs_pl.pipeline.build import Run, build_table
 
 SPLIT = "calibration"
+_KEY = "router.budget"
 CONFIDENCE = CalibrateConfig.confidence  # of the bounds that are kept with a point
 
 
@@ -50,7 +54,7 @@ def choose_points(config: RunConfig, run: Run) -> None:
     rows: list[Row] = []
     for name in rules_of(len(model.ladder), router, labels, bool(model.config.skim)):
         try:
-            rule = setting_within(name, views, budget, "router.budget", Cascades(config.router.certainty))
+            rule = setting_for(name, views, budget, Cascades(config.router.certainty))
         except ValueError as error:
             if run.trainer.is_global_zero:
                 Screen(stderr=True, soft_wrap=True).print(f"warning: no point for rule={name}: {error}")
@@ -65,6 +69,21 @@ def choose_points(config: RunConfig, run: Run) -> None:
     said = keep_points(model, rows, here, asked)
     if run.trainer.is_global_zero:
         Screen(soft_wrap=True).print(said)
+
+
+def setting_for(name: str, views: Views, budget: float, cascades: Cascades) -> DecisionRule:
+    """Return the setting of a rule that makes the most of the budget, less a margin, so that other texts keep it too.
+    Where no setting is so cheap, the margin is left out; raise `ValueError` where none is within the budget."""
+    rule = setting_within(name, views, budget, _KEY, cascades)
+    try:
+        return setting_within(name, views, budget - margin(views.fractions(decided(views, rule))), _KEY, cascades)
+    except ValueError:
+        return rule
+
+
+def margin(costs: np.ndarray) -> float:
+    """Return by how much the mean of costs [S] may fall short of that of other texts, with `CONFIDENCE`."""
+    return float(NormalDist().inv_cdf(CONFIDENCE) * costs.std() / math.sqrt(len(costs)))
 
 
 def answers(config: RunConfig, run: Run) -> Predictions:

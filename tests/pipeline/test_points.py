@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 
 from sharcs_pl import calibrate
+from sharcs_pl.analysis.calibration.rules import Cascades
+from sharcs_pl.analysis.calibration.views import decided
 from sharcs_pl.config.calibrate import CalibrateConfig
 from sharcs_pl.config.command_line import read_command
 from sharcs_pl.evaluation.curves import Curves
-from sharcs_pl.pipeline.points import best_rule
+from sharcs_pl.pipeline.points import best_rule, setting_for
+from tests.analysis.calibration.simulated import SIZE, population
 from tests.conftest import TINY, train_run
 
 POINTS = (*TINY, "task.train_size=120", "task.calibration=0.25", "router.budget=0.85", "optim.lr=3e-3", "distill=top")
@@ -22,8 +25,10 @@ POINTS = (*TINY, "task.train_size=120", "task.calibration=0.25", "router.budget=
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], str]:
+    """A run without the margin of its costs, so that the command finds the same points."""
     folder = tmp_path_factory.mktemp("points")
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sharcs_pl.pipeline.points.margin", lambda costs: 0.0)
         patch.setenv("SHARCS_CACHE", str(folder / "cache"))
         return folder / "run", train_run(folder / "run", *POINTS), ""
 
@@ -44,6 +49,24 @@ def test_every_rule_has_a_point_within_the_budget_and_one_is_in_use(
     assert all(point["macs_fraction"] <= 0.85 for point in found.values())
     assert metrics["routed"]["macs_fraction"] < 1
     assert metrics["rule"] == config["operating_point"]
+
+
+@pytest.mark.parametrize("rule", ["router", "cascade"])
+def test_other_texts_keep_the_budget_too(rule: str) -> None:
+    """Without a margin half of the draws would break it."""
+    whole, broken = population(), 0
+    for draw in range(40):
+        views = whole.select(np.random.default_rng(draw).integers(SIZE, size=200))
+        found = setting_for(rule, views, 0.7, Cascades())
+        broken += whole.fractions(decided(whole, found)).mean() > 0.7
+    assert broken <= 6
+
+
+def test_a_budget_with_no_room_for_a_margin_is_the_limit_itself() -> None:
+    views = population().select(np.arange(200))
+    cheapest = float(views.outcomes.costs.mean(0).min())
+    found = setting_for("router", views, cheapest + 1e-6, Cascades())
+    assert views.fractions(decided(views, found)).mean() == pytest.approx(cheapest)
 
 
 @pytest.mark.parametrize(
