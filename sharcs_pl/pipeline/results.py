@@ -48,6 +48,7 @@ def headline(config: RunConfig, run: Run, derived: Mapping[str, Any]) -> None:
     sizes += [f"{len(table):,} {name}" for name, table in data.validation_tables.items()]
     widths = f", {model.describe()}"
     window = f", at full width during the first {config.first_routed_epoch}"
+    window += ", whose best goes on" * config.hardness.rewind
     routed = config.method.routed
     millions = sum(p.numel() for p in model.parameters()) / 1e6
     console = Screen()
