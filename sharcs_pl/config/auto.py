@@ -9,7 +9,7 @@ from fractions import Fraction
 from typing import Any
 
 from sharcs_pl.config.checks import AUTO
-from sharcs_pl.config.run import AUTO_KEYS, RunConfig, key_of
+from sharcs_pl.config.run import RunConfig
 from sharcs_pl.core.hardness import SCORES
 from sharcs_pl.core.widths import CUTS, WidthLadder
 
@@ -35,13 +35,21 @@ class Basis:
 def decided(config: RunConfig, basis: Basis) -> RunConfig:
     """Return the config with a value for every key that is ``auto``. Values that are given stay as they are, and those
     that follow from them agree with them. A budget brings the texts that choose its thresholds."""
-    for key in AUTO_KEYS:
-        if key_of(config, key) == AUTO:
-            value = _RULES[key](config, basis)
-            if key == "router.budget" and value is not None and config.task.calibration is None:
-                config = with_value(config, "task.calibration", _SHARE)
-            config = with_value(config, key, value)
+    undecided = config.undecided
+    if undecided and isinstance(config.router.budget, int | float):
+        config = _with_calibration(config, config.router.budget)
+    for key in undecided:
+        value = _RULES[key](config, basis)
+        if key == "router.budget":
+            config = _with_calibration(config, value)
+        config = with_value(config, key, value)
     return config
+
+
+def _with_calibration(config: RunConfig, budget: float | None) -> RunConfig:
+    if budget is None or config.method.widths != "all" or config.task.calibration is not None:
+        return config
+    return with_value(config, "task.calibration", _SHARE)
 
 
 def with_value(config: RunConfig, key: str, value: Any) -> RunConfig:
@@ -142,8 +150,15 @@ def _rate(config: RunConfig, basis: Basis) -> float:
 
 
 def _budget(config: RunConfig, basis: Basis) -> float | None:
+    """Return half of the dense cost where there are texts enough, unless a threshold is given, which then stays."""
     several = config.method.widths == "all" and len(config.width.multipliers) > 1
-    return 0.5 if several and (config.task.calibration is not None or basis.rows >= _ENOUGH) else None
+    given = config.router.threshold != AUTO or config.router.stop_threshold is not None
+    return 0.5 if several and not given and (config.task.calibration is not None or basis.rows >= _ENOUGH) else None
+
+
+def _threshold(config: RunConfig, basis: Basis) -> float:
+    """Return the membership probability that serves nested bounds, of which all texts fit the full width."""
+    return 0.7
 
 
 _RULES: dict[str, Callable[[RunConfig, Basis], Any]] = {
@@ -159,4 +174,5 @@ _RULES: dict[str, Callable[[RunConfig, Basis], Any]] = {
     "batch_size": _batch_size,
     "optim.lr": _rate,
     "router.budget": _budget,
+    "router.threshold": _threshold,
 }

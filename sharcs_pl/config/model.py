@@ -147,7 +147,7 @@ class RouterConfig:
     """Hidden units of the router's two-layer perceptron."""
     loss_weight: float = 1.0
     """Weight of the router's binary cross-entropy, added to the task loss (paper equation 1)."""
-    threshold: float | None = None
+    threshold: Any = None
     """Membership probability at which a sample runs on the narrowest such width; null: the likeliest width (paper)."""
     warmup_loss: bool = False
     """Also train the router during the window, with every sample labelled full width, as the reference does."""
@@ -155,7 +155,7 @@ class RouterConfig:
     def __post_init__(self) -> None:
         in_range("router.hidden_size", self.hidden_size, 1)
         in_range("router.loss_weight", self.loss_weight, 0)
-        in_range("router.threshold", self.threshold, 0, 1)
+        number("router.threshold", self.threshold, 0, 1)
         number("router.budget", self.budget, 0.01, 1)
         one_of("router.rule", self.rule, RULES)
         given = {"certainty": self.certainty, "stop_threshold": self.stop_threshold, "average": self.average or None}

@@ -257,7 +257,7 @@ class RunConfig:
 AUTO_KEYS = (
     "width.split_layer", "width.multipliers", "width.bounds", "method.cut", "trainer.max_epochs",
     "hardness.warmup_epochs", "width.reorder_after", "hardness.trains", "distill.name", "batch_size", "optim.lr",
-    "router.budget",
+    "router.budget", "router.threshold",
 )  # fmt: skip
 """The keys that may be ``auto``, in the order in which they are decided and told."""
 

@@ -82,6 +82,12 @@ def test_given_values_stay_and_the_others_agree_with_them() -> None:
     assert four.width.multipliers == ["0.25", "5/12", "2/3", "1"]
     without = decided(default("router.budget=null", "width.reorder_after=null"), MINILM)
     assert (without.router.budget, without.task.calibration, without.width.reorder_after) == (None, None, None)
+    for threshold in ("router.threshold=0.6", "router.threshold=null", "router.stop_threshold=0.9"):
+        kept = decided(default(threshold, "router.rule=router+cascade"), MINILM)
+        assert (kept.router.budget, kept.task.calibration) == (None, None)
+    assert kept.router.threshold == 0.7
+    both = decided(default("router.threshold=0.6", "router.budget=0.4"), MINILM)
+    assert (both.router.threshold, both.router.budget, both.task.calibration) == (0.6, 0.4, 0.1)
     mine = decided(default("task.calibration=0.2"), Basis(6, 384, 12, 1536, 400))
     assert (mine.router.budget, mine.task.calibration) == (0.5, 0.2)
 
