@@ -6,6 +6,7 @@ arXiv 2004.04037, section 2.2). It need not run again: without dropout a text ha
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ class RewindToBest(Callback):
         found = trainer.callback_metrics.get(self.monitor)
         if found is None or not epoch_is_whole(trainer) or trainer.current_epoch >= self.stage_epochs:
             return
-        score = float(found)
+        score = -math.inf if math.isnan(found) else float(found)
         if trainer.strategy.reduce_boolean_decision(self.score is None or score > self.score):
             self.score, self.best_epoch = score, trainer.current_epoch
             save_together(trainer, self.path)

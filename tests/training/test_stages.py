@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from sharcs_pl.data.table import TokenTable
+from sharcs_pl.training.stages import RewindToBest
 from tests.training.survival import Cut, assert_same_end, at, checkpoint, cut, run, run_with
 
 STAGES = (
@@ -98,6 +101,32 @@ def test_the_second_stage_begins_with_the_best_epoch_of_the_first(seen: Seen) ->
     assert [name for name in then if not torch.equal(then[name], after_first[name])] == []
     assert torch.equal(seen.moments[2], seen.moments[1])
     assert not torch.equal(seen.ended[1], seen.ended[0])  # the second epoch had moved them
+
+
+@pytest.mark.parametrize(
+    ("values", "best"),
+    [([0.6, 0.7, 0.65], 1), ([0.6, 0.6, 0.6], 0), ([math.nan, 0.1, math.nan], 1), ([0.1, 0.2, 0.3], 2)],
+)
+def test_the_earliest_best_of_the_first_stage_is_kept(values: list[float], best: int, tmp_path: Path) -> None:
+    saved, loaded = [], []
+
+    def save(path: Path, weights_only: bool) -> None:
+        saved.append(trainer.current_epoch)
+
+    strategy = SimpleNamespace(
+        broadcast=lambda value: value,
+        reduce_boolean_decision=lambda decision, all=True: decision,
+        load_checkpoint=lambda path, weights_only: {"state_dict": saved[-1]},
+        load_optimizer_state_dict=lambda kept: None,
+    )
+    trainer: Any = SimpleNamespace(strategy=strategy, is_last_batch=True, save_checkpoint=save, callback_metrics={})
+    module: Any = SimpleNamespace(load_state_dict=loaded.append)
+    rewind = RewindToBest(tmp_path, 3, "val/rung_1")
+    for trainer.current_epoch, value in enumerate([*values, 0.9]):  # the second stage's first epoch changes nothing
+        trainer.callback_metrics = {"val/rung_1": torch.tensor(value)}
+        rewind.on_train_epoch_end(trainer, module)
+    assert (rewind.best_epoch, saved[-1]) == (best, best)
+    assert loaded == ([] if best == 2 else [best])
 
 
 def test_every_text_is_taught_by_what_the_full_width_answered_then(seen: Seen) -> None:
