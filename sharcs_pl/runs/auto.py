@@ -31,7 +31,8 @@ def decide_auto(config: RunConfig, run_dir: Path | None = None) -> tuple[RunConf
     found = begun_with(config, run_dir) or decided(config, basis_of(config))
     if found.task.calibration != config.task.calibration:
         keys.append("task.calibration")
-    read = [key for key in keys if config.method.routed or not key.startswith(_OF_ROUTING)]
+    unread = (() if config.method.routed else _OF_ROUTING) + (() if config.method.widths == "all" else ("distill.",))
+    read = [key for key in keys if not key.startswith(unread)]
     return found, {key: key_of(found, key) for key in read if key_of(found, key) is not None}
 
 
@@ -48,7 +49,7 @@ def begun_with(config: RunConfig, run_dir: Path | None) -> RunConfig | None:
         calibration = _value(given, "task.calibration")
     except (KeyError, TypeError):  # of an earlier version, or another kind of run
         return None
-    if config.task.calibration is None and "router.budget" in values:
+    if config.task.calibration is None:
         config = with_value(config, "task.calibration", calibration)
     for key, value in values.items():
         config = with_value(config, key, value)

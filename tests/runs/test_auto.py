@@ -55,6 +55,15 @@ def test_a_run_that_is_gone_on_with_keeps_its_values(own: tuple[str, ...]) -> No
     assert decide_auto(asked, Path("other"))[0].batch_size == 16
 
 
+def test_a_given_budget_brings_its_texts_also_when_the_run_goes_on(own: tuple[str, ...]) -> None:
+    asked = (*own, "router.budget=0.9")
+    assert decide_auto(run_config(compose_config(*asked)))[1]["task.calibration"] == 0.1
+    train_run(Path("run"), *asked)
+    again, derived = decide_auto(run_config(compose_config(*asked, "ckpt_path=last")), Path("run"))
+    assert (again.task.calibration, again.router.budget) == (0.1, 0.9)
+    assert derived["task.calibration"] == 0.1
+
+
 def test_calibration_texts_of_a_task_stay_its_own(own: tuple[str, ...]) -> None:
     Path("conf/task").mkdir(parents=True)
     Path("cal.csv").write_text(Path("a.csv").read_text())
@@ -69,6 +78,7 @@ def test_of_another_method_only_what_it_reads_is_told(own: tuple[str, ...], meth
     found, derived = decide_auto(run_config(compose_config(*own, f"method={method}")))
     assert not any(key.startswith(("hardness.", "width.reorder_after", "width.bounds")) for key in derived)
     assert "optim.lr" in derived
+    assert ("distill.name" in derived) == (method == "slimmable")
     assert all(key_of(found, key) == value != "auto" for key, value in derived.items())
 
 
