@@ -37,6 +37,7 @@ NAMES = {
     "default, router": "`recipe=default`, router",
     "default, router+cascade": "`recipe=default`, both",
     "default, random": "`recipe=default`, widths by chance",
+    "default, full": "`recipe=default`, full width for all",
     "paper, router": "`recipe=paper`, router",
     "fixed_025": "fixed width 0.25",
     "fixed_05": "fixed width 0.5",
@@ -45,7 +46,7 @@ NAMES = {
     "pair_025": "pair: fixed width 0.25, then dense",
     "pair_05": "pair: fixed width 0.5, then dense",
 }
-POINTS = ("default", "fixed_025", "fixed_05")  # read at their own cost
+POINTS = ("default", "default, full", "fixed_025", "fixed_05")  # read at their own cost
 Readings = dict[int, float | None]
 
 HEAD = """# Results
@@ -159,8 +160,10 @@ def _dense(encoder: str, task: str) -> dict[int, float]:
 
 
 def _in_use(encoder: str, task: str, row: str) -> tuple[Readings, float | None]:
-    """Return the value of each seed at the operating point that training chose, and the mean cost."""
-    found = {seed: _metrics(encoder, task, row, seed)["routed"] for seed in seeds_of(encoder, task, row)}
+    """Return the value of each seed at the operating point that training chose, or at full width, and the mean cost."""
+    row, _, full = row.partition(", ")
+    metrics = {seed: _metrics(encoder, task, row, seed) for seed in seeds_of(encoder, task, row)}
+    found = {seed: each["rungs"][-1] if full else each["routed"] for seed, each in metrics.items()}
     cost = fmean(point["macs_fraction"] for point in found.values()) if found else None
     return {seed: point["value"] for seed, point in found.items()}, cost
 
