@@ -107,11 +107,10 @@ def _cut(config: RunConfig, basis: Basis) -> str | None:
 
 
 def _epochs(config: RunConfig, basis: Basis) -> int:
-    """Return 3 epochs from 20,000 texts on, and 3 more for each tenth of that, 10 at most. With a router so many are at
-    full width, and one less follows, which keeps the training within 2.5 times that of a dense model; one more than are
-    asked for at full width is the least."""
+    """Return 3 epochs from 20,000 texts on, and 3 more for each tenth of that, 10 at most. Where the full width trains
+    alone first, half as many come on top; one more than are asked for at full width is the least."""
     epochs = min(10, max(3, round(3 + 3 * math.log10(20_000 / basis.rows))))
-    return max(_first_routed(config) + 1, 2 * epochs - 1 if config.method.routed else epochs)
+    return max(_first_routed(config) + 1, epochs + (math.ceil(epochs / 2) if config.method.routed else 0))
 
 
 def _first_routed(config: RunConfig) -> int:
@@ -121,8 +120,9 @@ def _first_routed(config: RunConfig) -> int:
 
 
 def _warmup_epochs(config: RunConfig, basis: Basis) -> int:
-    """Return half of the epochs, rounded up, or as many as other keys ask for."""
-    return max(_first_routed(config), min(config.trainer.max_epochs - 1, math.ceil(config.trainer.max_epochs / 2)), 1)
+    """Return a third of the epochs, rounded up, or as many as other keys ask for. More would let the full width learn
+    the training texts by heart, and its answers to them would teach no more than the labels."""
+    return max(_first_routed(config), min(config.trainer.max_epochs - 1, math.ceil(config.trainer.max_epochs / 3)), 1)
 
 
 def _reorder_after(config: RunConfig, basis: Basis) -> int | None:

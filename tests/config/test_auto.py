@@ -31,8 +31,8 @@ def test_the_default_recipe_of_a_small_and_of_a_base_size_encoder() -> None:
     assert small.width.multipliers == base.width.multipliers == ["0.25", "0.5", "1"]
     assert small.width.bounds == [[0.8, 1.0], [0.5, 1.0], [0.0, 1.0]]
     assert (small.optim.lr, base.optim.lr) == (1e-4, 3e-5)
-    assert (small.trainer.max_epochs, base.trainer.max_epochs) == (9, 5)
-    assert (small.first_routed_epoch, base.first_routed_epoch) == (5, 3)
+    assert (small.trainer.max_epochs, base.trainer.max_epochs) == (8, 5)
+    assert (small.first_routed_epoch, base.first_routed_epoch) == (3, 2)
     assert (small.batch_size, base.batch_size) == (16, 32)
     for config in (small, base):
         assert config.undecided == []
@@ -61,7 +61,7 @@ def test_widths_divide_what_is_cut(heads: int, hidden: int, ffn: int, cut: str, 
 
 @pytest.mark.parametrize(
     ("rows", "epochs", "calibration"),
-    [(100, 19, None), (999, 13, None), (1000, 13, 0.1), (20_000, 5, 0.1), (10**6, 5, 0.1)],
+    [(100, 15, None), (999, 11, None), (1000, 11, 0.1), (20_000, 5, 0.1), (10**6, 5, 0.1)],
 )
 def test_fewer_texts_take_more_epochs_and_few_choose_no_thresholds(
     rows: int, epochs: int, calibration: float | None
@@ -76,7 +76,7 @@ def test_given_values_stay_and_the_others_agree_with_them() -> None:
     found = decided(default(*given), MINILM)
     assert (found.width.multipliers, found.width.split_layer) == (["0.25", "1"], 3)
     assert found.width.bounds == [[0.0, 0.5], [0.0, 100.0]]
-    assert found.first_routed_epoch == 5
+    assert found.first_routed_epoch == 3
     assert found.batch_size == 32
     four = decided(default("width.bounds=[[0.9,1],[0.7,1],[0.5,1],[0,1]]"), MINILM)
     assert four.width.multipliers == ["0.25", "5/12", "2/3", "1"]
@@ -98,9 +98,9 @@ def test_given_values_stay_and_the_others_agree_with_them() -> None:
         (["hardness.window=3"], 5, 3),
         (["hardness.warmup_epochs=6"], 7, 6),
         (["width.reorder_after=3"], 5, 3),
-        (["hardness.weight_by_bucket=true"], 5, 3),
-        (["width.loss_weights=[1,1]"], 5, 3),
-        (["hardness.bounds.confidence=[[0.7,1],[0,1]]"], 5, 3),
+        (["hardness.weight_by_bucket=true"], 5, 2),
+        (["width.loss_weights=[1,1]"], 5, 2),
+        (["hardness.bounds.confidence=[[0.7,1],[0,1]]"], 5, 2),
     ],
 )
 def test_one_given_value_is_enough(words: list[str], epochs: int, first: int) -> None:
