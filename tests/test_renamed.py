@@ -59,7 +59,7 @@ def test_in_the_users_yamls(tmp_path: Path) -> None:
         done = run_line(words, cwd=tmp_path, kind="loaded")
         assert done.returncode == 0, done.stderr
         found = yaml.safe_load(done.stdout)
-        expected = (8, 0.6) if choice.startswith("recipe") else ("auto", 0.7)
+        expected = (8, 0.6) if choice.startswith("recipe") else ("auto", "auto")
         assert (found["batch_size"], found["router"]["threshold"]) == expected
         assert found["task"]["name"] == ("custom" if choice == "experiment=mine" else "graded")
 
