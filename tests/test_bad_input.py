@@ -154,6 +154,10 @@ def test_a_fork_that_imports_torch_is_found_out_and_the_next_one_is_not(place: P
         ("trainer.timeout_minutes=1e30", ["trainer.timeout_minutes=1e+30", "between 0.1 and"]),
         ("distill=top width.multipliers=[1] width.bounds=[[0,1]]", ["distill=top", "width.multipliers=['1'] has one"]),
         ("distill=frozen", ["distill=frozen", "hardness.trains=all"]),
+        (
+            "distill=frozen hardness.trains=all width.multipliers=[1] width.bounds=[[0,1]]",
+            ["distill=frozen", "width.multipliers=['1'] has one"],
+        ),
         ("distill=frozen method=slimmable", ["distill=frozen", "method=sharcs", "distill=top"]),
         ("distill=frozen hardness.trains=all distill.weight=0", ["distill=frozen", "distill.weight"]),
         ("task.calibration=1.5", ["task.calibration=1.5", "no share between 0 and 1", "such as 0.1"]),

@@ -35,21 +35,16 @@ class Basis:
 def decided(config: RunConfig, basis: Basis) -> RunConfig:
     """Return the config with a value for every key that is ``auto``. Values that are given stay as they are, and those
     that follow from them agree with them. A budget brings the texts that choose its thresholds."""
-    undecided = config.undecided
-    if undecided and isinstance(config.router.budget, int | float):
-        config = _with_calibration(config, config.router.budget)
-    for key in undecided:
+    for key in config.undecided:
         value = _RULES[key](config, basis)
-        if key == "router.budget":
-            config = _with_calibration(config, value)
-        config = with_value(config, key, value)
+        config = with_value(_with_calibration(config), key, value)  # the last key makes the config check itself
     return config
 
 
-def _with_calibration(config: RunConfig, budget: float | None) -> RunConfig:
-    if budget is None or config.method.widths != "all" or config.task.calibration is not None:
-        return config
-    return with_value(config, "task.calibration", _SHARE)
+def _with_calibration(config: RunConfig) -> RunConfig:
+    known = config.router.budget not in (None, AUTO)
+    needs = known and config.method.widths == "all" and config.task.calibration is None
+    return with_value(config, "task.calibration", _SHARE) if needs else config
 
 
 def with_value(config: RunConfig, key: str, value: Any) -> RunConfig:
@@ -136,7 +131,7 @@ def _trains(config: RunConfig, basis: Basis) -> str:
 
 
 def _distill(config: RunConfig, basis: Basis) -> str:
-    return "frozen" if config.every_rung else "top"
+    return "frozen" if config.every_rung and config.distill.weight else "top"
 
 
 def _batch_size(config: RunConfig, basis: Basis) -> int:

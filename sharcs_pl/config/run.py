@@ -95,10 +95,10 @@ class RunConfig:
         self.width.check_fits(**sizes, intermediate_size=intermediate_size, widths=self.widths)
 
     def _check_distill(self) -> None:
-        if self.distill.name == "top" and self.method.widths == "all" and len(self.width.multipliers) == 1:
+        if self.distill.name != "none" and self.method.widths == "all" and len(self.width.multipliers) == 1:
             raise ValueError(
-                f"distill=top teaches narrower widths, and width.multipliers={self.width.multipliers} has one; add "
-                "distill=none, or a width"
+                f"distill={self.distill.name} teaches narrower widths, and width.multipliers={self.width.multipliers} "
+                "has one; add distill=none, or a width"
             )
         if self.distill.name == "frozen" and not (self.every_rung and self.distill.weight):
             raise ValueError(
@@ -211,7 +211,7 @@ class RunConfig:
         return self.hardness.warmup_epochs or self.hardness.window
 
     @property
-    def candidate_epochs(self) -> int:
+    def candidate_models(self) -> int:
         """The number of models among which the validation split chooses ``best.ckpt``, 0 if it is not kept. Where it
         chose the epoch of the first stage too, each of those may have led to each of the second."""
         first = max(self.first_routed_epoch, self.stage_epochs)

@@ -169,8 +169,8 @@ def check_promise(config: CalibrateConfig, prepared: EvaluationInputs, num_rungs
         try:
             check_enough(size - held_out(config, size), num_rungs, config.max_drop, level)
         except ValueError as error:
-            epochs = prepared.source.config.candidate_epochs
-            note = f"; the texts chose among {epochs} candidates, which divide the level of {config.confidence:g}"
+            models = prepared.source.config.candidate_models
+            note = f"; the texts chose among {models} candidates, which divide the level of {config.confidence:g}"
             raise ValueError(f"{error}{note * (level != config.confidence)}") from error
 
 
@@ -181,13 +181,13 @@ def warn_of_choice(config: CalibrateConfig, prepared: EvaluationInputs) -> None:
         return
     from sharcs_pl.core.screen import Screen
 
-    size, epochs = len(prepared.examples[prepared.task.validation[0]]), prepared.source.config.candidate_epochs
+    size, models = len(prepared.examples[prepared.task.validation[0]]), prepared.source.config.candidate_models
     which = "these texts" if count == size else f"{count:,} of these {size:,} texts"
     promise = "what is measured on them flatters"
     if config.max_drop is not None:
         level = confidence_of(config, prepared)
-        promise = f"max_drop={config.max_drop:g} is tested with confidence {level:.4g}, {epochs} times as strictly"
+        promise = f"max_drop={config.max_drop:g} is tested with confidence {level:.4g}, {models} times as strictly"
     Screen(stderr=True, soft_wrap=True).print(
-        f"warning: {which} chose the best of {epochs} candidates, so {promise}. Give other labelled texts as "
+        f"warning: {which} chose the best of {models} candidates, so {promise}. Give other labelled texts as "
         "task.dev=<file>, or train with task.calibration=0.1, which keeps some that choose nothing"
     )

@@ -148,3 +148,7 @@ def test_what_does_not_fit_together_is_refused_when_it_is_decided() -> None:
 def test_skimming_keeps_the_buckets_of_the_paper() -> None:
     found = decided(default("method.skim_weight=0.5", "method.cut=full"), MINILM)
     assert (found.hardness.trains, found.distill.name) == ("bucket", "top")
+
+
+def test_a_distillation_without_weight_freezes_no_teacher() -> None:
+    assert decided(default("distill.weight=0"), MINILM).distill.name == "top"

@@ -220,7 +220,7 @@ def test_a_run_without_later_keys_has_the_digest_it_had_before_them() -> None:
     ids=str,
 )
 def test_the_models_among_which_the_best_is_chosen(overrides: tuple[str, ...], epochs: int) -> None:
-    assert run_config(compose_config(*TINY, *overrides)).candidate_epochs == epochs
+    assert run_config(compose_config(*TINY, *overrides)).candidate_models == epochs
 
 
 def test_a_cascade_shapes_the_result_and_must_fit_the_task() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from sharcs_pl.pipeline.build import build_run as build_from
 from sharcs_pl.pipeline.devices import check_devices
 from sharcs_pl.runs.directory import run_config
 from sharcs_pl.runs.inputs import read_inputs
+from sharcs_pl.training.callbacks import EpochFractionSchedule
 from tests.conftest import TINY, compose_config
 
 
@@ -39,6 +41,15 @@ def test_every_option_reaches_its_object(tmp_path: Path) -> None:
     plan = run.datamodule.plan_config
     assert (plan.fill, plan.repeat_cap, plan.batch_size, plan.batches_per_step) == ("none", 2, 8, 2)
     assert run.trainer.precision == "bf16-mixed"
+
+
+@pytest.mark.parametrize(("method", "after"), [("sharcs", 2), ("dense", 0)])
+def test_the_rate_starts_anew_where_routing_begins_and_only_there(method: str, after: int, tmp_path: Path) -> None:
+    options = (f"method={method}", "hardness.warmup_epochs=2", "optim.restart=true")
+    for given, expected in ((options, after), (options[:-1], 0)):
+        callbacks: list[Any] = build_run(run_config(compose_config(*TINY, *given)), tmp_path).trainer.callbacks  # pyright: ignore
+        found = [each.restart_after for each in callbacks if isinstance(each, EpochFractionSchedule)]
+        assert found == [expected]
 
 
 def test_dense_has_one_rung_and_no_routing(tmp_path: Path) -> None:

@@ -35,6 +35,24 @@ def run_with(directory: Path, callback: Callback, *overrides: str) -> dict[str, 
         return run(directory, *overrides)
 
 
+def whole_run(factory: pytest.TempPathFactory, *overrides: str) -> Path:
+    """The run directory of a run that nothing cut, with a cache of its own."""
+    folder = factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SHARCS_CACHE", str(folder / "cache"))
+        run(folder / "run", *overrides)
+    return folder / "run"
+
+
+def assert_goes_on(directory: Path, whole: Path, epoch: int, step: int, *overrides: str) -> None:
+    """Cut a run before a step, go on from it, and compare its end with the whole run's."""
+    with pytest.raises(Cut):
+        run_with(directory, at("on_train_batch_start", epoch, cut, step), *overrides)
+    assert checkpoint(directory)["global_step"] == step
+    run(directory, *overrides, "ckpt_path=last")
+    assert_same_end(whole, directory)
+
+
 def at(hook: str, epoch: int, action: Callable[[], Any], step: int | None = None) -> Callback:
     """A callback that acts once in a hook of an epoch, and of a step counted over the whole run where one is given."""
 

@@ -19,7 +19,7 @@ from sharcs_pl.training.reordering import reorder_with_moments
 from tests.conftest import tiny_bert
 from tests.models.conftest import stock as stock
 from tests.models.surgery import random_importance
-from tests.training.survival import Cut, assert_same_end, at, checkpoint, cut, run, run_with
+from tests.training.survival import assert_goes_on, checkpoint, run, run_with, whole_run
 
 JOINT = (
     "hardness.trains=all", "distill=top", "method.cut=heads_ffn", "width.reorder_after=1",
@@ -84,22 +84,13 @@ def test_the_order_is_the_one_that_the_command_finds(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("joint")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SHARCS_CACHE", str(folder / "cache"))
-        run(folder / "run", *JOINT)
-    return folder / "run"
+    return whole_run(tmp_path_factory, *JOINT)
 
 
 @pytest.mark.parametrize(("epoch", "step"), [(0, 1), (1, 2), (1, 3), (2, 5)])
 def test_a_run_cut_in_any_phase_goes_on_exactly(tmp_path: Path, whole: Path, epoch: int, step: int) -> None:
     """At full width, before and right after the reordering, and while every width is trained."""
-    hook = at("on_train_batch_start", epoch, cut, step)
-    with pytest.raises(Cut):
-        run_with(tmp_path / "cut", hook, *JOINT)
-    assert checkpoint(tmp_path / "cut")["global_step"] == step
-    run(tmp_path / "cut", *JOINT, "ckpt_path=last")
-    assert_same_end(whole, tmp_path / "cut")
+    assert_goes_on(tmp_path / "cut", whole, epoch, step, *JOINT)
     assert (whole / "importance.parquet").read_bytes() == (tmp_path / "cut" / "importance.parquet").read_bytes()
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sharcs_pl.data.table import TokenTable
 from sharcs_pl.training.stages import RewindToBest
-from tests.training.survival import Cut, assert_same_end, at, checkpoint, cut, run, run_with
+from tests.training.survival import assert_goes_on, run_with, whole_run
 
 STAGES = (
     "hardness.trains=all", "distill=frozen", "method.cut=heads_ffn", "width.reorder_after=2",
@@ -25,20 +25,12 @@ STAGES = (
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("stages")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SHARCS_CACHE", str(folder / "cache"))
-        run(folder / "run", *STAGES)
-    return folder / "run"
+    return whole_run(tmp_path_factory, *STAGES)
 
 
 @pytest.mark.parametrize(("epoch", "step"), [(0, 1), (1, 3), (2, 4), (2, 5), (3, 7)])
 def test_a_run_cut_in_any_phase_goes_on_exactly(tmp_path: Path, whole: Path, epoch: int, step: int) -> None:
-    with pytest.raises(Cut):
-        run_with(tmp_path / "cut", at("on_train_batch_start", epoch, cut, step), *STAGES)
-    assert checkpoint(tmp_path / "cut")["global_step"] == step
-    run(tmp_path / "cut", *STAGES, "ckpt_path=last")
-    assert_same_end(whole, tmp_path / "cut")
+    assert_goes_on(tmp_path / "cut", whole, epoch, step, *STAGES)
 
 
 class Seen(Callback):

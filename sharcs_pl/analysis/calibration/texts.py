@@ -35,7 +35,7 @@ def chose_epoch(config: CalibrateConfig, prepared: EvaluationInputs) -> int:
     they exist.
     """
     run = prepared.source.config
-    if run.candidate_epochs < 2:
+    if run.candidate_models < 2:
         return 0
     split = split_of(config, run)
     size = len(prepared.examples[prepared.task.validation[0]])
@@ -48,10 +48,10 @@ def chose_epoch(config: CalibrateConfig, prepared: EvaluationInputs) -> int:
 
 
 def confidence_of(config: CalibrateConfig, prepared: EvaluationInputs) -> float:
-    """Return the confidence of a single test. Texts that chose among several epochs would have tested any of them, so
+    """Return the confidence of a single test. Texts that chose among several models would have tested any of them, so
     each gets its share of the level (Bonferroni), which keeps the promise for the one that was chosen."""
-    epochs = prepared.source.config.candidate_epochs if chose_epoch(config, prepared) else 1
-    return 1 - (1 - config.confidence) / max(1, epochs)
+    models = prepared.source.config.candidate_models if chose_epoch(config, prepared) else 1
+    return 1 - (1 - config.confidence) / max(1, models)
 
 
 def _validated(source: TrainedModel) -> set[tuple[str, ...]]:
