@@ -1,7 +1,8 @@
 """What ``recipes.py`` found: the long table, and the page and figures of the docs, from the kept files alone.
 
 A *reading* is what a row of the table gives on a task at a budget: the value of each seed. Rows of the page are runs
-read by one rule, and pairs of runs.
+read by one rule, and pairs of runs. The last epoch of a dense model shows how much of its value is the luck of the best
+of several epochs on these texts.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ NAMES = {
     "pair_025": "pair: fixed width 0.25, then dense",
     "pair_05": "pair: fixed width 0.5, then dense",
 }
+LAST = "dense, its last epoch"
 POINTS = ("default", "default, full", "fixed_025", "fixed_05")  # read at their own cost
 Readings = dict[int, float | None]
 
@@ -60,8 +62,9 @@ missing, and with `--report` it writes this page.
 rows. A cell is the difference to the dense model of the same seed in points, with the standard deviation over seeds
 where there are several. `at` is the cost as a fraction of dense multiply-adds; a row without it is read at the budget
 of the table's head. Thresholds are chosen on one half of the development texts and read on the other, except in the
-first row: its thresholds were chosen in training, on texts that neither trained a weight nor chose an epoch. `pair`
-runs a small model and hands on what it is not sure of to a dense one, without a shared trunk. `-` was not run.
+row `as trained`: its thresholds were chosen in training, on texts that neither trained a weight nor chose an epoch. A
+dense model keeps the epoch that is best on the same texts; `its last epoch` shows how much of its value is that choice.
+`pair` runs a small model and hands on what it is not sure of to a dense one, without a shared trunk. `-` was not run.
 """
 
 
@@ -123,6 +126,8 @@ def _section(encoder: str) -> str:
     tasks = [task for task in TITLES if seeds_of(encoder, task, "dense")]
     dense = {task: _dense(encoder, task) for task in tasks}
     rows = [["dense", *(f"{fmean(values.values()):.4f}" for values in dense.values()), _mean(dense)]]
+    last: dict[str, Readings] = {task: {**_last_epochs(encoder, task)} for task in tasks}
+    rows.append([LAST, *(_lost(last[task], dense[task], None) for task in tasks), _mean_lost(last, dense)])
     for row, name in NAMES.items():
         found: dict[str, Readings] = {}
         costs = {}
@@ -157,6 +162,15 @@ def _dense(encoder: str, task: str) -> dict[int, float]:
     """Return the value of each seed's dense model."""
     seeds = seeds_of(encoder, task, "dense")
     return {seed: _metrics(encoder, task, "dense", seed)["routed"]["value"] for seed in seeds}
+
+
+def _last_epochs(encoder: str, task: str) -> dict[int, float]:
+    """Return the value of each seed's dense model at its last epoch, which the texts have not chosen."""
+    found = {}
+    for seed in seeds_of(encoder, task, "dense"):
+        with (RESULTS / encoder / task / f"dense_{seed}" / "metrics.csv").open(newline="") as file:
+            found[seed] = float(list(csv.DictReader(file))[-1]["val/rung_1"])
+    return found
 
 
 def _in_use(encoder: str, task: str, row: str) -> tuple[Readings, float | None]:

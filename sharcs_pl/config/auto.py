@@ -103,9 +103,9 @@ def _cut(config: RunConfig, basis: Basis) -> str | None:
 
 def _epochs(config: RunConfig, basis: Basis) -> int:
     """Return 3 epochs from 20,000 texts on, and 3 more for each tenth of that, 10 at most. Where the full width trains
-    alone first, half as many come on top; one more than are asked for at full width is the least."""
+    alone first, three fifths as many come on top; one more than are asked for at full width is the least."""
     epochs = min(10, max(3, round(3 + 3 * math.log10(20_000 / basis.rows))))
-    return max(_first_routed(config) + 1, epochs + (math.ceil(epochs / 2) if config.method.routed else 0))
+    return max(_first_routed(config) + 1, epochs + (math.ceil(epochs * 3 / 5) if config.method.routed else 0))
 
 
 def _first_routed(config: RunConfig) -> int:
@@ -115,9 +115,11 @@ def _first_routed(config: RunConfig) -> int:
 
 
 def _warmup_epochs(config: RunConfig, basis: Basis) -> int:
-    """Return a third of the epochs, rounded up, or as many as other keys ask for. More would let the full width learn
-    the training texts by heart, and its answers to them would teach no more than the labels."""
-    return max(_first_routed(config), min(config.trainer.max_epochs - 1, math.ceil(config.trainer.max_epochs / 3)), 1)
+    """Return three eighths of the epochs, rounded up, or as many as other keys ask for. With more the full width would
+    learn the training texts by heart, and its answers to them would teach no more than the labels; with fewer it falls
+    behind a dense model."""
+    epochs = config.trainer.max_epochs
+    return max(_first_routed(config), min(epochs - 1, math.ceil(epochs * 3 / 8)), 1)
 
 
 def _reorder_after(config: RunConfig, basis: Basis) -> int | None:

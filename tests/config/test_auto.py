@@ -61,7 +61,7 @@ def test_widths_divide_what_is_cut(heads: int, hidden: int, ffn: int, cut: str, 
 
 @pytest.mark.parametrize(
     ("rows", "epochs", "calibration"),
-    [(100, 15, None), (999, 11, None), (1000, 11, 0.1), (20_000, 5, 0.1), (10**6, 5, 0.1)],
+    [(100, 16, None), (999, 12, None), (1000, 12, 0.1), (8_000, 7, 0.1), (20_000, 5, 0.1), (10**6, 5, 0.1)],
 )
 def test_fewer_texts_take_more_epochs_and_few_choose_no_thresholds(
     rows: int, epochs: int, calibration: float | None
@@ -76,7 +76,7 @@ def test_given_values_stay_and_the_others_agree_with_them() -> None:
     found = decided(default(*given), MINILM)
     assert (found.width.multipliers, found.width.split_layer) == (["0.25", "1"], 3)
     assert found.width.bounds == [[0.0, 0.5], [0.0, 100.0]]
-    assert found.first_routed_epoch == 3
+    assert found.first_routed_epoch == 4
     assert found.batch_size == 32
     four = decided(default("width.bounds=[[0.9,1],[0.7,1],[0.5,1],[0,1]]"), MINILM)
     assert four.width.multipliers == ["0.25", "5/12", "2/3", "1"]
