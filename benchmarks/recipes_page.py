@@ -126,7 +126,7 @@ def _section(encoder: str) -> str:
     tasks = [task for task in TITLES if seeds_of(encoder, task, "dense")]
     dense = {task: _dense(encoder, task) for task in tasks}
     rows = [["dense", *(f"{fmean(values.values()):.4f}" for values in dense.values()), _mean(dense)]]
-    last: dict[str, Readings] = {task: {**_last_epochs(encoder, task)} for task in tasks}
+    last = {task: _last_epochs(encoder, task) for task in tasks}
     rows.append([LAST, *(_lost(last[task], dense[task], None) for task in tasks), _mean_lost(last, dense)])
     for row, name in NAMES.items():
         found: dict[str, Readings] = {}
@@ -164,9 +164,9 @@ def _dense(encoder: str, task: str) -> dict[int, float]:
     return {seed: _metrics(encoder, task, "dense", seed)["routed"]["value"] for seed in seeds}
 
 
-def _last_epochs(encoder: str, task: str) -> dict[int, float]:
+def _last_epochs(encoder: str, task: str) -> Readings:
     """Return the value of each seed's dense model at its last epoch, which the texts have not chosen."""
-    found = {}
+    found: Readings = {}
     for seed in seeds_of(encoder, task, "dense"):
         with (RESULTS / encoder / task / f"dense_{seed}" / "metrics.csv").open(newline="") as file:
             found[seed] = float(list(csv.DictReader(file))[-1]["val/rung_1"])
